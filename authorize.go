@@ -1,0 +1,58 @@
+package kms
+
+import "strings"
+
+// A decision says whether a call may go on, and if not, why: in the words of
+// the AccessDeniedException.
+type decision struct {
+	allowed bool
+	reason  string // "no identity-based policy allows"
+}
+
+const (
+	noIdentityPolicy = "no identity-based policy allows"
+	noResourcePolicy = "no resource-based policy allows"
+)
+
+// managedKeyPermissions are what the policy of an AWS managed key gives to the
+// account; everything else is for the AWS service that the key belongs to.
+var managedKeyPermissions = []string{"kms:Describe", "kms:Get", "kms:List", "kms:RevokeGrant"}
+
+// decide is the one place where a call is allowed. k is nil for an operation
+// that has no key.
+//
+// Key policies are kept but not evaluated, and there are no identity policies:
+// the root of the key's own account may do everything, nobody else anything.
+func decide(caller Principal, permission string, k *key) decision {
+	switch {
+	case caller.kind == principalNobody:
+		return decision{reason: noIdentityPolicy}
+	case k == nil:
+		return decision{allowed: caller.kind == principalRoot, reason: noIdentityPolicy}
+	case caller.account != k.ref.account:
+		return decision{reason: noResourcePolicy}
+	case k.record.Manager == KeyManagerAWS:
+		for _, p := range managedKeyPermissions {
+			if strings.HasPrefix(permission, p) {
+				return decision{allowed: caller.kind == principalRoot, reason: noIdentityPolicy}
+			}
+		}
+		return decision{reason: noResourcePolicy}
+	}
+	return decision{allowed: caller.kind == principalRoot, reason: noIdentityPolicy}
+}
+
+// denied is the AccessDeniedException for a permission on a resource: a key's
+// ARN, an alias's, or "*".
+func denied(caller Principal, permission, resource, reason string) *Error {
+	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on resource: %s because %s the %s action",
+		caller.arn, permission, resource, reason, permission)
+}
+
+// deniedCiphertext is the AccessDeniedException for a ciphertext whose key the
+// caller did not name: it does not tell a missing key from a forbidden one.
+func deniedCiphertext(caller Principal, permission string) *Error {
+	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on the resource associated with this ciphertext because "+
+		"the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access",
+		caller.arn, permission)
+}

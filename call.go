@@ -1,0 +1,342 @@
+package kms
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/shape"
+	"github.com/pocketkms/kms/keystore"
+)
+
+// A description says all that sets one operation apart but what it does.
+type description struct {
+	name         string // the API's and the wire's: "Encrypt"
+	permission   string // "kms:Encrypt"
+	keys         identifierRule
+	crossAccount bool         // may be called on another account's key
+	states       stateRule    // the key states in which it works
+	usage        KeyUsageType // that the key must have; empty for any
+	readOnly     bool         // changes nothing, for the audit event
+	use          KeyLastUsageTrackingOperation
+
+	keyID, dryRun, grantTokens int // the members' field indexes; -1 where there is none
+}
+
+// An identifierRule says what an operation takes for its KeyId.
+type identifierRule int8
+
+const (
+	noKey       identifierRule = iota
+	keyOnly                    // key ID or key ARN
+	keyOrAlias                 // key ID, key ARN, alias name or alias ARN
+	ownIdentify                // the operation's own function
+)
+
+// An operation is a description, with the types of its input and output and
+// the functions that only it has.
+type operation[In, Out any] struct {
+	description
+	in, out  *shape.Struct
+	validate func(*In) error        // beyond the constraints in In's tags; may be nil
+	identify func(*call, *In) error // where KeyId is not all; with ownIdentify
+	admit    func(*call, *In) error // beyond key state and usage; may be nil
+	act      func(*call, *In) (*Out, error)
+}
+
+// define completes an operation's description from its types.
+func define[In, Out any](op operation[In, Out]) *operation[In, Out] {
+	op.in, op.out = shape.Of[In](), shape.Of[Out]()
+	index := func(name string) int {
+		if m, ok := op.in.Member(name); ok {
+			return m.Index
+		}
+		return -1
+	}
+	op.keyID, op.dryRun, op.grantTokens = index("KeyId"), index("DryRun"), index("GrantTokens")
+	if op.permission == "" {
+		op.permission = "kms:" + op.name
+	}
+	return &op
+}
+
+// A call is one operation under way. It is reused for later ones: nothing may
+// keep it, or its scratch, past the end of the operation.
+type call struct {
+	ctx context.Context
+	*Service
+	op        *description
+	now       time.Time
+	requestID [16]byte
+	eventID   [16]byte
+	targets   [2]target     // the second is only ReEncrypt's destination and UpdateAlias's new key
+	count     int           // of targets
+	blob      blob          // of Decrypt and ReEncrypt
+	material  *material     // that encrypted or decrypted, for the audit event
+	signer    crypto.Signer // of Sign and Verify
+	scratch   []byte
+	names     []string
+}
+
+// A target is a key that a call is about, with the permission that it takes.
+type target struct {
+	*key
+	permission string
+	ciphertext bool // the key was named by a ciphertext alone
+}
+
+var calls = sync.Pool{New: func() any { return new(call) }}
+
+// do runs the operation: the seven steps that every call goes through.
+func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (out *Out, err error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	if in == nil {
+		in = new(In)
+	}
+	c := calls.Get().(*call)
+	c.begin(ctx, s, &op.description)
+	defer func() {
+		if p := recover(); p != nil {
+			s.logPanic(op.name, p)
+			out, err = nil, &Error{Code: KMSInternalException, Message: "The request could not be completed.", Operation: op.name}
+		}
+		c.end()
+	}()
+	out, err = op.attempt(c, in)
+	if err == nil && op.use != "" {
+		c.recordUse()
+	}
+	if s.audit != nil {
+		if failure := op.record(c, in, out, err); failure != nil && !s.config.AuditBestEffort {
+			if out != nil {
+				op.out.Erase(out)
+			}
+			out, err = nil, fmt.Errorf("the call could not be recorded: %w", failure)
+		}
+	}
+	if err != nil {
+		return nil, wrapError(err, op.name)
+	}
+	return out, nil
+}
+
+// maxAttempts bounds how often a change that lost a race is tried anew. Of the
+// changes that race, one wins each time.
+const maxAttempts = 1000
+
+// attempt takes the steps from validate to act, anew when another change to the
+// same records came between.
+func (op *operation[In, Out]) attempt(c *call, in *In) (*Out, error) {
+	v := reflect.ValueOf(in).Elem()
+	if violations := op.in.Check(in); violations != nil {
+		return nil, invalidShape(violations)
+	}
+	if op.validate != nil {
+		if err := op.validate(in); err != nil {
+			return nil, err
+		}
+	}
+	if c.caller.kind == principalNobody {
+		return nil, denied(c.caller, op.permission, "*", noIdentityPolicy)
+	}
+	if op.grantTokens >= 0 && v.Field(op.grantTokens).Len() > 0 {
+		return nil, exception(InvalidGrantTokenException, "The grant token is not valid.")
+	}
+	for tries := 1; ; tries++ {
+		out, err := op.try(c, v, in)
+		if err == nil || !errors.Is(err, keystore.ErrConflict) || tries == maxAttempts {
+			return out, err
+		}
+		if err := pause(c.ctx, tries); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (op *operation[In, Out]) try(c *call, v reflect.Value, in *In) (*Out, error) {
+	c.targets, c.count, c.blob = [2]target{}, 0, blob{}
+	var err error
+	switch op.keys {
+	case keyOnly, keyOrAlias:
+		err = c.identify(v.Field(op.keyID).String(), op.permission, op.keys == keyOrAlias)
+	case ownIdentify:
+		err = op.identify(c, in)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := c.authorize(); err != nil {
+		return nil, err
+	}
+	if err := c.admit(); err != nil {
+		return nil, err
+	}
+	if op.admit != nil {
+		if err := op.admit(c, in); err != nil {
+			return nil, err
+		}
+	}
+	if op.dryRun >= 0 && v.Field(op.dryRun).Bool() {
+		return nil, exception(DryRunOperationException, "The request would have succeeded, but the DryRun option is set.")
+	}
+	return op.act(c, in)
+}
+
+// pause waits a little longer, on average, after each lost race.
+func pause(ctx context.Context, tries int) error {
+	longest := min(50*time.Microsecond<<min(tries, 10), 20*time.Millisecond)
+	t := time.NewTimer(rand.N(longest))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+func (c *call) begin(ctx context.Context, s *Service, op *description) {
+	c.ctx, c.Service, c.op, c.now = ctx, s, op, s.config.Clock()
+	// Identifiers, not secrets: the runtime's fast generator will do.
+	for _, id := range [...]*[16]byte{&c.requestID, &c.eventID} {
+		binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+		binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+		id[6] = id[6]&0x0f | 0x40
+		id[8] = id[8]&0x3f | 0x80
+	}
+}
+
+func (c *call) end() {
+	scratch, names := c.scratch[:0], c.names[:0]
+	if cap(scratch) > 2*maxContextBytes {
+		scratch, names = nil, nil
+	}
+	*c = call{scratch: scratch, names: names}
+	calls.Put(c)
+}
+
+// identify makes the key that the caller named the call's next target.
+func (c *call) identify(sent, permission string, aliases bool) error {
+	k, err := c.resolve(sent, permission, aliases)
+	if err != nil {
+		return err
+	}
+	c.target(target{key: k, permission: permission})
+	return nil
+}
+
+func (c *call) target(t target) {
+	c.targets[c.count] = t
+	c.count++
+}
+
+// key is the call's first key.
+func (c *call) key() *key { return c.targets[0].key }
+
+// resolve finds the key that sent names. To a caller of another account, a key
+// that does not exist looks like one that he may not use.
+func (c *call) resolve(sent, permission string, aliases bool) (*key, error) {
+	id, invalid := parseKeyIdentifier(sent, c.config.Partition)
+	switch {
+	case invalid != nil:
+		return nil, invalid
+	case id.alias != "" && !aliases:
+		return nil, exception(NotFoundException, "Invalid keyId '%s'", sent)
+	case id.account == "":
+		id.account, id.region = c.caller.account, c.region
+	case id.region != c.region:
+		return nil, exception(NotFoundException, "Invalid arn %s", id.region)
+	case id.account != c.caller.account && !c.op.crossAccount:
+		return nil, denied(c.caller, permission, sent, noResourcePolicy)
+	}
+	foreign := id.account != c.caller.account
+	ref := keyRef{id.account, id.region, id.keyID}
+	if id.alias != "" {
+		alias := aliasRef{id.account, id.region, id.alias}
+		a, err := c.alias(c.ctx, alias)
+		if err != nil {
+			return nil, err
+		}
+		if a == nil {
+			if k := c.prospectiveKey(alias); k != nil && !foreign {
+				return k, nil
+			}
+			if foreign {
+				return nil, denied(c.caller, permission, sent, noResourcePolicy)
+			}
+			return nil, exception(NotFoundException, "Alias %s is not found.", c.aliasARN(alias))
+		}
+		ref.id = a.Key
+	}
+	k, err := c.lookup(c.ctx, ref, c.now)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case k != nil:
+		return k, nil
+	case foreign:
+		return nil, denied(c.caller, permission, sent, noResourcePolicy)
+	}
+	return nil, keyNotFound(c.keyARN(ref))
+}
+
+func keyNotFound(arn string) *Error {
+	return exception(NotFoundException, "Key '%s' does not exist", arn)
+}
+
+// authorize refuses a call that its caller may not make.
+func (c *call) authorize() error {
+	if c.count == 0 {
+		if d := decide(c.caller, c.op.permission, nil); !d.allowed {
+			return denied(c.caller, c.op.permission, "*", d.reason)
+		}
+	}
+	for i := range c.count {
+		t := &c.targets[i]
+		d := decide(c.caller, t.permission, t.key)
+		switch {
+		case d.allowed:
+		case t.ciphertext:
+			return deniedCiphertext(c.caller, t.permission)
+		default:
+			return denied(c.caller, t.permission, t.arn, d.reason)
+		}
+	}
+	return nil
+}
+
+// admit refuses a call that its keys, as they are now, cannot serve.
+func (c *call) admit() error {
+	for i := range c.count {
+		if err := c.op.states.admit(c.targets[i].key); err != nil {
+			return err
+		}
+	}
+	if c.op.usage != "" {
+		return c.key().admitUsage(c.op.usage, c.op.name)
+	}
+	return nil
+}
+
+func (k *key) admitUsage(usage KeyUsageType, operation string) error {
+	if k.record.Usage != usage {
+		return exception(InvalidKeyUsageException, "%s key usage is %s which is not valid for %s.", k.arn, k.record.Usage, operation)
+	}
+	return nil
+}
+
+// logPanic tells the operator of a defect; the caller learns only that there
+// was one. The panic's value is left out, since it could hold anything.
+func (s *Service) logPanic(operation string, value any) {
+	s.config.Logger.Error("kms: an operation panicked", "operation", operation, "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+}

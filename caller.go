@@ -1,0 +1,81 @@
+package kms
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Principal is who makes a call: an account's root, an IAM user, a role, a
+// session of a role, or a federated user, named by an ARN. Its zero value is
+// nobody, to whom every operation is refused.
+type Principal struct {
+	arn     string
+	account string
+	kind    principalKind
+}
+
+type principalKind int8
+
+const (
+	principalNobody principalKind = iota
+	principalRoot
+	principalUser
+	principalRole
+	principalAssumedRole
+	principalFederatedUser
+)
+
+// maxPrincipalBytes is the longest ARN that the API takes for a principal.
+const maxPrincipalBytes = 2048
+
+// ParsePrincipal reads the ARN of a principal:
+//
+//	arn:aws:iam::111122223333:root
+//	arn:aws:iam::111122223333:user/path/alice
+//	arn:aws:iam::111122223333:role/path/app
+//	arn:aws:sts::111122223333:assumed-role/app/session
+//	arn:aws:sts::111122223333:federated-user/bob
+func ParsePrincipal(arn string) (Principal, error) {
+	fail := func() (Principal, error) {
+		return Principal{}, fmt.Errorf("kms: %.100q is not the ARN of a principal", arn)
+	}
+	a, ok := parseARN(arn)
+	if !ok || len(arn) > maxPrincipalBytes || a.region != "" || !isAccount(a.account) {
+		return fail()
+	}
+	p := Principal{arn: arn, account: a.account}
+	kind, name, _ := strings.Cut(a.resource, "/")
+	switch {
+	case a.service == "iam" && a.resource == "root":
+		p.kind = principalRoot
+	case a.service == "iam" && kind == "user":
+		p.kind = principalUser
+	case a.service == "iam" && kind == "role":
+		p.kind = principalRole
+	case a.service == "sts" && kind == "assumed-role" && strings.Count(name, "/") == 1:
+		p.kind = principalAssumedRole
+	case a.service == "sts" && kind == "federated-user":
+		p.kind = principalFederatedUser
+	default:
+		return fail()
+	}
+	if p.kind != principalRoot && (name == "" || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") || strings.ContainsAny(name, "*? ")) {
+		return fail()
+	}
+	return p, nil
+}
+
+// ARN returns the principal's ARN; empty for nobody.
+func (p Principal) ARN() string { return p.arn }
+
+// Account returns the 12 digits of the account that the principal belongs to;
+// empty for nobody.
+func (p Principal) Account() string { return p.account }
+
+// String returns the principal's ARN.
+func (p Principal) String() string { return p.arn }
+
+// rootOf is the root of an account.
+func rootOf(partition, account string) Principal {
+	return Principal{arn: "arn:" + partition + ":iam::" + account + ":root", account: account, kind: principalRoot}
+}

@@ -1,0 +1,222 @@
+package kms
+
+import (
+	"context"
+	"crypto/rand"
+
+	"github.com/pocketkms/kms/internal/secret"
+)
+
+// GenerateDataKeyInput asks for a random data key and its encryption. The caller encrypts with the key, forgets it, and
+// keeps the encrypted copy beside the data, for Decrypt. Exactly one of KeySpec and NumberOfBytes must be given.
+type GenerateDataKeyInput struct {
+	// KeyId is the symmetric key to encrypt the data key under: key ID, key ARN, alias name or alias ARN.
+	KeyId string `kms:"required,len=1..2048"`
+
+	// KeySpec is the size of the data key by name.
+	KeySpec DataKeySpec
+
+	// NumberOfBytes is the size of the data key in bytes, 1 to 1,024.
+	NumberOfBytes *int32 `kms:"range=1..1024"`
+
+	// EncryptionContext is authenticated with the data key: Decrypt must be given the same pairs, in any order. No
+	// secrets, it is logged in clear.
+	EncryptionContext map[string]string
+
+	// Recipient asks for the data key to be encrypted to an attested enclave instead of returned in clear.
+	Recipient *RecipientInfo
+
+	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
+
+	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	DryRun bool
+}
+
+// GenerateDataKeyOutput is a data key, in clear and encrypted.
+type GenerateDataKeyOutput struct {
+	// KeyId is the ARN of the key that encrypted the data key.
+	KeyId string
+
+	// Plaintext is the data key; nil if a Recipient was given. The slice is the caller's own: clear it when done.
+	Plaintext []byte `kms:"secret"`
+
+	// CiphertextBlob is the encrypted data key, for Decrypt.
+	CiphertextBlob []byte `kms:"secret"`
+
+	// CiphertextForRecipient is the data key encrypted to the Recipient, a CMS EnvelopedData (RFC 5652); else nil.
+	CiphertextForRecipient []byte `kms:"secret"`
+
+	// KeyMaterialId is the key material that encrypted the data key, 64 hexadecimal digits; absent with a Recipient.
+	KeyMaterialId string
+}
+
+// GenerateDataKeyWithoutPlaintextInput asks for a random data key that only Decrypt will reveal. Exactly one of KeySpec
+// and NumberOfBytes must be given.
+type GenerateDataKeyWithoutPlaintextInput struct {
+	// KeyId is the symmetric key to encrypt the data key under: key ID, key ARN, alias name or alias ARN.
+	KeyId string `kms:"required,len=1..2048"`
+
+	// KeySpec is the size of the data key by name.
+	KeySpec DataKeySpec
+
+	// NumberOfBytes is the size of the data key in bytes, 1 to 1,024.
+	NumberOfBytes *int32 `kms:"range=1..1024"`
+
+	// EncryptionContext is authenticated with the data key: Decrypt must be given the same pairs, in any order. No
+	// secrets, it is logged in clear.
+	EncryptionContext map[string]string
+
+	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
+
+	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	DryRun bool
+}
+
+// GenerateDataKeyWithoutPlaintextOutput is an encrypted data key.
+type GenerateDataKeyWithoutPlaintextOutput struct {
+	// KeyId is the ARN of the key that encrypted the data key.
+	KeyId string
+
+	// CiphertextBlob is the encrypted data key, for Decrypt.
+	CiphertextBlob []byte `kms:"secret"`
+
+	// KeyMaterialId is the key material that encrypted the data key, 64 hexadecimal digits.
+	KeyMaterialId string
+}
+
+// GenerateRandomInput asks for random bytes. No key takes part.
+type GenerateRandomInput struct {
+	// NumberOfBytes is how many, 1 to 1,024. It must be given.
+	NumberOfBytes *int32 `kms:"range=1..1024"`
+
+	// CustomKeyStoreId names the CloudHSM key store that shall make the bytes; absent means the service itself.
+	CustomKeyStoreId string `kms:"len=1..64"`
+
+	// Recipient asks for the bytes to be encrypted to an attested enclave instead of returned in clear.
+	Recipient *RecipientInfo
+}
+
+// GenerateRandomOutput is the random bytes.
+type GenerateRandomOutput struct {
+	// Plaintext is the bytes; nil if a Recipient was given. The slice is the caller's own: clear it when done.
+	Plaintext []byte `kms:"secret"`
+
+	// CiphertextForRecipient is the bytes encrypted to the Recipient, a CMS EnvelopedData (RFC 5652); else nil.
+	CiphertextForRecipient []byte `kms:"secret"`
+}
+
+var opGenerateDataKey = define(operation[GenerateDataKeyInput, GenerateDataKeyOutput]{
+	description: description{name: "GenerateDataKey", keys: keyOrAlias, crossAccount: true, states: useState,
+		usage: KeyUsageEncryptDecrypt, readOnly: true, use: KeyLastUsageTrackingOperationGenerateDataKey},
+	validate: func(in *GenerateDataKeyInput) error {
+		if in.Recipient != nil {
+			return errNoRecipients
+		}
+		return validateDataKey(in.KeySpec, in.NumberOfBytes)
+	},
+	admit: func(c *call, in *GenerateDataKeyInput) error { return c.key().admitDataKey(c.op.name) },
+	act: func(c *call, in *GenerateDataKeyInput) (*GenerateDataKeyOutput, error) {
+		plaintext := make([]byte, dataKeyBytes(in.KeySpec, in.NumberOfBytes))
+		rand.Read(plaintext)
+		ciphertext, err := c.seal(c.key(), plaintext, in.EncryptionContext)
+		if err != nil {
+			return nil, err
+		}
+		return &GenerateDataKeyOutput{
+			KeyId:          c.key().arn,
+			Plaintext:      plaintext,
+			CiphertextBlob: ciphertext,
+			KeyMaterialId:  c.key().current().id,
+		}, nil
+	},
+})
+
+// GenerateDataKey draws a random key for use outside the service, and returns
+// it in clear and encrypted. Encrypt data under the clear one, then clear it;
+// keep the encrypted one with the data. Decrypt gives the clear one back.
+func (s *Service) GenerateDataKey(ctx context.Context, in *GenerateDataKeyInput) (*GenerateDataKeyOutput, error) {
+	return opGenerateDataKey.do(ctx, s, in)
+}
+
+var opGenerateDataKeyWithoutPlaintext = define(operation[GenerateDataKeyWithoutPlaintextInput, GenerateDataKeyWithoutPlaintextOutput]{
+	description: description{name: "GenerateDataKeyWithoutPlaintext", keys: keyOrAlias, crossAccount: true, states: useState,
+		usage: KeyUsageEncryptDecrypt, readOnly: true, use: KeyLastUsageTrackingOperationGenerateDataKeyWithoutPlaintext},
+	validate: func(in *GenerateDataKeyWithoutPlaintextInput) error {
+		return validateDataKey(in.KeySpec, in.NumberOfBytes)
+	},
+	admit: func(c *call, in *GenerateDataKeyWithoutPlaintextInput) error { return c.key().admitDataKey(c.op.name) },
+	act: func(c *call, in *GenerateDataKeyWithoutPlaintextInput) (*GenerateDataKeyWithoutPlaintextOutput, error) {
+		plaintext := make([]byte, dataKeyBytes(in.KeySpec, in.NumberOfBytes))
+		defer secret.Clear(plaintext)
+		rand.Read(plaintext)
+		ciphertext, err := c.seal(c.key(), plaintext, in.EncryptionContext)
+		if err != nil {
+			return nil, err
+		}
+		return &GenerateDataKeyWithoutPlaintextOutput{
+			KeyId:          c.key().arn,
+			CiphertextBlob: ciphertext,
+			KeyMaterialId:  c.key().current().id,
+		}, nil
+	},
+})
+
+// GenerateDataKeyWithoutPlaintext draws a random key and returns it encrypted
+// alone, for one who will ask Decrypt for it when it is needed.
+func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, in *GenerateDataKeyWithoutPlaintextInput) (*GenerateDataKeyWithoutPlaintextOutput, error) {
+	return opGenerateDataKeyWithoutPlaintext.do(ctx, s, in)
+}
+
+var opGenerateRandom = define(operation[GenerateRandomInput, GenerateRandomOutput]{
+	description: description{name: "GenerateRandom", readOnly: true},
+	validate: func(in *GenerateRandomInput) error {
+		switch {
+		case in.Recipient != nil:
+			return errNoRecipients
+		case in.NumberOfBytes == nil:
+			return invalid("NumberOfBytes is required.")
+		}
+		return nil
+	},
+	act: func(c *call, in *GenerateRandomInput) (*GenerateRandomOutput, error) {
+		if in.CustomKeyStoreId != "" {
+			return nil, noSuchCustomKeyStore(in.CustomKeyStoreId)
+		}
+		out := &GenerateRandomOutput{Plaintext: make([]byte, *in.NumberOfBytes)}
+		rand.Read(out.Plaintext)
+		return out, nil
+	},
+})
+
+// GenerateRandom returns 1 to 1,024 bytes from the operating system's
+// cryptographic random number generator.
+func (s *Service) GenerateRandom(ctx context.Context, in *GenerateRandomInput) (*GenerateRandomOutput, error) {
+	return opGenerateRandom.do(ctx, s, in)
+}
+
+func validateDataKey(spec DataKeySpec, numberOfBytes *int32) error {
+	if (spec == "") == (numberOfBytes == nil) {
+		return invalid("Please specify either number of bytes or key spec.")
+	}
+	return nil
+}
+
+func dataKeyBytes(spec DataKeySpec, numberOfBytes *int32) int {
+	switch {
+	case numberOfBytes != nil:
+		return int(*numberOfBytes)
+	case spec == DataKeySpecAES128:
+		return 16
+	}
+	return 32
+}
+
+// admitDataKey refuses keys that are for encryption but not symmetric.
+func (k *key) admitDataKey(operation string) error {
+	if k.spec.kind != symmetricKind {
+		return exception(InvalidKeyUsageException, "%s key spec is %s which is not valid for %s.", k.arn, k.record.Spec, operation)
+	}
+	return nil
+}

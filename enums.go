@@ -1,0 +1,427 @@
+package kms
+
+// The API's enumerations: typed strings with the values that travel on the wire. A type bears the API's name; a
+// constant is named after the member that holds it (KeyUsageSignVerify, SigningAlgorithmECDSASHA256), or after its
+// type where members of several names do. Values lists all that the API knows, in a fixed order and in a slice that is
+// the caller's own, also what this package does not offer yet.
+
+// KeySpec says what kind of key material a KMS key has, and with it which usages and algorithms it can have.
+type KeySpec string
+
+const (
+	KeySpecSymmetricDefault    KeySpec = "SYMMETRIC_DEFAULT" // 256-bit authenticated encryption
+	KeySpecRSA2048             KeySpec = "RSA_2048"
+	KeySpecRSA3072             KeySpec = "RSA_3072"
+	KeySpecRSA4096             KeySpec = "RSA_4096"
+	KeySpecECCNISTP256         KeySpec = "ECC_NIST_P256"
+	KeySpecECCNISTP384         KeySpec = "ECC_NIST_P384"
+	KeySpecECCNISTP521         KeySpec = "ECC_NIST_P521"
+	KeySpecECCNISTEdwards25519 KeySpec = "ECC_NIST_EDWARDS25519"
+	KeySpecECCSECGP256K1       KeySpec = "ECC_SECG_P256K1" // secp256k1
+	KeySpecSM2                 KeySpec = "SM2"
+	KeySpecHMAC224             KeySpec = "HMAC_224"
+	KeySpecHMAC256             KeySpec = "HMAC_256"
+	KeySpecHMAC384             KeySpec = "HMAC_384"
+	KeySpecHMAC512             KeySpec = "HMAC_512"
+	KeySpecMLDSA44             KeySpec = "ML_DSA_44"
+	KeySpecMLDSA65             KeySpec = "ML_DSA_65"
+	KeySpecMLDSA87             KeySpec = "ML_DSA_87"
+	KeySpecMLKEM512            KeySpec = "ML_KEM_512"
+	KeySpecMLKEM768            KeySpec = "ML_KEM_768"
+	KeySpecMLKEM1024           KeySpec = "ML_KEM_1024"
+)
+
+// Values returns every KeySpec of the API.
+func (KeySpec) Values() []KeySpec {
+	return []KeySpec{
+		KeySpecSymmetricDefault,
+		KeySpecRSA2048, KeySpecRSA3072, KeySpecRSA4096,
+		KeySpecECCNISTP256, KeySpecECCNISTP384, KeySpecECCNISTP521, KeySpecECCNISTEdwards25519, KeySpecECCSECGP256K1,
+		KeySpecSM2,
+		KeySpecHMAC224, KeySpecHMAC256, KeySpecHMAC384, KeySpecHMAC512,
+		KeySpecMLDSA44, KeySpecMLDSA65, KeySpecMLDSA87,
+		KeySpecMLKEM512, KeySpecMLKEM768, KeySpecMLKEM1024,
+	}
+}
+
+// CustomerMasterKeySpec is KeySpec under its former name. Newer specs are not among its values and cannot be asked for
+// by it; outputs all the same repeat the KeySpec in it, whichever that is.
+//
+// Deprecated: use KeySpec.
+type CustomerMasterKeySpec string
+
+const (
+	CustomerMasterKeySpecSymmetricDefault CustomerMasterKeySpec = "SYMMETRIC_DEFAULT"
+	CustomerMasterKeySpecRSA2048          CustomerMasterKeySpec = "RSA_2048"
+	CustomerMasterKeySpecRSA3072          CustomerMasterKeySpec = "RSA_3072"
+	CustomerMasterKeySpecRSA4096          CustomerMasterKeySpec = "RSA_4096"
+	CustomerMasterKeySpecECCNISTP256      CustomerMasterKeySpec = "ECC_NIST_P256"
+	CustomerMasterKeySpecECCNISTP384      CustomerMasterKeySpec = "ECC_NIST_P384"
+	CustomerMasterKeySpecECCNISTP521      CustomerMasterKeySpec = "ECC_NIST_P521"
+	CustomerMasterKeySpecECCSECGP256K1    CustomerMasterKeySpec = "ECC_SECG_P256K1"
+	CustomerMasterKeySpecSM2              CustomerMasterKeySpec = "SM2"
+	CustomerMasterKeySpecHMAC224          CustomerMasterKeySpec = "HMAC_224"
+	CustomerMasterKeySpecHMAC256          CustomerMasterKeySpec = "HMAC_256"
+	CustomerMasterKeySpecHMAC384          CustomerMasterKeySpec = "HMAC_384"
+	CustomerMasterKeySpecHMAC512          CustomerMasterKeySpec = "HMAC_512"
+)
+
+// Values returns every CustomerMasterKeySpec that an input may hold.
+func (CustomerMasterKeySpec) Values() []CustomerMasterKeySpec {
+	return []CustomerMasterKeySpec{
+		CustomerMasterKeySpecSymmetricDefault,
+		CustomerMasterKeySpecRSA2048, CustomerMasterKeySpecRSA3072, CustomerMasterKeySpecRSA4096,
+		CustomerMasterKeySpecECCNISTP256, CustomerMasterKeySpecECCNISTP384, CustomerMasterKeySpecECCNISTP521,
+		CustomerMasterKeySpecECCSECGP256K1,
+		CustomerMasterKeySpecSM2,
+		CustomerMasterKeySpecHMAC224, CustomerMasterKeySpecHMAC256, CustomerMasterKeySpecHMAC384,
+		CustomerMasterKeySpecHMAC512,
+	}
+}
+
+// KeyUsageType says which operations a key serves. It is chosen once, at creation.
+type KeyUsageType string
+
+const (
+	KeyUsageEncryptDecrypt         KeyUsageType = "ENCRYPT_DECRYPT"
+	KeyUsageSignVerify             KeyUsageType = "SIGN_VERIFY"
+	KeyUsageGenerateVerifyMac      KeyUsageType = "GENERATE_VERIFY_MAC"
+	KeyUsageKeyAgreement           KeyUsageType = "KEY_AGREEMENT"
+	KeyUsageEncapsulateDecapsulate KeyUsageType = "ENCAPSULATE_DECAPSULATE"
+)
+
+// Values returns every KeyUsageType of the API.
+func (KeyUsageType) Values() []KeyUsageType {
+	return []KeyUsageType{
+		KeyUsageEncryptDecrypt,
+		KeyUsageSignVerify,
+		KeyUsageGenerateVerifyMac,
+		KeyUsageKeyAgreement,
+		KeyUsageEncapsulateDecapsulate,
+	}
+}
+
+// KeyState is where a key stands in its life. Cryptography is done in Enabled (and in Updating) only.
+type KeyState string
+
+const (
+	KeyStateCreating               KeyState = "Creating"               // a replica that is not ready yet
+	KeyStateEnabled                KeyState = "Enabled"                // in service
+	KeyStateDisabled               KeyState = "Disabled"               // out of service until EnableKey
+	KeyStatePendingDeletion        KeyState = "PendingDeletion"        // its waiting period runs
+	KeyStatePendingImport          KeyState = "PendingImport"          // lacks key material that must be imported
+	KeyStatePendingReplicaDeletion KeyState = "PendingReplicaDeletion" // a primary, waiting for its replicas to go
+	KeyStateUnavailable            KeyState = "Unavailable"            // its custom key store is disconnected
+	KeyStateUpdating               KeyState = "Updating"               // the primary Region is being changed
+)
+
+// Values returns every KeyState of the API.
+func (KeyState) Values() []KeyState {
+	return []KeyState{
+		KeyStateCreating,
+		KeyStateEnabled,
+		KeyStateDisabled,
+		KeyStatePendingDeletion,
+		KeyStatePendingImport,
+		KeyStatePendingReplicaDeletion,
+		KeyStateUnavailable,
+		KeyStateUpdating,
+	}
+}
+
+// OriginType says where a key's material comes from.
+type OriginType string
+
+const (
+	OriginAWSKMS           OriginType = "AWS_KMS"            // made by the service
+	OriginExternal         OriginType = "EXTERNAL"           // imported by the caller
+	OriginAWSCloudHSM      OriginType = "AWS_CLOUDHSM"       // made in a CloudHSM key store
+	OriginExternalKeyStore OriginType = "EXTERNAL_KEY_STORE" // held by an external key manager
+)
+
+// Values returns every OriginType of the API.
+func (OriginType) Values() []OriginType {
+	return []OriginType{OriginAWSKMS, OriginExternal, OriginAWSCloudHSM, OriginExternalKeyStore}
+}
+
+// KeyManagerType says who manages a key: its account, or a service on the account's behalf (alias/aws/...).
+type KeyManagerType string
+
+const (
+	KeyManagerAWS      KeyManagerType = "AWS"
+	KeyManagerCustomer KeyManagerType = "CUSTOMER"
+)
+
+// Values returns every KeyManagerType of the API.
+func (KeyManagerType) Values() []KeyManagerType {
+	return []KeyManagerType{KeyManagerAWS, KeyManagerCustomer}
+}
+
+// ExpirationModelType says whether imported key material expires.
+type ExpirationModelType string
+
+const (
+	ExpirationModelKeyMaterialExpires       ExpirationModelType = "KEY_MATERIAL_EXPIRES"
+	ExpirationModelKeyMaterialDoesNotExpire ExpirationModelType = "KEY_MATERIAL_DOES_NOT_EXPIRE"
+)
+
+// Values returns every ExpirationModelType of the API.
+func (ExpirationModelType) Values() []ExpirationModelType {
+	return []ExpirationModelType{ExpirationModelKeyMaterialExpires, ExpirationModelKeyMaterialDoesNotExpire}
+}
+
+// EncryptionAlgorithmSpec is an algorithm of Encrypt, Decrypt and ReEncrypt.
+type EncryptionAlgorithmSpec string
+
+const (
+	EncryptionAlgorithmSymmetricDefault EncryptionAlgorithmSpec = "SYMMETRIC_DEFAULT"
+	EncryptionAlgorithmRSAESOAEPSHA1    EncryptionAlgorithmSpec = "RSAES_OAEP_SHA_1"
+	EncryptionAlgorithmRSAESOAEPSHA256  EncryptionAlgorithmSpec = "RSAES_OAEP_SHA_256"
+	EncryptionAlgorithmSM2PKE           EncryptionAlgorithmSpec = "SM2PKE"
+)
+
+// Values returns every EncryptionAlgorithmSpec of the API.
+func (EncryptionAlgorithmSpec) Values() []EncryptionAlgorithmSpec {
+	return []EncryptionAlgorithmSpec{
+		EncryptionAlgorithmSymmetricDefault,
+		EncryptionAlgorithmRSAESOAEPSHA1,
+		EncryptionAlgorithmRSAESOAEPSHA256,
+		EncryptionAlgorithmSM2PKE,
+	}
+}
+
+// SigningAlgorithmSpec is an algorithm of Sign and Verify: the scheme, and the hash where the scheme takes one.
+type SigningAlgorithmSpec string
+
+const (
+	SigningAlgorithmRSASSAPKCS1v15SHA256 SigningAlgorithmSpec = "RSASSA_PKCS1_V1_5_SHA_256"
+	SigningAlgorithmRSASSAPKCS1v15SHA384 SigningAlgorithmSpec = "RSASSA_PKCS1_V1_5_SHA_384"
+	SigningAlgorithmRSASSAPKCS1v15SHA512 SigningAlgorithmSpec = "RSASSA_PKCS1_V1_5_SHA_512"
+	SigningAlgorithmRSASSAPSSSHA256      SigningAlgorithmSpec = "RSASSA_PSS_SHA_256"
+	SigningAlgorithmRSASSAPSSSHA384      SigningAlgorithmSpec = "RSASSA_PSS_SHA_384"
+	SigningAlgorithmRSASSAPSSSHA512      SigningAlgorithmSpec = "RSASSA_PSS_SHA_512"
+	SigningAlgorithmECDSASHA256          SigningAlgorithmSpec = "ECDSA_SHA_256"
+	SigningAlgorithmECDSASHA384          SigningAlgorithmSpec = "ECDSA_SHA_384"
+	SigningAlgorithmECDSASHA512          SigningAlgorithmSpec = "ECDSA_SHA_512"
+	SigningAlgorithmEd25519SHA512        SigningAlgorithmSpec = "ED25519_SHA_512"    // Ed25519 of RFC 8032
+	SigningAlgorithmEd25519phSHA512      SigningAlgorithmSpec = "ED25519_PH_SHA_512" // Ed25519ph of RFC 8032
+	SigningAlgorithmSM2DSA               SigningAlgorithmSpec = "SM2DSA"
+	SigningAlgorithmMLDSASHAKE256        SigningAlgorithmSpec = "ML_DSA_SHAKE_256"
+)
+
+// Values returns every SigningAlgorithmSpec of the API.
+func (SigningAlgorithmSpec) Values() []SigningAlgorithmSpec {
+	return []SigningAlgorithmSpec{
+		SigningAlgorithmRSASSAPKCS1v15SHA256, SigningAlgorithmRSASSAPKCS1v15SHA384, SigningAlgorithmRSASSAPKCS1v15SHA512,
+		SigningAlgorithmRSASSAPSSSHA256, SigningAlgorithmRSASSAPSSSHA384, SigningAlgorithmRSASSAPSSSHA512,
+		SigningAlgorithmECDSASHA256, SigningAlgorithmECDSASHA384, SigningAlgorithmECDSASHA512,
+		SigningAlgorithmEd25519SHA512, SigningAlgorithmEd25519phSHA512,
+		SigningAlgorithmSM2DSA,
+		SigningAlgorithmMLDSASHAKE256,
+	}
+}
+
+// MacAlgorithmSpec is an algorithm of GenerateMac and VerifyMac. Each belongs to the HMAC key spec of its own size.
+type MacAlgorithmSpec string
+
+const (
+	MacAlgorithmHMACSHA224 MacAlgorithmSpec = "HMAC_SHA_224"
+	MacAlgorithmHMACSHA256 MacAlgorithmSpec = "HMAC_SHA_256"
+	MacAlgorithmHMACSHA384 MacAlgorithmSpec = "HMAC_SHA_384"
+	MacAlgorithmHMACSHA512 MacAlgorithmSpec = "HMAC_SHA_512"
+)
+
+// Values returns every MacAlgorithmSpec of the API.
+func (MacAlgorithmSpec) Values() []MacAlgorithmSpec {
+	return []MacAlgorithmSpec{
+		MacAlgorithmHMACSHA224, MacAlgorithmHMACSHA256, MacAlgorithmHMACSHA384, MacAlgorithmHMACSHA512,
+	}
+}
+
+// KeyAgreementAlgorithmSpec is an algorithm of DeriveSharedSecret.
+type KeyAgreementAlgorithmSpec string
+
+const (
+	KeyAgreementAlgorithmECDH KeyAgreementAlgorithmSpec = "ECDH"
+)
+
+// Values returns every KeyAgreementAlgorithmSpec of the API.
+func (KeyAgreementAlgorithmSpec) Values() []KeyAgreementAlgorithmSpec {
+	return []KeyAgreementAlgorithmSpec{KeyAgreementAlgorithmECDH}
+}
+
+// EncapsulationAlgorithmSpec is an algorithm of Encapsulate and Decapsulate.
+type EncapsulationAlgorithmSpec string
+
+const (
+	EncapsulationAlgorithmMLKEM EncapsulationAlgorithmSpec = "ML_KEM"
+)
+
+// Values returns every EncapsulationAlgorithmSpec of the API.
+func (EncapsulationAlgorithmSpec) Values() []EncapsulationAlgorithmSpec {
+	return []EncapsulationAlgorithmSpec{EncapsulationAlgorithmMLKEM}
+}
+
+// MessageType says what the Message of Sign and Verify is.
+type MessageType string
+
+const (
+	MessageTypeRaw        MessageType = "RAW"         // the message itself
+	MessageTypeDigest     MessageType = "DIGEST"      // its hash, by the signing algorithm's hash function
+	MessageTypeExternalMu MessageType = "EXTERNAL_MU" // the 64-byte mu of FIPS 204, for ML-DSA
+)
+
+// Values returns every MessageType of the API.
+func (MessageType) Values() []MessageType {
+	return []MessageType{MessageTypeRaw, MessageTypeDigest, MessageTypeExternalMu}
+}
+
+// DataKeySpec is the kind of a symmetric data key.
+type DataKeySpec string
+
+const (
+	DataKeySpecAES128 DataKeySpec = "AES_128" // 16 bytes
+	DataKeySpecAES256 DataKeySpec = "AES_256" // 32 bytes
+)
+
+// Values returns every DataKeySpec of the API.
+func (DataKeySpec) Values() []DataKeySpec {
+	return []DataKeySpec{DataKeySpecAES128, DataKeySpecAES256}
+}
+
+// MultiRegionKeyType is the part that a key plays among its kin in other Regions.
+type MultiRegionKeyType string
+
+const (
+	MultiRegionKeyTypePrimary MultiRegionKeyType = "PRIMARY"
+	MultiRegionKeyTypeReplica MultiRegionKeyType = "REPLICA"
+)
+
+// Values returns every MultiRegionKeyType of the API.
+func (MultiRegionKeyType) Values() []MultiRegionKeyType {
+	return []MultiRegionKeyType{MultiRegionKeyTypePrimary, MultiRegionKeyTypeReplica}
+}
+
+// RotationType says what caused a rotation.
+type RotationType string
+
+const (
+	RotationTypeAutomatic RotationType = "AUTOMATIC"
+	RotationTypeOnDemand  RotationType = "ON_DEMAND"
+)
+
+// Values returns every RotationType of the API.
+func (RotationType) Values() []RotationType {
+	return []RotationType{RotationTypeAutomatic, RotationTypeOnDemand}
+}
+
+// KeyMaterialState says what one key material of a key is used for.
+type KeyMaterialState string
+
+const (
+	KeyMaterialStateCurrent         KeyMaterialState = "CURRENT"          // encrypts and decrypts
+	KeyMaterialStateNonCurrent      KeyMaterialState = "NON_CURRENT"      // decrypts what it once encrypted
+	KeyMaterialStatePendingRotation KeyMaterialState = "PENDING_ROTATION" // imported, and waits for RotateKeyOnDemand
+	// The primary has the material, and some replica lacks it.
+	KeyMaterialStatePendingMultiRegionImportAndRotation KeyMaterialState = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
+)
+
+// Values returns every KeyMaterialState of the API.
+func (KeyMaterialState) Values() []KeyMaterialState {
+	return []KeyMaterialState{
+		KeyMaterialStateCurrent,
+		KeyMaterialStateNonCurrent,
+		KeyMaterialStatePendingRotation,
+		KeyMaterialStatePendingMultiRegionImportAndRotation,
+	}
+}
+
+// ImportState says whether imported key material is present.
+type ImportState string
+
+const (
+	ImportStateImported      ImportState = "IMPORTED"
+	ImportStatePendingImport ImportState = "PENDING_IMPORT" // expired or deleted: import it again
+)
+
+// Values returns every ImportState of the API.
+func (ImportState) Values() []ImportState {
+	return []ImportState{ImportStateImported, ImportStatePendingImport}
+}
+
+// IncludeKeyMaterial says which key materials ListKeyRotations lists.
+type IncludeKeyMaterial string
+
+const (
+	IncludeKeyMaterialRotationsOnly  IncludeKeyMaterial = "ROTATIONS_ONLY"   // those that a rotation brought
+	IncludeKeyMaterialAllKeyMaterial IncludeKeyMaterial = "ALL_KEY_MATERIAL" // also the first, and what is pending
+)
+
+// Values returns every IncludeKeyMaterial of the API.
+func (IncludeKeyMaterial) Values() []IncludeKeyMaterial {
+	return []IncludeKeyMaterial{IncludeKeyMaterialRotationsOnly, IncludeKeyMaterialAllKeyMaterial}
+}
+
+// DryRunModifierType narrows what a dry run checks.
+type DryRunModifierType string
+
+const (
+	DryRunModifierIgnoreCiphertext DryRunModifierType = "IGNORE_CIPHERTEXT" // authorization alone
+)
+
+// Values returns every DryRunModifierType of the API.
+func (DryRunModifierType) Values() []DryRunModifierType {
+	return []DryRunModifierType{DryRunModifierIgnoreCiphertext}
+}
+
+// KeyEncryptionMechanism is how an answer is encrypted to an attested recipient.
+type KeyEncryptionMechanism string
+
+const (
+	KeyEncryptionMechanismRSAESOAEPSHA256 KeyEncryptionMechanism = "RSAES_OAEP_SHA_256"
+)
+
+// Values returns every KeyEncryptionMechanism of the API.
+func (KeyEncryptionMechanism) Values() []KeyEncryptionMechanism {
+	return []KeyEncryptionMechanism{KeyEncryptionMechanismRSAESOAEPSHA256}
+}
+
+// KeyLastUsageTrackingOperation is an operation that GetKeyLastUsage can report: the cryptographic ones.
+type KeyLastUsageTrackingOperation string
+
+const (
+	KeyLastUsageTrackingOperationEncrypt                             KeyLastUsageTrackingOperation = "Encrypt"
+	KeyLastUsageTrackingOperationDecrypt                             KeyLastUsageTrackingOperation = "Decrypt"
+	KeyLastUsageTrackingOperationReEncrypt                           KeyLastUsageTrackingOperation = "ReEncrypt"
+	KeyLastUsageTrackingOperationGenerateDataKey                     KeyLastUsageTrackingOperation = "GenerateDataKey"
+	KeyLastUsageTrackingOperationGenerateDataKeyWithoutPlaintext     KeyLastUsageTrackingOperation = "GenerateDataKeyWithoutPlaintext"
+	KeyLastUsageTrackingOperationGenerateDataKeyPair                 KeyLastUsageTrackingOperation = "GenerateDataKeyPair"
+	KeyLastUsageTrackingOperationGenerateDataKeyPairWithoutPlaintext KeyLastUsageTrackingOperation = "GenerateDataKeyPairWithoutPlaintext"
+	KeyLastUsageTrackingOperationSign                                KeyLastUsageTrackingOperation = "Sign"
+	KeyLastUsageTrackingOperationVerify                              KeyLastUsageTrackingOperation = "Verify"
+	KeyLastUsageTrackingOperationGenerateMac                         KeyLastUsageTrackingOperation = "GenerateMac"
+	KeyLastUsageTrackingOperationVerifyMac                           KeyLastUsageTrackingOperation = "VerifyMac"
+	KeyLastUsageTrackingOperationDeriveSharedSecret                  KeyLastUsageTrackingOperation = "DeriveSharedSecret"
+	KeyLastUsageTrackingOperationEncapsulate                         KeyLastUsageTrackingOperation = "Encapsulate"
+	KeyLastUsageTrackingOperationDecapsulate                         KeyLastUsageTrackingOperation = "Decapsulate"
+)
+
+// Values returns every KeyLastUsageTrackingOperation of the API.
+func (KeyLastUsageTrackingOperation) Values() []KeyLastUsageTrackingOperation {
+	return []KeyLastUsageTrackingOperation{
+		KeyLastUsageTrackingOperationEncrypt,
+		KeyLastUsageTrackingOperationDecrypt,
+		KeyLastUsageTrackingOperationReEncrypt,
+		KeyLastUsageTrackingOperationGenerateDataKey,
+		KeyLastUsageTrackingOperationGenerateDataKeyWithoutPlaintext,
+		KeyLastUsageTrackingOperationGenerateDataKeyPair,
+		KeyLastUsageTrackingOperationGenerateDataKeyPairWithoutPlaintext,
+		KeyLastUsageTrackingOperationSign,
+		KeyLastUsageTrackingOperationVerify,
+		KeyLastUsageTrackingOperationGenerateMac,
+		KeyLastUsageTrackingOperationVerifyMac,
+		KeyLastUsageTrackingOperationDeriveSharedSecret,
+		KeyLastUsageTrackingOperationEncapsulate,
+		KeyLastUsageTrackingOperationDecapsulate,
+	}
+}

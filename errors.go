@@ -1,0 +1,153 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	multierror "github.com/hashicorp/go-multierror"
+
+	"github.com/pocketkms/kms/keystore"
+)
+
+// An ErrorCode is the name of an exception of the API. It is itself an error,
+// so that errors.Is tells what kind an [Error] is:
+//
+//	if errors.Is(err, kms.NotFoundException) { ... }
+type ErrorCode string
+
+// The exceptions of the API that this package answers with, by the names that
+// the SDKs give them.
+const (
+	AccessDeniedException            ErrorCode = "AccessDeniedException"
+	AlreadyExistsException           ErrorCode = "AlreadyExistsException"
+	ConflictException                ErrorCode = "ConflictException"
+	CustomKeyStoreNotFoundException  ErrorCode = "CustomKeyStoreNotFoundException"
+	DisabledException                ErrorCode = "DisabledException"
+	DryRunOperationException         ErrorCode = "DryRunOperationException"
+	IncorrectKeyException            ErrorCode = "IncorrectKeyException"
+	InvalidAliasNameException        ErrorCode = "InvalidAliasNameException"
+	InvalidArnException              ErrorCode = "InvalidArnException"
+	InvalidCiphertextException       ErrorCode = "InvalidCiphertextException"
+	InvalidGrantTokenException       ErrorCode = "InvalidGrantTokenException"
+	InvalidKeyUsageException         ErrorCode = "InvalidKeyUsageException"
+	InvalidMarkerException           ErrorCode = "InvalidMarkerException"
+	KMSInternalException             ErrorCode = "KMSInternalException"
+	KMSInvalidMacException           ErrorCode = "KMSInvalidMacException"
+	KMSInvalidSignatureException     ErrorCode = "KMSInvalidSignatureException"
+	KMSInvalidStateException         ErrorCode = "KMSInvalidStateException"
+	LimitExceededException           ErrorCode = "LimitExceededException"
+	MalformedPolicyDocumentException ErrorCode = "MalformedPolicyDocumentException"
+	NotFoundException                ErrorCode = "NotFoundException"
+	TagException                     ErrorCode = "TagException"
+	UnsupportedOperationException    ErrorCode = "UnsupportedOperationException"
+	ValidationException              ErrorCode = "ValidationException"
+)
+
+// Error returns the exception's name.
+func (c ErrorCode) Error() string { return string(c) }
+
+// An Error is an exception of the API. Every failure of an operation is one,
+// but for a context's own errors and [ErrClosed], which pass through untouched.
+//
+// Its text never holds a plaintext, a key, a passphrase or a policy.
+type Error struct {
+	Code      ErrorCode
+	Message   string // as the API words it; some exceptions have none
+	Operation string // the API operation that failed: "Encrypt"
+
+	cause error
+}
+
+// ErrClosed is returned by every call after [Service.Close].
+var ErrClosed = errors.New("kms: the service is closed")
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("kms: ")
+	if e.Operation != "" {
+		b.WriteString(e.Operation + ": ")
+	}
+	b.WriteString(string(e.Code))
+	if e.Message != "" {
+		b.WriteString(": " + e.Message)
+	}
+	return b.String()
+}
+
+// ErrorCode returns the exception's name, as the errors of the AWS SDK do.
+func (e *Error) ErrorCode() string { return string(e.Code) }
+
+// ErrorMessage returns the exception's message, as the errors of the AWS SDK do.
+func (e *Error) ErrorMessage() string { return e.Message }
+
+// Is tells whether target is this error's [ErrorCode].
+func (e *Error) Is(target error) bool {
+	code, ok := target.(ErrorCode)
+	return ok && code == e.Code
+}
+
+// Unwrap returns what lies behind the exception: for a ValidationException of
+// the input's shape a *multierror.Error with one error for each violation, for
+// a KMSInternalException the storage's own error (see package keystore).
+func (e *Error) Unwrap() error { return e.cause }
+
+// exception makes an Error; the operation's name is filled in by the call.
+func exception(code ErrorCode, format string, arguments ...any) *Error {
+	if len(arguments) > 0 {
+		format = fmt.Sprintf(format, arguments...)
+	}
+	return &Error{Code: code, Message: format}
+}
+
+func invalid(format string, arguments ...any) *Error {
+	return exception(ValidationException, format, arguments...)
+}
+
+// invalidShape is the ValidationException for an input that violates the
+// API's constraints: all of them at once.
+func invalidShape(violations []error) *Error {
+	all := &multierror.Error{
+		Errors: violations,
+		ErrorFormat: func(violations []error) string {
+			noun := " validation errors detected: "
+			if len(violations) == 1 {
+				noun = " validation error detected: "
+			}
+			texts := make([]string, len(violations))
+			for i, v := range violations {
+				texts[i] = v.Error()
+			}
+			return strconv.Itoa(len(violations)) + noun + strings.Join(texts, "; ")
+		},
+	}
+	return &Error{Code: ValidationException, Message: all.Error(), cause: all}
+}
+
+// wrapError gives err the form in which it leaves the package.
+func wrapError(err error, operation string) error {
+	var e *Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &e):
+		if e.Operation == operation {
+			return e
+		}
+		named := *e
+		named.Operation = operation
+		return &named
+	case errors.Is(err, keystore.ErrClosed):
+		return ErrClosed
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return &Error{
+		Code:      KMSInternalException,
+		Message:   "The request could not be completed: " + err.Error(),
+		Operation: operation,
+		cause:     err,
+	}
+}

@@ -1,0 +1,194 @@
+package house_test
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// rooms draws the arrows of the plan in CONTRIBUTING.md: which rooms each room may import. "." is the root package; any other room is
+// a directory and all below it, nested modules included.
+var rooms = map[string]string{
+	"internal": "internal",
+	"crypto":   "crypto internal",
+	"keystore": "keystore internal",
+	"iam":      "iam",
+	"audit":    "audit",
+
+	".": "crypto keystore iam audit internal",
+
+	"awsapi":    ". crypto keystore iam audit internal",
+	"envelope":  ". crypto keystore iam audit internal",
+	"kmstest":   ". crypto keystore iam audit internal",
+	"awsclient": ". awsapi",
+
+	"cmd":         ". awsapi envelope crypto keystore iam audit internal",
+	"examples":    ". awsapi envelope kmstest crypto keystore iam audit",
+	"integration": ". awsapi awsclient envelope kmstest crypto keystore iam audit internal",
+}
+
+// ground are the rooms whose tests, too, know nothing of what is built on them.
+var ground = []string{"internal", "crypto", "keystore", "iam", "audit"}
+
+// testing packages are for tests, and for packages that are named as helpers of tests.
+var testingPackage = regexp.MustCompile(`(^|/)(testing|testify|goleak|porcupine|wycheproof|\w*test|testutil)(/|$)`)
+
+func room(dir string) string {
+	if dir == "." {
+		return dir
+	}
+	top, _, _ := strings.Cut(dir, "/")
+	return top
+}
+
+func imports(t *testing.T, tree fs.FS) (violations []string) {
+	eachText(t, tree, func(name, text string) {
+		if path.Ext(name) != ".go" || isTestdata(name) {
+			return
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ImportsOnly)
+		require.NoError(t, err)
+		dir := path.Dir(name)
+		here := room(dir)
+		allowed, known := rooms[here]
+		if !known {
+			violations = append(violations, name+" stands in no room of the plan")
+			return
+		}
+		isTest := strings.HasSuffix(name, "_test.go")
+		helpsTests := strings.HasSuffix(file.Name.Name, "test") || here == "integration"
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			require.NoError(t, err)
+			there, ours := "", imported == module || strings.HasPrefix(imported, module+"/")
+			if ours {
+				there = room(path.Clean("./" + strings.TrimPrefix(imported, module)))
+			}
+			mayTest := isTest || helpsTests || there == "kmstest" // where the arrows lead to it
+			if !mayTest && testingPackage.MatchString(imported) {
+				violations = append(violations, fmt.Sprintf("%s imports %s, which is for tests", name, imported))
+			}
+			free := isTest && !slices.Contains(ground, here)
+			if ours && !free && !slices.Contains(strings.Fields(allowed), there) {
+				violations = append(violations, fmt.Sprintf("%s imports %s against the arrows", name, imported))
+			}
+		}
+	})
+	return violations
+}
+
+func TestImportsFollowTheArrows(t *testing.T) {
+	holds(t, imports)
+}
+
+func TestImportAgainstTheArrowsIsSeen(t *testing.T) {
+	const against, forTests = " against the arrows", ", which is for tests"
+	for _, tt := range []struct {
+		file, imported string
+		violation      string // "" for an import that is as drawn
+	}{
+		{"crypto/aes.go", module, against},
+		{"crypto/aes.go", module + "/keystore", against},
+		{"crypto/aes.go", module + "/internal/secret", ""},
+		{"crypto/aes_test.go", module, against},
+		{"keystore/seal.go", module + "/crypto", against},
+		{"keystore/etcd/etcd.go", module + "/keystore", ""},
+		{"keystore/etcd/etcd.go", module + "/iam", against},
+		{"iam/policy.go", module + "/audit", against},
+		{"audit/event.go", module + "/internal/secret", against},
+		{"internal/secret/secret.go", module + "/crypto", against},
+		{"internal/secret/secret.go", module, against},
+		{"kms.go", module + "/crypto", ""},
+		{"kms.go", module + "/keystore/bolt", ""},
+		{"kms.go", module + "/awsapi", against},
+		{"kms.go", module + "/envelope", against},
+		{"kms.go", module + "/cmd/kms", against},
+		{"kms.go", module + "/examples/encrypt", against},
+		{"kms_test.go", module + "/kmstest", ""},
+		{"awsapi/http.go", module, ""},
+		{"awsapi/http.go", module + "/envelope", against},
+		{"cmd/kms/main.go", module + "/awsapi", ""},
+		{"examples/testing/main.go", module + "/kmstest", ""},
+
+		{"kms.go", "testing", forTests},
+		{"kms.go", "testing/fstest", forTests},
+		{"kms.go", "net/http/httptest", forTests},
+		{"kms.go", "crypto/mlkem/mlkemtest", forTests},
+		{"kms.go", "github.com/stretchr/testify/require", forTests},
+		{"kms.go", "go.uber.org/goleak", forTests},
+		{"keystore/bolt/bolt.go", module + "/keystore/keystoretest", forTests},
+		{"keystore/bolt/bolt_test.go", module + "/keystore/keystoretest", ""},
+		{"keystore/keystoretest/suite.go", "testing", ""},
+		{"kmstest/kmstest.go", "testing", ""},
+		{"integration/vectors.go", "testing", ""},
+	} {
+		t.Run(tt.file+" imports "+tt.imported, func(t *testing.T) {
+			pkg := path.Base(path.Join("kms", path.Dir(tt.file)))
+			files := map[string]string{tt.file: "package " + pkg + "\nimport _ \"" + tt.imported + "\"\n"}
+			if tt.violation == "" {
+				sees(t, imports, files)
+			} else {
+				sees(t, imports, files, tt.file+" imports "+tt.imported+tt.violation)
+			}
+		})
+	}
+	t.Run("a package outside of the plan", func(t *testing.T) {
+		sees(t, imports, map[string]string{"attic/x.go": "package attic\n"}, "attic/x.go stands in no room of the plan")
+	})
+}
+
+// names keeps out what says nothing, and finds a nested module under another path than its directory's, which no replace
+// and no import rule would fit.
+func names(t *testing.T, tree fs.FS) (violations []string) {
+	empty := []string{"util", "utils", "common", "helper", "helpers", "base", "misc"}
+	eachText(t, tree, func(name, text string) {
+		switch {
+		case isTestdata(name):
+		case path.Base(name) == "go.mod":
+			want := path.Join(module, path.Dir(name))
+			if first, _, _ := strings.Cut(text, "\n"); first != "module "+want {
+				violations = append(violations, fmt.Sprintf("%s is not of module %s", name, want))
+			}
+		case path.Ext(name) == ".go":
+			file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.PackageClauseOnly)
+			require.NoError(t, err)
+			pkg := strings.TrimSuffix(file.Name.Name, "_test")
+			if slices.Contains(empty, pkg) || slices.Contains(empty, path.Base(path.Dir(name))) {
+				violations = append(violations, name+" is of a package whose name says nothing")
+			}
+		}
+	})
+	return violations
+}
+
+func TestNamesSaySomething(t *testing.T) {
+	holds(t, names)
+}
+
+func TestEmptyNameIsSeen(t *testing.T) {
+	sees(t, names, map[string]string{
+		"internal/common/c.go":          "package shared\n",
+		"crypto/hash/h.go":              "package util\n",
+		"crypto/hash/h_test.go":         "package helpers_test\n",
+		"crypto/aes.go":                 "package crypto\n",
+		"crypto/testdata/base/in.go":    "package base\n",
+		"go.mod":                        "module " + module + "\n",
+		"keystore/etcd/go.mod":          "module " + module + "/keystore/etcd\n",
+		"keystore/postgres/go.mod":      "module " + module + "/postgres\n",
+		"keystore/postgres/postgres.go": "package postgres\n",
+	},
+		"internal/common/c.go is of a package whose name says nothing",
+		"crypto/hash/h.go is of a package whose name says nothing",
+		"crypto/hash/h_test.go is of a package whose name says nothing",
+		"keystore/postgres/go.mod is not of module "+module+"/keystore/postgres",
+	)
+}

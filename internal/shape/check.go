@@ -1,0 +1,224 @@
+package shape
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// A Violation is one constraint that one member does not satisfy, in the
+// API's wording.
+type Violation struct {
+	Value      string // " '...'", " null", or empty where the value is not printed
+	Path       string // "tags.1.member.tagKey"
+	Constraint string // "Member must ..."
+}
+
+func (v *Violation) Error() string {
+	return "Value" + v.Value + " at '" + v.Path + "' failed to satisfy constraint: " + v.Constraint
+}
+
+type pattern struct {
+	source string // as the API's model prints it
+	re     *regexp.Regexp
+}
+
+// latin is the text that the API takes in free-form members: tab, line ends,
+// and the printable half of Latin-1 and ASCII.
+const latin = `[\u0009\u000A\u000D\u0020-\u00FF]`
+
+// patterns are the regular expressions of the API's model, by the names that
+// tags use.
+var patterns = compilePatterns(map[string]string{
+	"aliasName":  `^[a-zA-Z0-9:/_-]+$`,
+	"marker":     `[\u0020-\u00FF]*`,
+	"policy":     latin + `+`,
+	"policyName": `[\w]+`,
+	"grantName":  `^[a-zA-Z0-9:/_-]+$`,
+	"xksKeyID":   `^[a-zA-Z0-9-_.]+$`,
+})
+
+func compilePatterns(sources map[string]string) map[string]*pattern {
+	compiled := make(map[string]*pattern, len(sources))
+	escape := regexp.MustCompile(`\\u([0-9A-F]{4})`)
+	for name, source := range sources {
+		compiled[name] = &pattern{
+			source: source,
+			re:     regexp.MustCompile(`^(?:` + escape.ReplaceAllString(source, `\x{$1}`) + `)$`),
+		}
+	}
+	return compiled
+}
+
+// maxPrinted bounds how much of an offending value a message repeats.
+const maxPrinted = 8192
+
+// Check returns every violation of in, a pointer to a struct of s's type; nil
+// when there is none. It does not allocate then.
+func (s *Struct) Check(in any) []error {
+	return s.check(reflect.ValueOf(in).Elem(), "", nil)
+}
+
+func (s *Struct) check(v reflect.Value, prefix string, found []error) []error {
+	for i := range s.Members {
+		m := &s.Members[i]
+		f := v.Field(m.Index)
+		if f.IsZero() {
+			if m.Required {
+				found = append(found, Null(prefix+m.Path))
+			}
+			continue
+		}
+		if m.Pointer {
+			f = f.Elem()
+		}
+		found = m.check(f, prefix, found)
+	}
+	return found
+}
+
+func (m *Member) check(f reflect.Value, prefix string, found []error) []error {
+	violate := func(constraint string) {
+		found = append(found, &Violation{m.printed(f), prefix + m.Path, constraint})
+	}
+	switch m.Kind {
+	case String:
+		m.checkString(f.String(), m.length, violate)
+	case Blob, StringMap:
+		checkLength(f.Len(), m.length, violate)
+	case Integer:
+		n := int(f.Int())
+		if m.value.hasMin && n < m.value.min {
+			violate("Member must have value greater than or equal to " + strconv.Itoa(m.value.min))
+		}
+		if m.value.hasMax && n > m.value.max {
+			violate("Member must have value less than or equal to " + strconv.Itoa(m.value.max))
+		}
+	case StringList:
+		checkLength(f.Len(), m.length, violate)
+		if len(found) > 0 && m.length.hasMax && f.Len() > m.length.max {
+			break // the list is not walked before its length is known to be in bounds
+		}
+		for i := range f.Len() {
+			ok := true
+			m.checkString(f.Index(i).String(), m.each, func(string) { ok = false })
+			if !ok {
+				violate("Member must satisfy constraint: [" + strings.Join(m.elementConstraints(), ", ") + "]")
+				break
+			}
+		}
+	case Structure:
+		found = m.Nested.check(f, prefix+m.Path+".", found)
+	case StructureList:
+		checkLength(f.Len(), m.length, violate)
+		for i := range f.Len() {
+			found = m.Nested.check(f.Index(i), fmt.Sprintf("%s%s.%d.member.", prefix, m.Path, i+1), found)
+			if len(found) >= maxViolations {
+				break
+			}
+		}
+	}
+	return found
+}
+
+// maxViolations bounds the report on a list whose every element is wrong.
+const maxViolations = 100
+
+func (m *Member) checkString(s string, length bounds, violate func(string)) {
+	if len(s) > length.max || length.min > 1 { // characters are at most bytes
+		checkLength(utf8.RuneCountInString(s), length, violate)
+	} else {
+		checkLength(len(s), length, violate)
+	}
+	if m.enum != nil && !slices.Contains(m.enum, s) {
+		violate(m.enumConstraint())
+	}
+	if m.pattern != nil && (!length.hasMax || len(s) <= 4*length.max) && !m.pattern.re.MatchString(s) {
+		violate(m.patternConstraint())
+	}
+}
+
+func checkLength(n int, b bounds, violate func(string)) {
+	if b.hasMin && n < b.min {
+		violate(lengthAtLeast(b))
+	}
+	if b.hasMax && n > b.max {
+		violate(lengthAtMost(b))
+	}
+}
+
+func lengthAtLeast(b bounds) string {
+	return "Member must have length greater than or equal to " + strconv.Itoa(b.min)
+}
+
+func lengthAtMost(b bounds) string {
+	return "Member must have length less than or equal to " + strconv.Itoa(b.max)
+}
+
+func (m *Member) enumConstraint() string {
+	return "Member must satisfy enum value set: [" + strings.Join(m.enum, ", ") + "]"
+}
+
+func (m *Member) patternConstraint() string {
+	return "Member must satisfy regular expression pattern: " + m.pattern.source
+}
+
+// elementConstraints is how the API tells of a list with an unfit element: all
+// the constraints on elements, not the one that was violated.
+func (m *Member) elementConstraints() []string {
+	var all []string
+	if m.each.hasMax {
+		all = append(all, lengthAtMost(m.each))
+	}
+	if m.each.hasMin {
+		all = append(all, lengthAtLeast(m.each))
+	}
+	if m.enum != nil {
+		all = append(all, m.enumConstraint())
+	}
+	if m.pattern != nil {
+		all = append(all, m.patternConstraint())
+	}
+	return all
+}
+
+// printed is the offending value as the API repeats it: blobs, structures and
+// secrets are not.
+func (m *Member) printed(f reflect.Value) string {
+	if m.Secret {
+		return ""
+	}
+	var text string
+	switch m.Kind {
+	case String:
+		text = f.String()
+	case Integer:
+		text = strconv.FormatInt(f.Int(), 10)
+	case StringList:
+		var b strings.Builder
+		b.WriteByte('[')
+		for i := 0; i < f.Len() && b.Len() <= maxPrinted; i++ {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(f.Index(i).String())
+		}
+		b.WriteByte(']')
+		text = b.String()
+	default:
+		return ""
+	}
+	if len(text) > maxPrinted {
+		text = strings.ToValidUTF8(text[:maxPrinted], "") + "..."
+	}
+	return " '" + text + "'"
+}
+
+// Null is the violation of a member that must be there.
+func Null(path string) *Violation {
+	return &Violation{" null", path, "Member must not be null"}
+}

@@ -1,0 +1,212 @@
+// Package shape reads the constraints that the API puts on its inputs from
+// struct tags, once for each type, and checks values against them.
+//
+// A member's tag is `kms:"..."`, a comma-separated list of
+//
+//	required        the member must not be absent (its zero value)
+//	len=1..2048     characters of a string, bytes of a blob, entries of a list or map
+//	range=1..1000   an integer's value
+//	each=1..8192    characters of every string of a list
+//	pattern=NAME    the whole string matches the named pattern (see patterns)
+//	secret          never in a log, an audit event or an error
+//	always          on the wire even when zero
+//
+// Either bound of a len, range or each may be missing. A type with a method
+// Values is an enumeration. Structures and lists of structures are descended
+// into. A tag that cannot be read panics when the type is first compiled, which
+// a program does when it starts: it is a mistake of this module's, not of a
+// caller's.
+package shape
+
+import (
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+)
+
+// Kind is how a member's value is shaped, as the API's model has it.
+type Kind int
+
+// The kinds of members.
+const (
+	String Kind = iota
+	Blob
+	Integer
+	Boolean
+	Timestamp
+	StringMap
+	StringList
+	Structure
+	StructureList
+)
+
+// A Struct is the compiled shape of an input, an output or a nested structure.
+// It is immutable.
+type Struct struct {
+	Type    reflect.Type
+	Members []Member
+}
+
+// A Member is one member of a structure.
+type Member struct {
+	Name     string // the API's name, which is the Go field's: "KeyId"
+	Path     string // the name in messages and audit events: "keyId"
+	Index    int    // of the Go field
+	Kind     Kind
+	Pointer  bool    // an *int32, *bool or *struct
+	Nested   *Struct // of a Structure or StructureList
+	Required bool
+	Secret   bool
+	Always   bool
+
+	length, value, each bounds
+	pattern             *pattern
+	enum                []string
+}
+
+type bounds struct {
+	min, max       int
+	hasMin, hasMax bool
+}
+
+var compiled sync.Map // reflect.Type -> *Struct
+
+// Of returns the shape of T, a struct type.
+func Of[T any]() *Struct { return of(reflect.TypeFor[T]()) }
+
+func of(t reflect.Type) *Struct {
+	if s, ok := compiled.Load(t); ok {
+		return s.(*Struct)
+	}
+	s := &Struct{Type: t}
+	for i := range t.NumField() {
+		s.Members = append(s.Members, compile(t.Field(i), i))
+	}
+	actual, _ := compiled.LoadOrStore(t, s)
+	return actual.(*Struct)
+}
+
+// Member returns the member of that name.
+func (s *Struct) Member(name string) (*Member, bool) {
+	for i := range s.Members {
+		if s.Members[i].Name == name {
+			return &s.Members[i], true
+		}
+	}
+	return nil, false
+}
+
+var (
+	timeType  = reflect.TypeFor[time.Time]()
+	bytesType = reflect.TypeFor[[]byte]()
+)
+
+func compile(f reflect.StructField, index int) Member {
+	m := Member{Name: f.Name, Path: lowerCamel(f.Name), Index: index}
+	t := f.Type
+	if t.Kind() == reflect.Pointer {
+		m.Pointer, t = true, t.Elem()
+	}
+	scalar := t
+	switch {
+	case t == timeType:
+		m.Kind = Timestamp
+	case t == bytesType:
+		m.Kind = Blob
+	case t.Kind() == reflect.String:
+		m.Kind = String
+	case t.Kind() == reflect.Int32 || t.Kind() == reflect.Int64:
+		m.Kind = Integer
+	case t.Kind() == reflect.Bool:
+		m.Kind = Boolean
+	case t.Kind() == reflect.Map && t.Elem().Kind() == reflect.String:
+		m.Kind = StringMap
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
+		m.Kind, scalar = StringList, t.Elem()
+	case t.Kind() == reflect.Struct:
+		m.Kind, m.Nested = Structure, of(t)
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+		m.Kind, m.Nested = StructureList, of(t.Elem())
+	default:
+		panic("shape: member " + f.Name + " has type " + f.Type.String() + ", which the API's model does not know")
+	}
+	m.enum = enumValues(scalar)
+	if tag := f.Tag.Get("kms"); tag != "" {
+		for option := range strings.SplitSeq(tag, ",") {
+			m.apply(option)
+		}
+	}
+	return m
+}
+
+func (m *Member) apply(option string) {
+	name, argument, _ := strings.Cut(option, "=")
+	switch name {
+	case "required":
+		m.Required = true
+	case "secret":
+		m.Secret = true
+	case "always":
+		m.Always = true
+	case "len":
+		m.length = parseBounds(argument)
+	case "range":
+		m.value = parseBounds(argument)
+	case "each":
+		m.each = parseBounds(argument)
+	case "pattern":
+		p, ok := patterns[argument]
+		if !ok {
+			panic("shape: member " + m.Name + " names the unknown pattern " + argument)
+		}
+		m.pattern = p
+	default:
+		panic("shape: member " + m.Name + " has the unknown option " + option)
+	}
+}
+
+func parseBounds(s string) bounds {
+	low, high, ok := strings.Cut(s, "..")
+	b := bounds{hasMin: low != "", hasMax: high != ""}
+	var err1, err2 error
+	if b.hasMin {
+		b.min, err1 = strconv.Atoi(low)
+	}
+	if b.hasMax {
+		b.max, err2 = strconv.Atoi(high)
+	}
+	if !ok || err1 != nil || err2 != nil || !b.hasMin && !b.hasMax {
+		panic("shape: unreadable bounds " + s)
+	}
+	return b
+}
+
+// enumValues returns what t's method Values returns, as strings; nil when t is
+// no enumeration.
+func enumValues(t reflect.Type) []string {
+	if t.Kind() != reflect.String {
+		return nil
+	}
+	method, ok := t.MethodByName("Values")
+	if !ok {
+		return nil
+	}
+	list := method.Func.Call([]reflect.Value{reflect.Zero(t)})[0]
+	values := make([]string, list.Len())
+	for i := range values {
+		values[i] = list.Index(i).String()
+	}
+	return values
+}
+
+// lowerCamel is the API's way to name a member in messages and in CloudTrail:
+// KeyId becomes keyId, and AWSAccountId stays.
+func lowerCamel(name string) string {
+	if len(name) > 1 && unicode.IsUpper(rune(name[1])) {
+		return name
+	}
+	return strings.ToLower(name[:1]) + name[1:]
+}

@@ -1,0 +1,654 @@
+package kms
+
+import (
+	"context"
+	"time"
+
+	"github.com/pocketkms/kms/keystore"
+)
+
+// CreateKeyInput describes a new key. Its zero value asks for a symmetric encryption key with the default policy.
+// Each call makes one more key: there is no token that would make a repeated call harmless.
+type CreateKeyInput struct {
+	// KeySpec is the kind of key; absent means KeySpecSymmetricDefault. It cannot be changed later.
+	KeySpec KeySpec
+
+	// CustomerMasterKeySpec is KeySpec's former name; when both are given they must agree.
+	//
+	// Deprecated: use KeySpec.
+	CustomerMasterKeySpec CustomerMasterKeySpec
+
+	// KeyUsage is what the key is for, and must suit KeySpec. Only for a symmetric encryption key may it be absent,
+	// which means KeyUsageEncryptDecrypt. It cannot be changed later.
+	KeyUsage KeyUsageType
+
+	// Origin is where the key material comes from; absent means OriginAWSKMS. It cannot be changed later.
+	Origin OriginType
+
+	// MultiRegion asks for a multi-Region primary key, which can be replicated. It cannot be changed later.
+	MultiRegion bool
+
+	// Description is any text of up to 8,192 characters; no secrets, it is logged in clear.
+	Description string `kms:"len=..8192"`
+
+	// Policy is the key policy, a JSON document of up to 32,768 bytes. Absent, the key gets the default policy, which
+	// leaves access to the IAM policies of the account.
+	Policy string `kms:"len=1..131072,pattern=policy"`
+
+	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let its author change it again. Such a key may
+	// become unmanageable.
+	BypassPolicyLockoutSafetyCheck bool
+
+	// Tags are put on the key; at most 50, with different keys.
+	Tags []Tag
+
+	// CustomKeyStoreId names the custom key store that shall hold the material; Origin must be that store's.
+	CustomKeyStoreId string `kms:"len=1..64"`
+
+	// XksKeyId names the existing key in the external key manager; required with OriginExternalKeyStore, and only then
+	// allowed.
+	XksKeyId string `kms:"len=1..128,pattern=xksKeyID"`
+}
+
+// CreateKeyOutput describes the key as made.
+type CreateKeyOutput struct {
+	// KeyMetadata is the new key: enabled, or pending import with OriginExternal.
+	KeyMetadata *KeyMetadata
+}
+
+// KeyMetadata is all that can be told of a key without its material, policy, tags and aliases.
+type KeyMetadata struct {
+	// KeyId is the bare key ID: a UUID, or "mrk-" and 32 hexadecimal digits for a multi-Region key.
+	KeyId string
+
+	// Arn is the key ARN.
+	Arn string
+
+	// AWSAccountId is the account that owns the key, 12 digits.
+	AWSAccountId string
+
+	// Description is the text given by CreateKey or UpdateKeyDescription, perhaps empty.
+	Description string `kms:"always"`
+
+	// KeySpec is the kind of key.
+	KeySpec KeySpec
+
+	// CustomerMasterKeySpec repeats KeySpec under its former name.
+	CustomerMasterKeySpec CustomerMasterKeySpec
+
+	// KeyUsage is what the key is for.
+	KeyUsage KeyUsageType
+
+	// KeyState is where the key stands in its life.
+	KeyState KeyState
+
+	// Enabled is true in KeyStateEnabled alone.
+	Enabled bool `kms:"always"`
+
+	// KeyManager is KeyManagerCustomer, or KeyManagerAWS for a key behind an alias/aws/... name.
+	KeyManager KeyManagerType
+
+	// Origin is where the key material comes from.
+	Origin OriginType
+
+	// CreationDate is when the key was made.
+	CreationDate time.Time
+
+	// DeletionDate is when the key will be deleted; zero unless KeyStatePendingDeletion.
+	DeletionDate time.Time
+
+	// PendingDeletionWindowInDays is the waiting period that starts once the last replica is gone; nil unless
+	// KeyStatePendingReplicaDeletion.
+	PendingDeletionWindowInDays *int32
+
+	// CurrentKeyMaterialId is the key material that encrypts now, 64 hexadecimal digits. Only symmetric encryption keys
+	// of OriginAWSKMS and OriginExternal have one, the latter from the first import on.
+	CurrentKeyMaterialId string
+
+	// ExpirationModel says whether imported key material expires; only with OriginExternal and material present.
+	ExpirationModel ExpirationModelType
+
+	// ValidTo is when the imported key material expires, the earliest if there are several; zero if it does not.
+	ValidTo time.Time
+
+	// EncryptionAlgorithms are the algorithms for KeyUsageEncryptDecrypt; nil for another usage.
+	EncryptionAlgorithms []EncryptionAlgorithmSpec
+
+	// SigningAlgorithms are the algorithms for KeyUsageSignVerify; nil for another usage.
+	SigningAlgorithms []SigningAlgorithmSpec
+
+	// MacAlgorithms is the algorithm for KeyUsageGenerateVerifyMac; nil for another usage.
+	MacAlgorithms []MacAlgorithmSpec
+
+	// KeyAgreementAlgorithms is the algorithm for KeyUsageKeyAgreement; nil for another usage.
+	KeyAgreementAlgorithms []KeyAgreementAlgorithmSpec
+
+	// EncapsulationAlgorithms is the algorithm for KeyUsageEncapsulateDecapsulate; nil for another usage.
+	EncapsulationAlgorithms []EncapsulationAlgorithmSpec
+
+	// MultiRegion says whether the key is a multi-Region key, primary or replica.
+	MultiRegion bool `kms:"always"`
+
+	// MultiRegionConfiguration lists the key's kin in other Regions; nil unless MultiRegion.
+	MultiRegionConfiguration *MultiRegionConfiguration
+
+	// CustomKeyStoreId is the custom key store that holds the material, if one does.
+	CustomKeyStoreId string
+
+	// CloudHsmClusterId is the cluster behind that store, for OriginAWSCloudHSM.
+	CloudHsmClusterId string
+
+	// XksKeyConfiguration is the key in the external key manager, for OriginExternalKeyStore.
+	XksKeyConfiguration *XksKeyConfigurationType
+}
+
+// MultiRegionConfiguration is a multi-Region key's place among its kin, itself included.
+type MultiRegionConfiguration struct {
+	// MultiRegionKeyType says whether the key at hand is the primary or a replica.
+	MultiRegionKeyType MultiRegionKeyType
+
+	// PrimaryKey is the one primary.
+	PrimaryKey *MultiRegionKey
+
+	// ReplicaKeys are all replicas; empty for a lone primary.
+	ReplicaKeys []MultiRegionKey `kms:"always"`
+}
+
+// MultiRegionKey is one key of a set of multi-Region keys.
+type MultiRegionKey struct {
+	// Arn is the key ARN.
+	Arn string
+
+	// Region is the key's Region, such as "eu-central-1".
+	Region string
+}
+
+// XksKeyConfigurationType names a key outside the service.
+type XksKeyConfigurationType struct {
+	// Id is the key's name in the external key manager.
+	Id string
+}
+
+// DescribeKeyInput names the key to describe.
+type DescribeKeyInput struct {
+	// KeyId is a key ID, key ARN, alias name or alias ARN.
+	KeyId string `kms:"required,len=1..2048"`
+
+	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
+}
+
+// DescribeKeyOutput describes the key.
+type DescribeKeyOutput struct {
+	// KeyMetadata is the key as it is at the moment of the call.
+	KeyMetadata *KeyMetadata
+}
+
+// ListKeysInput chooses a page of the keys of the caller's account and Region.
+type ListKeysInput struct {
+	// Limit is the most keys to return, 1 to 1,000; nil means 100.
+	Limit *int32 `kms:"range=1..1000"`
+
+	// Marker continues a list: NextMarker of the page before. Absent on the first call.
+	Marker string `kms:"len=1..1024,pattern=marker"`
+}
+
+// ListKeysOutput is a page of keys.
+type ListKeysOutput struct {
+	// Keys are the keys in any state, in the order of their IDs.
+	Keys []KeyListEntry `kms:"always"`
+
+	// NextMarker is the Marker of the next page; present if and only if Truncated.
+	NextMarker string
+
+	// Truncated says that more keys follow.
+	Truncated bool `kms:"always"`
+}
+
+// KeyListEntry names one key.
+type KeyListEntry struct {
+	// KeyId is the bare key ID.
+	KeyId string
+
+	// KeyArn is the key ARN.
+	KeyArn string
+}
+
+// EnableKeyInput names the key to put into service.
+type EnableKeyInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+}
+
+// EnableKeyOutput is empty.
+type EnableKeyOutput struct{}
+
+// DisableKeyInput names the key to take out of service.
+type DisableKeyInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+}
+
+// DisableKeyOutput is empty.
+type DisableKeyOutput struct{}
+
+// UpdateKeyDescriptionInput gives a key another description.
+type UpdateKeyDescriptionInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+
+	// Description is the new text, up to 8,192 characters; empty removes the old one. No secrets: it is logged in clear.
+	// The API calls this member required, but allows it to be empty.
+	Description string `kms:"len=..8192"`
+}
+
+// UpdateKeyDescriptionOutput is empty.
+type UpdateKeyDescriptionOutput struct{}
+
+// ScheduleKeyDeletionInput names a key to delete, with all that it ever encrypted, after a waiting period.
+type ScheduleKeyDeletionInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+
+	// PendingWindowInDays is the waiting period, 7 to 30 days; nil means 30. Until its end CancelKeyDeletion can help.
+	PendingWindowInDays *int32 `kms:"range=7..30"`
+}
+
+// ScheduleKeyDeletionOutput says what will happen, and when.
+type ScheduleKeyDeletionOutput struct {
+	// KeyId is the key ARN.
+	KeyId string
+
+	// KeyState is KeyStatePendingDeletion, or KeyStatePendingReplicaDeletion for a primary that still has replicas.
+	KeyState KeyState
+
+	// DeletionDate is when the key will be deleted; zero for a primary that still has replicas.
+	DeletionDate time.Time
+
+	// PendingWindowInDays is the waiting period as agreed.
+	PendingWindowInDays *int32
+}
+
+// CancelKeyDeletionInput names a key that shall not be deleted after all.
+type CancelKeyDeletionInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+}
+
+// CancelKeyDeletionOutput names the key, which is disabled now.
+type CancelKeyDeletionOutput struct {
+	// KeyId is the key ARN.
+	KeyId string
+}
+
+// GetKeyLastUsageInput names the key whose last use is asked for.
+type GetKeyLastUsageInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+}
+
+// GetKeyLastUsageOutput tells of a key's last use. An empty KeyLastUsage means that the key was never used, unless
+// KeyCreationDate lies before TrackingStartDate: then it was not used since TrackingStartDate.
+type GetKeyLastUsageOutput struct {
+	// KeyId is the bare key ID.
+	KeyId string
+
+	// KeyLastUsage is the last successful cryptographic operation. It is never nil; zero if none is known.
+	KeyLastUsage *KeyLastUsageData
+
+	// TrackingStartDate is when uses of this key began to be noted.
+	TrackingStartDate time.Time
+
+	// KeyCreationDate is when the key was made.
+	KeyCreationDate time.Time
+}
+
+// KeyLastUsageData is one use of a key.
+type KeyLastUsageData struct {
+	// Operation is what was done.
+	Operation KeyLastUsageTrackingOperation
+
+	// Timestamp is when it was done.
+	Timestamp time.Time
+
+	// CloudTrailEventId is the ID of the audit event of that call.
+	CloudTrailEventId string
+
+	// KmsRequestId is the ID of that call.
+	KmsRequestId string
+}
+
+var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
+	description: description{name: "CreateKey"},
+	validate:    validateCreateKey,
+	act: func(c *call, in *CreateKeyInput) (*CreateKeyOutput, error) {
+		s, usage, err := chooseSpec(in)
+		if err != nil {
+			return nil, err
+		}
+		record := &keyRecord{
+			Spec:        s.name,
+			Usage:       usage,
+			Origin:      orDefault(in.Origin, OriginAWSKMS),
+			Manager:     KeyManagerCustomer,
+			Created:     c.now.UTC(),
+			Description: in.Description,
+			MultiRegion: in.MultiRegion,
+			Policy:      in.Policy,
+			Tags:        mergeTags(nil, in.Tags),
+		}
+		if record.Policy == "" {
+			record.Policy = defaultPolicy(c.config.Partition, c.caller.account)
+		}
+		k, err := c.createKey(c.ctx, keyRef{c.caller.account, c.region, newKeyID(in.MultiRegion)}, record, s, keystore.Tx{})
+		if err != nil {
+			return nil, err
+		}
+		c.target(target{key: k})
+		return &CreateKeyOutput{KeyMetadata: c.metadata(k)}, nil
+	},
+})
+
+// CreateKey makes a key in the caller's account and Region. Without a policy it
+// gets the default one, by which the account decides through IAM.
+func (s *Service) CreateKey(ctx context.Context, in *CreateKeyInput) (*CreateKeyOutput, error) {
+	return opCreateKey.do(ctx, s, in)
+}
+
+func orDefault[T ~string](v, otherwise T) T {
+	if v == "" {
+		return otherwise
+	}
+	return v
+}
+
+func validateCreateKey(in *CreateKeyInput) error {
+	if in.KeySpec != "" && in.CustomerMasterKeySpec != "" && string(in.KeySpec) != string(in.CustomerMasterKeySpec) {
+		return invalid("You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
+	}
+	if err := validatePolicy(in.Policy); err != nil {
+		return err
+	}
+	if err := validateTags(in.Tags); err != nil {
+		return err
+	}
+	switch in.Origin {
+	case OriginAWSCloudHSM, OriginExternalKeyStore:
+		if in.CustomKeyStoreId == "" {
+			return invalid("Origin %s requires a CustomKeyStoreId.", in.Origin)
+		}
+	default:
+		if in.CustomKeyStoreId != "" {
+			return invalid("CustomKeyStoreId is only valid with Origin AWS_CLOUDHSM or EXTERNAL_KEY_STORE.")
+		}
+	}
+	if (in.Origin == OriginExternalKeyStore) != (in.XksKeyId != "") {
+		return invalid("XksKeyId is required with Origin EXTERNAL_KEY_STORE, and only valid with it.")
+	}
+	return nil
+}
+
+// chooseSpec returns what the new key shall be, or why it cannot be.
+func chooseSpec(in *CreateKeyInput) (*spec, KeyUsageType, error) {
+	name := orDefault(in.KeySpec, orDefault(KeySpec(in.CustomerMasterKeySpec), KeySpecSymmetricDefault))
+	usage := in.KeyUsage
+	switch {
+	case usage != "":
+	case name == KeySpecSymmetricDefault:
+		usage = KeyUsageEncryptDecrypt
+	default:
+		return nil, "", invalid("You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+	}
+	s := specOf(name)
+	use := s.use(usage)
+	switch {
+	case use == nil:
+		return nil, "", invalid("KeyUsage %s is not compatible with KeySpec %s", usage, name)
+	case in.CustomKeyStoreId != "":
+		return nil, "", noSuchCustomKeyStore(in.CustomKeyStoreId)
+	case s.family == nil || !use.here:
+		return nil, "", exception(UnsupportedOperationException, "KeySpec %s with KeyUsage %s is not supported.", name, usage)
+	case in.Origin == OriginExternal:
+		return nil, "", exception(UnsupportedOperationException, "Origin EXTERNAL is not supported.")
+	}
+	return s, usage, nil
+}
+
+func noSuchCustomKeyStore(id string) *Error {
+	return exception(CustomKeyStoreNotFoundException, "Custom key store %s does not exist.", id)
+}
+
+// createKey stores a new key with its first material, and whatever else
+// belongs to the same change.
+func (c *core) createKey(ctx context.Context, ref keyRef, record *keyRecord, s *spec, with keystore.Tx) (*key, error) {
+	m, put, err := c.newMaterial(ref, s)
+	if err != nil {
+		return nil, err
+	}
+	defer clearPuts([]keystore.Put{put})
+	record.Materials = []keyMaterial{m}
+	k, err := c.newKey(ref, record, 0, nil)
+	if err != nil {
+		return nil, err
+	}
+	k.lastUse = &lastUse{}
+	with.Expect = append(with.Expect, keystore.Expectation{Key: ref.recordName()})
+	with.Puts = append(with.Puts, put, keystore.Put{Key: ref.recordName(), Value: encodeRecord(record)})
+	k.revision, err = c.store.Commit(ctx, with)
+	return k, err
+}
+
+var opDescribeKey = define(operation[DescribeKeyInput, DescribeKeyOutput]{
+	description: description{name: "DescribeKey", keys: keyOrAlias, crossAccount: true, readOnly: true},
+	act: func(c *call, in *DescribeKeyInput) (*DescribeKeyOutput, error) {
+		k := c.key()
+		if k.alias != "" { // an AWS managed key, made now that it is looked at
+			var err error
+			if k, err = c.createManagedKey(k); err != nil {
+				return nil, err
+			}
+			c.targets[0].key = k
+		}
+		return &DescribeKeyOutput{KeyMetadata: c.metadata(k)}, nil
+	},
+})
+
+// DescribeKey tells all about a key but its policy, tags, aliases and rotation.
+// Described by an alias/aws/ name that has no key yet, the AWS managed key of
+// that service is made.
+func (s *Service) DescribeKey(ctx context.Context, in *DescribeKeyInput) (*DescribeKeyOutput, error) {
+	return opDescribeKey.do(ctx, s, in)
+}
+
+// metadata describes k in the API's terms.
+func (c *call) metadata(k *key) *KeyMetadata {
+	r := k.record
+	m := &KeyMetadata{
+		KeyId:                   k.ref.id,
+		Arn:                     k.arn,
+		AWSAccountId:            k.ref.account,
+		Description:             r.Description,
+		KeySpec:                 r.Spec,
+		CustomerMasterKeySpec:   CustomerMasterKeySpec(r.Spec),
+		KeyUsage:                r.Usage,
+		KeyState:                k.state,
+		Enabled:                 k.state == KeyStateEnabled,
+		KeyManager:              r.Manager,
+		Origin:                  r.Origin,
+		CreationDate:            r.Created,
+		EncryptionAlgorithms:    algorithmsOf[EncryptionAlgorithmSpec](k, KeyUsageEncryptDecrypt),
+		SigningAlgorithms:       algorithmsOf[SigningAlgorithmSpec](k, KeyUsageSignVerify),
+		MacAlgorithms:           algorithmsOf[MacAlgorithmSpec](k, KeyUsageGenerateVerifyMac),
+		KeyAgreementAlgorithms:  algorithmsOf[KeyAgreementAlgorithmSpec](k, KeyUsageKeyAgreement),
+		EncapsulationAlgorithms: algorithmsOf[EncapsulationAlgorithmSpec](k, KeyUsageEncapsulateDecapsulate),
+		MultiRegion:             r.MultiRegion,
+	}
+	if r.DeletionDate != nil {
+		m.DeletionDate = *r.DeletionDate
+	}
+	if k.spec.kind == symmetricKind && len(k.materials) > 0 {
+		m.CurrentKeyMaterialId = k.current().id
+	}
+	if r.MultiRegion {
+		m.MultiRegionConfiguration = &MultiRegionConfiguration{
+			MultiRegionKeyType: MultiRegionKeyTypePrimary,
+			PrimaryKey:         &MultiRegionKey{Arn: k.arn, Region: k.ref.region},
+			ReplicaKeys:        []MultiRegionKey{},
+		}
+	}
+	return m
+}
+
+var opListKeys = define(operation[ListKeysInput, ListKeysOutput]{
+	description: description{name: "ListKeys", readOnly: true},
+	act: func(c *call, in *ListKeysInput) (*ListKeysOutput, error) {
+		scope := keysOf(c.caller.account, c.region)
+		p, err := c.page(in.Marker, in.Limit, 100, scope)
+		if err != nil {
+			return nil, err
+		}
+		list, err := collect(c, p, func(r keystore.Record) (*KeyListEntry, error) {
+			ref, ok := parseKeyName(r.Key)
+			if !ok {
+				return nil, nil
+			}
+			k, err := c.lookup(c.ctx, ref, c.now) // the clock may have ended it
+			if k == nil || err != nil {
+				return nil, err
+			}
+			return &KeyListEntry{KeyId: ref.id, KeyArn: k.arn}, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		list, next := cut(c, p, list, func(e KeyListEntry) string { return scope + e.KeyId })
+		return &ListKeysOutput{Keys: list, NextMarker: next, Truncated: next != ""}, nil
+	},
+})
+
+// ListKeys lists the keys of the caller's account and Region, whatever their
+// state, by key ID.
+func (s *Service) ListKeys(ctx context.Context, in *ListKeysInput) (*ListKeysOutput, error) {
+	return opListKeys.do(ctx, s, in)
+}
+
+var opEnableKey = define(operation[EnableKeyInput, EnableKeyOutput]{
+	description: description{name: "EnableKey", keys: keyOnly, states: toggleState},
+	act: func(c *call, in *EnableKeyInput) (*EnableKeyOutput, error) {
+		if !c.key().record.Disabled {
+			return &EnableKeyOutput{}, nil
+		}
+		err := c.change(func(r *keyRecord) { r.Disabled = false })
+		if err == nil { // a rotation that fell due while the key was disabled is made at once
+			_, err = c.lookup(c.ctx, c.key().ref, c.now)
+		}
+		return &EnableKeyOutput{}, err
+	},
+})
+
+// EnableKey makes a disabled key usable again.
+func (s *Service) EnableKey(ctx context.Context, in *EnableKeyInput) (*EnableKeyOutput, error) {
+	return opEnableKey.do(ctx, s, in)
+}
+
+var opDisableKey = define(operation[DisableKeyInput, DisableKeyOutput]{
+	description: description{name: "DisableKey", keys: keyOnly, states: toggleState},
+	act: func(c *call, in *DisableKeyInput) (*DisableKeyOutput, error) {
+		if c.key().record.Disabled {
+			return &DisableKeyOutput{}, nil
+		}
+		return &DisableKeyOutput{}, c.change(func(r *keyRecord) { r.Disabled = true })
+	},
+})
+
+// DisableKey makes a key unusable until EnableKey.
+func (s *Service) DisableKey(ctx context.Context, in *DisableKeyInput) (*DisableKeyOutput, error) {
+	return opDisableKey.do(ctx, s, in)
+}
+
+var opUpdateKeyDescription = define(operation[UpdateKeyDescriptionInput, UpdateKeyDescriptionOutput]{
+	description: description{name: "UpdateKeyDescription", keys: keyOnly, states: changeState},
+	act: func(c *call, in *UpdateKeyDescriptionInput) (*UpdateKeyDescriptionOutput, error) {
+		return &UpdateKeyDescriptionOutput{}, c.change(func(r *keyRecord) { r.Description = in.Description })
+	},
+})
+
+// UpdateKeyDescription replaces a key's description.
+func (s *Service) UpdateKeyDescription(ctx context.Context, in *UpdateKeyDescriptionInput) (*UpdateKeyDescriptionOutput, error) {
+	return opUpdateKeyDescription.do(ctx, s, in)
+}
+
+var opScheduleKeyDeletion = define(operation[ScheduleKeyDeletionInput, ScheduleKeyDeletionOutput]{
+	description: description{name: "ScheduleKeyDeletion", keys: keyOnly, states: scheduleState},
+	act: func(c *call, in *ScheduleKeyDeletionInput) (*ScheduleKeyDeletionOutput, error) {
+		days := int32(30)
+		if in.PendingWindowInDays != nil {
+			days = *in.PendingWindowInDays
+		}
+		k := c.key()
+		date := c.now.UTC().Add(time.Duration(days) * 24 * time.Hour)
+		record := k.record.clone()
+		record.DeletionDate = &date
+		k, err := c.commit(c.ctx, k, record, keystore.Tx{
+			Puts: []keystore.Put{{Key: k.ref.dueName(date), Value: encodeRecord(struct{}{})}},
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &ScheduleKeyDeletionOutput{KeyId: k.arn, KeyState: k.state, DeletionDate: date, PendingWindowInDays: &days}, nil
+	},
+})
+
+// ScheduleKeyDeletion makes a key unusable, and destroys it with all its
+// material when the window has passed. What it encrypted is then lost.
+func (s *Service) ScheduleKeyDeletion(ctx context.Context, in *ScheduleKeyDeletionInput) (*ScheduleKeyDeletionOutput, error) {
+	return opScheduleKeyDeletion.do(ctx, s, in)
+}
+
+var opCancelKeyDeletion = define(operation[CancelKeyDeletionInput, CancelKeyDeletionOutput]{
+	description: description{name: "CancelKeyDeletion", keys: keyOnly, states: cancelState},
+	act: func(c *call, in *CancelKeyDeletionInput) (*CancelKeyDeletionOutput, error) {
+		k := c.key()
+		record := k.record.clone()
+		record.DeletionDate = nil
+		record.Disabled = true
+		k, err := c.commit(c.ctx, k, record, keystore.Tx{Deletes: []string{k.ref.dueName(*k.record.DeletionDate)}})
+		if err != nil {
+			return nil, err
+		}
+		return &CancelKeyDeletionOutput{KeyId: k.arn}, nil
+	},
+})
+
+// CancelKeyDeletion keeps a key that was to be deleted. It is disabled then.
+func (s *Service) CancelKeyDeletion(ctx context.Context, in *CancelKeyDeletionInput) (*CancelKeyDeletionOutput, error) {
+	return opCancelKeyDeletion.do(ctx, s, in)
+}
+
+var opGetKeyLastUsage = define(operation[GetKeyLastUsageInput, GetKeyLastUsageOutput]{
+	description: description{name: "GetKeyLastUsage", keys: keyOnly, readOnly: true},
+	act: func(c *call, in *GetKeyLastUsageInput) (*GetKeyLastUsageOutput, error) {
+		k := c.key()
+		out := &GetKeyLastUsageOutput{
+			KeyId:             k.ref.id,
+			KeyLastUsage:      &KeyLastUsageData{},
+			TrackingStartDate: k.record.Created,
+			KeyCreationDate:   k.record.Created,
+		}
+		if u, ok := k.lastUse.read(); ok {
+			out.KeyLastUsage = &KeyLastUsageData{
+				Operation:         u.Operation,
+				Timestamp:         u.Time.UTC(),
+				CloudTrailEventId: formatUUID(u.EventID),
+				KmsRequestId:      formatUUID(u.RequestID),
+			}
+		}
+		return out, nil
+	},
+})
+
+// GetKeyLastUsage tells of the last successful cryptographic operation under a
+// key. Uses are tracked from the key's creation on.
+func (s *Service) GetKeyLastUsage(ctx context.Context, in *GetKeyLastUsageInput) (*GetKeyLastUsageOutput, error) {
+	return opGetKeyLastUsage.do(ctx, s, in)
+}

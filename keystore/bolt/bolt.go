@@ -1,0 +1,303 @@
+// Package bolt is a keystore.Backend in one file, for one process at a time, on go.etcd.io/bbolt.
+//
+// # Layout
+//
+// The file has one bucket, named pocketkms-records-1; each key holds the revision of its record (8 bytes, big endian) and then
+// its value. The bucket's sequence is the revision of the store.
+//
+// # Scrub
+//
+// bbolt never writes over a page that a reader or a crash might still need, so old values stay in free pages until these are
+// used again. After a transaction with Scrub that replaced or deleted something, all free pages, and what an interrupted
+// commit left behind the end of the used part of the file, are overwritten with zeros. Of deleted records keys may remain: they
+// can part the branches of the tree. What lies beneath the file is out of reach: a copy-on-write file system, a snapshot, a
+// journal of data, the spare blocks of an SSD. There, what protects old values is that they are sealed.
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/internal/feed"
+)
+
+const (
+	bucketFamily = "pocketkms-records-"
+	bucketName   = bucketFamily + "1"
+
+	revisionBytes = 8
+	lockTimeout   = 500 * time.Millisecond
+)
+
+// A Backend keeps records in a bbolt file. Transactions that come while another is being written share the next write.
+type Backend struct {
+	db      *bbolt.DB
+	file    *os.File // the same that bbolt uses
+	changes *feed.Feed
+	queue   queue
+
+	mu     sync.RWMutex // held for reading by readers, for writing while free pages are scrubbed
+	closed bool
+	broken atomic.Pointer[error] // set when only a new Open can tell what holds
+
+	tailScrubbed bool // what lies behind the used part of the file is zero; only for the leader of the queue
+}
+
+var _ keystore.Backend = (*Backend)(nil)
+
+// Open opens the file, or creates it with mode 0600. It returns ErrLocked if another process, or this one, has it open, after
+// half a second; ErrCorrupt if it is damaged or not a file of this package, and then leaves it as it is; ErrNewerVersion.
+//
+// To open takes time in proportion to the free pages of the file, not to its records. A file of up to 4 MiB is checked
+// completely; damage in the depths of a larger one is found, as ErrCorrupt, when it is met.
+func Open(path string) (_ *Backend, err error) {
+	file, err := openLocked(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = file.Close() // a second time, perhaps
+		}
+	}()
+	if err := prepare(file); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	b := &Backend{file: file}
+	if err := b.open(path); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return b, nil
+}
+
+// prepare checks a file and, if it is new, makes its name durable.
+func prepare(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: not a regular file", fs.ErrInvalid)
+	}
+	if info.Size() > 0 {
+		unborn, err := inspect(file, info.Size())
+		if err != nil || !unborn {
+			return err
+		}
+		if err := file.Truncate(0); err != nil {
+			return err
+		}
+	}
+	return syncDir(filepath.Dir(file.Name()))
+}
+
+func (b *Backend) open(path string) (err error) {
+	defer guard(&err)()
+	b.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:      lockTimeout,
+		FreelistType: bbolt.FreelistMapType,
+		NoStatistics: true,
+		OpenFile:     func(string, int, os.FileMode) (*os.File, error) { return b.file, nil },
+	})
+	if err != nil {
+		return classify(err)
+	}
+	var revision keystore.Revision
+	defer func() {
+		if err != nil {
+			_ = b.db.Close()
+		}
+	}()
+	err = b.db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
+			switch {
+			case string(name) == bucketName:
+				revision = keystore.Revision(bucket.Sequence())
+				return nil
+			case strings.HasPrefix(string(name), bucketFamily):
+				return fmt.Errorf("%w: its records are %q, this program knows %q", keystore.ErrNewerVersion, name, bucketName)
+			}
+			return fmt.Errorf("%w: a bbolt file, but of another program", keystore.ErrCorrupt)
+		})
+	})
+	if err != nil {
+		return classify(err)
+	}
+	err = b.db.Update(func(tx *bbolt.Tx) error {
+		if tx.Bucket([]byte(bucketName)) != nil {
+			return errNothingWritten
+		}
+		_, err := tx.CreateBucket([]byte(bucketName))
+		return err
+	})
+	if err != nil && !errors.Is(err, errNothingWritten) {
+		return classify(err)
+	}
+	b.changes = feed.New(revision)
+	return nil
+}
+
+// Get is that of keystore.Backend.
+func (b *Backend) Get(ctx context.Context, key string) (record keystore.Record, err error) {
+	if err := keystore.ValidateKey(key); err != nil {
+		return keystore.Record{}, err
+	}
+	err = b.view(ctx, func(bucket *bbolt.Bucket) error {
+		value := bucket.Get([]byte(key))
+		if value == nil {
+			return keystore.ErrNotFound
+		}
+		record, err = decode(key, value)
+		return err
+	})
+	return record, err
+}
+
+// Scan is that of keystore.Backend.
+func (b *Backend) Scan(ctx context.Context, prefix, after string, limit int) (records []keystore.Record, err error) {
+	if err := keystore.ValidateScan(prefix, after, limit); err != nil {
+		return nil, err
+	}
+	err = b.view(ctx, func(bucket *bbolt.Bucket) error {
+		cursor := bucket.Cursor()
+		for key, value := cursor.Seek([]byte(max(prefix, after))); key != nil && len(records) < limit; key, value = cursor.Next() {
+			if !bytes.HasPrefix(key, []byte(prefix)) {
+				break
+			}
+			if string(key) == after {
+				continue
+			}
+			record, err := decode(string(key[:min(len(key), keystore.MaxKeyBytes)]), value)
+			if err != nil {
+				return err
+			}
+			records = append(records, record)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return records, nil
+}
+
+// decode copies a record out of the file.
+func decode(key string, value []byte) (keystore.Record, error) {
+	if len(value) < revisionBytes || len(value) > revisionBytes+keystore.MaxValueBytes {
+		return keystore.Record{}, &keystore.RecordError{Key: key, Err: keystore.ErrCorrupt}
+	}
+	return keystore.Record{
+		Key:      key,
+		Value:    append([]byte{}, value[revisionBytes:]...),
+		Revision: keystore.Revision(binary.BigEndian.Uint64(value)),
+	}, nil
+}
+
+// Watch is that of keystore.Backend. At least the last 4096 changes since Open are known.
+func (b *Backend) Watch(ctx context.Context, after keystore.Revision) iter.Seq2[keystore.Event, error] {
+	return b.changes.Watch(ctx, after)
+}
+
+// Close is that of keystore.Backend. It releases the file for other processes.
+func (b *Backend) Close() error {
+	if !b.queue.close() {
+		return keystore.ErrClosed
+	}
+	b.changes.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	if b.broken.Load() != nil {
+		return b.file.Close() // bbolt may hold its own locks for ever; this at least frees the file
+	}
+	return b.db.Close()
+}
+
+func (b *Backend) view(ctx context.Context, read func(*bbolt.Bucket) error) (err error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.closed {
+		return keystore.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if broken := b.broken.Load(); broken != nil {
+		return *broken
+	}
+	defer b.breakOnFault(&err)
+	defer guard(&err)()
+	return b.db.View(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket([]byte(bucketName))
+		if bucket == nil {
+			return fmt.Errorf("%w: the bucket of records is gone", keystore.ErrCorrupt)
+		}
+		return read(bucket)
+	})
+}
+
+// breakOnFault keeps all further calls away from bbolt after a memory fault, which may have happened inside its locks.
+func (b *Backend) breakOnFault(err *error) {
+	var fault interface{ Addr() uintptr }
+	if errors.As(*err, &fault) {
+		b.fail(*err)
+	}
+}
+
+// fail makes all further calls fail.
+func (b *Backend) fail(err error) {
+	b.broken.CompareAndSwap(nil, &err)
+}
+
+// guard turns what bbolt does when it meets damaged pages, a panic or a fault in mapped memory, into ErrCorrupt:
+//
+//	defer guard(&err)()
+func guard(err *error) func() {
+	before := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(before)
+		switch p := recover().(type) {
+		case nil:
+		case error:
+			*err = fmt.Errorf("%w: %w", keystore.ErrCorrupt, p)
+		default:
+			*err = fmt.Errorf("%w: %v", keystore.ErrCorrupt, p)
+		}
+	}
+}
+
+// classify gives the errors of bbolt and of the system the names of package keystore.
+func classify(err error) error {
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		// bbolt passes on the error of a failed growth as mere text.
+		if errors.Is(err, full) || strings.Contains(err.Error(), ": "+full.Error()) {
+			return fmt.Errorf("%w: %w", keystore.ErrFull, err)
+		}
+	}
+	for _, corrupt := range []error{bbolterrors.ErrInvalid, bbolterrors.ErrVersionMismatch, bbolterrors.ErrChecksum} {
+		if errors.Is(err, corrupt) {
+			return fmt.Errorf("%w: %w", keystore.ErrCorrupt, err)
+		}
+	}
+	if errors.Is(err, bbolterrors.ErrTimeout) {
+		return keystore.ErrLocked
+	}
+	return err
+}

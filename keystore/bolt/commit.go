@@ -1,0 +1,287 @@
+package bolt
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/pocketkms/kms/keystore"
+)
+
+// groupTxs bounds how many transactions share one write, and with it the memory that a write takes.
+const groupTxs = 64
+
+// errNothingWritten rolls a bbolt transaction back that turned out to change nothing, which saves its two syncs.
+var errNothingWritten = errors.New("nothing written")
+
+// A commit is one call of Commit.
+type commit struct {
+	ctx   context.Context
+	tx    keystore.Tx
+	turn  chan bool // true: lead the queue; false: the commit is done
+	leads bool      // was told to lead; guarded by the queue
+
+	revision keystore.Revision
+	events   []keystore.Event
+	replaced bool // it overwrote or deleted a value
+	err      error
+}
+
+// A queue has at most one leader: a caller of Commit who writes for itself and for all that have queued up. Then it gives the
+// lead to the first of those that came meanwhile. So a lone commit waits for nobody, and none waits for more than two writes.
+type queue struct {
+	mu      sync.Mutex
+	waiting []*commit // the first is the leader, unless that has begun
+	led     bool
+	closed  bool
+	calls   sync.WaitGroup
+}
+
+// Commit is that of keystore.Backend. Concurrent transactions share one durable write; each is judged on its own, in the order
+// in which they came.
+func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
+	if err := tx.Validate(); err != nil {
+		return 0, err
+	}
+	c := &commit{ctx: ctx, tx: tx, turn: make(chan bool, 1)}
+	if err := b.queue.join(c); err != nil {
+		return 0, err
+	}
+	defer b.queue.calls.Done()
+	lead := false
+	select {
+	case lead = <-c.turn:
+	case <-ctx.Done():
+		if b.queue.leave(c) {
+			return 0, ctx.Err()
+		}
+		lead = <-c.turn // too late: it has begun, or others count on it
+	}
+	if lead {
+		group := b.queue.take()
+		b.write(group)
+		b.queue.pass()
+		for _, other := range group {
+			if other != c {
+				other.turn <- false
+			}
+		}
+	}
+	return c.revision, c.err
+}
+
+func (q *queue) join(c *commit) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return keystore.ErrClosed
+	}
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	q.calls.Add(1)
+	q.waiting = append(q.waiting, c)
+	if !q.led {
+		q.appoint()
+	}
+	return nil
+}
+
+func (q *queue) appoint() {
+	q.led = true
+	q.waiting[0].leads = true
+	q.waiting[0].turn <- true
+}
+
+// leave takes back a commit that has neither begun nor the lead.
+func (q *queue) leave(c *commit) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.Index(q.waiting, c)
+	if i < 0 || c.leads {
+		return false
+	}
+	q.waiting = slices.Delete(q.waiting, i, i+1)
+	return true
+}
+
+// take gives the leader its group, itself first.
+func (q *queue) take() []*commit {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := min(len(q.waiting), groupTxs)
+	group := slices.Clone(q.waiting[:n])
+	q.waiting = slices.Delete(q.waiting, 0, n)
+	return group
+}
+
+// pass ends the lead.
+func (q *queue) pass() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.led = false; len(q.waiting) > 0 {
+		q.appoint()
+	}
+}
+
+// close waits for all commits that have joined. It reports false if it was called before.
+func (q *queue) close() bool {
+	q.mu.Lock()
+	again := q.closed
+	q.closed = true
+	q.mu.Unlock()
+	q.calls.Wait()
+	return !again
+}
+
+// write carries out a group in one bbolt transaction. Only the leader calls it.
+func (b *Backend) write(group []*commit) {
+	var begun []*commit
+	for _, c := range group {
+		if c.err = c.ctx.Err(); c.err == nil {
+			begun = append(begun, c)
+		}
+	}
+	err := b.update(begun)
+	var events []keystore.Event
+	scrub := false
+	for _, c := range begun {
+		switch {
+		case c.err != nil: // a conflict
+		case err != nil:
+			c.revision, c.err = 0, err
+		default:
+			events = append(events, c.events...)
+			scrub = scrub || c.tx.Scrub && c.replaced
+		}
+	}
+	b.changes.Publish(events)
+	if !scrub {
+		return
+	}
+	if err := b.scrub(); err != nil {
+		for _, c := range begun {
+			if c.err == nil && c.tx.Scrub {
+				c.err = fmt.Errorf("%w: %w", keystore.ErrNotScrubbed, err)
+			}
+		}
+	}
+}
+
+func (b *Backend) update(group []*commit) (err error) {
+	if broken := b.broken.Load(); broken != nil {
+		return *broken
+	}
+	if len(group) == 0 {
+		return nil
+	}
+	var before keystore.Revision
+	err = b.guardedUpdate(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket([]byte(bucketName))
+		if bucket == nil {
+			return fmt.Errorf("%w: the bucket of records is gone", keystore.ErrCorrupt)
+		}
+		before = keystore.Revision(bucket.Sequence())
+		revision := before
+		for _, c := range group {
+			if c.err = c.check(bucket); c.err != nil {
+				continue
+			}
+			if len(c.tx.Puts)+len(c.tx.Deletes) > 0 {
+				revision++
+				if err := c.apply(bucket, revision); err != nil {
+					return err
+				}
+			}
+			c.revision = revision
+		}
+		if revision == before {
+			return errNothingWritten
+		}
+		return bucket.SetSequence(uint64(revision))
+	})
+	if err == nil || errors.Is(err, errNothingWritten) {
+		return nil
+	}
+	b.tailScrubbed = false
+	if broken := b.broken.Load(); broken != nil {
+		return *broken
+	}
+	// The write failed. Before its last step nothing has happened; in the last, the sync of the page that makes the
+	// transaction valid, nobody can tell what will be found after a crash.
+	var now keystore.Revision
+	readErr := b.view(context.Background(), func(bucket *bbolt.Bucket) error {
+		now = keystore.Revision(bucket.Sequence())
+		return nil
+	})
+	if readErr != nil || now != before {
+		err = fmt.Errorf("keystore: the transaction may or may not stand: open the file again: %w", err)
+		b.fail(err)
+		return err
+	}
+	return classify(err)
+}
+
+// guardedUpdate is bbolt's Update. A panic in it may leave bbolt's locks held, so then the Backend is done with.
+func (b *Backend) guardedUpdate(change func(*bbolt.Tx) error) (err error) {
+	panicked := true
+	defer func() {
+		if panicked {
+			b.fail(err)
+		}
+	}()
+	defer guard(&err)()
+	err = b.db.Update(change)
+	panicked = false
+	return err
+}
+
+// check tells whether the expectations hold, in the state that the transactions before it in the group have made.
+func (c *commit) check(bucket *bbolt.Bucket) error {
+	for _, expect := range c.tx.Expect {
+		var revision keystore.Revision
+		if value := bucket.Get([]byte(expect.Key)); len(value) >= revisionBytes {
+			revision = keystore.Revision(binary.BigEndian.Uint64(value))
+		} else if value != nil {
+			return &keystore.RecordError{Key: expect.Key, Err: keystore.ErrCorrupt}
+		}
+		if revision != expect.Revision {
+			return keystore.ErrConflict
+		}
+	}
+	return nil
+}
+
+func (c *commit) apply(bucket *bbolt.Bucket, revision keystore.Revision) error {
+	c.events = make([]keystore.Event, 0, len(c.tx.Puts)+len(c.tx.Deletes))
+	for _, put := range c.tx.Puts {
+		key := []byte(put.Key)
+		c.replaced = c.replaced || c.tx.Scrub && bucket.Get(key) != nil
+		// bbolt keeps this slice until the transaction ends.
+		value := make([]byte, revisionBytes+len(put.Value))
+		binary.BigEndian.PutUint64(value, uint64(revision))
+		copy(value[revisionBytes:], put.Value)
+		if err := bucket.Put(key, value); err != nil {
+			return err
+		}
+		c.events = append(c.events, keystore.Event{Key: strings.Clone(put.Key), Revision: revision})
+	}
+	for _, deleted := range c.tx.Deletes {
+		key := []byte(deleted)
+		if bucket.Get(key) == nil {
+			continue
+		}
+		c.replaced = true
+		if err := bucket.Delete(key); err != nil {
+			return err
+		}
+		c.events = append(c.events, keystore.Event{Key: strings.Clone(deleted), Revision: revision, Deleted: true})
+	}
+	return nil
+}

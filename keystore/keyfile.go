@@ -1,0 +1,99 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// A key file is one line of text: this, then the 32 bytes of the key in 64 lower-case hexadecimal digits, then a line feed.
+const keyFilePrefix = "pocketkms-root-key-1:"
+
+const keyFileBytes = len(keyFilePrefix) + 2*rootKeyBytes + 1
+
+// CreateKeyFile writes a new random root key to a file of mode 0600, for [KeyFile]. A file that exists is left alone: the error
+// is then fs.ErrExist. Keep a copy in a safe place: without it the store is lost.
+func CreateKeyFile(path string) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("keystore: key file: %w", err)
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			_ = os.Remove(path)
+			err = fmt.Errorf("keystore: key file: %w", err)
+		}
+	}()
+	raw := make([]byte, rootKeyBytes)
+	defer clear(raw)
+	rand.Read(raw)
+	line := make([]byte, 0, keyFileBytes)
+	line = append(hex.AppendEncode(append(line, keyFilePrefix...), raw), '\n')
+	defer clear(line)
+	if _, err := f.Write(line); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// KeyFile is the root key in a file that [CreateKeyFile] made. The file is read each time the root key is used. It must be a
+// regular file of mode 0600 or less that belongs to this user or to root, or else the error is ErrPermissions; on systems
+// without Unix permissions only the kind of file is checked.
+func KeyFile(path string) RootKey { return keyFile(path) }
+
+type keyFile string
+
+func (keyFile) Kind() string { return "keyfile" }
+
+func (k keyFile) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
+	key, err := k.Open(ctx, nil)
+	return nil, key, err
+}
+
+func (k keyFile) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
+	if len(params) != 0 {
+		return nil, fmt.Errorf("%w: header: a key file has no parameters", ErrCorrupt)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	f, err := openKeyFile(string(k))
+	if err != nil {
+		return nil, fmt.Errorf("keystore: key file: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat() // of what was opened, so that nobody can swap it in between
+	if err != nil {
+		return nil, fmt.Errorf("keystore: key file: %w", err)
+	}
+	if !info.Mode().IsRegular() || !ownedSafely(info) {
+		return nil, fmt.Errorf("%w: %s has mode %v", ErrPermissions, string(k), info.Mode())
+	}
+	line := make([]byte, keyFileBytes+1) // one more, to see what is too long
+	defer clear(line)
+	n, err := io.ReadFull(f, line)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("keystore: key file: %w", err)
+	}
+	digits, ok := bytes.CutPrefix(bytes.TrimSuffix(line[:n], []byte("\n")), []byte(keyFilePrefix))
+	raw := make([]byte, rootKeyBytes)
+	defer clear(raw)
+	if !ok || len(digits) != 2*rootKeyBytes {
+		return nil, fmt.Errorf("%w: %s is not a key file", ErrRootKey, string(k))
+	}
+	if _, err := hex.Decode(raw, digits); err != nil { // whose text would show a digit of the key
+		return nil, fmt.Errorf("%w: %s is not a key file", ErrRootKey, string(k))
+	}
+	return xaes(raw)
+}

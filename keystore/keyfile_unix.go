@@ -1,0 +1,29 @@
+//go:build unix
+
+package keystore
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// openKeyFile does not wait for a writer if the path is a pipe.
+func openKeyFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+func ownedSafely(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.Mode().Perm()&0o177 == 0 && (stat.Uid == 0 || int(stat.Uid) == os.Geteuid())
+}
+
+// syncDir makes the name of a new file durable.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

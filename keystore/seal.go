@@ -1,0 +1,146 @@
+package keystore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/aead/xaesgcm"
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// A sealed value is what Tink makes with XAES-256-GCM and its own prefix: 1, the ID of the seal key (4 bytes, big endian), a
+// nonce of 24 bytes, the ciphertext, a tag of 16 bytes.
+const (
+	tinkPrefixBytes = 5
+	sealSaltBytes   = 12 // the part of the nonce that chooses the derived key
+	// SealOverheadBytes is how much longer a sealed value is than its plaintext.
+	SealOverheadBytes = tinkPrefixBytes + sealSaltBytes + 12 + 16
+)
+
+// A seal is what one revision of the header says: immutable.
+type seal struct {
+	revision Revision // of the header record
+	header   *header
+	root     tink.AEAD
+	handle   *keyset.Handle
+	records  tink.AEAD
+	primary  uint32
+	ids      []uint32 // of all seal keys
+}
+
+func newSeal(revision Revision, h *header, root tink.AEAD, handle *keyset.Handle) (*seal, error) {
+	s := &seal{revision: revision, header: h, root: root, handle: handle}
+	for i := range handle.Len() {
+		entry, err := handle.Entry(i)
+		if err != nil {
+			return nil, fmt.Errorf("keystore: seal keys: %w", err)
+		}
+		s.ids = append(s.ids, entry.KeyID())
+		if entry.IsPrimary() {
+			s.primary = entry.KeyID()
+		}
+	}
+	var err error
+	if s.records, err = aead.New(handle); err != nil {
+		return nil, fmt.Errorf("keystore: seal keys: %w", err)
+	}
+	return s, nil
+}
+
+// openSeal decrypts the keyset of a header.
+func openSeal(revision Revision, h *header, root tink.AEAD) (*seal, error) {
+	plain, err := h.keyset(root)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	handle, err := insecurecleartextkeyset.Read(keyset.NewBinaryReader(bytes.NewReader(plain)))
+	if err != nil {
+		return nil, fmt.Errorf("%w: header: not a keyset", ErrCorrupt)
+	}
+	return newSeal(revision, h, root, handle)
+}
+
+// encodeKeyset encrypts a keyset for a header.
+func encodeKeyset(h *header, root tink.AEAD, handle *keyset.Handle) (*header, error) {
+	var plain bytes.Buffer
+	defer func() { clear(plain.Bytes()) }()
+	plain.Grow(4096) // so that no shorter copies are left behind
+	if err := insecurecleartextkeyset.Write(handle, keyset.NewBinaryWriter(&plain)); err != nil {
+		return nil, fmt.Errorf("keystore: seal keys: %w", err)
+	}
+	return h.withKeyset(root, plain.Bytes())
+}
+
+// addSealKey returns a keyset with one more key, as its primary. old may be nil.
+func addSealKey(old *keyset.Handle) (*keyset.Handle, error) {
+	manager := keyset.NewManager()
+	if old != nil {
+		manager = keyset.NewManagerFromHandle(old)
+	}
+	params, err1 := xaesgcm.NewParameters(xaesgcm.VariantTink, sealSaltBytes)
+	id, err2 := manager.AddNewKeyFromParameters(params)
+	err3 := manager.SetPrimary(id)
+	handle, err4 := manager.Handle()
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return nil, fmt.Errorf("keystore: new seal key: %w", err)
+	}
+	return handle, nil
+}
+
+// onlyPrimary returns the keyset without all other keys.
+func (s *seal) onlyPrimary() (*keyset.Handle, error) {
+	manager := keyset.NewManagerFromHandle(s.handle)
+	for _, id := range s.ids {
+		if id != s.primary {
+			if err := manager.Delete(id); err != nil {
+				return nil, fmt.Errorf("keystore: old seal key: %w", err)
+			}
+		}
+	}
+	return manager.Handle()
+}
+
+// bound is the associated data of a record: its store and its key, under a name of its own.
+func (s *seal) bound(key string) []byte {
+	const domain = "pocketkms keystore record 1\n"
+	b := make([]byte, 0, len(domain)+len(s.header.storeID)+4+len(key))
+	b = append(b, domain...)
+	b = append(b, s.header.storeID[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(key)))
+	return append(b, key...)
+}
+
+func (s *seal) close(key string, plain []byte) ([]byte, error) {
+	sealed, err := s.records.Encrypt(plain, s.bound(key))
+	if err != nil {
+		return nil, fmt.Errorf("keystore: sealing record %q: %w", key, err)
+	}
+	return sealed, nil
+}
+
+// open replaces the sealed value of a record by the plain one. If that fails, known tells whether the seal has the key that
+// the value names; if not, a newer header may have it.
+func (s *seal) open(r *Record) (known bool, err error) {
+	if len(r.Value) < SealOverheadBytes || r.Value[0] != 1 {
+		return true, &RecordError{r.Key, ErrCorrupt}
+	}
+	if !slices.Contains(s.ids, keyID(r.Value)) {
+		return false, &RecordError{r.Key, fmt.Errorf("%w: unknown seal key %08x", ErrCorrupt, keyID(r.Value))}
+	}
+	plain, err := s.records.Decrypt(r.Value, s.bound(r.Key))
+	if err != nil {
+		return true, &RecordError{r.Key, ErrCorrupt}
+	}
+	r.Value = plain
+	return true, nil
+}
+
+// keyID is the ID of the seal key that a value of at least SealOverheadBytes names.
+func keyID(sealed []byte) uint32 { return binary.BigEndian.Uint32(sealed[1:]) }

@@ -1,0 +1,290 @@
+package keystore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// A Store is a sealed view of a [Backend]: its methods take and give plain values, and the backend sees only sealed ones. Its
+// methods may be called concurrently, also while the root key is changed or the seal rotated, here or in another process.
+type Store struct {
+	backend Backend
+	seal    atomic.Pointer[seal]
+	mu      sync.Mutex // held while the seal is replaced
+}
+
+// maxReloads bounds how often a call starts again because the header changed under it.
+const maxReloads = 16
+
+// Open opens the store in a backend with the root key that it was sealed with, and makes a new one if the backend is empty.
+// It reads the header and no record. The errors are ErrRootKey for a wrong root key, ErrCorrupt, ErrNewerVersion, and those
+// of the backend and of the root key. From then on the backend belongs to the Store; if Open fails, it is still the caller's.
+func Open(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
+	s := &Store{backend: backend}
+	record, err := backend.Get(ctx, headerKey)
+	if errors.Is(err, ErrNotFound) {
+		err = s.create(ctx, root)
+		if !errors.Is(err, ErrConflict) {
+			return s.orError(err)
+		}
+		record, err = backend.Get(ctx, headerKey) // somebody else was faster
+	}
+	if err != nil {
+		return nil, err
+	}
+	h, err := decodeHeader(record.Value)
+	if err != nil {
+		return nil, err
+	}
+	key, err := unbind(ctx, h, root)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := openSeal(record.Revision, h, key)
+	s.seal.Store(opened)
+	return s.orError(err)
+}
+
+func (s *Store) orError(err error) (*Store, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) create(ctx context.Context, root RootKey) error {
+	if records, err := s.backend.Scan(ctx, "", "", 1); err != nil {
+		return err
+	} else if len(records) > 0 && records[0].Key != headerKey {
+		return fmt.Errorf("%w: there are records but no header", ErrCorrupt)
+	}
+	var storeID [16]byte
+	rand.Read(storeID[:])
+	h, key, err := bind(ctx, storeID, root)
+	if err != nil {
+		return err
+	}
+	handle, err := addSealKey(nil)
+	if err != nil {
+		return err
+	}
+	if h, err = encodeKeyset(h, key, handle); err != nil {
+		return err
+	}
+	revision, err := s.backend.Commit(ctx, headerTx(h, 0))
+	if err != nil {
+		return err
+	}
+	created, err := newSeal(revision, h, key, handle)
+	s.seal.Store(created)
+	return err
+}
+
+// headerTx replaces the header. What the old one told must not be left behind: it may be the last copy of an old seal key, or
+// of the seal keys under an old root key.
+func headerTx(h *header, was Revision) Tx {
+	return Tx{
+		Expect: []Expectation{{headerKey, was}},
+		Puts:   []Put{{headerKey, h.encode()}},
+		Scrub:  was != 0,
+	}
+}
+
+// Get returns a record, or ErrNotFound. A *[RecordError] with ErrCorrupt says that its value was not sealed for this place.
+func (s *Store) Get(ctx context.Context, key string) (Record, error) {
+	if err := validateStoreKey(key); err != nil {
+		return Record{}, err
+	}
+	var record Record
+	err := s.reading(ctx, func(current *seal) (known bool, err error) {
+		if record, err = s.backend.Get(ctx, key); err != nil {
+			return true, err
+		}
+		if record.Key != key {
+			return true, &RecordError{key, ErrCorrupt}
+		}
+		return current.open(&record)
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	return record, nil
+}
+
+// Scan returns records as [Backend.Scan] does. If one of them cannot be opened, it returns those before it and a *[RecordError].
+func (s *Store) Scan(ctx context.Context, prefix, after string, limit int) ([]Record, error) {
+	if strings.HasPrefix(prefix, reservedPrefix) {
+		return nil, fmt.Errorf("%w: keys that begin with a zero byte are reserved", ErrInvalid)
+	}
+	after = max(after, lastReserved)
+	var records []Record
+	err := s.reading(ctx, func(current *seal) (known bool, err error) {
+		if records, err = s.backend.Scan(ctx, prefix, after, limit); err != nil {
+			return true, err
+		}
+		for i := range records {
+			if known, err := current.open(&records[i]); err != nil {
+				records = records[:i]
+				return known, err
+			}
+		}
+		return true, nil
+	})
+	return records, err
+}
+
+// lastReserved is the last of all reserved keys.
+var lastReserved = reservedPrefix + strings.Repeat("\xff", MaxKeyBytes-len(reservedPrefix))
+
+func validateStoreKey(key string) error {
+	if strings.HasPrefix(key, reservedPrefix) {
+		return fmt.Errorf("%w: keys that begin with a zero byte are reserved", ErrInvalid)
+	}
+	return ValidateKey(key)
+}
+
+// reading reads and opens records, again if they were sealed with a key that only a newer header has. The seal is taken before
+// the records are read: if the header still stands after that, no such key exists.
+func (s *Store) reading(ctx context.Context, read func(*seal) (known bool, err error)) error {
+	for reloads := 0; ; reloads++ {
+		current := s.seal.Load()
+		known, err := read(current)
+		if err == nil || known {
+			return err
+		}
+		next, reloadErr := s.reload(ctx, current)
+		if reloadErr != nil {
+			return reloadErr
+		}
+		if next == current || reloads == maxReloads {
+			return err
+		}
+	}
+}
+
+// Commit carries out a transaction as [Backend.Commit] does. The seal of a record takes SealOverheadBytes of what a value may
+// be long; Expect may have MaxTxOps entries.
+func (s *Store) Commit(ctx context.Context, tx Tx) (Revision, error) {
+	if err := validateStoreTx(tx); err != nil {
+		return 0, err
+	}
+	for reloads := 0; ; reloads++ {
+		current := s.seal.Load()
+		sealed, err := current.tx(tx)
+		if err != nil {
+			return 0, err
+		}
+		revision, err := s.backend.Commit(ctx, sealed)
+		if !errors.Is(err, ErrConflict) || reloads == maxReloads {
+			return revision, err
+		}
+		next, reloadErr := s.reload(ctx, current)
+		if reloadErr != nil {
+			return 0, reloadErr
+		}
+		if next == current { // so it was not the header that changed
+			return 0, err
+		}
+	}
+}
+
+// tx seals a transaction, on condition that the header still stands: so no record can be sealed with a key that is not, or no
+// longer, in the header, however long a process sleeps between the two.
+func (s *seal) tx(tx Tx) (Tx, error) {
+	if len(tx.Puts) == 0 {
+		return tx, nil
+	}
+	puts := make([]Put, len(tx.Puts))
+	for i, put := range tx.Puts {
+		value, err := s.close(put.Key, put.Value)
+		if err != nil {
+			return Tx{}, err
+		}
+		puts[i] = Put{put.Key, value}
+	}
+	tx.Puts = puts
+	tx.Expect = append(slices.Clip(tx.Expect), Expectation{headerKey, s.revision})
+	return tx, nil
+}
+
+func validateStoreTx(tx Tx) error {
+	if len(tx.Expect) > MaxTxOps {
+		return fmt.Errorf("%w: a transaction has at most %d expectations", ErrInvalid, MaxTxOps)
+	}
+	var err error
+	for _, expect := range tx.Expect {
+		err = errors.Join(err, validateStoreKey(expect.Key))
+	}
+	for _, put := range tx.Puts {
+		err = errors.Join(err, validateStoreKey(put.Key))
+		if most := MaxValueBytes - SealOverheadBytes; len(put.Value) > most {
+			err = errors.Join(err, fmt.Errorf("%w: a value has at most %d bytes, that of %q %d", ErrInvalid, most, put.Key, len(put.Value)))
+		}
+	}
+	for _, key := range tx.Deletes {
+		err = errors.Join(err, validateStoreKey(key))
+	}
+	return err
+}
+
+// Watch yields changes as [Backend.Watch] does.
+func (s *Store) Watch(ctx context.Context, after Revision) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for event, err := range s.backend.Watch(ctx, after) {
+			if err == nil && strings.HasPrefix(event.Key, reservedPrefix) {
+				// What fails here fails again, and is reported, where the new header is needed.
+				_, _ = s.reload(ctx, s.seal.Load())
+				continue
+			}
+			if !yield(event, err) {
+				return
+			}
+		}
+	}
+}
+
+// Close closes the backend.
+func (s *Store) Close() error { return s.backend.Close() }
+
+// reload returns the seal of the header as it stands, which is old itself if nothing changed. It cannot follow a change of root
+// key in another process, and then returns ErrRootKey.
+func (s *Store) reload(ctx context.Context, old *seal) (*seal, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if current := s.seal.Load(); current != old {
+		return current, nil
+	}
+	record, err := s.backend.Get(ctx, headerKey)
+	if errors.Is(err, ErrNotFound) {
+		return nil, fmt.Errorf("%w: the header is gone", ErrCorrupt)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if record.Revision == old.revision {
+		return old, nil
+	}
+	h, err := decodeHeader(record.Value)
+	if err != nil {
+		return nil, err
+	}
+	if h.storeID != old.header.storeID {
+		return nil, fmt.Errorf("%w: the header is that of another store", ErrCorrupt)
+	}
+	if h.kind != old.header.kind || !slices.Equal(h.params, old.header.params) {
+		return nil, fmt.Errorf("%w: it was changed by another process: open the store again with the new one", ErrRootKey)
+	}
+	next, err := openSeal(record.Revision, h, old.root)
+	if err != nil {
+		return nil, err
+	}
+	s.seal.Store(next)
+	return next, nil
+}

@@ -1,0 +1,286 @@
+// Package kms is an embeddable key management service: the AWS KMS API as
+// methods of a [Service] that lives in the program's own process.
+//
+// [Open] keeps keys in one file, sealed under a passphrase, a key file or
+// another KMS; [New] keeps them in memory, or in any [keystore.Backend].
+// Operations, their members and their errors have the API's own names, so that
+// its documentation applies.
+//
+// Code that asks for another Region or acts for another principal gets a view:
+// see [Service.In] and [Service.As].
+package kms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/bolt"
+	"github.com/pocketkms/kms/keystore/memory"
+)
+
+// A Config says how a Service works. Its zero value is a service in memory, for
+// account 111122223333 in Region us-east-1.
+type Config struct {
+	// Account is the 12 digits of the default account; absent means
+	// 111122223333. Unless [Service.As] says otherwise, its root makes all calls.
+	Account string
+	// Region is the default Region; absent means us-east-1.
+	Region string
+	// Partition is the first part of all ARNs; absent means aws.
+	Partition string
+
+	// Backend keeps the records; nil means memory. The Service closes it.
+	Backend keystore.Backend
+	// RootKey seals the Backend. It may be nil only with a nil Backend: then a
+	// random one is used.
+	RootKey keystore.RootKey
+
+	// Clock is the only source of time; nil means time.Now. It must not run
+	// backwards, and may be called concurrently.
+	Clock func() time.Time
+
+	// Audit receives one event for each call; nil means none. A call whose
+	// event it refuses fails and gives no output. A change that such a call
+	// had made stays: the next one sees it.
+	Audit audit.Sink
+	// AuditBestEffort lets calls succeed whose event the Audit sink refused.
+	AuditBestEffort bool
+
+	// Logger hears of what no caller can be told: defects, and failures of
+	// work in the background. It never gets a secret. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// A Service is a KMS of many accounts and Regions, seen by one caller in one
+// Region. Its methods may be called concurrently. They take no more than they
+// need of their input: inputs are neither changed nor kept, and outputs are the
+// caller's own.
+type Service struct {
+	*core
+	caller Principal
+	region string
+}
+
+// core is what all views of a service share.
+type core struct {
+	config  Config
+	store   *keystore.Store
+	audit   audit.Sink
+	keys    *cache[keyRef, key]
+	aliases *cache[aliasRef, aliasEntry]
+
+	closed  atomic.Bool
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
+
+	usesMu sync.Mutex
+	uses   map[keyRef]*lastUse // not yet in the store
+}
+
+// New returns a Service as config says. Close it when done.
+func New(config Config) (*Service, error) {
+	if config.Account == "" {
+		config.Account = "111122223333"
+	}
+	if config.Region == "" {
+		config.Region = "us-east-1"
+	}
+	if config.Partition == "" {
+		config.Partition = "aws"
+	}
+	if config.Clock == nil {
+		config.Clock = time.Now
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	switch {
+	case !isAccount(config.Account):
+		return nil, fmt.Errorf("kms: the account %.20q is not 12 digits", config.Account)
+	case !isName(config.Region):
+		return nil, fmt.Errorf("kms: %.40q is not the name of a Region", config.Region)
+	case !isName(config.Partition):
+		return nil, fmt.Errorf("kms: %.40q is not the name of a partition", config.Partition)
+	case config.Backend != nil && config.RootKey == nil:
+		return nil, errors.New("kms: a Backend needs a RootKey")
+	}
+	if config.Backend == nil {
+		config.Backend = memory.New()
+		if config.RootKey == nil {
+			config.RootKey = keystore.Ephemeral()
+		}
+	}
+	store, err := keystore.Open(context.Background(), config.Backend, config.RootKey)
+	if err != nil {
+		return nil, fmt.Errorf("kms: cannot open the key store: %w", err)
+	}
+	revision, err := store.Commit(context.Background(), keystore.Tx{}) // writes nothing: asks for the current one
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("kms: cannot read the key store: %w", err), store.Close())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &core{
+		config:  config,
+		store:   store,
+		audit:   config.Audit,
+		keys:    newCache[keyRef, key](),
+		aliases: newCache[aliasRef, aliasEntry](),
+		cancel:  cancel,
+		uses:    map[keyRef]*lastUse{},
+	}
+	c.workers.Go(func() { c.watch(ctx, revision) })
+	c.workers.Go(func() { c.sweep(ctx) })
+	return &Service{core: c, caller: rootOf(config.Partition, config.Account), region: config.Region}, nil
+}
+
+// Open returns a Service that keeps its keys in the file at path, sealed under
+// root; it makes the file if there is none. One process at a time can have it
+// open. For more settings, give [New] a Backend from [bolt.Open].
+//
+// Its errors are those of package keystore: among them [keystore.ErrRootKey],
+// [keystore.ErrLocked] and [keystore.ErrCorrupt].
+func Open(path string, root keystore.RootKey) (*Service, error) {
+	backend, err := bolt.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("kms: cannot open the key store %s: %w", path, err)
+	}
+	s, err := New(Config{Backend: backend, RootKey: root})
+	if err != nil {
+		return nil, errors.Join(err, backend.Close())
+	}
+	return s, nil
+}
+
+// In returns a view of the same service in another Region, where other keys
+// and aliases live. Calls through a view of something that is no Region's name
+// fail with ValidationException.
+func (s *Service) In(region string) *Service {
+	return &Service{core: s.core, caller: s.caller, region: region}
+}
+
+// As returns a view of the same service through which p makes the calls. Key
+// IDs and alias names then mean p's account.
+func (s *Service) As(p Principal) *Service {
+	return &Service{core: s.core, caller: p, region: s.region}
+}
+
+// Region returns the Region that calls through this view go to.
+func (s *Service) Region() string { return s.region }
+
+// Caller returns the principal that makes the calls through this view.
+func (s *Service) Caller() Principal { return s.caller }
+
+// Close ends the service for all its views, once it has stored when keys were
+// last used, and closes the Backend. Calls that are under way may fail with
+// [ErrClosed], as all later ones do; so does a second Close.
+func (s *Service) Close() error {
+	if s.closed.Swap(true) {
+		return ErrClosed
+	}
+	s.cancel()
+	s.workers.Wait()
+	err := s.storeUses(context.Background())
+	return errors.Join(err, s.store.Close())
+}
+
+// ready tells whether a call can begin.
+func (s *Service) ready(ctx context.Context) error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	return ctx.Err()
+}
+
+// watch forgets what other processes have changed. What this one changes is
+// replaced by the commit itself.
+func (c *core) watch(ctx context.Context, after keystore.Revision) {
+	for {
+		err := c.follow(ctx, &after)
+		if errors.Is(err, keystore.ErrClosed) || ctx.Err() != nil {
+			return
+		}
+		if !errors.Is(err, keystore.ErrCompacted) {
+			c.config.Logger.Warn("kms: the store cannot be watched", "error", err)
+		}
+		if pause(ctx, maxAttempts) != nil {
+			return
+		}
+		// Some changes may have been missed: from here on, none.
+		if current, err := c.store.Commit(ctx, keystore.Tx{}); err == nil {
+			after = current
+		}
+		c.keys.clear()
+		c.aliases.clear()
+	}
+}
+
+func (c *core) follow(ctx context.Context, after *keystore.Revision) error {
+	for event, err := range c.store.Watch(ctx, *after) {
+		if err != nil {
+			return err
+		}
+		*after = event.Revision - 1 // the commit may have more events
+		if ref, ok := parseKeyName(event.Key); ok {
+			c.keys.dropIf(ref, func(k *key) bool { return k.revision < event.Revision })
+		} else if ref, ok := parseAliasName(event.Key); ok {
+			c.aliases.dropIf(ref, func(a *aliasEntry) bool { return a.revision < event.Revision })
+		}
+	}
+	return ctx.Err()
+}
+
+const (
+	sweepInterval = time.Minute
+	sweepBatch    = 100
+)
+
+// sweep destroys keys whose time has come although nobody looks at them, and
+// stores last uses. Nothing waits for it: a key that is looked at is settled
+// then.
+func (c *core) sweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	for {
+		err := errors.Join(c.destroyDue(ctx), c.storeUses(ctx))
+		if err != nil && ctx.Err() == nil {
+			c.config.Logger.Warn("kms: work in the background failed and will be tried again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// destroyDue destroys every key whose deletion is due.
+func (c *core) destroyDue(ctx context.Context) error {
+	var failures error
+	for after := ""; ; {
+		due, err := c.store.Scan(ctx, "due/", after, sweepBatch)
+		if err != nil {
+			return err
+		}
+		now := c.config.Clock()
+		for _, r := range due {
+			ref, ok := parseDueName(r.Key)
+			if !ok || r.Key > ref.dueName(now) {
+				return failures
+			}
+			if _, err := c.lookup(ctx, ref, now); err != nil {
+				failures = errors.Join(failures, err)
+			}
+			after = r.Key
+		}
+		if len(due) < sweepBatch {
+			return failures
+		}
+	}
+}

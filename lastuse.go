@@ -1,0 +1,101 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/pocketkms/kms/keystore"
+)
+
+// A lastUse is a key's last successful cryptographic operation. It is kept in
+// memory and stored from time to time, and when the service closes: a write for
+// each use would cost more than the use.
+type lastUse struct {
+	mu     sync.Mutex
+	record usageRecord // zero: never used
+	dirty  bool        // the store has an older one
+}
+
+// recordUse notes that the call has used its keys.
+func (c *call) recordUse() {
+	record := usageRecord{Operation: c.op.use, Time: c.now, RequestID: c.requestID, EventID: c.eventID}
+	for i := range c.count {
+		k := c.targets[i].key
+		// Whoever holds the lock notes a use that is as recent as this one.
+		if !k.lastUse.mu.TryLock() {
+			continue
+		}
+		k.lastUse.record = record
+		news := !k.lastUse.dirty
+		k.lastUse.dirty = true
+		k.lastUse.mu.Unlock()
+		if news {
+			c.usesMu.Lock()
+			c.uses[k.ref] = k.lastUse
+			c.usesMu.Unlock()
+		}
+	}
+}
+
+// loadLastUse returns what is known of the key's last use.
+func (c *core) loadLastUse(ctx context.Context, ref keyRef) (*lastUse, error) {
+	c.usesMu.Lock()
+	u := c.uses[ref]
+	c.usesMu.Unlock()
+	if u != nil {
+		return u, nil
+	}
+	r, err := c.store.Get(ctx, ref.usageName())
+	if errors.Is(err, keystore.ErrNotFound) {
+		return &lastUse{}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	record, err := decodeRecord[usageRecord](r)
+	if err != nil {
+		return nil, err
+	}
+	return &lastUse{record: *record}, nil
+}
+
+// read returns the last use, and whether there was any.
+func (u *lastUse) read() (usageRecord, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.record, !u.record.Time.IsZero()
+}
+
+// storeUses stores the last uses that are not in the store yet.
+func (c *core) storeUses(ctx context.Context) error {
+	c.usesMu.Lock()
+	uses := c.uses
+	c.uses = map[keyRef]*lastUse{}
+	c.usesMu.Unlock()
+	for batch := range slices.Chunk(slices.Collect(maps.Keys(uses)), 50) {
+		var tx keystore.Tx
+		for _, ref := range batch {
+			u := uses[ref]
+			u.mu.Lock()
+			tx.Puts = append(tx.Puts, keystore.Put{Key: ref.usageName(), Value: encodeRecord(u.record)})
+			u.dirty = false
+			u.mu.Unlock()
+		}
+		if _, err := c.store.Commit(ctx, tx); err != nil {
+			c.usesMu.Lock()
+			maps.Copy(c.uses, uses) // all again, next time
+			c.usesMu.Unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetUse drops the last use of a key that is gone.
+func (c *core) forgetUse(ref keyRef) {
+	c.usesMu.Lock()
+	delete(c.uses, ref)
+	c.usesMu.Unlock()
+}

@@ -1,0 +1,97 @@
+package kms
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+
+	"github.com/pocketkms/kms/keystore"
+)
+
+// A page is the part of a listing that one call asks for. Each entry of a
+// listing has a place, a string whose byte order is the order of the listing
+// and which begins with the listing's scope.
+type page struct {
+	scope string
+	after string // the place of the last entry of the page before; empty for the first page
+	limit int
+}
+
+func (c *call) page(marker string, limit *int32, defaultLimit int, scope string) (page, error) {
+	p := page{scope: scope, limit: defaultLimit}
+	if limit != nil {
+		p.limit = int(*limit)
+	}
+	var err error
+	p.after, err = c.readMarker(marker, scope)
+	return p, err
+}
+
+// collect turns the records whose names are places of p's listing into
+// entries, up to one more than p's limit. entry returns nil for a record to
+// pass over.
+func collect[T any](c *call, p page, entry func(keystore.Record) (*T, error)) ([]T, error) {
+	list := []T{}
+	for after := p.after; ; {
+		wanted := p.limit + 1 - len(list)
+		records, err := c.store.Scan(c.ctx, p.scope, after, wanted)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range records {
+			e, err := entry(r)
+			if err != nil {
+				return nil, err
+			}
+			if e != nil {
+				list = append(list, *e)
+			}
+			after = r.Key
+		}
+		if len(records) < wanted || len(list) > p.limit {
+			return list, nil
+		}
+	}
+}
+
+// cut returns the page of list, which is in order, and the marker of the next
+// one; empty if there is none.
+func cut[T any](c *call, p page, list []T, place func(T) string) ([]T, string) {
+	for len(list) > 0 && place(list[0]) <= p.after {
+		list = list[1:]
+	}
+	if len(list) <= p.limit {
+		return list, ""
+	}
+	list = list[:p.limit]
+	return list, c.marker(place(list[p.limit-1]), p.scope)
+}
+
+// A marker is the place of the last entry of a page, behind a checksum that
+// ties it to its listing. Everything in it is known to the caller, and a
+// listing authorizes each of its pages: the checksum only tells a marker of
+// another listing, or a mistyped one, from a right one.
+func (c *call) marker(place, scope string) string {
+	return base64.RawURLEncoding.EncodeToString(append(c.markerSum(place, scope), place[len(scope):]...))
+}
+
+const markerSumBytes = 12
+
+func (c *call) markerSum(place, scope string) []byte {
+	sum := sha256.Sum256([]byte(c.op.name + "\x00" + scope + "\x00" + place))
+	return sum[:markerSumBytes:markerSumBytes]
+}
+
+func (c *call) readMarker(marker, scope string) (place string, err error) {
+	if marker == "" {
+		return "", nil
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(marker)
+	if err == nil && len(raw) > markerSumBytes {
+		place := scope + string(raw[markerSumBytes:])
+		if subtle.ConstantTimeCompare(raw[:markerSumBytes], c.markerSum(place, scope)) == 1 {
+			return place, nil
+		}
+	}
+	return "", exception(InvalidMarkerException, "The marker is not valid.")
+}

@@ -1,0 +1,128 @@
+package kms
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/pocketkms/kms/audit"
+)
+
+// record gives the audit sink the event of a call that has ended in out or in
+// err.
+func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error {
+	e := &audit.Event{
+		EventVersion:       audit.EventVersion,
+		UserIdentity:       userIdentity(c.caller),
+		EventTime:          c.now.UTC(),
+		EventSource:        audit.EventSource,
+		EventName:          op.name,
+		AWSRegion:          c.region,
+		SourceIPAddress:    audit.Internal,
+		UserAgent:          audit.Internal,
+		RequestID:          formatUUID(c.requestID),
+		EventID:            formatUUID(c.eventID),
+		RequestParameters:  op.in.Public(in),
+		ReadOnly:           op.readOnly,
+		EventType:          audit.APICall,
+		ManagementEvent:    true,
+		RecipientAccountID: c.caller.account,
+		EventCategory:      audit.Management,
+	}
+	if err != nil {
+		e.ErrorCode, e.ErrorMessage = string(KMSInternalException), ""
+		var failure *Error
+		if errors.As(wrapError(err, op.name), &failure) {
+			e.ErrorCode, e.ErrorMessage = string(failure.Code), failure.Message
+		}
+		if e.ErrorCode == string(AccessDeniedException) {
+			e.ErrorCode = "AccessDenied" // as CloudTrail prints it
+		}
+	}
+	for i := range c.count {
+		k := c.targets[i].key
+		e.Resources = append(e.Resources, audit.Resource{AccountID: k.ref.account, Type: audit.KeyResource, ARN: k.arn})
+	}
+	if err == nil && !op.readOnly {
+		e.ResponseElements = op.out.Public(out)
+		if len(op.out.Members) == 0 && c.count > 0 {
+			e.ResponseElements = map[string]any{"keyId": c.key().arn}
+		}
+	}
+	return c.audit.Record(c.ctx, e)
+}
+
+func userIdentity(p Principal) audit.UserIdentity {
+	u := audit.UserIdentity{ARN: p.arn, AccountID: p.account, PrincipalID: p.account}
+	_, name, _ := strings.Cut(p.arn, "/")
+	switch p.kind {
+	case principalNobody:
+		u.Type = "Unknown"
+	case principalRoot:
+		u.Type = "Root"
+	case principalUser:
+		u.Type = "IAMUser"
+		u.UserName = name[strings.LastIndexByte(name, '/')+1:]
+		u.PrincipalID = u.UserName
+	case principalRole:
+		u.Type, u.PrincipalID = "Role", name[strings.LastIndexByte(name, '/')+1:]
+	case principalAssumedRole:
+		u.Type, u.PrincipalID = "AssumedRole", strings.Replace(name, "/", ":", 1)
+	case principalFederatedUser:
+		u.Type, u.PrincipalID = "FederatedUser", p.account+":"+name
+	}
+	return u
+}
+
+// recordServiceEvent tells of what the service did by itself with a key.
+func (c *core) recordServiceEvent(ctx context.Context, name string, k *key, now time.Time, details map[string]any) error {
+	if c.audit == nil {
+		return nil
+	}
+	var id [16]byte
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	err := c.audit.Record(ctx, &audit.Event{
+		EventVersion:        audit.EventVersion,
+		UserIdentity:        audit.UserIdentity{AccountID: k.ref.account, InvokedBy: audit.Internal},
+		EventTime:           now.UTC(),
+		EventSource:         audit.EventSource,
+		EventName:           name,
+		AWSRegion:           k.ref.region,
+		SourceIPAddress:     audit.Internal,
+		UserAgent:           audit.Internal,
+		EventID:             formatUUID(id),
+		Resources:           []audit.Resource{{AccountID: k.ref.account, Type: audit.KeyResource, ARN: k.arn}},
+		EventType:           audit.ServiceEvent,
+		ServiceEventDetails: details,
+		ManagementEvent:     true,
+		RecipientAccountID:  k.ref.account,
+		EventCategory:       audit.Management,
+	})
+	if err != nil && !c.config.AuditBestEffort {
+		return err
+	}
+	return nil
+}
+
+// recordRotation tells of each rotation that turned old into next.
+func (c *core) recordRotation(ctx context.Context, old, next *key, now time.Time) error {
+	if c.audit == nil {
+		return nil
+	}
+	var failures error
+	for i := len(old.record.Materials); i < len(next.record.Materials); i++ {
+		m := next.record.Materials[i]
+		failures = errors.Join(failures, c.recordServiceEvent(ctx, "RotateKey", next, now, map[string]any{
+			"keyId":                 next.ref.id,
+			"keyOrigin":             string(next.record.Origin),
+			"rotationType":          string(m.Rotation),
+			"previousKeyMaterialId": next.record.Materials[i-1].ID,
+			"currentKeyMaterialId":  m.ID,
+		}))
+	}
+	return failures
+}

@@ -1,0 +1,286 @@
+package kms
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pocketkms/kms/keystore"
+)
+
+// EnableKeyRotationInput makes a key rotate by itself. Only symmetric encryption keys of OriginAWSKMS can.
+type EnableKeyRotationInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+
+	// RotationPeriodInDays is the time between rotations, 90 to 2,560 days; nil means 365. The first period starts with
+	// the call, also where rotation was enabled before.
+	RotationPeriodInDays *int32 `kms:"range=90..2560"`
+}
+
+// EnableKeyRotationOutput is empty.
+type EnableKeyRotationOutput struct{}
+
+// DisableKeyRotationInput names the key that shall rotate by itself no more.
+type DisableKeyRotationInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+}
+
+// DisableKeyRotationOutput is empty.
+type DisableKeyRotationOutput struct{}
+
+// GetKeyRotationStatusInput names the key whose rotation is asked for.
+type GetKeyRotationStatusInput struct {
+	// KeyId is a key ID or key ARN; the key may be another account's.
+	KeyId string `kms:"required,len=1..2048"`
+}
+
+// GetKeyRotationStatusOutput says whether and when a key rotates.
+type GetKeyRotationStatusOutput struct {
+	// KeyId is the key ARN.
+	KeyId string
+
+	// KeyRotationEnabled says whether the key rotates by itself. It is false while the key waits for its deletion.
+	KeyRotationEnabled bool `kms:"always"`
+
+	// RotationPeriodInDays is the time between rotations; nil unless KeyRotationEnabled.
+	RotationPeriodInDays *int32
+
+	// NextRotationDate is when the key rotates next by itself; zero unless KeyRotationEnabled.
+	NextRotationDate time.Time
+
+	// OnDemandRotationStartDate is when a rotation on demand began that is not complete; else zero.
+	OnDemandRotationStartDate time.Time
+}
+
+// RotateKeyOnDemandInput names the key to rotate now. The schedule of EnableKeyRotation stays as it is.
+type RotateKeyOnDemandInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+}
+
+// RotateKeyOnDemandOutput names the key.
+type RotateKeyOnDemandOutput struct {
+	// KeyId is the key ARN.
+	KeyId string
+}
+
+// ListKeyRotationsInput chooses a page of a key's rotations.
+type ListKeyRotationsInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+
+	// IncludeKeyMaterial says what to list; absent means IncludeKeyMaterialRotationsOnly.
+	IncludeKeyMaterial IncludeKeyMaterial
+
+	// Limit is the most entries to return, 1 to 1,000; nil means 100.
+	Limit *int32 `kms:"range=1..1000"`
+
+	// Marker continues a list: NextMarker of the page before. Absent on the first call.
+	Marker string `kms:"len=1..1024,pattern=marker"`
+}
+
+// ListKeyRotationsOutput is a page of rotations.
+type ListKeyRotationsOutput struct {
+	// Rotations are the key materials that were asked for, one entry each; empty for a key that cannot rotate.
+	Rotations []RotationsListEntry `kms:"always"`
+
+	// NextMarker is the Marker of the next page; present if and only if Truncated.
+	NextMarker string
+
+	// Truncated says that more entries follow.
+	Truncated bool `kms:"always"`
+}
+
+// RotationsListEntry is one key material of a key, and the rotation that brought it.
+type RotationsListEntry struct {
+	// KeyId is the bare key ID.
+	KeyId string
+
+	// KeyMaterialId is the key material, 64 hexadecimal digits.
+	KeyMaterialId string
+
+	// KeyMaterialState says what the material is used for.
+	KeyMaterialState KeyMaterialState
+
+	// RotationDate is when the material became current; zero for the first one, and for one that is pending.
+	RotationDate time.Time
+
+	// RotationType says what caused the rotation; absent when RotationDate is.
+	RotationType RotationType
+
+	// ImportState says whether the material is present; only with OriginExternal, like all below.
+	ImportState ImportState
+
+	// KeyMaterialDescription is the text given at the import.
+	KeyMaterialDescription string
+
+	// ExpirationModel says whether the material expires; absent while it is not present.
+	ExpirationModel ExpirationModelType
+
+	// ValidTo is when the material expires; zero if it does not.
+	ValidTo time.Time
+}
+
+const (
+	defaultRotationDays  = 365
+	maxOnDemandRotations = 25
+	// While automatic rotation is this near, RotateKeyOnDemand has to wait.
+	rotationConflictWindow = 20 * time.Minute
+)
+
+var opEnableKeyRotation = define(operation[EnableKeyRotationInput, EnableKeyRotationOutput]{
+	description: description{name: "EnableKeyRotation", keys: keyOnly, states: rotationState},
+	admit:       func(c *call, _ *EnableKeyRotationInput) error { return c.key().admitRotation() },
+	act: func(c *call, in *EnableKeyRotationInput) (*EnableKeyRotationOutput, error) {
+		days := int32(defaultRotationDays)
+		if in.RotationPeriodInDays != nil {
+			days = *in.RotationPeriodInDays
+		}
+		return &EnableKeyRotationOutput{}, c.change(func(r *keyRecord) {
+			r.Rotation = &keyRotation{PeriodInDays: days, Next: c.now.UTC().AddDate(0, 0, int(days))}
+		})
+	},
+})
+
+// EnableKeyRotation has a symmetric key rotated every RotationPeriodInDays, 365
+// unless given, from now on. Called again, it starts the period anew.
+func (s *Service) EnableKeyRotation(ctx context.Context, in *EnableKeyRotationInput) (*EnableKeyRotationOutput, error) {
+	return opEnableKeyRotation.do(ctx, s, in)
+}
+
+var opDisableKeyRotation = define(operation[DisableKeyRotationInput, DisableKeyRotationOutput]{
+	description: description{name: "DisableKeyRotation", keys: keyOnly, states: rotationState},
+	admit:       func(c *call, _ *DisableKeyRotationInput) error { return c.key().admitRotation() },
+	act: func(c *call, in *DisableKeyRotationInput) (*DisableKeyRotationOutput, error) {
+		if c.key().record.Rotation == nil {
+			return &DisableKeyRotationOutput{}, nil
+		}
+		return &DisableKeyRotationOutput{}, c.change(func(r *keyRecord) { r.Rotation = nil })
+	},
+})
+
+// DisableKeyRotation ends automatic rotation. Former materials keep decrypting.
+func (s *Service) DisableKeyRotation(ctx context.Context, in *DisableKeyRotationInput) (*DisableKeyRotationOutput, error) {
+	return opDisableKeyRotation.do(ctx, s, in)
+}
+
+// admitRotation refuses keys that cannot be rotated.
+func (k *key) admitRotation() error {
+	switch {
+	case k.spec.kind != symmetricKind:
+		return exception(UnsupportedOperationException, "")
+	case k.record.Origin != OriginAWSKMS:
+		return exception(UnsupportedOperationException, "%s origin is %s which is not valid for this operation.", k.arn, k.record.Origin)
+	}
+	return nil
+}
+
+var opGetKeyRotationStatus = define(operation[GetKeyRotationStatusInput, GetKeyRotationStatusOutput]{
+	description: description{name: "GetKeyRotationStatus", keys: keyOnly, crossAccount: true, readOnly: true},
+	act: func(c *call, in *GetKeyRotationStatusInput) (*GetKeyRotationStatusOutput, error) {
+		k := c.key()
+		out := &GetKeyRotationStatusOutput{KeyId: k.arn}
+		if r := k.record.Rotation; r != nil && k.state != KeyStatePendingDeletion {
+			out.KeyRotationEnabled = true
+			out.RotationPeriodInDays = new(r.PeriodInDays)
+			out.NextRotationDate = r.Next
+		}
+		return out, nil
+	},
+})
+
+// GetKeyRotationStatus tells whether and when a key is rotated automatically.
+func (s *Service) GetKeyRotationStatus(ctx context.Context, in *GetKeyRotationStatusInput) (*GetKeyRotationStatusOutput, error) {
+	return opGetKeyRotationStatus.do(ctx, s, in)
+}
+
+var opRotateKeyOnDemand = define(operation[RotateKeyOnDemandInput, RotateKeyOnDemandOutput]{
+	description: description{name: "RotateKeyOnDemand", keys: keyOnly, states: rotateState},
+	admit:       func(c *call, _ *RotateKeyOnDemandInput) error { return c.key().admitRotation() },
+	act: func(c *call, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
+		k := c.key()
+		if r := k.record.Rotation; r != nil && r.Next.Sub(c.now) < rotationConflictWindow {
+			return nil, exception(ConflictException, "%s is about to be rotated automatically.", k.arn)
+		}
+		if k.record.OnDemandRotations >= maxOnDemandRotations {
+			return nil, exception(LimitExceededException, "The on-demand rotations limit has been reached for the given keyId. "+
+				"No more on-demand rotations can be performed for this key: %s", k.arn)
+		}
+		m, put, err := c.newMaterial(k.ref, k.spec)
+		if err != nil {
+			return nil, err
+		}
+		defer clearPuts([]keystore.Put{put})
+		m.Rotated, m.Rotation = new(c.now.UTC()), RotationTypeOnDemand
+		record := k.record.clone()
+		record.Materials = append(record.Materials, m)
+		record.OnDemandRotations++
+		next, err := c.commit(c.ctx, k, record, keystore.Tx{Puts: []keystore.Put{put}})
+		if err != nil {
+			return nil, err
+		}
+		return &RotateKeyOnDemandOutput{KeyId: k.arn}, c.recordRotation(c.ctx, k, next, c.now)
+	},
+})
+
+// RotateKeyOnDemand gives a symmetric key new material at once, up to 25 times
+// in its life. What the former material encrypted still decrypts, and automatic
+// rotation keeps its dates.
+func (s *Service) RotateKeyOnDemand(ctx context.Context, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
+	return opRotateKeyOnDemand.do(ctx, s, in)
+}
+
+var opListKeyRotations = define(operation[ListKeyRotationsInput, ListKeyRotationsOutput]{
+	description: description{name: "ListKeyRotations", keys: keyOnly, readOnly: true},
+	act: func(c *call, in *ListKeyRotationsInput) (*ListKeyRotationsOutput, error) {
+		k := c.key()
+		all := in.IncludeKeyMaterial == IncludeKeyMaterialAllKeyMaterial
+		if all {
+			if err := k.admitRotation(); err != nil {
+				return nil, err
+			}
+		}
+		scope := k.arn + "/" + string(in.IncludeKeyMaterial) + "/"
+		p, err := c.page(in.Marker, in.Limit, 100, scope)
+		if err != nil {
+			return nil, err
+		}
+		type rotation struct {
+			place string
+			entry RotationsListEntry
+		}
+		var list []rotation
+		for i, m := range k.record.Materials {
+			if k.spec.kind != symmetricKind || m.Rotated == nil && !all {
+				continue
+			}
+			entry := RotationsListEntry{
+				KeyId:            k.ref.id,
+				KeyMaterialId:    m.ID,
+				KeyMaterialState: KeyMaterialStateNonCurrent,
+				RotationType:     m.Rotation,
+			}
+			if m.Rotated != nil {
+				entry.RotationDate = *m.Rotated
+			}
+			if i == len(k.record.Materials)-1 {
+				entry.KeyMaterialState = KeyMaterialStateCurrent
+			}
+			list = append(list, rotation{fmt.Sprintf("%s%06d", scope, i), entry})
+		}
+		list, next := cut(c, p, list, func(r rotation) string { return r.place })
+		out := &ListKeyRotationsOutput{Rotations: make([]RotationsListEntry, len(list)), NextMarker: next, Truncated: next != ""}
+		for i := range list {
+			out.Rotations[i] = list[i].entry
+		}
+		return out, nil
+	},
+})
+
+// ListKeyRotations lists the completed rotations of a key, oldest first; with
+// IncludeKeyMaterialAllKeyMaterial its first material too.
+func (s *Service) ListKeyRotations(ctx context.Context, in *ListKeyRotationsInput) (*ListKeyRotationsOutput, error) {
+	return opListKeyRotations.do(ctx, s, in)
+}

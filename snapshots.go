@@ -1,0 +1,364 @@
+package kms
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/keystore"
+)
+
+// A key is an immutable snapshot of a key as one commit left it, with what is
+// derived from it once. A change makes a new snapshot, which takes over the
+// materials and the last use of the old one.
+type key struct {
+	ref        keyRef
+	arn        string
+	record     *keyRecord
+	revision   keystore.Revision // 0: not stored yet
+	spec       *spec
+	algorithms []string // of the key's usage
+	state      KeyState
+	due        time.Time // when the clock alone next changes the key; zero: never
+	materials  []*material
+	lastUse    *lastUse
+	alias      string // of an AWS managed key that is not stored yet: the name that will make it
+}
+
+func (c *core) newKey(ref keyRef, record *keyRecord, revision keystore.Revision, old *key) (*key, error) {
+	k := &key{ref: ref, arn: c.keyARN(ref), record: record, revision: revision, spec: specOf(record.Spec)}
+	var use *keyUse
+	if k.spec != nil {
+		use = k.spec.use(record.Usage)
+	}
+	if use == nil || len(record.Materials) == 0 && record.Origin == OriginAWSKMS {
+		return nil, fmt.Errorf("%w: record %s describes no possible key", keystore.ErrCorrupt, ref.recordName())
+	}
+	k.algorithms = use.algorithms
+	switch {
+	case record.DeletionDate != nil:
+		k.state, k.due = KeyStatePendingDeletion, *record.DeletionDate
+	case len(record.Materials) == 0:
+		k.state = KeyStatePendingImport
+	case record.Disabled:
+		k.state = KeyStateDisabled
+	default:
+		k.state = KeyStateEnabled
+		if record.Rotation != nil {
+			k.due = record.Rotation.Next
+		}
+	}
+	for i := range record.Materials {
+		id := record.Materials[i].ID
+		var m *material
+		if old != nil && i < len(old.materials) && old.materials[i].id == id {
+			m = old.materials[i]
+		} else {
+			m = &material{id: id}
+			if n, err := hex.Decode(m.packed[:], []byte(id)); err != nil || n != len(m.packed) || len(id) != 2*n {
+				return nil, fmt.Errorf("%w: record %s names no possible key material", keystore.ErrCorrupt, ref.recordName())
+			}
+		}
+		k.materials = append(k.materials, m)
+	}
+	if old != nil {
+		k.lastUse = old.lastUse
+	}
+	return k, nil
+}
+
+// current is the material that encrypts and signs.
+func (k *key) current() *material { return k.materials[len(k.materials)-1] }
+
+// materialByID returns the material with the given packed ID, or nil.
+func (k *key) materialByID(packed *[32]byte) *material {
+	for i := len(k.materials) - 1; i >= 0; i-- {
+		if k.materials[i].packed == *packed {
+			return k.materials[i]
+		}
+	}
+	return nil
+}
+
+// A material is one key material, put to work on first use.
+type material struct {
+	id     string
+	packed [32]byte // id's bytes
+	atWork atomic.Pointer[crypto.Key]
+}
+
+// put returns the material at work. Two callers may both put it to work at
+// first; one of the results stays.
+func (c *core) put(ctx context.Context, k *key, m *material) (crypto.Key, error) {
+	if p := m.atWork.Load(); p != nil {
+		return *p, nil
+	}
+	r, err := c.store.Get(ctx, k.ref.materialName(m.id))
+	if err != nil {
+		if errors.Is(err, keystore.ErrNotFound) { // destroyed since the snapshot was taken
+			return nil, keyNotFound(k.arn)
+		}
+		return nil, err
+	}
+	defer secret.Clear(r.Value)
+	if len(r.Value) == 0 || r.Value[0] != recordVersion {
+		return nil, fmt.Errorf("%w: record %s", keystore.ErrNewerVersion, r.Key)
+	}
+	primitive, err := k.spec.family(c.config.Clock).Parse(r.Value[1:])
+	if err != nil {
+		return nil, fmt.Errorf("%w: record %s holds no material for a key of its spec", keystore.ErrCorrupt, r.Key)
+	}
+	if !m.atWork.CompareAndSwap(nil, &primitive) {
+		primitive.Destroy()
+		primitive = *m.atWork.Load()
+	}
+	return primitive, nil
+}
+
+// primitive returns k's current material at work, as the interface that its
+// usage calls for.
+func primitive[P crypto.Key](c *call, k *key) (P, error) { return primitiveOf[P](c, k, k.current()) }
+
+func primitiveOf[P crypto.Key](c *call, k *key, m *material) (P, error) {
+	var none P
+	p, err := c.put(c.ctx, k, m)
+	if err != nil {
+		return none, err
+	}
+	typed, ok := p.(P)
+	if !ok {
+		return none, fmt.Errorf("%w: key %s has no such primitive", crypto.ErrAlgorithm, k.arn)
+	}
+	return typed, nil
+}
+
+// newMaterial makes key material for a key, and its record to store.
+func (c *core) newMaterial(ref keyRef, s *spec) (keyMaterial, keystore.Put, error) {
+	bytes, err := s.family(c.config.Clock).Generate()
+	if err != nil {
+		return keyMaterial{}, keystore.Put{}, err
+	}
+	defer secret.Clear(bytes)
+	m := keyMaterial{ID: materialID(ref.id, bytes)}
+	return m, keystore.Put{Key: ref.materialName(m.ID), Value: append([]byte{recordVersion}, bytes...)}, nil
+}
+
+// materialID names a key material: the same bytes in the same key have the same
+// name, in another key another, and the name tells nothing of the bytes.
+func materialID(keyID string, bytes []byte) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "github.com/pocketkms/kms key material\x00%s\x00", keyID)
+	h.Write(bytes)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// lookup returns the key at ref as it is now; nil if there is none. What the
+// clock has brought about meanwhile, its deletion or rotation, is done first.
+func (c *core) lookup(ctx context.Context, ref keyRef, now time.Time) (*key, error) {
+	for tries := 1; ; tries++ {
+		k := c.keys.get(ref)
+		if k == nil {
+			var err error
+			if k, err = c.keys.load(ref, func() (*key, error) { return c.loadKey(ctx, ref) }); k == nil {
+				return nil, err
+			}
+		}
+		if k.due.IsZero() || now.Before(k.due) {
+			return k, nil
+		}
+		var err error
+		if k.state == KeyStatePendingDeletion {
+			err = c.destroy(ctx, k, now)
+			k = nil
+		} else {
+			k, err = c.rotateDue(ctx, k, now)
+		}
+		if err == nil || !errors.Is(err, keystore.ErrConflict) || tries == maxAttempts {
+			return k, err
+		}
+		if err := pause(ctx, tries); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (c *core) loadKey(ctx context.Context, ref keyRef) (*key, error) {
+	r, err := c.store.Get(ctx, ref.recordName())
+	if err != nil {
+		if errors.Is(err, keystore.ErrNotFound) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	record, err := decodeRecord[keyRecord](r)
+	if err != nil {
+		return nil, err
+	}
+	k, err := c.newKey(ref, record, r.Revision, nil)
+	if err != nil {
+		return nil, err
+	}
+	k.lastUse, err = c.loadLastUse(ctx, ref)
+	return k, err
+}
+
+// commit stores record as the next state of k, with whatever else belongs to
+// the same change, and returns the snapshot of it. ErrConflict means that k is
+// not the latest state.
+func (c *core) commit(ctx context.Context, k *key, record *keyRecord, with keystore.Tx) (*key, error) {
+	name := k.ref.recordName()
+	with.Expect = append(with.Expect, keystore.Expectation{Key: name, Revision: k.revision})
+	with.Puts = append(with.Puts, keystore.Put{Key: name, Value: encodeRecord(record)})
+	next, err := c.newKey(k.ref, record, 0, k)
+	if err != nil {
+		return nil, err
+	}
+	next.revision, err = c.store.Commit(ctx, with)
+	if err != nil {
+		// Whatever became of it, what is cached may be stale.
+		c.keys.dropIf(k.ref, func(cached *key) bool { return cached.revision <= k.revision })
+		return nil, err
+	}
+	c.keys.replace(k.ref, k, next)
+	return next, nil
+}
+
+// change commits a changed copy of the record of the call's key.
+func (c *call) change(change func(*keyRecord)) error {
+	record := c.key().record.clone()
+	change(record)
+	_, err := c.commit(c.ctx, c.key(), record, keystore.Tx{})
+	return err
+}
+
+// destroyBatch is how many records are deleted in one transaction.
+const destroyBatch = 50
+
+// destroy deletes a key whose time has come, with its materials, aliases and
+// tags, so that no readable trace of them is left. It can be cut off anywhere:
+// the key record, which goes last, brings the next caller back here.
+func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
+	expect := []keystore.Expectation{{Key: k.ref.recordName(), Revision: k.revision}}
+	for _, m := range k.materials {
+		if p := m.atWork.Swap(nil); p != nil {
+			(*p).Destroy()
+		}
+	}
+	for _, prefix := range []string{k.ref.materialsName(), k.ref.aliasesName()} {
+		for {
+			records, err := c.store.Scan(ctx, prefix, "", destroyBatch)
+			if err != nil {
+				return err
+			}
+			if len(records) == 0 {
+				break
+			}
+			tx := keystore.Tx{Expect: slices.Clone(expect)}
+			for _, r := range records {
+				tx.Deletes = append(tx.Deletes, r.Key)
+				if prefix == k.ref.aliasesName() {
+					// The alias may be moving to another key at this moment.
+					tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision})
+					alias := aliasRef{k.ref.account, k.ref.region, aliasPrefix + r.Key[len(prefix):]}
+					tx.Deletes = append(tx.Deletes, alias.recordName())
+					defer c.aliases.dropIf(alias, func(*aliasEntry) bool { return true })
+				}
+			}
+			if _, err := c.store.Commit(ctx, tx); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := c.store.Commit(ctx, keystore.Tx{
+		Expect:  expect,
+		Deletes: []string{k.ref.recordName(), k.ref.usageName(), k.ref.dueName(*k.record.DeletionDate)},
+		Scrub:   true,
+	})
+	c.keys.dropIf(k.ref, func(cached *key) bool { return cached.revision <= k.revision })
+	if err != nil {
+		return err
+	}
+	c.forgetUse(k.ref)
+	return c.recordServiceEvent(ctx, "DeleteKey", k, now, nil)
+}
+
+// rotateDue makes the automatic rotations that are due: one for each period
+// that has passed.
+func (c *core) rotateDue(ctx context.Context, k *key, now time.Time) (*key, error) {
+	record := k.record.clone()
+	var tx keystore.Tx
+	for range maxRotationsAtOnce {
+		if now.Before(record.Rotation.Next) {
+			break
+		}
+		m, put, err := c.newMaterial(k.ref, k.spec)
+		if err != nil {
+			return nil, err
+		}
+		m.Rotated, m.Rotation = new(record.Rotation.Next), RotationTypeAutomatic
+		record.Materials = append(record.Materials, m)
+		tx.Puts = append(tx.Puts, put)
+		record.Rotation.Next = record.Rotation.Next.AddDate(0, 0, int(record.Rotation.PeriodInDays))
+	}
+	if !now.Before(record.Rotation.Next) { // more were missed than are worth making up for
+		record.Rotation.Next = now.AddDate(0, 0, int(record.Rotation.PeriodInDays))
+	}
+	next, err := c.commit(ctx, k, record, tx)
+	clearPuts(tx.Puts)
+	if err != nil {
+		return nil, err
+	}
+	return next, c.recordRotation(ctx, k, next, now)
+}
+
+// maxRotationsAtOnce bounds what a clock that was set far ahead can ask for.
+const maxRotationsAtOnce = 50
+
+// clearPuts erases the key material among what was stored.
+func clearPuts(puts []keystore.Put) {
+	for _, p := range puts {
+		secret.Clear(p.Value)
+	}
+}
+
+// An aliasEntry is an immutable snapshot of an alias.
+type aliasEntry struct {
+	aliasRecord
+	revision keystore.Revision
+}
+
+// alias returns the alias at ref; nil if there is none.
+func (c *core) alias(ctx context.Context, ref aliasRef) (*aliasEntry, error) {
+	if a := c.aliases.get(ref); a != nil {
+		return a, nil
+	}
+	return c.aliases.load(ref, func() (*aliasEntry, error) {
+		r, err := c.store.Get(ctx, ref.recordName())
+		if err != nil {
+			if errors.Is(err, keystore.ErrNotFound) {
+				return nil, nil
+			}
+			return nil, err
+		}
+		record, err := decodeRecord[aliasRecord](r)
+		if err != nil {
+			return nil, err
+		}
+		return &aliasEntry{*record, r.Revision}, nil
+	})
+}
+
+func (c *core) keyARN(r keyRef) string {
+	return "arn:" + c.config.Partition + ":kms:" + r.region + ":" + r.account + ":key/" + r.id
+}
+
+func (c *core) aliasARN(r aliasRef) string {
+	return "arn:" + c.config.Partition + ":kms:" + r.region + ":" + r.account + ":" + r.name
+}
