@@ -145,7 +145,7 @@ func (c *call) bindAlias(alias aliasRef, to keyRef) keystore.Tx {
 // commitAlias commits a change of an alias, and forgets what it was.
 func (c *call) commitAlias(alias aliasRef, tx keystore.Tx) error {
 	_, err := c.store.Commit(c.ctx, tx)
-	c.aliases.dropIf(alias, func(*aliasEntry) bool { return true })
+	c.aliases.dropIf(alias.place(), func(*aliasEntry) bool { return true })
 	return err
 }
 

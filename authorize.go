@@ -46,7 +46,7 @@ func decide(caller Principal, permission string, k *key) decision {
 // ARN, an alias's, or "*".
 func denied(caller Principal, permission, resource, reason string) *Error {
 	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on resource: %s because %s the %s action",
-		caller.arn, permission, resource, reason, permission)
+		caller.name(), permission, resource, reason, permission)
 }
 
 // deniedCiphertext is the AccessDeniedException for a ciphertext whose key the
@@ -54,5 +54,13 @@ func denied(caller Principal, permission, resource, reason string) *Error {
 func deniedCiphertext(caller Principal, permission string) *Error {
 	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on the resource associated with this ciphertext because "+
 		"the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access",
-		caller.arn, permission)
+		caller.name(), permission)
+}
+
+// name is how a message calls the principal.
+func (p Principal) name() string {
+	if p.arn == "" {
+		return "anonymous"
+	}
+	return p.arn
 }

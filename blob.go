@@ -2,8 +2,9 @@ package kms
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
-	"strconv"
+	"strings"
 )
 
 // The ciphertext blob of a symmetric key, in bytes; docs/ciphertext.md has the
@@ -29,53 +30,74 @@ const (
 	blobMinBytes    = blobHeaderBytes + blobNonceBytes + blobTagBytes
 )
 
-// A blob is what the header of a ciphertext says.
-type blob struct {
-	account     string
-	keyID       string
-	multiRegion bool
-	material    [32]byte
-}
+// A blobHeader is the first part of a ciphertext: whose key, which, and which
+// of its materials.
+type blobHeader [blobHeaderBytes]byte
 
-// appendBlobHeader appends the header of a ciphertext under m, a material of
-// the key at ref.
-func appendBlobHeader(dst []byte, ref keyRef, m *material) []byte {
+func newBlobHeader(ref keyRef, materialID *[32]byte) *blobHeader {
+	h := new(blobHeader)
 	id, multiRegion := packKeyID(ref.id)
-	var flags byte
+	h[0] = blobVersion
 	if multiRegion {
-		flags = blobMultiRegion
+		h[1] = blobMultiRegion
 	}
-	account, _ := strconv.ParseUint(ref.account, 10, 64) // 12 digits
-	dst = append(dst, blobVersion, flags)
-	dst = append(dst, byte(account>>32))
-	dst = binary.BigEndian.AppendUint32(dst, uint32(account))
-	dst = append(dst, id[:]...)
-	return append(dst, m.packed[:]...)
+	putAccount(h[2:7], ref.account)
+	copy(h[7:23], id[:])
+	copy(h[23:], materialID[:])
+	return h
 }
 
-// parseBlob reads a ciphertext's header. That it is well-formed says nothing of
-// whether it is authentic.
-func parseBlob(b []byte) (blob, bool) {
+// parseBlob returns the header of a ciphertext. That it is well-formed says
+// nothing of whether it is authentic.
+func parseBlob(b []byte) (*blobHeader, bool) {
 	if len(b) < blobMinBytes || b[0] != blobVersion || b[1]&^blobMultiRegion != 0 {
-		return blob{}, false
+		return nil, false
 	}
-	account := uint64(b[2])<<32 | uint64(binary.BigEndian.Uint32(b[3:]))
-	if account > 999_999_999_999 {
-		return blob{}, false
-	}
-	var digits [12]byte
-	for i := len(digits) - 1; i >= 0; i-- {
-		digits[i] = byte('0' + account%10)
-		account /= 10
-	}
-	h := blob{account: string(digits[:]), multiRegion: b[1] == blobMultiRegion}
-	h.keyID = unpackKeyID([16]byte(b[7:23]), h.multiRegion)
-	h.material = [32]byte(b[23:blobHeaderBytes])
-	return h, true
+	h := (*blobHeader)(b)
+	return h, accountNumber(h[2:7]) <= 999_999_999_999
 }
 
-// of tells whether the blob names k as its key.
-func (b *blob) of(k *key) bool { return b.keyID == k.ref.id && b.account == k.ref.account }
+// sameKey tells whether both headers name the same key.
+func (h *blobHeader) sameKey(other *blobHeader) bool {
+	return string(h[:23]) == string(other[:23])
+}
+
+func (h *blobHeader) materialID() *[32]byte { return (*[32]byte)(h[23:]) }
+
+// account returns the owner's 12 digits. It spares the allocation where they
+// are those of likely.
+func (h *blobHeader) account(likely string) string {
+	var number [5]byte
+	putAccount(number[:], likely)
+	if string(number[:]) == string(h[2:7]) {
+		return likely
+	}
+	return fmt.Sprintf("%012d", accountNumber(h[2:7]))
+}
+
+// keyID returns the text of the key ID.
+func (h *blobHeader) keyID() string {
+	return formatKeyID((*[16]byte)(h[7:23]), h[1] == blobMultiRegion)
+}
+
+// cacheHash is that of the key's place.
+func (h *blobHeader) cacheHash() uint32 {
+	return hashPlace(byte(accountNumber(h[2:7])%10), uint32(h[20])<<16|uint32(h[21])<<8|uint32(h[22]))
+}
+
+// An account's 12 digits fit in 40 bits.
+func putAccount(dst []byte, digits string) {
+	n := uint64(0)
+	for i := range len(digits) {
+		n = n*10 + uint64(digits[i]-'0')
+	}
+	dst[0] = byte(n >> 32)
+	binary.BigEndian.PutUint32(dst[1:], uint32(n))
+}
+
+func accountNumber(b []byte) uint64 {
+	return uint64(b[0])<<32 | uint64(binary.BigEndian.Uint32(b[1:]))
+}
 
 // maxContextBytes bounds an encryption context: the most that an external key
 // store has to accept as associated data.
@@ -86,23 +108,30 @@ const maxContextBytes = 8192
 // length in two bytes. It is valid until the call's next use of its scratch.
 func (c *call) associatedData(header []byte, context map[string]string) ([]byte, error) {
 	data := append(c.scratch[:0], header...)
-	names := c.names[:0]
+	pairs := c.pairs[:0]
 	size := 0
 	for name, value := range context {
-		names = append(names, name)
 		if size += 4 + len(name) + len(value); size > maxContextBytes {
 			return nil, invalid("The encryption context is longer than %d bytes.", maxContextBytes)
 		}
+		pairs = append(pairs, pair{name, value})
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		value := context[name]
-		data = binary.BigEndian.AppendUint16(data, uint16(len(name)))
-		data = append(data, name...)
-		data = binary.BigEndian.AppendUint16(data, uint16(len(value)))
-		data = append(data, value...)
+	if len(pairs) == 2 { // the usual number is not worth a call of sort
+		if pairs[0].name > pairs[1].name {
+			pairs[0], pairs[1] = pairs[1], pairs[0]
+		}
+	} else {
+		slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.name, b.name) })
 	}
-	clear(names)
-	c.scratch, c.names = data, names
+	for _, p := range pairs {
+		data = binary.BigEndian.AppendUint16(data, uint16(len(p.name)))
+		data = append(data, p.name...)
+		data = binary.BigEndian.AppendUint16(data, uint16(len(p.value)))
+		data = append(data, p.value...)
+	}
+	clear(pairs)
+	c.scratch, c.pairs = data, pairs
 	return data, nil
 }
+
+type pair struct{ name, value string }

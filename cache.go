@@ -1,68 +1,111 @@
 package kms
 
 import (
-	"hash/maphash"
 	"sync"
 	"sync/atomic"
 )
 
-// A cache keeps a bounded number of immutable values. Readers take no lock;
-// writers copy a small map. What a reader loads from storage goes in only if
-// nothing was changed meanwhile, so that a slow reader cannot bring back what a
-// commit has replaced.
-type cache[K comparable, V any] struct {
-	seed   maphash.Seed
-	shards [cacheShards]cacheShard[K, V]
+// A cache keeps a bounded number of immutable values, in sets of four. Readers
+// take no lock. What a reader loads from storage goes in only if nothing was
+// changed meanwhile, so that a slow reader cannot bring back what a commit has
+// replaced.
+type cache[V any] struct {
+	sets [cacheSets]cacheSet[V]
 }
 
 const (
-	cacheShards     = 256
-	entriesPerShard = 64 // 16,384 in all
+	cacheSets = 2048
+	cacheWays = 4 // 8,192 values in all
 )
 
-type cacheShard[K comparable, V any] struct {
-	entries atomic.Pointer[map[K]*cacheEntry[V]]
-	mu      sync.Mutex // held to replace entries
+// A cacheSet fills a cache line.
+type cacheSet[V any] struct {
+	ways    [cacheWays]atomic.Pointer[cacheEntry[V]]
 	changes atomic.Uint64
-	_       [40]byte // keeps two shards off one cache line
+	mu      sync.Mutex // held to write
+	next    uint8      // the way to give up for a newcomer
 }
 
 type cacheEntry[V any] struct {
+	place
 	value *V
-	used  atomic.Bool // since the last search for something to evict
 }
 
-func newCache[K comparable, V any]() *cache[K, V] {
-	return &cache[K, V]{seed: maphash.MakeSeed()}
+// A place is what a key or an alias is found under: its account, its Region,
+// and its ID or name.
+type place struct {
+	account, region, name string
 }
 
-func (c *cache[K, V]) shard(k K) *cacheShard[K, V] {
-	return &c.shards[maphash.Comparable(c.seed, k)%cacheShards]
+// hashPlace says where a place belongs, by the last digit of its account and 24
+// bits of its name.
+func hashPlace(accountEnd byte, nameBits uint32) uint32 {
+	h := (nameBits<<4 ^ uint32(accountEnd&0xf)) * 0x9e3779b1 // 2^32 by the golden ratio: Knuth's multiplicative hash
+	return h >> 12
 }
 
-// get returns the value under k, or nil.
-func (c *cache[K, V]) get(k K) *V {
-	entries := c.shard(k).entries.Load()
-	if entries == nil {
-		return nil
+func (p *place) hash() uint32 {
+	var accountEnd byte
+	if p.account != "" {
+		accountEnd = p.account[len(p.account)-1]
 	}
-	e := (*entries)[k]
-	if e == nil {
-		return nil
-	}
-	if !e.used.Load() {
-		e.used.Store(true)
-	}
-	return e.value
+	return hashPlace(accountEnd, nameBits(p.name))
 }
 
-// load returns the value under k, from fetch if it is not there. A nil value
-// of fetch is returned and not kept.
-func (c *cache[K, V]) load(k K, fetch func() (*V, error)) (*V, error) {
-	if v := c.get(k); v != nil {
+// nameBits makes 24 bits of the last 6 bytes of a name: their value where they
+// are hexadecimal digits, as in a key ID.
+func nameBits(name string) uint32 {
+	bits := uint32(0)
+	for i := max(0, len(name)-6); i < len(name); i++ {
+		bits = bits<<4 ^ uint32(name[i]&0xf+name[i]>>6*9)
+	}
+	return bits & 0xffffff
+}
+
+func (c *cache[V]) set(p *place) *cacheSet[V] { return &c.sets[p.hash()%cacheSets] }
+
+// get returns the value at p, or nil.
+func (c *cache[V]) get(p place) *V {
+	if e, _ := c.set(&p).find(&p); e != nil {
+		return e.value
+	}
+	return nil
+}
+
+// find returns the value that is the one looked for, among those whose places
+// have that hash; or nil.
+func (c *cache[V]) find(hash uint32, isIt func(*V) bool) *V {
+	s := &c.sets[hash%cacheSets]
+	for i := range s.ways {
+		if e := s.ways[i].Load(); e != nil && isIt(e.value) {
+			return e.value
+		}
+	}
+	return nil
+}
+
+// find returns the entry at p and its way, or nil and the way to give up.
+func (s *cacheSet[V]) find(p *place) (*cacheEntry[V], int) {
+	free := -1
+	for i := range s.ways {
+		e := s.ways[i].Load()
+		switch {
+		case e == nil:
+			free = i
+		case e.name == p.name && e.account == p.account && e.region == p.region:
+			return e, i
+		}
+	}
+	return nil, free
+}
+
+// load returns the value at p, from fetch if it is not there. A nil value of
+// fetch is returned and not kept.
+func (c *cache[V]) load(p place, fetch func() (*V, error)) (*V, error) {
+	if v := c.get(p); v != nil {
 		return v, nil
 	}
-	s := c.shard(k)
+	s := c.set(&p)
 	before := s.changes.Load()
 	v, err := fetch()
 	if err != nil || v == nil {
@@ -70,92 +113,64 @@ func (c *cache[K, V]) load(k K, fetch func() (*V, error)) (*V, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.changes.Load() == before {
-		if e := s.at(k); e != nil {
-			return e.value, nil // another reader was quicker; one value serves all
-		}
-		s.set(k, v)
+	if s.changes.Load() != before {
+		return v, nil
 	}
+	e, way := s.find(&p)
+	if e != nil {
+		return e.value, nil // another reader was quicker; one value serves all
+	}
+	if way < 0 {
+		way = int(s.next % cacheWays)
+		s.next++
+	}
+	s.ways[way].Store(&cacheEntry[V]{p, v})
 	return v, nil
 }
 
 // replace puts v in the place of old after a commit that turned old into v. If
-// anything but old is there, another commit came between and k is dropped, to be
-// loaded anew.
-func (c *cache[K, V]) replace(k K, old, v *V) {
-	s := c.shard(k)
+// anything but old is there, another commit came between and p is forgotten, to
+// be loaded anew.
+func (c *cache[V]) replace(p place, old, v *V) {
+	s := c.set(&p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changes.Add(1)
-	if e := s.at(k); v != nil && e != nil && e.value == old {
-		s.set(k, v)
-	} else if e != nil {
-		s.set(k, nil)
+	e, way := s.find(&p)
+	switch {
+	case e == nil:
+	case e.value == old:
+		s.ways[way].Store(&cacheEntry[V]{p, v})
+	default:
+		s.ways[way].Store(nil)
 	}
 }
 
-// dropIf forgets k, which has changed in storage, if what is kept of it is
+// dropIf forgets p, which has changed in storage, if what is kept of it is
 // stale.
-func (c *cache[K, V]) dropIf(k K, stale func(*V) bool) {
-	s := c.shard(k)
+func (c *cache[V]) dropIf(p place, stale func(*V) bool) {
+	s := c.set(&p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.at(k)
+	e, way := s.find(&p)
 	if e != nil && !stale(e.value) {
 		return
 	}
 	s.changes.Add(1)
 	if e != nil {
-		s.set(k, nil)
+		s.ways[way].Store(nil)
 	}
 }
 
 // clear forgets everything.
-func (c *cache[K, V]) clear() {
-	for i := range c.shards {
-		s := &c.shards[i]
+func (c *cache[V]) clear() {
+	for i := range c.sets {
+		s := &c.sets[i]
 		s.mu.Lock()
 		s.changes.Add(1)
-		s.entries.Store(nil)
+		for way := range s.ways {
+			s.ways[way].Store(nil)
+		}
 		s.mu.Unlock()
 	}
-}
-
-func (s *cacheShard[K, V]) at(k K) *cacheEntry[V] {
-	if entries := s.entries.Load(); entries != nil {
-		return (*entries)[k]
-	}
-	return nil
-}
-
-// set stores v under k, or removes k when v is nil, in a copy of the map. When
-// the shard is full, an entry that was not used lately makes room.
-func (s *cacheShard[K, V]) set(k K, v *V) {
-	next := make(map[K]*cacheEntry[V], entriesPerShard)
-	if entries := s.entries.Load(); entries != nil {
-		for k, e := range *entries {
-			next[k] = e
-		}
-	}
-	delete(next, k)
-	if v != nil {
-		if len(next) >= entriesPerShard {
-			evict(next)
-		}
-		next[k] = &cacheEntry[V]{value: v}
-	}
-	s.entries.Store(&next)
-}
-
-// evict removes one entry that was not used since it was last asked, or any if
-// all were.
-func evict[K comparable, V any](entries map[K]*cacheEntry[V]) {
-	var victim K
-	for k, e := range entries {
-		victim = k
-		if !e.used.Swap(false) {
-			break
-		}
-	}
-	delete(entries, victim)
 }

@@ -72,24 +72,25 @@ func define[In, Out any](op operation[In, Out]) *operation[In, Out] {
 type call struct {
 	ctx context.Context
 	*Service
-	op        *description
-	now       time.Time
-	requestID [16]byte
-	eventID   [16]byte
-	targets   [2]target     // the second is only ReEncrypt's destination and UpdateAlias's new key
-	count     int           // of targets
-	blob      blob          // of Decrypt and ReEncrypt
-	material  *material     // that encrypted or decrypted, for the audit event
-	signer    crypto.Signer // of Sign and Verify
-	scratch   []byte
-	names     []string
+	op       *description
+	now      time.Time
+	serial   uint64        // of the call: see requestID
+	targets  [2]target     // the second is only ReEncrypt's destination and UpdateAlias's new key
+	count    int           // of targets
+	blob     *blobHeader   // of the ciphertext that Decrypt and ReEncrypt were given; nil if there is none
+	openedBy *material     // that decrypted, for the audit event
+	sealedBy *material     // that encrypted, likewise
+	signer   crypto.Signer // of Sign and Verify
+	scratch  []byte
+	pairs    []pair
 }
 
 // A target is a key that a call is about, with the permission that it takes.
 type target struct {
 	*key
 	permission string
-	ciphertext bool // the key was named by a ciphertext alone
+	ciphertext bool   // the key was named by a ciphertext alone
+	sent       string // what a caller of another account named it by
 }
 
 var calls = sync.Pool{New: func() any { return new(call) }}
@@ -103,14 +104,17 @@ func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (out *
 		in = new(In)
 	}
 	c := calls.Get().(*call)
-	c.begin(ctx, s, &op.description)
 	defer func() {
 		if p := recover(); p != nil {
 			s.logPanic(op.name, p)
+			if out != nil {
+				op.out.Erase(out)
+			}
 			out, err = nil, &Error{Code: KMSInternalException, Message: "The request could not be completed.", Operation: op.name}
 		}
 		c.end()
 	}()
+	c.begin(ctx, s, &op.description) // may panic: the clock is not ours
 	out, err = op.attempt(c, in)
 	if err == nil && op.use != "" {
 		c.recordUse()
@@ -120,7 +124,7 @@ func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (out *
 			if out != nil {
 				op.out.Erase(out)
 			}
-			out, err = nil, fmt.Errorf("the call could not be recorded: %w", failure)
+			out, err = nil, unrecorded(failure)
 		}
 	}
 	if err != nil {
@@ -145,6 +149,9 @@ func (op *operation[In, Out]) attempt(c *call, in *In) (*Out, error) {
 			return nil, err
 		}
 	}
+	if c.astray {
+		return nil, invalid("%.40q is not the name of a Region.", c.region)
+	}
 	if c.caller.kind == principalNobody {
 		return nil, denied(c.caller, op.permission, "*", noIdentityPolicy)
 	}
@@ -163,7 +170,7 @@ func (op *operation[In, Out]) attempt(c *call, in *In) (*Out, error) {
 }
 
 func (op *operation[In, Out]) try(c *call, v reflect.Value, in *In) (*Out, error) {
-	c.targets, c.count, c.blob = [2]target{}, 0, blob{}
+	c.count, c.blob = 0, nil
 	var err error
 	switch op.keys {
 	case keyOnly, keyOrAlias:
@@ -205,23 +212,31 @@ func pause(ctx context.Context, tries int) error {
 }
 
 func (c *call) begin(ctx context.Context, s *Service, op *description) {
-	c.ctx, c.Service, c.op, c.now = ctx, s, op, s.config.Clock()
-	// Identifiers, not secrets: the runtime's fast generator will do.
-	for _, id := range [...]*[16]byte{&c.requestID, &c.eventID} {
-		binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
-		binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
-		id[6] = id[6]&0x0f | 0x40
-		id[8] = id[8]&0x3f | 0x80
-	}
+	c.ctx, c.Service, c.op, c.now, c.serial = ctx, s, op, s.config.Clock(), rand.Uint64()
+}
+
+// requestID names the call, and eventID its audit event: UUIDs, made when they
+// are asked for. They are identifiers, not secrets.
+func (c *call) requestID() [16]byte { return c.uuid(0, c.serial) }
+func (c *call) eventID() [16]byte   { return c.uuid(1, c.serial) }
+
+// uuid returns an identifier of this process: random bits of its own in front,
+// which differ by kind, and serial behind.
+func (c *core) uuid(kind int, serial uint64) [16]byte {
+	var id [16]byte
+	copy(id[:8], c.prefixes[kind][:])
+	binary.BigEndian.PutUint64(id[8:], serial)
+	id[6] = id[6]&0x0f | 0x40 // RFC 9562, section 5.4: version 4 ...
+	id[8] = id[8]&0x3f | 0x80 // ... and its variant
+	return id
 }
 
 func (c *call) end() {
-	scratch, names := c.scratch[:0], c.names[:0]
-	if cap(scratch) > 2*maxContextBytes {
-		scratch, names = nil, nil
+	clear(c.targets[:c.count])
+	c.ctx, c.Service, c.op, c.count, c.blob, c.openedBy, c.sealedBy, c.signer = nil, nil, nil, 0, nil, nil, nil, nil
+	if cap(c.scratch) <= 4*maxContextBytes {
+		calls.Put(c)
 	}
-	*c = call{scratch: scratch, names: names}
-	calls.Put(c)
 }
 
 // identify makes the key that the caller named the call's next target.
@@ -230,7 +245,11 @@ func (c *call) identify(sent, permission string, aliases bool) error {
 	if err != nil {
 		return err
 	}
-	c.target(target{key: k, permission: permission})
+	t := target{key: k, permission: permission}
+	if k.ref.account != c.caller.account {
+		t.sent = sent
+	}
+	c.target(t)
 	return nil
 }
 
@@ -245,6 +264,11 @@ func (c *call) key() *key { return c.targets[0].key }
 // resolve finds the key that sent names. To a caller of another account, a key
 // that does not exist looks like one that he may not use.
 func (c *call) resolve(sent, permission string, aliases bool) (*key, error) {
+	if k := c.keys.get(place{c.caller.account, c.region, sent}); k != nil { // a bare key ID, as most often
+		if k, err := c.settle(c.ctx, k, c.now); k != nil || err != nil {
+			return k, err
+		}
+	}
 	id, invalid := parseKeyIdentifier(sent, c.config.Partition)
 	switch {
 	case invalid != nil:
@@ -308,6 +332,8 @@ func (c *call) authorize() error {
 		case d.allowed:
 		case t.ciphertext:
 			return deniedCiphertext(c.caller, t.permission)
+		case t.sent != "": // nothing that a key which does not exist would not tell
+			return denied(c.caller, t.permission, t.sent, d.reason)
 		default:
 			return denied(c.caller, t.permission, t.arn, d.reason)
 		}

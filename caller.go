@@ -40,7 +40,7 @@ func ParsePrincipal(arn string) (Principal, error) {
 		return Principal{}, fmt.Errorf("kms: %.100q is not the ARN of a principal", arn)
 	}
 	a, ok := parseARN(arn)
-	if !ok || len(arn) > maxPrincipalBytes || a.region != "" || !isAccount(a.account) {
+	if !ok || len(arn) > maxPrincipalBytes || !isName(a.partition) || a.region != "" || !isAccount(a.account) {
 		return fail()
 	}
 	p := Principal{arn: arn, account: a.account}
@@ -59,7 +59,8 @@ func ParsePrincipal(arn string) (Principal, error) {
 	default:
 		return fail()
 	}
-	if p.kind != principalRoot && (name == "" || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") || strings.ContainsAny(name, "*? ")) {
+	unfit := func(c rune) bool { return c <= ' ' || c > '~' || c == '*' || c == '?' }
+	if p.kind != principalRoot && (name == "" || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") || strings.ContainsFunc(name, unfit)) {
 		return fail()
 	}
 	return p, nil

@@ -301,16 +301,23 @@ func validateSource(ciphertext []byte, keyID string, algorithm EncryptionAlgorit
 func (c *call) identifySource(sent string, ciphertext []byte, algorithm EncryptionAlgorithmSpec, permission string) error {
 	wellFormed := false
 	if algorithm == "" || algorithm == EncryptionAlgorithmSymmetricDefault {
-		c.blob, wellFormed = parseBlob(ciphertext)
+		if c.blob, wellFormed = parseBlob(ciphertext); !wellFormed {
+			c.blob = nil
+		}
 	}
-	// The bare ID of another account's key means that key here, and only here.
-	if sent != "" && (!wellFormed || sent != c.blob.keyID) {
-		return c.identify(sent, permission, true)
-	}
-	if !wellFormed {
+	if sent == "" && !wellFormed {
 		return exception(InvalidCiphertextException, "")
 	}
-	k, err := c.lookup(c.ctx, keyRef{c.blob.account, c.region, c.blob.keyID}, c.now)
+	// The bare ID of another account's key means that key here, and only here.
+	if sent != "" && (!wellFormed || c.blob.account(c.caller.account) == c.caller.account || sent != c.blob.keyID()) {
+		return c.identify(sent, permission, true)
+	}
+	k, err := c.blobKey(), error(nil)
+	if k != nil {
+		k, err = c.settle(c.ctx, k, c.now)
+	} else {
+		k, err = c.lookup(c.ctx, keyRef{c.blob.account(c.caller.account), c.region, c.blob.keyID()}, c.now)
+	}
 	if err != nil {
 		return err
 	}
@@ -319,6 +326,14 @@ func (c *call) identifySource(sent string, ciphertext []byte, algorithm Encrypti
 	}
 	c.target(target{key: k, permission: permission, ciphertext: true})
 	return nil
+}
+
+// blobKey returns the key that the call's ciphertext names, if it is cached. It
+// spares the text of the key's ID.
+func (c *call) blobKey() *key {
+	return c.keys.find(c.blob.cacheHash(), func(k *key) bool {
+		return k.ref.region == c.region && len(k.materials) > 0 && c.blob.sameKey(k.current().header)
+	})
 }
 
 // admitSource refuses a ciphertext that is not for the call's first key to
@@ -334,10 +349,10 @@ func (c *call) admitSource(ciphertext []byte, algorithm EncryptionAlgorithmSpec,
 	if ciphertext == nil {
 		return nil
 	}
-	if c.blob.keyID == "" {
+	if c.blob == nil {
 		return exception(InvalidCiphertextException, "")
 	}
-	if !c.blob.of(k) {
+	if !c.blob.sameKey(k.current().header) {
 		return exception(IncorrectKeyException, "The key ID in the request does not identify a CMK that can perform this operation.")
 	}
 	return nil
@@ -365,19 +380,18 @@ func (c *call) seal(k *key, plaintext []byte, context map[string]string) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	ciphertext := make([]byte, 0, blobMinBytes+len(plaintext))
-	ciphertext = appendBlobHeader(ciphertext, k.ref, m)
+	ciphertext := append(make([]byte, 0, blobMinBytes+len(plaintext)), m.header[:]...)
 	ad, err := c.associatedData(ciphertext, context)
 	if err != nil {
 		return nil, err
 	}
-	c.material = m
+	c.sealedBy = m
 	return aead.Seal(ciphertext, plaintext, ad)
 }
 
 // open decrypts what seal made under any material of k.
 func (c *call) open(k *key, ciphertext []byte, context map[string]string) ([]byte, *material, error) {
-	m := k.materialByID(&c.blob.material)
+	m := k.materialOf(c.blob)
 	if m == nil {
 		return nil, nil, exception(InvalidCiphertextException, "")
 	}
@@ -397,6 +411,6 @@ func (c *call) open(k *key, ciphertext []byte, context map[string]string) ([]byt
 		}
 		return nil, nil, err
 	}
-	c.material = m
+	c.openedBy = m
 	return plaintext, m, nil
 }

@@ -52,7 +52,8 @@ func (c ErrorCode) Error() string { return string(c) }
 // An Error is an exception of the API. Every failure of an operation is one,
 // but for a context's own errors and [ErrClosed], which pass through untouched.
 //
-// Its text never holds a plaintext, a key, a passphrase or a policy.
+// Its text never holds a plaintext, a ciphertext, a key or a passphrase. It may
+// repeat what a caller sent of other members, up to a length.
 type Error struct {
 	Code      ErrorCode
 	Message   string // as the API words it; some exceptions have none

@@ -147,18 +147,18 @@ func newKeyID(multiRegion bool) string {
 }
 
 func formatUUID(id [16]byte) string {
-	var text [36]byte
-	hex.Encode(text[:8], id[:4])
-	hex.Encode(text[9:13], id[4:6])
-	hex.Encode(text[14:18], id[6:8])
-	hex.Encode(text[19:23], id[8:10])
-	hex.Encode(text[24:], id[10:])
-	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
-	return string(text[:])
+	text := make([]byte, 0, 36)
+	for i, part := range [...][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
+		if i > 0 {
+			text = append(text, '-')
+		}
+		text = hex.AppendEncode(text, part)
+	}
+	return string(text)
 }
 
 // packKeyID returns the 16 bytes of a key ID and whether it is a multi-Region
-// key's; it is the inverse of unpackKeyID.
+// key's; it is the inverse of formatKeyID.
 func packKeyID(id string) (packed [16]byte, multiRegion bool) {
 	digits, multiRegion := strings.CutPrefix(id, multiRegionPrefix)
 	var compact [32]byte
@@ -173,9 +173,10 @@ func packKeyID(id string) (packed [16]byte, multiRegion bool) {
 	return packed, multiRegion
 }
 
-func unpackKeyID(packed [16]byte, multiRegion bool) string {
+// formatKeyID returns the text of a key ID.
+func formatKeyID(packed *[16]byte, multiRegion bool) string {
 	if multiRegion {
 		return multiRegionPrefix + hex.EncodeToString(packed[:])
 	}
-	return formatUUID(packed)
+	return formatUUID(*packed)
 }

@@ -12,9 +12,11 @@ package kms
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,6 +68,7 @@ type Service struct {
 	*core
 	caller Principal
 	region string
+	astray bool // region is no Region's name: every call is refused
 }
 
 // core is what all views of a service share.
@@ -73,8 +76,10 @@ type core struct {
 	config  Config
 	store   *keystore.Store
 	audit   audit.Sink
-	keys    *cache[keyRef, key]
-	aliases *cache[aliasRef, aliasEntry]
+	keys    *cache[key]
+	aliases *cache[aliasEntry]
+
+	prefixes [2][8]byte // of the identifiers of calls and of events
 
 	closed  atomic.Bool
 	cancel  context.CancelFunc
@@ -130,10 +135,13 @@ func New(config Config) (*Service, error) {
 		config:  config,
 		store:   store,
 		audit:   config.Audit,
-		keys:    newCache[keyRef, key](),
-		aliases: newCache[aliasRef, aliasEntry](),
+		keys:    new(cache[key]),
+		aliases: new(cache[aliasEntry]),
 		cancel:  cancel,
 		uses:    map[keyRef]*lastUse{},
+	}
+	for i := range c.prefixes {
+		rand.Read(c.prefixes[i][:])
 	}
 	c.workers.Go(func() { c.watch(ctx, revision) })
 	c.workers.Go(func() { c.sweep(ctx) })
@@ -162,13 +170,17 @@ func Open(path string, root keystore.RootKey) (*Service, error) {
 // and aliases live. Calls through a view of something that is no Region's name
 // fail with ValidationException.
 func (s *Service) In(region string) *Service {
-	return &Service{core: s.core, caller: s.caller, region: region}
+	return &Service{core: s.core, caller: s.caller, region: region, astray: !isName(region)}
 }
 
 // As returns a view of the same service through which p makes the calls. Key
-// IDs and alias names then mean p's account.
+// IDs and alias names then mean p's account. A principal of another partition
+// than the service's is nobody here.
 func (s *Service) As(p Principal) *Service {
-	return &Service{core: s.core, caller: p, region: s.region}
+	if !strings.HasPrefix(p.arn, "arn:"+s.config.Partition+":") {
+		p.kind = principalNobody
+	}
+	return &Service{core: s.core, caller: p, region: s.region, astray: s.astray}
 }
 
 // Region returns the Region that calls through this view go to.
@@ -228,9 +240,9 @@ func (c *core) follow(ctx context.Context, after *keystore.Revision) error {
 		}
 		*after = event.Revision - 1 // the commit may have more events
 		if ref, ok := parseKeyName(event.Key); ok {
-			c.keys.dropIf(ref, func(k *key) bool { return k.revision < event.Revision })
+			c.keys.dropIf(ref.place(), func(k *key) bool { return k.revision < event.Revision })
 		} else if ref, ok := parseAliasName(event.Key); ok {
-			c.aliases.dropIf(ref, func(a *aliasEntry) bool { return a.revision < event.Revision })
+			c.aliases.dropIf(ref.place(), func(a *aliasEntry) bool { return a.revision < event.Revision })
 		}
 	}
 	return ctx.Err()

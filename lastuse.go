@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pocketkms/kms/keystore"
 )
@@ -14,27 +15,34 @@ import (
 // memory and stored from time to time, and when the service closes: a write for
 // each use would cost more than the use.
 type lastUse struct {
-	mu     sync.Mutex
-	record usageRecord // zero: never used
-	dirty  bool        // the store has an older one
+	latest   atomic.Int64                // record.Time in milliseconds
+	latestOp atomic.Pointer[description] // the operation behind record
+	mu       sync.Mutex
+	record   usageRecord // zero: never used
+	dirty    bool        // the store has an older one
 }
 
-// recordUse notes that the call has used its keys.
+// recordUse notes that the call has used its keys. Of the uses by the same
+// operation in one millisecond one is noted, lest processors that share a key
+// wait for one another.
 func (c *call) recordUse() {
-	record := usageRecord{Operation: c.op.use, Time: c.now, RequestID: c.requestID, EventID: c.eventID}
+	at := c.now.UnixMilli()
 	for i := range c.count {
 		k := c.targets[i].key
-		// Whoever holds the lock notes a use that is as recent as this one.
-		if !k.lastUse.mu.TryLock() {
+		u := k.lastUse
+		if u.latest.Load() == at && u.latestOp.Load() == c.op {
 			continue
 		}
-		k.lastUse.record = record
-		news := !k.lastUse.dirty
-		k.lastUse.dirty = true
-		k.lastUse.mu.Unlock()
+		u.mu.Lock()
+		u.latest.Store(at)
+		u.latestOp.Store(c.op)
+		u.record = usageRecord{Operation: c.op.use, Time: c.now, RequestID: c.requestID(), EventID: c.eventID()}
+		news := !u.dirty
+		u.dirty = true
+		u.mu.Unlock()
 		if news {
 			c.usesMu.Lock()
-			c.uses[k.ref] = k.lastUse
+			c.uses[k.ref] = u
 			c.usesMu.Unlock()
 		}
 	}

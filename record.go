@@ -2,9 +2,9 @@ package kms
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"time"
 
@@ -23,9 +23,9 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 		AWSRegion:          c.region,
 		SourceIPAddress:    audit.Internal,
 		UserAgent:          audit.Internal,
-		RequestID:          formatUUID(c.requestID),
-		EventID:            formatUUID(c.eventID),
-		RequestParameters:  op.in.Public(in),
+		RequestID:          formatUUID(c.requestID()),
+		EventID:            formatUUID(c.eventID()),
+		RequestParameters:  op.parameters(in),
 		ReadOnly:           op.readOnly,
 		EventType:          audit.APICall,
 		ManagementEvent:    true,
@@ -42,6 +42,9 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 			e.ErrorCode = "AccessDenied" // as CloudTrail prints it
 		}
 	}
+	if err == nil {
+		e.AdditionalEventData = c.keyMaterials()
+	}
 	for i := range c.count {
 		k := c.targets[i].key
 		e.Resources = append(e.Resources, audit.Resource{AccountID: k.ref.account, Type: audit.KeyResource, ARN: k.arn})
@@ -53,6 +56,46 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 		}
 	}
 	return c.audit.Record(c.ctx, e)
+}
+
+// parameters are the members of in that may be told. Encryption algorithms are
+// always among them.
+func (op *operation[In, Out]) parameters(in *In) map[string]any {
+	told := op.in.Public(in)
+	for i := range op.in.Members {
+		m := &op.in.Members[i]
+		if told[m.Path] == nil && op.in.Type.Field(m.Index).Type == reflect.TypeFor[EncryptionAlgorithmSpec]() {
+			if told == nil {
+				told = make(map[string]any)
+			}
+			told[m.Path] = string(EncryptionAlgorithmSymmetricDefault)
+		}
+	}
+	return told
+}
+
+// keyMaterials names the materials of symmetric keys that the call has used.
+func (c *call) keyMaterials() map[string]any {
+	switch {
+	case c.openedBy != nil && c.sealedBy != nil:
+		return map[string]any{"sourceKeyMaterialId": c.openedBy.id, "destinationKeyMaterialId": c.sealedBy.id}
+	case c.openedBy != nil:
+		return map[string]any{"keyMaterialId": c.openedBy.id}
+	case c.sealedBy != nil:
+		return map[string]any{"keyMaterialId": c.sealedBy.id}
+	}
+	return nil
+}
+
+// unrecorded is the failure of a call, or of a change, whose event the audit
+// sink refused. The sink's error says why, but is not the call's own: it may be
+// an exception of another service, or a context's.
+func unrecorded(failure error) *Error {
+	return &Error{
+		Code:    KMSInternalException,
+		Message: "The request could not be completed: the call could not be recorded: " + failure.Error(),
+		cause:   failure,
+	}
 }
 
 func userIdentity(p Principal) audit.UserIdentity {
@@ -82,9 +125,6 @@ func (c *core) recordServiceEvent(ctx context.Context, name string, k *key, now 
 	if c.audit == nil {
 		return nil
 	}
-	var id [16]byte
-	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
-	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
 	err := c.audit.Record(ctx, &audit.Event{
 		EventVersion:        audit.EventVersion,
 		UserIdentity:        audit.UserIdentity{AccountID: k.ref.account, InvokedBy: audit.Internal},
@@ -94,7 +134,7 @@ func (c *core) recordServiceEvent(ctx context.Context, name string, k *key, now 
 		AWSRegion:           k.ref.region,
 		SourceIPAddress:     audit.Internal,
 		UserAgent:           audit.Internal,
-		EventID:             formatUUID(id),
+		EventID:             formatUUID(c.uuid(1, rand.Uint64())),
 		Resources:           []audit.Resource{{AccountID: k.ref.account, Type: audit.KeyResource, ARN: k.arn}},
 		EventType:           audit.ServiceEvent,
 		ServiceEventDetails: details,
@@ -103,7 +143,7 @@ func (c *core) recordServiceEvent(ctx context.Context, name string, k *key, now 
 		EventCategory:       audit.Management,
 	})
 	if err != nil && !c.config.AuditBestEffort {
-		return err
+		return unrecorded(err)
 	}
 	return nil
 }

@@ -28,6 +28,8 @@ type keyRef struct {
 	account, region, id string
 }
 
+func (r keyRef) place() place { return place{r.account, r.region, r.id} }
+
 func (r keyRef) path() string { return r.account + "/" + r.region + "/" + r.id }
 
 func (r keyRef) recordName() string    { return "key/" + r.path() }
@@ -71,6 +73,8 @@ func parseDueName(name string) (keyRef, bool) {
 type aliasRef struct {
 	account, region, name string
 }
+
+func (r aliasRef) place() place { return place(r) }
 
 func (r aliasRef) recordName() string {
 	return aliasesOf(r.account, r.region) + strings.TrimPrefix(r.name, aliasPrefix)

@@ -61,10 +61,11 @@ func (c *core) newKey(ref keyRef, record *keyRecord, revision keystore.Revision,
 		if old != nil && i < len(old.materials) && old.materials[i].id == id {
 			m = old.materials[i]
 		} else {
-			m = &material{id: id}
-			if n, err := hex.Decode(m.packed[:], []byte(id)); err != nil || n != len(m.packed) || len(id) != 2*n {
+			packed, err := hex.DecodeString(id)
+			if err != nil || len(packed) != 32 {
 				return nil, fmt.Errorf("%w: record %s names no possible key material", keystore.ErrCorrupt, ref.recordName())
 			}
+			m = &material{id: id, header: newBlobHeader(ref, (*[32]byte)(packed))}
 		}
 		k.materials = append(k.materials, m)
 	}
@@ -77,10 +78,10 @@ func (c *core) newKey(ref keyRef, record *keyRecord, revision keystore.Revision,
 // current is the material that encrypts and signs.
 func (k *key) current() *material { return k.materials[len(k.materials)-1] }
 
-// materialByID returns the material with the given packed ID, or nil.
-func (k *key) materialByID(packed *[32]byte) *material {
+// materialOf returns the material that a ciphertext was made with, or nil.
+func (k *key) materialOf(h *blobHeader) *material {
 	for i := len(k.materials) - 1; i >= 0; i-- {
-		if k.materials[i].packed == *packed {
+		if *k.materials[i].header.materialID() == *h.materialID() {
 			return k.materials[i]
 		}
 	}
@@ -90,7 +91,7 @@ func (k *key) materialByID(packed *[32]byte) *material {
 // A material is one key material, put to work on first use.
 type material struct {
 	id     string
-	packed [32]byte // id's bytes
+	header *blobHeader // of ciphertexts under it
 	atWork atomic.Pointer[crypto.Key]
 }
 
@@ -162,31 +163,42 @@ func materialID(keyID string, bytes []byte) string {
 // lookup returns the key at ref as it is now; nil if there is none. What the
 // clock has brought about meanwhile, its deletion or rotation, is done first.
 func (c *core) lookup(ctx context.Context, ref keyRef, now time.Time) (*key, error) {
-	for tries := 1; ; tries++ {
-		k := c.keys.get(ref)
-		if k == nil {
-			var err error
-			if k, err = c.keys.load(ref, func() (*key, error) { return c.loadKey(ctx, ref) }); k == nil {
-				return nil, err
-			}
+	k := c.keys.get(ref.place())
+	if k == nil {
+		var err error
+		if k, err = c.keys.load(ref.place(), func() (*key, error) { return c.loadKey(ctx, ref) }); k == nil {
+			return nil, err
 		}
-		if k.due.IsZero() || now.Before(k.due) {
+	}
+	return c.settle(ctx, k, now)
+}
+
+// settle returns k as the clock has made it; nil if it has come to its end.
+func (c *core) settle(ctx context.Context, k *key, now time.Time) (*key, error) {
+	for tries := 1; ; tries++ {
+		if k == nil || k.due.IsZero() || now.Before(k.due) {
 			return k, nil
 		}
-		var err error
-		if k.state == KeyStatePendingDeletion {
-			err = c.destroy(ctx, k, now)
-			k = nil
-		} else {
-			k, err = c.rotateDue(ctx, k, now)
-		}
+		next, err := c.passTime(ctx, k, now)
 		if err == nil || !errors.Is(err, keystore.ErrConflict) || tries == maxAttempts {
-			return k, err
+			return next, err
 		}
 		if err := pause(ctx, tries); err != nil {
 			return nil, err
 		}
+		ref := k.ref
+		if k, err = c.keys.load(ref.place(), func() (*key, error) { return c.loadKey(ctx, ref) }); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// passTime does what is due for k.
+func (c *core) passTime(ctx context.Context, k *key, now time.Time) (*key, error) {
+	if k.state == KeyStatePendingDeletion {
+		return nil, c.destroy(ctx, k, now)
+	}
+	return c.rotateDue(ctx, k, now)
 }
 
 func (c *core) loadKey(ctx context.Context, ref keyRef) (*key, error) {
@@ -223,10 +235,10 @@ func (c *core) commit(ctx context.Context, k *key, record *keyRecord, with keyst
 	next.revision, err = c.store.Commit(ctx, with)
 	if err != nil {
 		// Whatever became of it, what is cached may be stale.
-		c.keys.dropIf(k.ref, func(cached *key) bool { return cached.revision <= k.revision })
+		c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
 		return nil, err
 	}
-	c.keys.replace(k.ref, k, next)
+	c.keys.replace(k.ref.place(), k, next)
 	return next, nil
 }
 
@@ -268,7 +280,7 @@ func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
 					tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision})
 					alias := aliasRef{k.ref.account, k.ref.region, aliasPrefix + r.Key[len(prefix):]}
 					tx.Deletes = append(tx.Deletes, alias.recordName())
-					defer c.aliases.dropIf(alias, func(*aliasEntry) bool { return true })
+					defer c.aliases.dropIf(alias.place(), func(*aliasEntry) bool { return true })
 				}
 			}
 			if _, err := c.store.Commit(ctx, tx); err != nil {
@@ -281,7 +293,7 @@ func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
 		Deletes: []string{k.ref.recordName(), k.ref.usageName(), k.ref.dueName(*k.record.DeletionDate)},
 		Scrub:   true,
 	})
-	c.keys.dropIf(k.ref, func(cached *key) bool { return cached.revision <= k.revision })
+	c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
 	if err != nil {
 		return err
 	}
@@ -336,10 +348,10 @@ type aliasEntry struct {
 
 // alias returns the alias at ref; nil if there is none.
 func (c *core) alias(ctx context.Context, ref aliasRef) (*aliasEntry, error) {
-	if a := c.aliases.get(ref); a != nil {
+	if a := c.aliases.get(ref.place()); a != nil {
 		return a, nil
 	}
-	return c.aliases.load(ref, func() (*aliasEntry, error) {
+	return c.aliases.load(ref.place(), func() (*aliasEntry, error) {
 		r, err := c.store.Get(ctx, ref.recordName())
 		if err != nil {
 			if errors.Is(err, keystore.ErrNotFound) {

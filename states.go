@@ -77,8 +77,12 @@ func (r *stateRule) answer(s KeyState) stateAnswer {
 
 // admit refuses an operation that the key's state does not allow.
 func (r *stateRule) admit(k *key) error {
-	if a := r.answer(k.state); a != proceed {
-		return exception(stateAnswers[a].code, "%s%s", k.arn, stateAnswers[a].text)
+	a := r.answer(k.state)
+	switch {
+	case a == proceed:
+		return nil
+	case a == isPendingDeletion && k.state == KeyStatePendingReplicaDeletion:
+		return exception(KMSInvalidStateException, "%s is pending replica deletion.", k.arn)
 	}
-	return nil
+	return exception(stateAnswers[a].code, "%s%s", k.arn, stateAnswers[a].text)
 }

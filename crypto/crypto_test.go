@@ -109,7 +109,7 @@ func TestEveryFamilyAcceptsItsOwnMaterial(t *testing.T) {
 		require.NotEqual(t, material, s.generate(t), "material is random")
 
 		kept := bytes.Clone(material)
-		one, other := s.parse(t, material), s.parse(t, material)
+		one, other := s.parse(t, material), s.parse(t, kept)
 		require.Equal(t, kept, material, "Parse does not change the material")
 		clear(material)
 		ours, theirs := s.uses(t, one), s.uses(t, other)
@@ -118,7 +118,7 @@ func TestEveryFamilyAcceptsItsOwnMaterial(t *testing.T) {
 				proof, err := u.prove(message)
 				require.NoError(t, err)
 				require.NoError(t, u.check(proof, message))
-				require.NoError(t, theirs[i].check(proof, message), "by another key of the same material, since erased")
+				require.NoError(t, theirs[i].check(proof, message), "by a key whose material was not erased since")
 			}
 		}
 	})

@@ -108,6 +108,11 @@ func mustMarshal(t testing.TB, v any) []byte {
 	return der
 }
 
+func explicit(t testing.TB, tag int, content []byte) asn1.RawValue {
+	t.Helper()
+	return asn1.RawValue{FullBytes: mustMarshal(t, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, IsCompound: true, Bytes: content})}
+}
+
 var (
 	null       = asn1.RawValue{FullBytes: []byte{5, 0}}
 	attributes = asn1.RawValue{FullBytes: []byte{0xa0, 0}}
@@ -160,6 +165,14 @@ func unfitEC(t *testing.T, material []byte) [][]byte {
 		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PublicKey.Bytes = flip(k.PublicKey.Bytes, 8) },
 		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PublicKey.BitLength-- },
 		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PublicKey = asn1.BitString{Bytes: []byte{0}, BitLength: 8} },
+		func(i *privateKeyInfo, k *ecPrivateKey) { // more than the curve in [0]
+			k.PublicKey = asn1.BitString{}
+			k.Extra = explicit(t, 0, append(bytes.Clone(i.Algorithm.Parameters.FullBytes), null.FullBytes...))
+		},
+		func(_ *privateKeyInfo, k *ecPrivateKey) { // more than the public key in [1]
+			k.Extra = explicit(t, 1, append(mustMarshal(t, k.PublicKey), null.FullBytes...))
+			k.PublicKey = asn1.BitString{}
+		},
 	} {
 		all = append(all, craft(t, private, change))
 	}

@@ -234,6 +234,33 @@ func TestXAESSaltServesNoMoreThanItsMessages(t *testing.T) {
 	require.Len(t, uses, 2, "all go on with the same new salt")
 }
 
+func TestXAESAgreesOnOneSaltWhenManyDrawAtOnce(t *testing.T) {
+	const workers = 8
+	var arrived sync.WaitGroup
+	arrived.Add(workers)
+	k := newXAES(t, randomBytes(32), func() time.Time { // is read before a salt is drawn: let all come so far
+		arrived.Done()
+		arrived.Wait()
+		return time.Unix(0, 0)
+	})
+	salts := make([][12]byte, workers)
+	var wg sync.WaitGroup
+	for i := range workers {
+		wg.Go(func() {
+			ciphertext, err := k.Encrypt(nil, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			salts[i] = [12]byte(ciphertext)
+		})
+	}
+	wg.Wait()
+	for _, salt := range salts {
+		require.Equal(t, salts[0], salt)
+	}
+}
+
 // remembered returns the derived key that k keeps for the salt of a ciphertext, or nil.
 func remembered(k *xaesKey, ciphertext []byte) *derivedKey {
 	d := k.p.Load().opened[ciphertext[0]%xaesOpenedKeys].Load()

@@ -42,7 +42,11 @@ func (s *Store) RotateSeal(ctx context.Context, progress func(done int)) error {
 			return err
 		}
 	}
-	if err := s.sealAll(ctx, current.primary, progress); err != nil {
+	err = s.sealAll(ctx, current.primary, progress)
+	if errors.Is(err, errOvertaken) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	// All records are under the primary key now, and no writer can use an older one, because each commit of a sealed record
@@ -54,13 +58,14 @@ func (s *Store) RotateSeal(ctx context.Context, progress func(done int)) error {
 		handle, err := now.onlyPrimary()
 		return now.header, now.root, handle, err
 	})
-	if errors.Is(err, errOvertaken) { // another process finished this rotation, and perhaps began another
+	if errors.Is(err, errOvertaken) {
 		return nil
 	}
 	return err
 }
 
-var errOvertaken = errors.New("keystore: another rotation of the seal overtook this one")
+// errOvertaken: another process finished this rotation, since none begins while one is unfinished.
+var errOvertaken = errors.New("keystore: another process finished this rotation of the seal")
 
 func addKeyTo(current *seal) (*header, tink.AEAD, *keyset.Handle, error) {
 	handle := current.handle
@@ -124,9 +129,12 @@ func (s *Store) sealAll(ctx context.Context, primary uint32, progress func(int))
 		if len(records) == 0 {
 			return nil
 		}
-		tx, taken, err := current.sealAnew(records, primary)
+		if current.primary != primary {
+			return errOvertaken
+		}
+		tx, taken, err := current.sealAnew(records)
 		if err != nil {
-			// Perhaps a writer in another process has a newer header already.
+			// Perhaps the record is under a key that only a newer header has.
 			next, reloadErr := s.reload(ctx, current)
 			if reloadErr != nil {
 				return reloadErr
@@ -158,10 +166,7 @@ func (s *Store) sealAll(ctx context.Context, primary uint32, progress func(int))
 
 // sealAnew makes the transaction that seals the first of some records under the primary key, as many as fit; taken is their
 // number, those included that are under it already.
-func (s *seal) sealAnew(records []Record, primary uint32) (tx Tx, taken int, err error) {
-	if s.primary != primary {
-		return Tx{}, 0, fmt.Errorf("%w: the seal was rotated by another process", ErrConflict)
-	}
+func (s *seal) sealAnew(records []Record) (tx Tx, taken int, err error) {
 	tx.Expect = append(tx.Expect, Expectation{headerKey, s.revision})
 	size := len(headerKey)
 	for _, record := range records {
@@ -170,7 +175,7 @@ func (s *seal) sealAnew(records []Record, primary uint32) (tx Tx, taken int, err
 			break
 		}
 		taken++
-		if len(record.Value) >= SealOverheadBytes && keyID(record.Value) == primary {
+		if len(record.Value) >= SealOverheadBytes && keyID(record.Value) == s.primary {
 			continue
 		}
 		if _, err := s.open(&record); err != nil {

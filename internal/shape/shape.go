@@ -48,6 +48,8 @@ const (
 type Struct struct {
 	Type    reflect.Type
 	Members []Member
+
+	checked []*Member // those that a value can violate something of
 }
 
 // A Member is one member of a structure.
@@ -57,6 +59,7 @@ type Member struct {
 	Index    int    // of the Go field
 	Kind     Kind
 	Pointer  bool    // an *int32, *bool or *struct
+	offset   uintptr // of the Go field
 	Nested   *Struct // of a Structure or StructureList
 	Required bool
 	Secret   bool
@@ -65,6 +68,7 @@ type Member struct {
 	length, value, each bounds
 	pattern             *pattern
 	enum                []string
+	plain               bool // a String without a pattern, and at least 0 or 1 long: its bytes can be counted as characters
 }
 
 type bounds struct {
@@ -84,6 +88,11 @@ func of(t reflect.Type) *Struct {
 	s := &Struct{Type: t}
 	for i := range t.NumField() {
 		s.Members = append(s.Members, compile(t.Field(i), i))
+	}
+	for i := range s.Members {
+		if m := &s.Members[i]; m.constrained() {
+			s.checked = append(s.checked, m)
+		}
 	}
 	actual, _ := compiled.LoadOrStore(t, s)
 	return actual.(*Struct)
@@ -105,7 +114,7 @@ var (
 )
 
 func compile(f reflect.StructField, index int) Member {
-	m := Member{Name: f.Name, Path: lowerCamel(f.Name), Index: index}
+	m := Member{Name: f.Name, Path: lowerCamel(f.Name), Index: index, offset: f.Offset}
 	t := f.Type
 	if t.Kind() == reflect.Pointer {
 		m.Pointer, t = true, t.Elem()
@@ -139,7 +148,13 @@ func compile(f reflect.StructField, index int) Member {
 			m.apply(option)
 		}
 	}
+	m.plain = m.pattern == nil && m.length.min <= 1
 	return m
+}
+
+func (m *Member) constrained() bool {
+	return m.Required || m.enum != nil || m.pattern != nil || m.length != bounds{} || m.value != bounds{} || m.each != bounds{} ||
+		m.Nested != nil && len(m.Nested.checked) > 0
 }
 
 func (m *Member) apply(option string) {

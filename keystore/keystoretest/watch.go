@@ -105,6 +105,7 @@ func watchResume(tb testing.TB, b *backend) {
 func watchCancel(tb testing.TB, b *backend) {
 	revision := b.put("a", "1")
 	stoppable, stop := context.WithCancel(ctx)
+	defer stop()
 	n := 0
 	for event, err := range b.Watch(stoppable, revision-1) {
 		if n++; n == 1 {

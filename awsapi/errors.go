@@ -1,0 +1,72 @@
+package awsapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/pocketkms/kms"
+)
+
+// An exception is an error as it goes over the wire.
+type exception struct {
+	status  int
+	code    string
+	message string // some exceptions have none
+}
+
+func (e *exception) Error() string { return e.code + ": " + e.message }
+
+// Exceptions of the protocol, which the service itself never answers with.
+const (
+	unknownOperation   = "UnknownOperationException"
+	serialization      = "SerializationException"
+	tooLarge           = "RequestEntityTooLargeException"
+	throttling         = "ThrottlingException"
+	serviceUnavailable = "ServiceUnavailableException"
+)
+
+func refuse(code, message string) *exception {
+	return &exception{http.StatusBadRequest, code, message}
+}
+
+// statuses are those of the codes that are not the caller's fault. All others have 400, whatever the API's model says of
+// them.
+var statuses = map[string]int{
+	string(kms.KMSInternalException): http.StatusInternalServerError,
+	"KeyUnavailableException":        http.StatusInternalServerError,
+	"DependencyTimeoutException":     http.StatusServiceUnavailable,
+	serviceUnavailable:               http.StatusServiceUnavailable,
+}
+
+func statusOf(code string) int {
+	if status, ok := statuses[code]; ok {
+		return status
+	}
+	return http.StatusBadRequest
+}
+
+// internalMessage is all that a client learns of a failure that lies behind a KMSInternalException.
+const internalMessage = "The request could not be completed."
+
+// exceptionOf is the wire's form of what a call failed with. hidden is an error that the operator should hear of, since
+// the client does not.
+func exceptionOf(err error) (e *exception, hidden error) {
+	var sent *exception
+	var failure *kms.Error
+	switch {
+	case errors.As(err, &sent):
+		return sent, nil
+	case errors.As(err, &failure):
+		code, message := string(failure.Code), failure.Message
+		if failure.Code == kms.KMSInternalException && failure.Unwrap() != nil {
+			message, hidden = internalMessage, err
+		}
+		return &exception{statusOf(code), code, message}, hidden
+	case errors.Is(err, kms.ErrClosed):
+		return &exception{http.StatusServiceUnavailable, serviceUnavailable, "The service is shutting down."}, nil
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &exception{http.StatusServiceUnavailable, "DependencyTimeoutException", "The request was not completed in time."}, nil
+	}
+	return &exception{http.StatusInternalServerError, string(kms.KMSInternalException), internalMessage}, err
+}

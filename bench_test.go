@@ -1,0 +1,205 @@
+package kms_test
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	bbolt "go.etcd.io/bbolt"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/keystore"
+)
+
+// Each benchmark runs its floor, the least work that could do the same, in the
+// same run, and reports how many times the floor the operation takes as
+// "x-floor". docs/benchmarks.md has the budgets.
+
+// compare times b.N rounds of operation, and as many of floor in alternation
+// with it, so that both see the same machine.
+func compare(b *testing.B, floor, operation func()) {
+	b.Helper()
+	b.ReportAllocs()
+	const slices = 20
+	var floorTime, operationTime time.Duration
+	floor()
+	operation()
+	b.ResetTimer()
+	for i := range slices {
+		n := b.N*(i+1)/slices - b.N*i/slices
+		b.StopTimer()
+		start := time.Now()
+		for range n {
+			floor()
+		}
+		floorTime += time.Since(start)
+		b.StartTimer()
+		start = time.Now()
+		for range n {
+			operation()
+		}
+		operationTime += time.Since(start)
+	}
+	b.ReportMetric(float64(operationTime)/float64(floorTime), "x-floor")
+	b.ReportMetric(float64(floorTime.Nanoseconds())/float64(b.N), "floor-ns/op")
+}
+
+func benchService(b *testing.B, in *kms.CreateKeyInput) (*kms.Service, string) {
+	b.Helper()
+	svc, err := kms.New(kms.Config{})
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, svc.Close()) })
+	out, err := svc.CreateKey(context.Background(), in)
+	require.NoError(b, err)
+	return svc, out.KeyMetadata.KeyId
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func bareGCM() cipher.AEAD {
+	key := make([]byte, 32)
+	rand.Read(key)
+	return must(cipher.NewGCM(must(aes.NewCipher(key))))
+}
+
+var (
+	benchPlaintext = make([]byte, 32)
+	benchContext   = map[string]string{"tenant": "4711", "purpose": "invoices"}
+)
+
+func floorSeal(gcm cipher.AEAD) func() {
+	return func() {
+		out := make([]byte, 12, 12+32+16)
+		rand.Read(out)
+		gcm.Seal(out, out, benchPlaintext, nil)
+	}
+}
+
+func BenchmarkEncrypt(b *testing.B) {
+	svc, id := benchService(b, nil)
+	in := &kms.EncryptInput{KeyId: id, Plaintext: benchPlaintext, EncryptionContext: benchContext}
+	compare(b, floorSeal(bareGCM()), func() { must(svc.Encrypt(context.Background(), in)) })
+}
+
+func BenchmarkGenerateDataKey(b *testing.B) {
+	svc, id := benchService(b, nil)
+	in := &kms.GenerateDataKeyInput{KeyId: id, KeySpec: kms.DataKeySpecAES256, EncryptionContext: benchContext}
+	compare(b, floorSeal(bareGCM()), func() { must(svc.GenerateDataKey(context.Background(), in)) })
+}
+
+func BenchmarkDecrypt(b *testing.B) {
+	svc, id := benchService(b, nil)
+	out := must(svc.Encrypt(context.Background(), &kms.EncryptInput{KeyId: id, Plaintext: benchPlaintext, EncryptionContext: benchContext}))
+	in := &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob, EncryptionContext: benchContext}
+	gcm := bareGCM()
+	sealed := gcm.Seal(nil, make([]byte, 12), benchPlaintext, nil)
+	nonce := make([]byte, 12)
+	compare(b, func() { must(gcm.Open(nil, nonce, sealed, nil)) }, func() { must(svc.Decrypt(context.Background(), in)) })
+}
+
+func BenchmarkGenerateMac(b *testing.B) {
+	svc, id := benchService(b, &kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})
+	in := &kms.GenerateMacInput{KeyId: id, Message: benchPlaintext, MacAlgorithm: kms.MacAlgorithmHMACSHA256}
+	key := make([]byte, 32)
+	compare(b, func() {
+		h := hmac.New(sha256.New, key)
+		h.Write(benchPlaintext)
+		h.Sum(nil)
+	}, func() { must(svc.GenerateMac(context.Background(), in)) })
+}
+
+func BenchmarkSign(b *testing.B) {
+	svc, id := benchService(b, &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify})
+	in := &kms.SignInput{KeyId: id, Message: benchPlaintext, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	compare(b, func() {
+		digest := sha256.Sum256(benchPlaintext)
+		must(ecdsa.SignASN1(rand.Reader, key, digest[:]))
+	}, func() { must(svc.Sign(context.Background(), in)) })
+}
+
+func BenchmarkVerify(b *testing.B) {
+	svc, id := benchService(b, &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify})
+	signed := must(svc.Sign(context.Background(), &kms.SignInput{KeyId: id, Message: benchPlaintext, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}))
+	in := &kms.VerifyInput{KeyId: id, Message: benchPlaintext, Signature: signed.Signature, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	digest := sha256.Sum256(benchPlaintext)
+	signature := must(ecdsa.SignASN1(rand.Reader, key, digest[:]))
+	compare(b, func() {
+		digest := sha256.Sum256(benchPlaintext)
+		if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
+			panic("the floor does not verify")
+		}
+	}, func() { must(svc.Verify(context.Background(), in)) })
+}
+
+// BenchmarkEncryptTwoCores reports the throughput of two goroutines over that
+// of one, on one hot key, as "x-one-core".
+func BenchmarkEncryptTwoCores(b *testing.B) {
+	svc, id := benchService(b, nil)
+	in := &kms.EncryptInput{KeyId: id, Plaintext: benchPlaintext, EncryptionContext: benchContext}
+	run := func(n int) {
+		for range n {
+			must(svc.Encrypt(context.Background(), in))
+		}
+	}
+	run(1)
+	var one, two time.Duration
+	const slices = 20
+	for range slices {
+		n := b.N/slices + 1
+		start := time.Now()
+		run(n)
+		one += time.Since(start)
+		done := make(chan struct{})
+		start = time.Now()
+		go func() { run(n); close(done) }()
+		run(n)
+		<-done
+		two += time.Since(start)
+	}
+	b.ReportMetric(2*float64(one)/float64(two), "x-one-core")
+}
+
+// BenchmarkDurableChange compares a change of a key in a file with one bare
+// bbolt transaction that writes as many bytes.
+func BenchmarkDurableChange(b *testing.B) {
+	svc, err := kms.Open(filepath.Join(b.TempDir(), "keys"), keystore.Ephemeral())
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, svc.Close()) })
+	key := must(svc.CreateKey(context.Background(), nil)).KeyMetadata.KeyId
+	db := must(bbolt.Open(filepath.Join(b.TempDir(), "floor"), 0o600, nil))
+	b.Cleanup(func() { require.NoError(b, db.Close()) })
+	value := make([]byte, 900)
+	var n atomic.Int64
+	compare(b, func() {
+		err := db.Update(func(tx *bbolt.Tx) error {
+			bucket, err := tx.CreateBucketIfNotExists([]byte("records"))
+			if err != nil {
+				return err
+			}
+			return bucket.Put([]byte(key), value)
+		})
+		if err != nil {
+			panic(err)
+		}
+	}, func() {
+		in := &kms.UpdateKeyDescriptionInput{KeyId: key, Description: time.Duration(n.Add(1)).String()}
+		must(svc.UpdateKeyDescription(context.Background(), in))
+	})
+}

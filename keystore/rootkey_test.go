@@ -1,0 +1,271 @@
+package keystore_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/memory"
+)
+
+// blind is an AEAD that protects nothing, so that tests can forge.
+type blind struct{}
+
+func (blind) Encrypt(plain, _ []byte) ([]byte, error)  { return bytes.Clone(plain), nil }
+func (blind) Decrypt(sealed, _ []byte) ([]byte, error) { return bytes.Clone(sealed), nil }
+
+// resum gives a changed header the checksum that fits.
+func resum(header []byte) string {
+	body := header[:len(header)-sha256.Size]
+	sum := sha256.Sum256(body)
+	return string(append(bytes.Clone(body), sum[:]...))
+}
+
+func newKeyFile(tb testing.TB) string {
+	path := filepath.Join(tb.TempDir(), "root.key")
+	require.NoError(tb, keystore.CreateKeyFile(path))
+	return path
+}
+
+func TestRootKeysOpenWhatTheySealed(t *testing.T) {
+	file, ephemeral := newKeyFile(t), keystore.Ephemeral()
+	for name, c := range map[string]struct{ right, wrong keystore.RootKey }{
+		"passphrase": {keystore.Passphrase([]byte("correct horse")), keystore.Passphrase([]byte("correct horsf"))},
+		"key file":   {keystore.KeyFile(file), keystore.KeyFile(newKeyFile(t))},
+		"AEAD":       {keystore.AEAD("one", blind{}), keystore.AEAD("two", blind{})},
+		"ephemeral":  {ephemeral, keystore.Ephemeral()},
+		"other kind": {ephemeral, keystore.KeyFile(file)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := memory.New()
+			put(t, open(t, b, c.right), "a", "value")
+			_, err := keystore.Open(ctx, b, c.wrong)
+			require.ErrorIs(t, err, keystore.ErrRootKey)
+			require.NotContains(t, err.Error(), "horsf")
+			require.Equal(t, "value", get(t, open(t, b, c.right), "a"))
+		})
+	}
+}
+
+func TestRootKeysThatCannotSeal(t *testing.T) {
+	for name, root := range map[string]keystore.RootKey{
+		"empty passphrase": keystore.Passphrase(nil),
+		"no AEAD":          keystore.AEAD("name", nil),
+		"no name":          keystore.AEAD("", blind{}),
+		"long name":        keystore.AEAD(strings.Repeat("n", 257), blind{}),
+	} {
+		b := memory.New()
+		_, err := keystore.Open(ctx, b, root)
+		require.ErrorIs(t, err, keystore.ErrRootKey, name)
+		records, err := b.Scan(ctx, "", "", 1)
+		require.NoError(t, err)
+		require.Empty(t, records, name)
+	}
+}
+
+func TestPassphraseIsCopied(t *testing.T) {
+	b := memory.New()
+	passphrase := []byte("correct horse")
+	root := keystore.Passphrase(passphrase)
+	clear(passphrase)
+	open(t, b, root)
+	open(t, b, keystore.Passphrase([]byte("correct horse")))
+}
+
+// What a store asks for is bounded before it is done.
+func TestPassphraseCostsAreBounded(t *testing.T) {
+	root := keystore.Passphrase([]byte("correct horse"))
+	params, _, err := root.Create(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []uint32{3, 64 * 1024}, []uint32{binary.BigEndian.Uint32(params), binary.BigEndian.Uint32(params[4:])})
+	require.EqualValues(t, 4, params[8])
+	require.Len(t, params, 9+16)
+	for name, change := range map[string]func([]byte) []byte{
+		"no passes":       func(p []byte) []byte { binary.BigEndian.PutUint32(p, 0); return p },
+		"too many passes": func(p []byte) []byte { binary.BigEndian.PutUint32(p, 17); return p },
+		"no memory":       func(p []byte) []byte { binary.BigEndian.PutUint32(p[4:], 0); return p },
+		"too much memory": func(p []byte) []byte { binary.BigEndian.PutUint32(p[4:], 1<<20+1); return p },
+		"no lanes":        func(p []byte) []byte { p[8] = 0; return p },
+		"too many lanes":  func(p []byte) []byte { p[8] = 65; return p },
+		"short":           func(p []byte) []byte { return p[:len(p)-1] },
+		"long":            func(p []byte) []byte { return append(p, 0) },
+		"none":            func([]byte) []byte { return nil },
+	} {
+		_, err := root.Open(ctx, change(bytes.Clone(params)))
+		require.ErrorIs(t, err, keystore.ErrCorrupt, name)
+	}
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = root.Open(cancelled, params)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestKeyFile(t *testing.T) {
+	path := newKeyFile(t)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o600), info.Mode())
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Regexp(t, `\Apocketkms-root-key-1:[0-9a-f]{64}\n\z`, string(text))
+	require.ErrorIs(t, keystore.CreateKeyFile(path), fs.ErrExist)
+	again, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, text, again)
+	require.ErrorIs(t, keystore.CreateKeyFile(filepath.Join(path, "below")), syscall.ENOTDIR)
+
+	_, err = keystore.KeyFile(filepath.Join(t.TempDir(), "missing")).Open(ctx, nil)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	for _, mode := range []fs.FileMode{0o604, 0o640, 0o620, 0o602, 0o601, 0o700, 0o777} {
+		require.NoError(t, os.Chmod(path, mode))
+		_, err = keystore.KeyFile(path).Open(ctx, nil)
+		require.ErrorIs(t, err, keystore.ErrPermissions, "mode %o", mode)
+	}
+	for _, mode := range []fs.FileMode{0o600, 0o400} {
+		require.NoError(t, os.Chmod(path, mode))
+		_, err = keystore.KeyFile(path).Open(ctx, nil)
+		require.NoError(t, err, "mode %o", mode)
+	}
+	_, err = keystore.KeyFile(t.TempDir()).Open(ctx, nil)
+	require.ErrorIs(t, err, keystore.ErrPermissions, "a directory")
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	_, err = keystore.KeyFile(pipe).Open(ctx, nil)
+	require.ErrorIs(t, err, keystore.ErrPermissions, "a pipe without a writer")
+
+	digits := strings.TrimPrefix(strings.TrimSpace(string(text)), "pocketkms-root-key-1:")
+	for name, bad := range map[string]string{
+		"empty":        "",
+		"no digits":    "pocketkms-root-key-1:\n",
+		"short":        string(text[:len(text)-2]) + "\n",
+		"long":         string(text[:len(text)-1]) + "00\n",
+		"second line":  string(text) + "\n",
+		"no hex":       string(text[:len(text)-2]) + "x\n",
+		"other prefix": "pocketkms-root-key-2:" + digits + "\n",
+	} {
+		bad2 := filepath.Join(t.TempDir(), "bad")
+		require.NoError(t, os.WriteFile(bad2, []byte(bad), 0o600))
+		_, err := keystore.KeyFile(bad2).Open(ctx, nil)
+		require.ErrorIs(t, err, keystore.ErrRootKey, name)
+		require.NotContains(t, err.Error(), digits[:8], name)
+	}
+}
+
+var errUnreachable = errors.New("unreachable")
+
+type unreachable struct{ err error }
+
+func (u unreachable) Encrypt([]byte, []byte) ([]byte, error) { return nil, u.err }
+func (u unreachable) Decrypt([]byte, []byte) ([]byte, error) { return nil, u.err }
+
+func TestErrorsOfARemoteRootKeyComeThrough(t *testing.T) {
+	b := memory.New()
+	_, err := keystore.Open(ctx, b, keystore.AEAD("name", unreachable{errUnreachable}))
+	require.ErrorIs(t, err, errUnreachable)
+	open(t, b, keystore.AEAD("name", blind{}))
+	_, err = keystore.Open(ctx, b, keystore.AEAD("name", unreachable{errUnreachable}))
+	require.ErrorIs(t, err, errUnreachable)
+	require.ErrorIs(t, err, keystore.ErrRootKey)
+	_, err = keystore.Open(ctx, b, keystore.AEAD("name", unreachable{context.DeadlineExceeded}))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NotErrorIs(t, err, keystore.ErrRootKey)
+}
+
+type talkative struct {
+	blind
+	Secret string
+}
+
+func TestNothingPrintsASecret(t *testing.T) {
+	const secret = "correct horse"
+	file := newKeyFile(t)
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	key := string(text[21:37])
+	raw, err := hex.DecodeString(key)
+	require.NoError(t, err)
+	needles := []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), fmt.Sprint([]byte(secret))[1:30], key, string(raw)}
+	roots := []keystore.RootKey{
+		keystore.Passphrase([]byte(secret)), keystore.KeyFile(file), keystore.AEAD("name", &talkative{Secret: secret}),
+		keystore.AEAD("name", talkative{Secret: secret}), keystore.Ephemeral(),
+	}
+	for _, root := range roots {
+		s := open(t, memory.New(), root)
+		put(t, s, "key", secret)
+		var values []any
+		values = append(values, root, &root, struct{ r keystore.RootKey }{root}, []keystore.RootKey{root}, map[string]any{"r": root}, s, struct{ s *keystore.Store }{s})
+		for _, value := range values {
+			var out bytes.Buffer
+			for verb := 'A'; verb <= 'z'; verb++ {
+				for _, flag := range []string{"", "+", "#", " ", "-", "0", "# ", "200.200"} {
+					fmt.Fprintf(&out, "%"+flag+string(verb), value)
+				}
+			}
+			fmt.Fprintln(&out, value)
+			encoded, _ := json.Marshal(value)
+			out.Write(encoded)
+			slog.New(slog.NewTextHandler(&out, nil)).Info("text", "value", value)
+			slog.New(slog.NewJSONHandler(&out, nil)).Info("json", "value", value)
+			for _, needle := range needles {
+				require.False(t, strings.Contains(out.String(), needle), "%T shows its secret", value)
+			}
+		}
+	}
+}
+
+// A third party's root key: all it takes.
+type homemade struct{ tink.AEAD }
+
+func (homemade) Kind() string { return "homemade" }
+func (h homemade) Create(context.Context) ([]byte, tink.AEAD, error) {
+	return []byte("params"), h.AEAD, nil
+}
+func (h homemade) Open(_ context.Context, params []byte) (tink.AEAD, error) {
+	if string(params) != "params" {
+		return nil, keystore.ErrRootKey
+	}
+	return h.AEAD, nil
+}
+
+type misbehaved struct {
+	homemade
+	kind   string
+	params int
+}
+
+func (m misbehaved) Kind() string { return m.kind }
+func (m misbehaved) Create(context.Context) ([]byte, tink.AEAD, error) {
+	return make([]byte, m.params), m.AEAD, nil
+}
+
+func TestHomemadeRootKeys(t *testing.T) {
+	b := memory.New()
+	put(t, open(t, b, homemade{blind{}}), "a", "value")
+	require.Equal(t, "value", get(t, open(t, b, homemade{blind{}}), "a"))
+	for name, root := range map[string]keystore.RootKey{
+		"no kind":         misbehaved{homemade{blind{}}, "", 0},
+		"long kind":       misbehaved{homemade{blind{}}, strings.Repeat("k", 65), 0},
+		"unprintable":     misbehaved{homemade{blind{}}, "k\n", 0},
+		"long parameters": misbehaved{homemade{blind{}}, "k", 4097},
+		"no AEAD":         misbehaved{homemade{nil}, "k", 0},
+	} {
+		_, err := keystore.Open(ctx, memory.New(), root)
+		require.ErrorIs(t, err, keystore.ErrInvalid, name)
+	}
+}

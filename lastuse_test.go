@@ -1,0 +1,117 @@
+package kms_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+)
+
+// lastUsage is a key's last use; its zero value is none.
+func lastUsage(t testing.TB, svc *kms.Service, keyID string) *kms.KeyLastUsageData {
+	t.Helper()
+	out, err := svc.GetKeyLastUsage(context.Background(), &kms.GetKeyLastUsageInput{KeyId: keyID})
+	require.NoError(t, err)
+	require.NotNil(t, out.KeyLastUsage)
+	return out.KeyLastUsage
+}
+
+func TestAKeyThatWasNeverUsedHasNoLastUse(t *testing.T) {
+	svc, clock := newService(t)
+	created := clock.Now()
+	k := createKey(t, svc, nil)
+	clock.Move(day)
+	out, err := svc.GetKeyLastUsage(context.Background(), &kms.GetKeyLastUsageInput{KeyId: k.Arn})
+	require.NoError(t, err)
+	require.Equal(t, &kms.GetKeyLastUsageOutput{
+		KeyId: k.KeyId, KeyLastUsage: &kms.KeyLastUsageData{}, TrackingStartDate: created, KeyCreationDate: created,
+	}, out)
+}
+
+// useOperations are those that count as uses of their subject.
+var useOperations = dryRunOperations
+
+func TestEveryCryptographicOperationIsALastUseAndNoOtherIs(t *testing.T) {
+	uses := map[string]bool{}
+	for _, operation := range useOperations {
+		uses[operation] = true
+	}
+	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
+		subject := f.subject(op.Name())
+		before := lastUsage(t, f.svc, subject.KeyId)
+		f.clock.Move(day)
+		_, err := op.Invoke(context.Background(), f.svc, in)
+		require.NoError(t, err)
+		after := lastUsage(t, f.svc, subject.KeyId)
+		if !uses[op.Name()] {
+			require.Equal(t, before, after)
+			return
+		}
+		require.Equal(t, op.Name(), string(after.Operation))
+		require.Equal(t, f.clock.Now(), after.Timestamp)
+		const uuid = `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`
+		require.Regexp(t, uuid, after.KmsRequestId)
+		require.Regexp(t, uuid, after.CloudTrailEventId)
+		require.NotEqual(t, after.KmsRequestId, after.CloudTrailEventId)
+		require.NotEqual(t, before.KmsRequestId, after.KmsRequestId)
+		if op.Name() == "ReEncrypt" {
+			require.Equal(t, after, lastUsage(t, f.svc, f.other.KeyId), "one call, the same on both keys")
+		}
+	})
+}
+
+func TestAFailedOperationIsNoLastUse(t *testing.T) {
+	f := newFixture(t)
+	ctx := context.Background()
+	flipped := append([]byte(nil), f.ciphertext...)
+	flipped[len(flipped)-1] ^= 1
+	before := map[string]*kms.KeyLastUsageData{}
+	for _, k := range []*kms.KeyMetadata{f.symmetric, f.other, f.signing, f.mac} {
+		before[k.KeyId] = lastUsage(t, f.svc, k.KeyId)
+	}
+	f.clock.Move(day)
+	_, err := f.svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: flipped})
+	requireError(t, err, kms.InvalidCiphertextException, "")
+	_, err = f.svc.ReEncrypt(ctx, &kms.ReEncryptInput{CiphertextBlob: flipped, DestinationKeyId: f.other.KeyId})
+	requireError(t, err, kms.InvalidCiphertextException, "")
+	_, err = f.svc.Verify(ctx, &kms.VerifyInput{KeyId: f.signing.KeyId, Message: []byte("another"), Signature: f.signature, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256})
+	requireError(t, err, kms.KMSInvalidSignatureException, "")
+	_, err = f.svc.VerifyMac(ctx, &kms.VerifyMacInput{KeyId: f.mac.KeyId, Message: []byte("another"), Mac: f.tag, MacAlgorithm: kms.MacAlgorithmHMACSHA256})
+	requireError(t, err, kms.KMSInvalidMacException, "")
+	for id, want := range before {
+		require.Equal(t, want, lastUsage(t, f.svc, id))
+	}
+	for _, operation := range useOperations {
+		subject := f.subject(operation)
+		disable(t, f.svc, subject.KeyId)
+		_, err := f.invoke(t, operation, f.example(t, operation))
+		require.ErrorIs(t, err, kms.DisabledException)
+		require.Equal(t, before[subject.KeyId], lastUsage(t, f.svc, subject.KeyId), operation)
+	}
+}
+
+func TestTheLastUseSurvivesChangesAndCloseAndOpen(t *testing.T) {
+	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
+	svc := openService(t, path, clock)
+	used, unused := createKey(t, svc, nil), createKey(t, svc, nil)
+	ciphertext := encrypt(t, svc, used.KeyId, "text")
+	want := lastUsage(t, svc, used.KeyId)
+	disable(t, svc, used.KeyId)
+	enable(t, svc, used.KeyId)
+	require.Equal(t, want, lastUsage(t, svc, used.KeyId), "after a change")
+	for range 2 {
+		require.NoError(t, svc.Close())
+		clock.Move(day)
+		svc = openService(t, path, clock)
+		require.Equal(t, want, lastUsage(t, svc, used.KeyId), "after Close and Open")
+		require.Zero(t, *lastUsage(t, svc, unused.KeyId))
+	}
+	requireDecrypts(t, svc, ciphertext, "text")
+	want = lastUsage(t, svc, used.KeyId)
+	require.Equal(t, kms.KeyLastUsageTrackingOperationDecrypt, want.Operation)
+	require.NoError(t, svc.Close())
+	require.Equal(t, want, lastUsage(t, openService(t, path, clock), used.KeyId), "a later use in place of the earlier one")
+}

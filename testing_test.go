@@ -1,0 +1,193 @@
+package kms_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/bolt"
+)
+
+// TestMain fails the tests when one of them leaves a goroutine behind.
+func TestMain(m *testing.M) {
+	runChild()
+	goleak.VerifyTestMain(m)
+}
+
+// day is what the API counts periods and windows in.
+const day = 24 * time.Hour
+
+// A clock stands still until it is moved. It may be read and moved
+// concurrently.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Move(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// MoveTo sets the clock; it never moves backwards.
+func (c *clock) MoveTo(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.Before(c.now) {
+		panic("the clock was set back")
+	}
+	c.now = t
+}
+
+// newService returns a service in memory on a clock of its own, closed with
+// the test. settings may change its Config.
+func newService(t testing.TB, settings ...func(*kms.Config)) (*kms.Service, *clock) {
+	t.Helper()
+	clock := newClock()
+	return startService(t, kms.Config{Clock: clock.Now}, settings), clock
+}
+
+// sharedRoot unseals every store that openService makes.
+var sharedRoot = keystore.Ephemeral()
+
+// openService returns a service on the file at path, which it makes if there is
+// none, closed with the test at the latest.
+func openService(t testing.TB, path string, clock *clock, settings ...func(*kms.Config)) *kms.Service {
+	t.Helper()
+	backend, err := bolt.Open(path)
+	require.NoError(t, err)
+	return startService(t, kms.Config{Backend: backend, RootKey: sharedRoot, Clock: clock.Now}, settings)
+}
+
+func startService(t testing.TB, config kms.Config, settings []func(*kms.Config)) *kms.Service {
+	t.Helper()
+	config.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	for _, set := range settings {
+		set(&config)
+	}
+	svc, err := kms.New(config)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if err := svc.Close(); !errors.Is(err, kms.ErrClosed) {
+			require.NoError(t, err)
+		}
+	})
+	return svc
+}
+
+// requireError requires err to be the API's exception code with exactly that
+// message, and to be what errors.Is and errors.As find.
+func requireError(t testing.TB, err error, code kms.ErrorCode, format string, arguments ...any) {
+	t.Helper()
+	message := format
+	if len(arguments) > 0 {
+		message = fmt.Sprintf(format, arguments...)
+	}
+	var e *kms.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, string(code)+": "+message, string(e.Code)+": "+e.Message)
+	require.ErrorIs(t, err, code)
+	require.NotEmpty(t, e.Operation)
+}
+
+// rootOf returns the root of an account.
+func rootOf(t testing.TB, account string) kms.Principal {
+	t.Helper()
+	return principal(t, "arn:aws:iam::"+account+":root")
+}
+
+func principal(t testing.TB, arn string) kms.Principal {
+	t.Helper()
+	p, err := kms.ParsePrincipal(arn)
+	require.NoError(t, err)
+	return p
+}
+
+// createKey makes a key; a nil in asks for a symmetric one.
+func createKey(t testing.TB, svc *kms.Service, in *kms.CreateKeyInput) *kms.KeyMetadata {
+	t.Helper()
+	out, err := svc.CreateKey(context.Background(), in)
+	require.NoError(t, err)
+	return out.KeyMetadata
+}
+
+// createSigningKey makes a key that can sign with ECDSA_SHA_256.
+func createSigningKey(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
+	t.Helper()
+	return createKey(t, svc, &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify})
+}
+
+// createMacKey makes a key for HMAC_SHA_256.
+func createMacKey(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
+	t.Helper()
+	return createKey(t, svc, &kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})
+}
+
+func createAlias(t testing.TB, svc *kms.Service, name, keyID string) {
+	t.Helper()
+	_, err := svc.CreateAlias(context.Background(), &kms.CreateAliasInput{AliasName: name, TargetKeyId: keyID})
+	require.NoError(t, err)
+}
+
+func describe(t testing.TB, svc *kms.Service, keyID string) *kms.KeyMetadata {
+	t.Helper()
+	out, err := svc.DescribeKey(context.Background(), &kms.DescribeKeyInput{KeyId: keyID})
+	require.NoError(t, err)
+	return out.KeyMetadata
+}
+
+// encrypt returns text's ciphertext under a key.
+func encrypt(t testing.TB, svc *kms.Service, keyID, text string) []byte {
+	t.Helper()
+	out, err := svc.Encrypt(context.Background(), &kms.EncryptInput{KeyId: keyID, Plaintext: []byte(text)})
+	require.NoError(t, err)
+	return out.CiphertextBlob
+}
+
+// requireDecrypts requires ciphertext to decrypt to text, and returns the ID of
+// the key material that it was under.
+func requireDecrypts(t testing.TB, svc *kms.Service, ciphertext []byte, text string) (materialID string) {
+	t.Helper()
+	out, err := svc.Decrypt(context.Background(), &kms.DecryptInput{CiphertextBlob: ciphertext})
+	require.NoError(t, err)
+	require.Equal(t, text, string(out.Plaintext))
+	return out.KeyMaterialId
+}
+
+func disable(t testing.TB, svc *kms.Service, keyID string) {
+	t.Helper()
+	_, err := svc.DisableKey(context.Background(), &kms.DisableKeyInput{KeyId: keyID})
+	require.NoError(t, err)
+}
+
+func enable(t testing.TB, svc *kms.Service, keyID string) {
+	t.Helper()
+	_, err := svc.EnableKey(context.Background(), &kms.EnableKeyInput{KeyId: keyID})
+	require.NoError(t, err)
+}
+
+// scheduleDeletion has a key deleted after that many days.
+func scheduleDeletion(t testing.TB, svc *kms.Service, keyID string, days int32) *kms.ScheduleKeyDeletionOutput {
+	t.Helper()
+	out, err := svc.ScheduleKeyDeletion(context.Background(), &kms.ScheduleKeyDeletionInput{KeyId: keyID, PendingWindowInDays: &days})
+	require.NoError(t, err)
+	return out
+}
