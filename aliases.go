@@ -146,6 +146,12 @@ func (c *call) bindAlias(alias aliasRef, to keyRef) keystore.Tx {
 func (c *call) commitAlias(alias aliasRef, tx keystore.Tx) error {
 	_, err := c.store.Commit(c.ctx, tx)
 	c.aliases.dropIf(alias.place(), func(*aliasEntry) bool { return true })
+	if err != nil { // a key may have changed since it was read
+		for i := range c.count {
+			k := c.targets[i].key
+			c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
+		}
+	}
 	return err
 }
 
@@ -155,8 +161,14 @@ func (c *call) callerAlias(name string) aliasRef { return aliasRef{c.caller.acco
 // identifyAliasTarget makes the key that an alias shall name the call's next
 // target.
 func (c *call) identifyAliasTarget(sent string) error {
-	if id, err := parseKeyIdentifier(sent, c.config.Partition); err == nil && id.alias != "" {
+	id, err := parseKeyIdentifier(sent, c.config.Partition)
+	switch {
+	case err != nil:
+		return err
+	case id.alias != "":
 		return invalid("Aliases must refer to keys. Not aliases")
+	case id.account != "" && id.account != c.caller.account && id.region == c.region:
+		return keyNotFound(sent) // there is no other account's key for an alias
 	}
 	return c.identify(sent, c.op.permission, false)
 }
@@ -194,7 +206,7 @@ var opCreateAlias = define(operation[CreateAliasInput, CreateAliasOutput]{
 	identify:    func(c *call, in *CreateAliasInput) error { return c.identifyAliasTarget(in.TargetKeyId) },
 	act: func(c *call, in *CreateAliasInput) (*CreateAliasOutput, error) {
 		alias, k := c.callerAlias(in.AliasName), c.key()
-		existing, err := c.alias(c.ctx, alias)
+		existing, err := c.describeAlias(alias) // not one whose key has come to its end
 		if err != nil {
 			return nil, err
 		}
@@ -281,8 +293,7 @@ func (c *call) identifyAlias(name string) error {
 			return err
 		}
 		if k != nil {
-			c.target(target{key: k, permission: c.op.permission})
-			return nil
+			return c.target(target{key: k, permission: c.op.permission})
 		}
 	}
 	return exception(NotFoundException, "Alias %s is not found.", c.aliasARN(alias))

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/crypto"
 	"github.com/pocketkms/kms/internal/shape"
 	"github.com/pocketkms/kms/keystore"
@@ -95,8 +96,14 @@ type target struct {
 
 var calls = sync.Pool{New: func() any { return new(call) }}
 
-// do runs the operation: the seven steps that every call goes through.
-func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (out *Out, err error) {
+// do runs the operation on in.
+func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (*Out, error) {
+	return op.run(ctx, s, in, nil)
+}
+
+// run takes the seven steps that every call goes through. sent is in as it came
+// over a wire, if it did.
+func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent *shape.Sent) (out *Out, err error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -115,7 +122,11 @@ func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (out *
 		c.end()
 	}()
 	c.begin(ctx, s, &op.description) // may panic: the clock is not ours
-	out, err = op.attempt(c, in)
+	if s.config.Intercept == nil {
+		out, err = op.attempt(c, in, sent)
+	} else {
+		out, err = op.intercept(c, in, sent)
+	}
 	if err == nil && op.use != "" {
 		c.recordUse()
 	}
@@ -133,15 +144,28 @@ func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (out *
 	return out, nil
 }
 
+// intercept gives the interceptor the call to let go on, or not.
+func (op *operation[In, Out]) intercept(c *call, in *In, sent *shape.Sent) (*Out, error) {
+	out, err := c.config.Intercept(c.ctx, c.Service, op, in, func() (any, error) { return op.attempt(c, in, sent) })
+	if err != nil {
+		return nil, err
+	}
+	typed, ok := out.(*Out)
+	if !ok || typed == nil {
+		return nil, fmt.Errorf("the interceptor answered with a %T", out)
+	}
+	return typed, nil
+}
+
 // maxAttempts bounds how often a change that lost a race is tried anew. Of the
 // changes that race, one wins each time.
 const maxAttempts = 1000
 
 // attempt takes the steps from validate to act, anew when another change to the
 // same records came between.
-func (op *operation[In, Out]) attempt(c *call, in *In) (*Out, error) {
+func (op *operation[In, Out]) attempt(c *call, in *In, sent *shape.Sent) (*Out, error) {
 	v := reflect.ValueOf(in).Elem()
-	if violations := op.in.Check(in); violations != nil {
+	if violations := op.check(in, sent); violations != nil {
 		return nil, invalidShape(violations)
 	}
 	if op.validate != nil {
@@ -160,13 +184,22 @@ func (op *operation[In, Out]) attempt(c *call, in *In) (*Out, error) {
 	}
 	for tries := 1; ; tries++ {
 		out, err := op.try(c, v, in)
-		if err == nil || !errors.Is(err, keystore.ErrConflict) || tries == maxAttempts {
+		// A key that is destroyed under a call is looked up again, and not found.
+		again := errors.Is(err, keystore.ErrConflict) || errors.Is(err, crypto.ErrDestroyed)
+		if !again || tries == maxAttempts {
 			return out, err
 		}
 		if err := pause(c.ctx, tries); err != nil {
 			return nil, err
 		}
 	}
+}
+
+func (op *operation[In, Out]) check(in *In, sent *shape.Sent) []error {
+	if sent != nil {
+		return op.in.CheckSent(sent)
+	}
+	return op.in.Check(in)
 }
 
 func (op *operation[In, Out]) try(c *call, v reflect.Value, in *In) (*Out, error) {
@@ -217,8 +250,14 @@ func (c *call) begin(ctx context.Context, s *Service, op *description) {
 
 // requestID names the call, and eventID its audit event: UUIDs, made when they
 // are asked for. They are identifiers, not secrets.
-func (c *call) requestID() [16]byte { return c.uuid(0, c.serial) }
-func (c *call) eventID() [16]byte   { return c.uuid(1, c.serial) }
+func (c *call) requestID() [16]byte {
+	if id := audit.RequestOf(c.ctx).ID; id != [16]byte{} {
+		return id
+	}
+	return c.uuid(0, c.serial)
+}
+
+func (c *call) eventID() [16]byte { return c.uuid(1, c.serial) }
 
 // uuid returns an identifier of this process: random bits of its own in front,
 // which differ by kind, and serial behind.
@@ -249,13 +288,19 @@ func (c *call) identify(sent, permission string, aliases bool) error {
 	if k.ref.account != c.caller.account {
 		t.sent = sent
 	}
-	c.target(t)
-	return nil
+	return c.target(t)
 }
 
-func (c *call) target(t target) {
+// target makes t the call's next target. A key of another account, or one that
+// was not named, is refused at once to those who may not use it: no other
+// failure shall tell them that it exists.
+func (c *call) target(t target) error {
 	c.targets[c.count] = t
 	c.count++
+	if t.sent != "" || t.ciphertext {
+		return c.authorizeTarget(&t)
+	}
+	return nil
 }
 
 // key is the call's first key.
@@ -310,6 +355,8 @@ func (c *call) resolve(sent, permission string, aliases bool) (*key, error) {
 		return k, nil
 	case foreign:
 		return nil, denied(c.caller, permission, sent, noResourcePolicy)
+	case id.alias != "": // it has just gone with its key
+		return nil, exception(NotFoundException, "Alias %s is not found.", c.aliasARN(aliasRef{id.account, id.region, id.alias}))
 	}
 	return nil, keyNotFound(c.keyARN(ref))
 }
@@ -326,19 +373,24 @@ func (c *call) authorize() error {
 		}
 	}
 	for i := range c.count {
-		t := &c.targets[i]
-		d := decide(c.caller, t.permission, t.key)
-		switch {
-		case d.allowed:
-		case t.ciphertext:
-			return deniedCiphertext(c.caller, t.permission)
-		case t.sent != "": // nothing that a key which does not exist would not tell
-			return denied(c.caller, t.permission, t.sent, d.reason)
-		default:
-			return denied(c.caller, t.permission, t.arn, d.reason)
+		if err := c.authorizeTarget(&c.targets[i]); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (c *call) authorizeTarget(t *target) error {
+	d := decide(c.caller, t.permission, t.key)
+	switch {
+	case d.allowed:
+		return nil
+	case t.ciphertext:
+		return deniedCiphertext(c.caller, t.permission)
+	case t.sent != "": // in the words for a key that does not exist
+		return denied(c.caller, t.permission, t.sent, d.reason)
+	}
+	return denied(c.caller, t.permission, t.arn, d.reason)
 }
 
 // admit refuses a call that its keys, as they are now, cannot serve.

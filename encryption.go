@@ -324,8 +324,7 @@ func (c *call) identifySource(sent string, ciphertext []byte, algorithm Encrypti
 	if k == nil {
 		return deniedCiphertext(c.caller, permission)
 	}
-	c.target(target{key: k, permission: permission, ciphertext: true})
-	return nil
+	return c.target(target{key: k, permission: permission, ciphertext: true})
 }
 
 // blobKey returns the key that the call's ciphertext names, if it is cached. It

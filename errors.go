@@ -25,6 +25,7 @@ const (
 	AlreadyExistsException           ErrorCode = "AlreadyExistsException"
 	ConflictException                ErrorCode = "ConflictException"
 	CustomKeyStoreNotFoundException  ErrorCode = "CustomKeyStoreNotFoundException"
+	DependencyTimeoutException       ErrorCode = "DependencyTimeoutException"
 	DisabledException                ErrorCode = "DisabledException"
 	DryRunOperationException         ErrorCode = "DryRunOperationException"
 	IncorrectKeyException            ErrorCode = "IncorrectKeyException"
@@ -41,7 +42,9 @@ const (
 	LimitExceededException           ErrorCode = "LimitExceededException"
 	MalformedPolicyDocumentException ErrorCode = "MalformedPolicyDocumentException"
 	NotFoundException                ErrorCode = "NotFoundException"
+	KeyUnavailableException          ErrorCode = "KeyUnavailableException"
 	TagException                     ErrorCode = "TagException"
+	ThrottlingException              ErrorCode = "ThrottlingException"
 	UnsupportedOperationException    ErrorCode = "UnsupportedOperationException"
 	ValidationException              ErrorCode = "ValidationException"
 )

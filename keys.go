@@ -239,7 +239,7 @@ type UpdateKeyDescriptionInput struct {
 
 	// Description is the new text, up to 8,192 characters; empty removes the old one. No secrets: it is logged in clear.
 	// The API calls this member required, but allows it to be empty.
-	Description string `kms:"len=..8192"`
+	Description string `kms:"present,len=..8192"`
 }
 
 // UpdateKeyDescriptionOutput is empty.
@@ -536,10 +536,15 @@ var opEnableKey = define(operation[EnableKeyInput, EnableKeyOutput]{
 	description: description{name: "EnableKey", keys: keyOnly, states: toggleState},
 	act: func(c *call, in *EnableKeyInput) (*EnableKeyOutput, error) {
 		if !c.key().record.Disabled {
-			return &EnableKeyOutput{}, nil
+			return &EnableKeyOutput{}, c.confirm()
 		}
-		err := c.change(func(r *keyRecord) { r.Disabled = false })
-		if err == nil { // a rotation that fell due while the key was disabled is made at once
+		err := c.change(func(r *keyRecord) {
+			r.Disabled = false
+			if r.Rotation != nil && r.Rotation.Next.Before(c.now) {
+				r.Rotation.Next = c.now.UTC() // overdue: one rotation now, and a new period from here
+			}
+		})
+		if err == nil {
 			_, err = c.lookup(c.ctx, c.key().ref, c.now)
 		}
 		return &EnableKeyOutput{}, err
@@ -555,7 +560,7 @@ var opDisableKey = define(operation[DisableKeyInput, DisableKeyOutput]{
 	description: description{name: "DisableKey", keys: keyOnly, states: toggleState},
 	act: func(c *call, in *DisableKeyInput) (*DisableKeyOutput, error) {
 		if c.key().record.Disabled {
-			return &DisableKeyOutput{}, nil
+			return &DisableKeyOutput{}, c.confirm()
 		}
 		return &DisableKeyOutput{}, c.change(func(r *keyRecord) { r.Disabled = true })
 	},

@@ -55,10 +55,21 @@ type Config struct {
 	// AuditBestEffort lets calls succeed whose event the Audit sink refused.
 	AuditBestEffort bool
 
+	// Intercept stands between callers and every operation; nil means nothing
+	// does. Package kmstest makes faults with it.
+	Intercept Interceptor
+
 	// Logger hears of what no caller can be told: defects, and failures of
 	// work in the background. It never gets a secret. Nil means slog.Default().
 	Logger *slog.Logger
 }
+
+// An Interceptor is called in place of each operation, on whose view, with its
+// input. It returns what proceed does, once it has called it, or an answer of
+// its own: an output of the operation's type, or an error. Any error but an
+// [Error], a context's or [ErrClosed] reaches the caller as a
+// KMSInternalException. It must be done with proceed when it returns.
+type Interceptor func(ctx context.Context, on *Service, op Operation, in any, proceed func() (out any, err error)) (out any, err error)
 
 // A Service is a KMS of many accounts and Regions, seen by one caller in one
 // Region. Its methods may be called concurrently. They take no more than they

@@ -83,15 +83,7 @@ func (c *core) storeUses(ctx context.Context) error {
 	c.uses = map[keyRef]*lastUse{}
 	c.usesMu.Unlock()
 	for batch := range slices.Chunk(slices.Collect(maps.Keys(uses)), 50) {
-		var tx keystore.Tx
-		for _, ref := range batch {
-			u := uses[ref]
-			u.mu.Lock()
-			tx.Puts = append(tx.Puts, keystore.Put{Key: ref.usageName(), Value: encodeRecord(u.record)})
-			u.dirty = false
-			u.mu.Unlock()
-		}
-		if _, err := c.store.Commit(ctx, tx); err != nil {
+		if err := c.storeUsesOf(ctx, batch, uses); err != nil {
 			c.usesMu.Lock()
 			maps.Copy(c.uses, uses) // all again, next time
 			c.usesMu.Unlock()
@@ -99,6 +91,34 @@ func (c *core) storeUses(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// storeUsesOf stores the last uses of some keys, of those that still are.
+func (c *core) storeUsesOf(ctx context.Context, refs []keyRef, uses map[keyRef]*lastUse) error {
+	for tries := 1; ; tries++ {
+		var tx keystore.Tx
+		for _, ref := range refs {
+			r, err := c.store.Get(ctx, ref.recordName())
+			if errors.Is(err, keystore.ErrNotFound) {
+				continue
+			} else if err != nil {
+				return err
+			}
+			u := uses[ref]
+			u.mu.Lock()
+			tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision})
+			tx.Puts = append(tx.Puts, keystore.Put{Key: ref.usageName(), Value: encodeRecord(u.record)})
+			u.dirty = false
+			u.mu.Unlock()
+		}
+		_, err := c.store.Commit(ctx, tx)
+		if !errors.Is(err, keystore.ErrConflict) || tries == maxAttempts {
+			return err
+		}
+		if err := pause(ctx, tries); err != nil {
+			return err
+		}
+	}
 }
 
 // forgetUse drops the last use of a key that is gone.

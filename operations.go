@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+
+	"github.com/pocketkms/kms/internal/shape"
 )
 
 // An Operation is one operation of the API, for code that serves all of them
@@ -40,11 +42,15 @@ func (op *operation[In, Out]) NewInput() any          { return new(In) }
 func (op *operation[In, Out]) describe() *description { return &op.description }
 
 func (op *operation[In, Out]) Invoke(ctx context.Context, s *Service, in any) (any, error) {
+	sent, _ := in.(*shape.Sent)
+	if sent != nil {
+		in = sent.Input
+	}
 	typed, ok := in.(*In)
 	if !ok {
 		return nil, fmt.Errorf("kms: %s takes a %s, not a %T", op.name, reflect.TypeFor[*In](), in)
 	}
-	out, err := op.do(ctx, s, typed)
+	out, err := op.run(ctx, s, typed, sent)
 	if err != nil {
 		return nil, err
 	}

@@ -409,7 +409,7 @@ func TestEveryOperationHidesTheKeysOfAnotherAccount(t *testing.T) {
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
 		members := keyMembers(in)
 		for i, member := range members {
-			for _, arn := range []string{describe(t, f.svc, member.String()).Arn, unknown} {
+			for _, arn := range []string{ownARN(f, member.String()), unknown} {
 				for j := range members { // the one at hand and those after it are the other account's
 					if j >= i {
 						members[j].SetString(arn)
@@ -433,6 +433,11 @@ func TestEveryOperationHidesTheKeysOfAnotherAccount(t *testing.T) {
 			}
 		}
 	})
+}
+
+// ownARN is the ARN that a key ID means to the fixture's own account.
+func ownARN(f *fixture, id string) string {
+	return strings.TrimSuffix(f.symmetric.Arn, f.symmetric.KeyId) + id[strings.LastIndexByte(id, '/')+1:]
 }
 
 func requireDenied(t *testing.T, err error, caller kms.Principal, permission, arn string) {

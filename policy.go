@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"slices"
 )
 
 // GetKeyPolicyInput names the policy to read.
@@ -142,12 +143,24 @@ func validatePolicy(policy string) error {
 	if err == nil {
 		_, err = d.Token()
 	}
-	statements := bytes.TrimSpace(document.Statement)
-	if err != io.EOF || len(statements) == 0 || statements[0] != '[' && statements[0] != '{' || bytes.Equal(statements, []byte("[]")) ||
+	if err != io.EOF || !hasStatements(document.Statement) ||
 		document.Version != "" && document.Version != "2012-10-17" && document.Version != "2008-10-17" {
 		return exception(MalformedPolicyDocumentException, "The policy document is not valid.")
 	}
 	return nil
+}
+
+// hasStatements tells whether raw is a statement or a list of them.
+func hasStatements(raw json.RawMessage) bool {
+	type statement map[string]json.RawMessage
+	var list []statement
+	if json.Unmarshal(raw, &list) != nil {
+		list = make([]statement, 1)
+		if json.Unmarshal(raw, &list[0]) != nil {
+			return false
+		}
+	}
+	return len(list) > 0 && !slices.ContainsFunc(list, func(s statement) bool { return s == nil })
 }
 
 var opGetKeyPolicy = define(operation[GetKeyPolicyInput, GetKeyPolicyOutput]{

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 // record gives the audit sink the event of a call that has ended in out or in
 // err.
 func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error {
+	request := audit.RequestOf(c.ctx)
 	e := &audit.Event{
 		EventVersion:       audit.EventVersion,
 		UserIdentity:       userIdentity(c.caller),
@@ -21,8 +23,8 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 		EventSource:        audit.EventSource,
 		EventName:          op.name,
 		AWSRegion:          c.region,
-		SourceIPAddress:    audit.Internal,
-		UserAgent:          audit.Internal,
+		SourceIPAddress:    cmp.Or(request.SourceIPAddress, audit.Internal),
+		UserAgent:          cmp.Or(request.UserAgent, audit.Internal),
 		RequestID:          formatUUID(c.requestID()),
 		EventID:            formatUUID(c.eventID()),
 		RequestParameters:  op.parameters(in),

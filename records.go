@@ -105,6 +105,7 @@ type keyRecord struct {
 	Policy            string         `json:"policy"`
 	Tags              []Tag          `json:"tags,omitempty"`              // by key, ascending
 	DeletionDate      *time.Time     `json:"deletionDate,omitempty"`      // while pending deletion
+	Ending            bool           `json:"ending,omitempty"`            // its destruction has begun: there is no way back
 	Materials         []keyMaterial  `json:"materials,omitempty"`         // oldest first; the last is current
 	Rotation          *keyRotation   `json:"rotation,omitempty"`          // while automatic rotation is on
 	OnDemandRotations int            `json:"onDemandRotations,omitempty"` // ever made

@@ -43,6 +43,8 @@ func (c *core) newKey(ref keyRef, record *keyRecord, revision keystore.Revision,
 	}
 	k.algorithms = use.algorithms
 	switch {
+	case record.Ending:
+		k.state, k.due = KeyStatePendingDeletion, time.Unix(0, 0) // overdue by any process's clock
 	case record.DeletionDate != nil:
 		k.state, k.due = KeyStatePendingDeletion, *record.DeletionDate
 	case len(record.Materials) == 0:
@@ -116,9 +118,11 @@ func (c *core) put(ctx context.Context, k *key, m *material) (crypto.Key, error)
 	if err != nil {
 		return nil, fmt.Errorf("%w: record %s holds no material for a key of its spec", keystore.ErrCorrupt, r.Key)
 	}
-	if !m.atWork.CompareAndSwap(nil, &primitive) {
-		primitive.Destroy()
-		primitive = *m.atWork.Load()
+	for !m.atWork.CompareAndSwap(nil, &primitive) {
+		if p := m.atWork.Load(); p != nil { // else it was destroyed in between
+			primitive.Destroy()
+			return *p, nil
+		}
 	}
 	return primitive, nil
 }
@@ -250,6 +254,17 @@ func (c *call) change(change func(*keyRecord)) error {
 	return err
 }
 
+// confirm tells by ErrConflict that the call's key has changed since it was
+// read. A call that finds nothing to change says so of the latest state, too.
+func (c *call) confirm() error {
+	k := c.key()
+	_, err := c.store.Commit(c.ctx, keystore.Tx{Expect: []keystore.Expectation{{Key: k.ref.recordName(), Revision: k.revision}}})
+	if err != nil {
+		c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
+	}
+	return err
+}
+
 // destroyBatch is how many records are deleted in one transaction.
 const destroyBatch = 50
 
@@ -257,6 +272,15 @@ const destroyBatch = 50
 // tags, so that no readable trace of them is left. It can be cut off anywhere:
 // the key record, which goes last, brings the next caller back here.
 func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
+	if !k.record.Ending {
+		// A process whose clock is behind could otherwise cancel the deletion of a key that has lost its material.
+		record := k.record.clone()
+		record.Ending = true
+		var err error
+		if k, err = c.commit(ctx, k, record, keystore.Tx{}); err != nil {
+			return err
+		}
+	}
 	expect := []keystore.Expectation{{Key: k.ref.recordName(), Revision: k.revision}}
 	for _, m := range k.materials {
 		if p := m.atWork.Swap(nil); p != nil {

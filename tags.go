@@ -12,7 +12,7 @@ type Tag struct {
 	TagKey string `kms:"required,len=1..128"`
 
 	// TagValue is the value, up to 256 characters. The API calls this member required, but allows it to be empty.
-	TagValue string `kms:"len=..256,always"`
+	TagValue string `kms:"present,len=..256,always"`
 }
 
 // TagResourceInput puts tags on a key.

@@ -68,7 +68,22 @@ func (s *Struct) Check(in any) []error {
 	if s.fine(v.Addr().UnsafePointer()) {
 		return nil
 	}
-	return s.check(v, "", nil)
+	return s.check(v, "", nil, nil)
+}
+
+// Sent is an input as it came over a wire, where a member can be there and
+// empty, which a Go struct cannot tell from an absent one.
+type Sent struct {
+	Input any      // a pointer to the struct
+	Empty []string // the paths of its string members, nested ones too, that are there and empty
+}
+
+// CheckSent is Check for such an input.
+func (s *Struct) CheckSent(sent *Sent) []error {
+	if len(sent.Empty) == 0 && !s.present {
+		return s.Check(sent.Input)
+	}
+	return s.check(reflect.ValueOf(sent.Input).Elem(), "", sent, nil)
 }
 
 // fine tells of a structure in passing that nothing can be wrong with it. It is
@@ -101,11 +116,14 @@ func (b *bounds) holds(n int) bool {
 	return (!b.hasMin || n >= b.min) && (!b.hasMax || n <= b.max)
 }
 
-func (s *Struct) check(v reflect.Value, prefix string, found []error) []error {
+func (s *Struct) check(v reflect.Value, prefix string, sent *Sent, found []error) []error {
 	for _, m := range s.checked {
 		f := v.Field(m.Index)
 		if f.IsZero() {
-			if m.Required {
+			switch {
+			case sent != nil && m.Kind == String && slices.Contains(sent.Empty, prefix+m.Path):
+				found = m.check(f, prefix, sent, found)
+			case m.Required || m.Present && sent != nil:
 				found = append(found, Null(prefix+m.Path))
 			}
 			continue
@@ -113,12 +131,12 @@ func (s *Struct) check(v reflect.Value, prefix string, found []error) []error {
 		if m.Pointer {
 			f = f.Elem()
 		}
-		found = m.check(f, prefix, found)
+		found = m.check(f, prefix, sent, found)
 	}
 	return found
 }
 
-func (m *Member) check(f reflect.Value, prefix string, found []error) []error {
+func (m *Member) check(f reflect.Value, prefix string, sent *Sent, found []error) []error {
 	violate := func(constraint string) {
 		found = append(found, &Violation{m.printed(f), prefix + m.Path, constraint})
 	}
@@ -149,11 +167,11 @@ func (m *Member) check(f reflect.Value, prefix string, found []error) []error {
 			}
 		}
 	case Structure:
-		found = m.Nested.check(f, prefix+m.Path+".", found)
+		found = m.Nested.check(f, prefix+m.Path+".", sent, found)
 	case StructureList:
 		checkLength(f.Len(), m.length, violate)
 		for i := range f.Len() {
-			found = m.Nested.check(f.Index(i), fmt.Sprintf("%s%s.%d.member.", prefix, m.Path, i+1), found)
+			found = m.Nested.check(f.Index(i), fmt.Sprintf("%s%s.%d.member.", prefix, m.Path, i+1), sent, found)
 			if len(found) >= maxViolations {
 				break
 			}

@@ -4,6 +4,7 @@
 // A member's tag is `kms:"..."`, a comma-separated list of
 //
 //	required        the member must not be absent (its zero value)
+//	present         the same over a wire, where it may be there and empty; in Go, its zero value means that
 //	len=1..2048     characters of a string, bytes of a blob, entries of a list or map
 //	range=1..1000   an integer's value
 //	each=1..8192    characters of every string of a list
@@ -50,6 +51,7 @@ type Struct struct {
 	Members []Member
 
 	checked []*Member // those that a value can violate something of
+	present bool      // a member of it, or of a nested structure, is Present
 }
 
 // A Member is one member of a structure.
@@ -62,6 +64,7 @@ type Member struct {
 	offset   uintptr // of the Go field
 	Nested   *Struct // of a Structure or StructureList
 	Required bool
+	Present  bool
 	Secret   bool
 	Always   bool
 
@@ -81,6 +84,9 @@ var compiled sync.Map // reflect.Type -> *Struct
 // Of returns the shape of T, a struct type.
 func Of[T any]() *Struct { return of(reflect.TypeFor[T]()) }
 
+// OfType returns the shape of t, a struct type.
+func OfType(t reflect.Type) *Struct { return of(t) }
+
 func of(t reflect.Type) *Struct {
 	if s, ok := compiled.Load(t); ok {
 		return s.(*Struct)
@@ -92,6 +98,7 @@ func of(t reflect.Type) *Struct {
 	for i := range s.Members {
 		if m := &s.Members[i]; m.constrained() {
 			s.checked = append(s.checked, m)
+			s.present = s.present || m.Present || m.Nested != nil && m.Nested.present
 		}
 	}
 	actual, _ := compiled.LoadOrStore(t, s)
@@ -153,7 +160,7 @@ func compile(f reflect.StructField, index int) Member {
 }
 
 func (m *Member) constrained() bool {
-	return m.Required || m.enum != nil || m.pattern != nil || m.length != bounds{} || m.value != bounds{} || m.each != bounds{} ||
+	return m.Required || m.Present || m.enum != nil || m.pattern != nil || m.length != bounds{} || m.value != bounds{} || m.each != bounds{} ||
 		m.Nested != nil && len(m.Nested.checked) > 0
 }
 
@@ -162,6 +169,8 @@ func (m *Member) apply(option string) {
 	switch name {
 	case "required":
 		m.Required = true
+	case "present":
+		m.Present = true
 	case "secret":
 		m.Secret = true
 	case "always":

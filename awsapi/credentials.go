@@ -1,0 +1,72 @@
+package awsapi
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"sync/atomic"
+	"time"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/secret"
+)
+
+// Credentials are what belongs to one access key ID: the secret access key that signs, perhaps a session token, and the
+// principal who makes the calls. They cannot be printed, and may be used concurrently.
+type Credentials struct {
+	principal kms.Principal
+	secret    *secret.Bytes
+	token     *secret.Bytes // nil for long-term credentials
+	expires   time.Time     // zero: never
+
+	latest atomic.Pointer[signingKey]
+}
+
+// NewCredentials returns the long-term credentials of a principal.
+func NewCredentials(p kms.Principal, secretAccessKey string) *Credentials {
+	return &Credentials{principal: p, secret: secret.New([]byte(secretAccessKey))}
+}
+
+// NewSessionCredentials returns the temporary credentials of a principal, which are good until expires; a zero time means
+// for ever. Requests must carry the session token.
+func NewSessionCredentials(p kms.Principal, secretAccessKey, sessionToken string, expires time.Time) *Credentials {
+	c := NewCredentials(p, secretAccessKey)
+	c.token, c.expires = secret.New([]byte(sessionToken)), expires
+	return c
+}
+
+// holds tells whether token is the session token, or is empty where there is none.
+func (c *Credentials) holds(token string) bool {
+	if c.token == nil {
+		return token == ""
+	}
+	return subtle.ConstantTimeCompare(c.token.Expose(), []byte(token)) == 1
+}
+
+// A signingKey is what signs the requests of one day in one Region.
+type signingKey struct {
+	date, region string
+	key          *secret.Bytes
+}
+
+// signingKey derives a key. Most requests in succession need the same one, so the latest is kept.
+func (c *Credentials) signingKey(date, region string) []byte {
+	if k := c.latest.Load(); k != nil && k.date == date && k.region == region {
+		return k.key.Expose()
+	}
+	key := append([]byte("AWS4"), c.secret.Expose()...)
+	for _, part := range []string{date, region, signingName, terminator} {
+		next := sum(key, part)
+		secret.Clear(key)
+		key = next
+	}
+	c.latest.Store(&signingKey{date, region, secret.New(key)})
+	return key
+}
+
+// sum is HMAC-SHA-256.
+func sum(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
+}

@@ -1,0 +1,412 @@
+// Package awsapi serves a [kms.Service] by the AWS protocol of KMS, so that programs which were written for AWS run
+// against it unchanged: any SDK, the command line interface, in any language.
+//
+// [Handler] is for a socket, best behind [Server]. [HTTPClient] is for an SDK client in the same process:
+//
+//	client := awskms.New(awskms.Options{
+//		Region:      svc.Region(),
+//		Credentials: credentials.NewStaticCredentialsProvider("any", "any", ""),
+//		HTTPClient:  awsapi.HTTPClient(svc),
+//	})
+//
+// The protocol is AWS JSON 1.1 (https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html): each operation is a POST
+// to "/" whose X-Amz-Target header names it. Every client error has the status 400, as it has at AWS, whatever the API's
+// documentation says.
+package awsapi
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"reflect"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/shape"
+)
+
+// Options say how a [Handler] works. Their zero value is for local development: it trusts everyone.
+type Options struct {
+	// Credentials returns what belongs to an access key ID, and nil for an unknown one. With it every request must be
+	// signed (Signature Version 4), and its caller is the principal of the access key. It may be called concurrently.
+	//
+	// Without it signatures are not looked at, requests need not have one, and the caller is that of the handler's
+	// view of the service, whoever he is.
+	Credentials func(accessKeyID string) *Credentials
+
+	// Clock tells the time against which signatures are verified; nil means time.Now. It is not the service's own
+	// clock: the clients, which sign by their clocks, know nothing of that one.
+	Clock func() time.Time
+
+	// Logger hears of what no client can be told: defects, and failures behind a KMSInternalException. It never gets
+	// anything of a request's body. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Handler serves all operations of svc. The Region is that of a request's credential scope, or svc's if there is none.
+//
+// A request waits for its body without more memory than net/http has already taken; the timeouts that end its waiting are
+// the server's: see [Server]. Bodies may have up to 1 MiB, compressed (gzip) or not, and 64 at a time more than 16 KiB.
+func Handler(svc *kms.Service, options Options) http.Handler {
+	if options.Clock == nil {
+		options.Clock = time.Now
+	}
+	if options.Logger == nil {
+		options.Logger = slog.Default()
+	}
+	h := &handler{svc: svc, logger: options.Logger, operations: map[string]*operation{}, large: make(chan struct{}, maxLarge)}
+	if options.Credentials != nil {
+		h.verifier = &verifier{options.Credentials, options.Clock}
+	}
+	for _, op := range kms.Operations() {
+		h.operations[targetPrefix+op.Name()] = &operation{op, shape.OfType(reflect.TypeOf(op.NewInput()).Elem())}
+	}
+	return h
+}
+
+// Server returns an HTTP server for h with timeouts and bounds that suit small requests: without them a client that does
+// not end its request would hold a connection for ever. It has no address, and TLS is as usual.
+func Server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10, // a session token has up to some 12 KiB
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100},
+	}
+}
+
+const (
+	targetPrefix = "TrentService."
+
+	// maxBody has room for the largest input that the API allows, which is CreateKey's: a policy of 131,072 characters,
+	// a description of 8,192, and 50 tags of 384, even if each is written as an escape of 6 bytes.
+	maxBody = 1 << 20
+	// smallBody is enough for all inputs but policies, attestation documents and long grant tokens. Only maxLarge
+	// larger ones are held at a time, so that no number of slow connections takes all memory.
+	smallBody = 16 << 10
+	maxLarge  = 64
+)
+
+type handler struct {
+	svc        *kms.Service
+	verifier   *verifier // nil: everyone is trusted
+	logger     *slog.Logger
+	operations map[string]*operation // by X-Amz-Target
+	large      chan struct{}         // one element for each request under way that is not small
+}
+
+type operation struct {
+	kms.Operation
+	in *shape.Struct
+}
+
+// An exchange is one request and its response. Its buffers are used again, and are erased before.
+type exchange struct {
+	*handler
+	request  []byte
+	response []byte
+	sent     shape.Sent
+	isLarge  bool
+}
+
+var exchanges = sync.Pool{New: func() any {
+	return &exchange{request: make([]byte, 0, 2048), response: make([]byte, 0, 2048)}
+}}
+
+func (x *exchange) end() {
+	secret.Clear(x.request)
+	secret.Clear(x.response)
+	if x.isLarge {
+		<-x.large
+	}
+	request, response := x.request[:0], x.response[:0]
+	if cap(request) > smallBody || cap(response) > smallBody {
+		return
+	}
+	*x = exchange{request: request, response: response}
+	exchanges.Put(x)
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var id [16]byte
+	newRequestID(&id)
+	header := w.Header()
+	header["X-Amzn-Requestid"] = []string{formatUUID(id)}
+	var x *exchange
+	defer func() {
+		if p := recover(); p != nil {
+			// Its value may hold anything: left out.
+			h.logger.Error("awsapi: a request panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			fail(w, &exception{http.StatusInternalServerError, string(kms.KMSInternalException), internalMessage})
+		}
+		if x != nil {
+			x.end()
+		}
+	}()
+	x, err := h.serve(r, id)
+	if err != nil {
+		e, hidden := exceptionOf(err)
+		if hidden != nil {
+			h.logger.Error("awsapi: a call failed", "target", r.Header.Get("X-Amz-Target"), "error", hidden)
+		}
+		fail(w, e)
+		return
+	}
+	header["Content-Type"] = contentType
+	header["Content-Length"] = []string{strconv.Itoa(len(x.response))}
+	w.Write(x.response) // fails only if the client is gone
+}
+
+// contentType is of every response. Nobody appends to it in place.
+var contentType = []string{"application/x-amz-json-1.1"}
+
+// fail answers with an exception.
+func fail(w http.ResponseWriter, e *exception) {
+	body := appendString([]byte(`{"__type":`), e.code)
+	if e.message != "" {
+		name := `,"message":`
+		if e.code == serialization { // the framework's own, which spells it so
+			name = `,"Message":`
+		}
+		body = appendString(append(body, name...), e.message)
+	}
+	body = append(body, '}')
+	header := w.Header()
+	header["Content-Type"] = contentType
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	header["X-Amzn-Errortype"] = []string{e.code}
+	if e.code == tooLarge {
+		header["Connection"] = []string{"close"} // rather than read the rest
+	}
+	w.WriteHeader(e.status)
+	w.Write(body)
+}
+
+// serve does what r asks for. The response is in the exchange, which may be nil with an error.
+func (h *handler) serve(r *http.Request, id [16]byte) (*exchange, error) {
+	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != "" || !isJSON(r.Header.Get("Content-Type")) {
+		return nil, &exception{http.StatusNotFound, unknownOperation, ""}
+	}
+	var query url.Values
+	if r.URL.RawQuery != "" {
+		var err error
+		if query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+			return nil, refuse(invalidSignature, mismatchMessage)
+		}
+	}
+	op := h.operations[target(r, query)]
+	if op == nil {
+		return nil, refuse(unknownOperation, "")
+	}
+	claim := readClaim(r, query)
+	var s *signer
+	if h.verifier != nil {
+		var e *exception
+		if s, e = h.verifier.begin(r, query, claim); e != nil {
+			return nil, e
+		}
+	}
+	x, err := h.read(r)
+	if err != nil {
+		return x, err
+	}
+	svc := h.svc
+	if s != nil {
+		principal, e := s.finish(r, query, x.request, h.verifier.now())
+		if e != nil {
+			return x, e
+		}
+		svc = svc.As(principal)
+	}
+	if region := claim.region(); region != "" && region != svc.Region() {
+		svc = svc.In(region)
+	}
+	if err := x.decompress(r.Header.Get("Content-Encoding")); err != nil {
+		return x, err
+	}
+	return x, x.call(audit.WithRequest(r.Context(), requestOf(r, id)), svc, op)
+}
+
+// call invokes op on the request's input, and encodes its output.
+func (x *exchange) call(ctx context.Context, svc *kms.Service, op *operation) error {
+	in := op.NewInput()
+	defer op.in.Erase(in)
+	empty, err := decode(x.request, op.in, in)
+	if err != nil {
+		return err
+	}
+	x.sent = shape.Sent{Input: in, Empty: empty}
+	out, err := op.Invoke(ctx, svc, &x.sent)
+	if err != nil {
+		return err
+	}
+	s := shape.OfType(reflect.TypeOf(out).Elem())
+	defer s.Erase(out)
+	x.response = encode(x.response, s, out)
+	return nil
+}
+
+// isJSON tells whether a body is of this protocol. Browsers send these types to other sites only after they have asked,
+// and are not answered: a page cannot use the local service behind its reader's back.
+func isJSON(contentType string) bool {
+	switch contentType {
+	case "application/x-amz-json-1.1", "application/json":
+		return true
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (media == "application/x-amz-json-1.1" || media == "application/json")
+}
+
+// target names the operation. Signers of URLs may move the header into the query string.
+func target(r *http.Request, query url.Values) string {
+	if name := r.Header.Get("X-Amz-Target"); name != "" {
+		return name
+	}
+	return query.Get("X-Amz-Target")
+}
+
+func requestOf(r *http.Request, id [16]byte) audit.Request {
+	address, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		address = r.RemoteAddr
+	}
+	return audit.Request{ID: id, SourceIPAddress: address, UserAgent: r.UserAgent()}
+}
+
+var (
+	errTooLarge = &exception{http.StatusRequestEntityTooLarge, tooLarge, "HTTP content length exceeded " + strconv.Itoa(maxBody) + " bytes."}
+	errTooMany  = refuse(throttling, "Rate exceeded")
+)
+
+// read reads the body. Until its first byte is there, there is no exchange.
+func (h *handler) read(r *http.Request) (*exchange, error) {
+	if r.ContentLength > maxBody {
+		return nil, errTooLarge
+	}
+	var first [1]byte
+	if _, err := io.ReadFull(r.Body, first[:]); err != nil {
+		return nil, refuse(serialization, "")
+	}
+	x := exchanges.Get().(*exchange)
+	x.handler = h
+	x.request = append(x.request, first[0])
+	return x, x.fill(r.Body)
+}
+
+// fill appends what from has to the request.
+func (x *exchange) fill(from io.Reader) error {
+	for {
+		if len(x.request) == cap(x.request) {
+			if err := x.grow(); err != nil {
+				return err
+			}
+		}
+		n, err := from.Read(x.request[len(x.request):cap(x.request)])
+		x.request = x.request[:len(x.request)+n]
+		switch {
+		case len(x.request) > maxBody:
+			return errTooLarge
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return refuse(serialization, "")
+		}
+	}
+}
+
+func (x *exchange) grow() error {
+	if len(x.request) >= smallBody {
+		if err := x.enlarge(); err != nil {
+			return err
+		}
+	}
+	larger := append(make([]byte, 0, 2*cap(x.request)), x.request...)
+	secret.Clear(x.request)
+	x.request = larger
+	return nil
+}
+
+// enlarge makes this one of the exchanges that may be large.
+func (x *exchange) enlarge() error {
+	if x.isLarge {
+		return nil
+	}
+	select {
+	case x.large <- struct{}{}:
+		x.isLarge = true
+		return nil
+	default:
+		return errTooMany
+	}
+}
+
+// decompress replaces the request by what it stands for.
+func (x *exchange) decompress(encoding string) error {
+	switch strings.ToLower(encoding) {
+	case "", "identity":
+		return nil
+	case "gzip":
+	default:
+		return refuse(serialization, "")
+	}
+	if err := x.enlarge(); err != nil {
+		return err
+	}
+	compressed := x.request
+	defer secret.Clear(compressed)
+	z, err := gzip.NewReader(bytes.NewReader(compressed))
+	if err != nil {
+		return refuse(serialization, "")
+	}
+	x.request = make([]byte, 0, smallBody)
+	return x.fill(z)
+}
+
+// newRequestID makes a random UUID (RFC 9562, section 5.4): an identifier, not a secret.
+func newRequestID(id *[16]byte) {
+	for i := range id {
+		if i%8 == 0 {
+			n := rand.Uint64()
+			for j := range 8 {
+				id[i+j] = byte(n >> (8 * j))
+			}
+		}
+	}
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+}
+
+func formatUUID(id [16]byte) string {
+	var b [36]byte
+	hex.Encode(b[:8], id[:4])
+	b[8] = '-'
+	hex.Encode(b[9:13], id[4:6])
+	b[13] = '-'
+	hex.Encode(b[14:18], id[6:8])
+	b[18] = '-'
+	hex.Encode(b[19:23], id[8:10])
+	b[23] = '-'
+	hex.Encode(b[24:], id[10:])
+	return string(b[:])
+}
+
+var errAborted = errors.New("awsapi: the connection was aborted")
