@@ -127,7 +127,7 @@ func (c *core) prospectiveKey(alias aliasRef) *key {
 // createManagedKey stores a prospective key and its alias.
 func (c *call) createManagedKey(k *key) (*key, error) {
 	alias := aliasRef{k.ref.account, k.ref.region, k.alias}
-	return c.createKey(c.ctx, k.ref, k.record, k.spec, c.bindAlias(alias, k.ref))
+	return c.createKey(c.ctx, k.ref, nil, k.record, k.spec, c.bindAlias(alias, k.ref))
 }
 
 // bindAlias is the change that makes a new alias name a key.
@@ -142,9 +142,16 @@ func (c *call) bindAlias(alias aliasRef, to keyRef) keystore.Tx {
 	}
 }
 
-// commitAlias commits a change of an alias, and forgets what it was.
-func (c *call) commitAlias(alias aliasRef, tx keystore.Tx) error {
-	_, err := c.store.Commit(c.ctx, tx)
+// commitAlias commits a change of an alias, and forgets what it was. If it is
+// to name a key from now on, that key's record is written too, as it is: of two
+// aliases at once, one has to begin anew, so that they do not make 51 of 50.
+func (c *call) commitAlias(alias aliasRef, names *key, tx keystore.Tx) error {
+	var err error
+	if names != nil {
+		_, err = c.commit(c.ctx, names, names.record, tx)
+	} else {
+		_, err = c.store.Commit(c.ctx, tx)
+	}
 	c.aliases.dropIf(alias.place(), func(*aliasEntry) bool { return true })
 	if err != nil { // a key may have changed since it was read
 		for i := range c.count {
@@ -216,10 +223,7 @@ var opCreateAlias = define(operation[CreateAliasInput, CreateAliasOutput]{
 		if err := c.admitAliasTarget(k); err != nil {
 			return nil, err
 		}
-		tx := c.bindAlias(alias, k.ref)
-		// Two aliases at once shall not make 51, nor one a key that is going.
-		tx.Expect = append(tx.Expect, keystore.Expectation{Key: k.ref.recordName(), Revision: k.revision})
-		return &CreateAliasOutput{}, c.commitAlias(alias, tx)
+		return &CreateAliasOutput{}, c.commitAlias(alias, k, c.bindAlias(alias, k.ref))
 	},
 })
 
@@ -260,7 +264,6 @@ var opUpdateAlias = define(operation[UpdateAliasInput, UpdateAliasOutput]{
 		tx := keystore.Tx{
 			Expect: []keystore.Expectation{
 				{Key: alias.recordName(), Revision: existing.revision},
-				{Key: to.ref.recordName(), Revision: to.revision},
 			},
 			Puts: []keystore.Put{{Key: alias.recordName(), Value: encodeRecord(aliasRecord{
 				Key: to.ref.id, Created: existing.Created, Updated: c.now.UTC(),
@@ -270,7 +273,7 @@ var opUpdateAlias = define(operation[UpdateAliasInput, UpdateAliasOutput]{
 			tx.Puts = append(tx.Puts, keystore.Put{Key: to.ref.aliasName(alias.name), Value: encodeRecord(struct{}{})})
 			tx.Deletes = []string{from.ref.aliasName(alias.name)}
 		}
-		return &UpdateAliasOutput{}, c.commitAlias(alias, tx)
+		return &UpdateAliasOutput{}, c.commitAlias(alias, to, tx)
 	},
 })
 
@@ -312,7 +315,7 @@ var opDeleteAlias = define(operation[DeleteAliasInput, DeleteAliasOutput]{
 		if existing == nil || existing.Key != c.key().ref.id {
 			return nil, keystore.ErrConflict // it moved since it was identified: once more
 		}
-		return &DeleteAliasOutput{}, c.commitAlias(alias, keystore.Tx{
+		return &DeleteAliasOutput{}, c.commitAlias(alias, nil, keystore.Tx{
 			Expect:  []keystore.Expectation{{Key: alias.recordName(), Revision: existing.revision}},
 			Deletes: []string{alias.recordName(), c.key().ref.aliasName(alias.name)},
 		})

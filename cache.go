@@ -102,30 +102,46 @@ func (s *cacheSet[V]) find(p *place) (*cacheEntry[V], int) {
 // load returns the value at p, from fetch if it is not there. A nil value of
 // fetch is returned and not kept.
 func (c *cache[V]) load(p place, fetch func() (*V, error)) (*V, error) {
-	if v := c.get(p); v != nil {
-		return v, nil
+	for {
+		if v := c.get(p); v != nil {
+			return v, nil
+		}
+		s := c.set(&p)
+		before := s.changes.Load()
+		v, err := fetch()
+		if err != nil {
+			return nil, err
+		}
+		if v, ok := s.keep(p, v, before); ok {
+			return v, nil
+		}
 	}
-	s := c.set(&p)
-	before := s.changes.Load()
-	v, err := fetch()
-	if err != nil || v == nil {
-		return nil, err
-	}
+}
+
+// keep puts v at p, unless the set has changed since it was fetched: whoever
+// was told of a later value, or that there is none, must not be followed by one
+// who finds this. It returns what is at p then.
+func (s *cacheSet[V]) keep(p place, v *V, before uint64) (_ *V, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.changes.Load() != before {
-		return v, nil
+		return nil, false
 	}
 	e, way := s.find(&p)
 	if e != nil {
-		return e.value, nil // another reader was quicker; one value serves all
+		return e.value, true // another reader was quicker; one value serves all
+	}
+	if v == nil {
+		s.changes.Add(1)
+		return nil, true
 	}
 	if way < 0 {
+		s.changes.Add(1)
 		way = int(s.next % cacheWays)
 		s.next++
 	}
 	s.ways[way].Store(&cacheEntry[V]{p, v})
-	return v, nil
+	return v, true
 }
 
 // replace puts v in the place of old after a commit that turned old into v. If

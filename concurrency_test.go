@@ -377,9 +377,9 @@ type rotationAnswer struct {
 	material string // of the ciphertext
 }
 
-// rotations is how often a key was rotated, and the least that each of two
-// services has seen of it: itself only what it has rotated and read, and where
-// there is but one, everything. indexes are those of the materials.
+// rotations is how often a key was rotated, and what each of two services has
+// read of it last; where there is but one, it reads all. indexes are those of
+// the materials.
 func rotations(indexes map[string]int, services int) porcupine.Model {
 	type state struct {
 		total int
@@ -399,7 +399,6 @@ func rotations(indexes map[string]int, services int) porcupine.Model {
 				return false, now
 			case in.rotate:
 				now.total++
-				now.seen[in.service] = now.total
 				return true, now
 			}
 			index, known := indexes[out.material]
@@ -428,20 +427,36 @@ func TestMaterialsNeverGoBack(t *testing.T) {
 					keys[i] = createKey(t, all[0], nil).KeyId
 				}
 				var h history
+				var mu sync.Mutex
+				var steps [][2]string // the materials that a client read before and after its rotation
 				run(6, 120, func(client int, rng *rand.Rand) {
 					in := rotationCall{key: rng.IntN(len(keys)), service: client % services, rotate: rng.IntN(8) == 0}
 					svc, id := all[in.service], keys[in.key]
+					read := func() (material string) {
+						h.do(client, rotationCall{key: in.key, service: in.service}, func() any {
+							out, err := svc.GenerateDataKeyWithoutPlaintext(ctx, &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: id, KeySpec: kms.DataKeySpecAES256})
+							if err != nil {
+								return rotationAnswer{code: answer(err)}
+							}
+							material = out.KeyMaterialId
+							return rotationAnswer{material: material}
+						})
+						return material
+					}
+					before := read()
+					if !in.rotate {
+						return
+					}
+					var err error
 					h.do(client, in, func() any {
-						if in.rotate {
-							_, err := svc.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: id})
-							return rotationAnswer{code: answer(err)}
-						}
-						out, err := svc.GenerateDataKeyWithoutPlaintext(ctx, &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: id, KeySpec: kms.DataKeySpecAES256})
-						if err != nil {
-							return rotationAnswer{code: answer(err)}
-						}
-						return rotationAnswer{material: out.KeyMaterialId}
+						_, err = svc.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: id})
+						return rotationAnswer{code: answer(err)}
 					})
+					if after := read(); err == nil {
+						mu.Lock()
+						steps = append(steps, [2]string{before, after})
+						mu.Unlock()
+					}
 				})
 				indexes := map[string]int{}
 				fresh := join(t, process{Backend: backend}, newClock())
@@ -453,13 +468,10 @@ func TestMaterialsNeverGoBack(t *testing.T) {
 						requireSoon(t, func() bool { return slices.Equal(materialsOf(t, svc, id), materialsOf(t, fresh, id)) })
 					}
 				}
-				acknowledged := 0
-				for _, op := range h.ops {
-					if op.Input.(rotationCall).rotate && op.Output.(rotationAnswer).code == "" {
-						acknowledged++
-					}
+				require.Len(t, indexes, len(keys)+len(steps))
+				for _, step := range steps {
+					require.Less(t, indexes[step[0]], indexes[step[1]], "a service sees its own changes")
 				}
-				require.Len(t, indexes, len(keys)+acknowledged)
 				h.require(t, rotations(indexes, services))
 			})
 		})
@@ -594,6 +606,14 @@ func (b interrupted) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revis
 		b.before(int(b.n.Add(1)))
 	}
 	return b.process.Commit(ctx, tx)
+}
+
+// Scan hides from the sweep what is due: the test alone looks at keys.
+func (b interrupted) Scan(ctx context.Context, prefix, after string, limit int) ([]keystore.Record, error) {
+	if prefix == "due/" {
+		return nil, nil
+	}
+	return b.process.Scan(ctx, prefix, after, limit)
 }
 
 // Two processes do not agree on the time: one destroys the key on its deletion

@@ -116,7 +116,12 @@ var opGenerateDataKey = define(operation[GenerateDataKeyInput, GenerateDataKeyOu
 		}
 		return validateDataKey(in.KeySpec, in.NumberOfBytes)
 	},
-	admit: func(c *call, in *GenerateDataKeyInput) error { return c.key().admitDataKey(c.op.name) },
+	admit: func(c *call, in *GenerateDataKeyInput) error {
+		if err := c.key().admitDataKey(c.op.name); err != nil {
+			return err
+		}
+		return c.admitContext(in.DryRun, in.EncryptionContext)
+	},
 	act: func(c *call, in *GenerateDataKeyInput) (*GenerateDataKeyOutput, error) {
 		plaintext := make([]byte, dataKeyBytes(in.KeySpec, in.NumberOfBytes))
 		rand.Read(plaintext)
@@ -146,7 +151,12 @@ var opGenerateDataKeyWithoutPlaintext = define(operation[GenerateDataKeyWithoutP
 	validate: func(in *GenerateDataKeyWithoutPlaintextInput) error {
 		return validateDataKey(in.KeySpec, in.NumberOfBytes)
 	},
-	admit: func(c *call, in *GenerateDataKeyWithoutPlaintextInput) error { return c.key().admitDataKey(c.op.name) },
+	admit: func(c *call, in *GenerateDataKeyWithoutPlaintextInput) error {
+		if err := c.key().admitDataKey(c.op.name); err != nil {
+			return err
+		}
+		return c.admitContext(in.DryRun, in.EncryptionContext)
+	},
 	act: func(c *call, in *GenerateDataKeyWithoutPlaintextInput) (*GenerateDataKeyWithoutPlaintextOutput, error) {
 		plaintext := make([]byte, dataKeyBytes(in.KeySpec, in.NumberOfBytes))
 		defer secret.Clear(plaintext)

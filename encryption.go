@@ -166,7 +166,10 @@ var opEncrypt = define(operation[EncryptInput, EncryptOutput]{
 	description: description{name: "Encrypt", keys: keyOrAlias, crossAccount: true, states: useState,
 		usage: KeyUsageEncryptDecrypt, readOnly: true, use: KeyLastUsageTrackingOperationEncrypt},
 	admit: func(c *call, in *EncryptInput) error {
-		return c.key().admitEncryption(in.EncryptionAlgorithm, in.EncryptionContext)
+		if err := c.key().admitEncryption(in.EncryptionAlgorithm, in.EncryptionContext); err != nil {
+			return err
+		}
+		return c.admitContext(in.DryRun, in.EncryptionContext)
 	},
 	act: func(c *call, in *EncryptInput) (*EncryptOutput, error) {
 		ciphertext, err := c.seal(c.key(), in.Plaintext, in.EncryptionContext)
@@ -200,7 +203,10 @@ var opDecrypt = define(operation[DecryptInput, DecryptOutput]{
 		return c.identifySource(in.KeyId, in.CiphertextBlob, in.EncryptionAlgorithm, c.op.permission)
 	},
 	admit: func(c *call, in *DecryptInput) error {
-		return c.admitSource(in.CiphertextBlob, in.EncryptionAlgorithm, in.EncryptionContext)
+		if err := c.admitSource(in.CiphertextBlob, in.EncryptionAlgorithm, in.EncryptionContext); err != nil {
+			return err
+		}
+		return c.admitContext(in.DryRun, in.EncryptionContext)
 	},
 	act: func(c *call, in *DecryptInput) (*DecryptOutput, error) {
 		plaintext, m, err := c.open(c.key(), in.CiphertextBlob, in.EncryptionContext)
@@ -244,7 +250,10 @@ var opReEncrypt = define(operation[ReEncryptInput, ReEncryptOutput]{
 		if err := destination.admitUsage(KeyUsageEncryptDecrypt, c.op.name); err != nil {
 			return err
 		}
-		return destination.admitEncryption(in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext)
+		if err := destination.admitEncryption(in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext); err != nil {
+			return err
+		}
+		return c.admitContext(in.DryRun, in.SourceEncryptionContext, in.DestinationEncryptionContext)
 	},
 	act: func(c *call, in *ReEncryptInput) (*ReEncryptOutput, error) {
 		source, destination := c.targets[0].key, c.targets[1].key
@@ -391,7 +400,10 @@ func (c *call) seal(k *key, plaintext []byte, context map[string]string) ([]byte
 // open decrypts what seal made under any material of k.
 func (c *call) open(k *key, ciphertext []byte, context map[string]string) ([]byte, *material, error) {
 	m := k.materialOf(c.blob)
-	if m == nil {
+	if m == nil { // another process may have rotated the key a moment ago
+		if err := c.confirm(c.ctx, k); err != nil {
+			return nil, nil, err
+		}
 		return nil, nil, exception(InvalidCiphertextException, "")
 	}
 	aead, err := primitiveOf[crypto.AEAD](c, k, m)

@@ -390,7 +390,8 @@ func TestWhateverIsEncryptedDecryptsToItself(t *testing.T) {
 	f := newFixture(t)
 	seed := mathrand.Uint64()
 	rng := mathrand.New(mathrand.NewPCG(seed, 0))
-	roundTrip := func(plaintext []byte, context map[string]string, otherKey string) bool {
+	roundTrip := func(plaintext []byte, k1, v1, k2, v2, otherKey string) bool {
+		context := map[string]string{k1: v1, k2: v2}
 		if len(plaintext) == 0 || len(plaintext) > 4096 {
 			plaintext = []byte{0}
 		}

@@ -9,6 +9,7 @@ import (
 
 	multierror "github.com/hashicorp/go-multierror"
 
+	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -145,7 +146,7 @@ func wrapError(err error, operation string) error {
 		return &named
 	case errors.Is(err, keystore.ErrClosed):
 		return ErrClosed
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, rig.ErrConnection):
 		return err
 	}
 	return &Error{

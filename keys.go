@@ -2,8 +2,11 @@ package kms
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -340,7 +343,14 @@ var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
 		if record.Policy == "" {
 			record.Policy = defaultPolicy(c.config.Partition, c.caller.account)
 		}
-		k, err := c.createKey(c.ctx, keyRef{c.caller.account, c.region, newKeyID(in.MultiRegion)}, record, s, keystore.Tx{})
+		ref, material := keyRef{c.caller.account, c.region, newKeyID(in.MultiRegion)}, []byte(nil)
+		if made := rig.KeyFrom(c.ctx); made != nil { // never, but for package seed
+			ref.id, material = made.ID, made.Material
+			if err := c.admitMade(ref, material, record, s); err != nil {
+				return nil, err
+			}
+		}
+		k, err := c.createKey(c.ctx, ref, material, record, s, keystore.Tx{})
 		if err != nil {
 			return nil, err
 		}
@@ -418,12 +428,41 @@ func noSuchCustomKeyStore(id string) *Error {
 	return exception(CustomKeyStoreNotFoundException, "Custom key store %s does not exist.", id)
 }
 
-// createKey stores a new key with its first material, and whatever else
-// belongs to the same change.
-func (c *core) createKey(ctx context.Context, ref keyRef, record *keyRecord, s *spec, with keystore.Tx) (*key, error) {
-	m, put, err := c.newMaterial(ref, s)
-	if err != nil {
-		return nil, err
+// admitMade refuses a key made beforehand that cannot be. One that exists is
+// told apart by whether it is the same.
+func (c *call) admitMade(ref keyRef, bytes []byte, record *keyRecord, s *spec) error {
+	if !isKeyID(ref.id) || strings.HasPrefix(ref.id, multiRegionPrefix) != record.MultiRegion {
+		return invalid("%.64q cannot be the ID of this key.", ref.id)
+	}
+	if bytes != nil {
+		k, err := s.family(c.config.Clock).Parse(bytes)
+		if err != nil {
+			return invalid("The key material does not suit KeySpec %s: %v.", s.name, err)
+		}
+		k.Destroy()
+	}
+	existing, err := c.lookup(c.ctx, ref, c.now)
+	if existing == nil || err != nil {
+		return err
+	}
+	id := materialID(ref.id, bytes)
+	same := func(m *material) bool { return m.id == id }
+	if existing.record.Spec != record.Spec || existing.record.Usage != record.Usage ||
+		bytes != nil && !slices.ContainsFunc(existing.materials, same) {
+		return exception(ConflictException, "Key '%s' already exists as another key", existing.arn)
+	}
+	return exception(AlreadyExistsException, "Key '%s' already exists", existing.arn)
+}
+
+// createKey stores a new key with its first material, drawn if nil, and
+// whatever else belongs to the same change.
+func (c *core) createKey(ctx context.Context, ref keyRef, material []byte, record *keyRecord, s *spec, with keystore.Tx) (*key, error) {
+	m, put := storedMaterial(ref, material)
+	if material == nil {
+		var err error
+		if m, put, err = c.newMaterial(ref, s); err != nil {
+			return nil, err
+		}
 	}
 	defer clearPuts([]keystore.Put{put})
 	record.Materials = []keyMaterial{m}
@@ -536,7 +575,7 @@ var opEnableKey = define(operation[EnableKeyInput, EnableKeyOutput]{
 	description: description{name: "EnableKey", keys: keyOnly, states: toggleState},
 	act: func(c *call, in *EnableKeyInput) (*EnableKeyOutput, error) {
 		if !c.key().record.Disabled {
-			return &EnableKeyOutput{}, c.confirm()
+			return &EnableKeyOutput{}, c.confirm(c.ctx, c.key())
 		}
 		err := c.change(func(r *keyRecord) {
 			r.Disabled = false
@@ -560,7 +599,7 @@ var opDisableKey = define(operation[DisableKeyInput, DisableKeyOutput]{
 	description: description{name: "DisableKey", keys: keyOnly, states: toggleState},
 	act: func(c *call, in *DisableKeyInput) (*DisableKeyOutput, error) {
 		if c.key().record.Disabled {
-			return &DisableKeyOutput{}, c.confirm()
+			return &DisableKeyOutput{}, c.confirm(c.ctx, c.key())
 		}
 		return &DisableKeyOutput{}, c.change(func(r *keyRecord) { r.Disabled = true })
 	},

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
 	"github.com/pocketkms/kms/keystore/memory"
@@ -38,7 +39,8 @@ type Config struct {
 	// Partition is the first part of all ARNs; absent means aws.
 	Partition string
 
-	// Backend keeps the records; nil means memory. The Service closes it.
+	// Backend keeps the records; nil means memory. The Service that New returns
+	// closes it.
 	Backend keystore.Backend
 	// RootKey seals the Backend. It may be nil only with a nil Backend: then a
 	// random one is used.
@@ -67,8 +69,8 @@ type Config struct {
 // An Interceptor is called in place of each operation, on whose view, with its
 // input. It returns what proceed does, once it has called it, or an answer of
 // its own: an output of the operation's type, or an error. Any error but an
-// [Error], a context's or [ErrClosed] reaches the caller as a
-// KMSInternalException. It must be done with proceed when it returns.
+// [Error], a context's, [ErrClosed] or kmstest.ErrConnection reaches the caller
+// as a KMSInternalException. It must be done with proceed when it returns.
 type Interceptor func(ctx context.Context, on *Service, op Operation, in any, proceed func() (out any, err error)) (out any, err error)
 
 // A Service is a KMS of many accounts and Regions, seen by one caller in one
@@ -139,7 +141,7 @@ func New(config Config) (*Service, error) {
 	}
 	revision, err := store.Commit(context.Background(), keystore.Tx{}) // writes nothing: asks for the current one
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("kms: cannot read the key store: %w", err), store.Close())
+		return nil, fmt.Errorf("kms: cannot read the key store: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &core{
@@ -153,6 +155,9 @@ func New(config Config) (*Service, error) {
 	}
 	for i := range c.prefixes {
 		rand.Read(c.prefixes[i][:])
+	}
+	if b, ok := config.Backend.(rig.Backend); ok {
+		b.Flush(c.storeUses)
 	}
 	c.workers.Go(func() { c.watch(ctx, revision) })
 	c.workers.Go(func() { c.sweep(ctx) })
@@ -168,7 +173,7 @@ func New(config Config) (*Service, error) {
 func Open(path string, root keystore.RootKey) (*Service, error) {
 	backend, err := bolt.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("kms: cannot open the key store %s: %w", path, err)
+		return nil, fmt.Errorf("kms: cannot open the key store: %w", err)
 	}
 	s, err := New(Config{Backend: backend, RootKey: root})
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 type Operation interface {
 	// Name is the API's name of the operation: "Encrypt".
 	Name() string
+	// ReadOnly says that the operation changes nothing, as audit events have it.
+	ReadOnly() bool
 	// NewInput returns a new zero input: an *EncryptInput.
 	NewInput() any
 	// Invoke calls the operation on s. in is of NewInput's type; out is the
@@ -38,6 +40,7 @@ var operations = []Operation{
 func Operations() []Operation { return append([]Operation(nil), operations...) }
 
 func (op *operation[In, Out]) Name() string           { return op.name }
+func (op *operation[In, Out]) ReadOnly() bool         { return op.readOnly }
 func (op *operation[In, Out]) NewInput() any          { return new(In) }
 func (op *operation[In, Out]) describe() *description { return &op.description }
 

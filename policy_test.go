@@ -114,7 +114,6 @@ func TestAMalformedPolicyIsRefusedAndTheOldOneStays(t *testing.T) {
 		_, err := svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: policy})
 		require.ErrorIs(t, err, kms.ValidationException, "%q", policy)
 		require.ErrorContains(t, err, `failed to satisfy constraint: Member must satisfy regular expression pattern: [\u0009\u000A\u000D\u0020-\u00FF]+`)
-		require.NotContains(t, err.Error(), "kms:*", "a policy is in no message")
 	}
 	require.Equal(t, before, keyPolicy(t, svc, k.KeyId))
 }

@@ -155,7 +155,7 @@ var opDisableKeyRotation = define(operation[DisableKeyRotationInput, DisableKeyR
 	admit:       func(c *call, _ *DisableKeyRotationInput) error { return c.key().admitRotation() },
 	act: func(c *call, in *DisableKeyRotationInput) (*DisableKeyRotationOutput, error) {
 		if c.key().record.Rotation == nil {
-			return &DisableKeyRotationOutput{}, c.confirm()
+			return &DisableKeyRotationOutput{}, c.confirm(c.ctx, c.key())
 		}
 		return &DisableKeyRotationOutput{}, c.change(func(r *keyRecord) { r.Rotation = nil })
 	},

@@ -151,8 +151,13 @@ func (c *core) newMaterial(ref keyRef, s *spec) (keyMaterial, keystore.Put, erro
 		return keyMaterial{}, keystore.Put{}, err
 	}
 	defer secret.Clear(bytes)
+	m, put := storedMaterial(ref, bytes)
+	return m, put, nil
+}
+
+func storedMaterial(ref keyRef, bytes []byte) (keyMaterial, keystore.Put) {
 	m := keyMaterial{ID: materialID(ref.id, bytes)}
-	return m, keystore.Put{Key: ref.materialName(m.ID), Value: append([]byte{recordVersion}, bytes...)}, nil
+	return m, keystore.Put{Key: ref.materialName(m.ID), Value: append([]byte{recordVersion}, bytes...)}
 }
 
 // materialID names a key material: the same bytes in the same key have the same
@@ -254,13 +259,17 @@ func (c *call) change(change func(*keyRecord)) error {
 	return err
 }
 
-// confirm tells by ErrConflict that the call's key has changed since it was
-// read. A call that finds nothing to change says so of the latest state, too.
-func (c *call) confirm() error {
-	k := c.key()
-	_, err := c.store.Commit(c.ctx, keystore.Tx{Expect: []keystore.Expectation{{Key: k.ref.recordName(), Revision: k.revision}}})
-	if err != nil {
-		c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
+// confirm returns ErrConflict if k is not the latest state: another process may
+// have changed the key a moment ago. It is for answers that must not be given of
+// an older one, such as that there is nothing to change.
+func (c *core) confirm(ctx context.Context, k *key) error {
+	r, err := c.store.Get(ctx, k.ref.recordName())
+	if err == nil && r.Revision == k.revision {
+		return nil
+	}
+	c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
+	if err == nil || errors.Is(err, keystore.ErrNotFound) {
+		return keystore.ErrConflict
 	}
 	return err
 }
@@ -317,6 +326,10 @@ func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
 		Deletes: []string{k.ref.recordName(), k.ref.usageName(), k.ref.dueName(*k.record.DeletionDate)},
 		Scrub:   true,
 	})
+	if errors.Is(err, keystore.ErrNotScrubbed) { // the key is gone all the same; the next one to go takes its traces along
+		c.config.Logger.Warn("kms: traces of a deleted key may be left in the key store until the next deletion", "key", k.arn, "error", err)
+		err = nil
+	}
 	c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
 	if err != nil {
 		return err

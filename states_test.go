@@ -10,66 +10,66 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// An answer is what an operation says to a key's state.
-type answer struct {
+// A response is what an operation says to a key's state.
+type response struct {
 	code kms.ErrorCode
 	text string // after the key's ARN
 }
 
 var (
-	ok         = answer{}
-	disabled   = answer{kms.DisabledException, " is disabled."}
-	pending    = answer{kms.KMSInvalidStateException, " is pending deletion."}
-	notPending = answer{kms.KMSInvalidStateException, " is not pending deletion."}
+	proceeds     = response{}
+	isDisabled   = response{kms.DisabledException, " is disabled."}
+	isPending    = response{kms.KMSInvalidStateException, " is pending deletion."}
+	isNotPending = response{kms.KMSInvalidStateException, " is not pending deletion."}
 )
 
 // stateTable is the table of key states of the AWS KMS Developer Guide, for
 // the states that a key can be in here.
 var stateTable = []struct {
 	operation                          string
-	enabled, disabled, pendingDeletion answer
+	enabled, disabled, pendingDeletion response
 }{
-	{"CancelKeyDeletion", notPending, notPending, ok},
-	{"CreateAlias", ok, ok, pending},
-	{"Decrypt", ok, disabled, pending},
-	{"DeleteAlias", ok, ok, ok},
-	{"DescribeKey", ok, ok, ok},
-	{"DisableKey", ok, ok, pending},
-	{"DisableKeyRotation", ok, disabled, pending},
-	{"EnableKey", ok, ok, pending},
-	{"EnableKeyRotation", ok, disabled, pending},
-	{"Encrypt", ok, disabled, pending},
-	{"GenerateDataKey", ok, disabled, pending},
-	{"GenerateDataKeyWithoutPlaintext", ok, disabled, pending},
-	{"GenerateMac", ok, disabled, pending},
-	{"GetKeyLastUsage", ok, ok, ok},
-	{"GetKeyPolicy", ok, ok, ok},
-	{"GetKeyRotationStatus", ok, ok, ok},
-	{"GetPublicKey", ok, ok, pending},
-	{"ListAliases", ok, ok, ok},
-	{"ListKeyPolicies", ok, ok, ok},
-	{"ListKeyRotations", ok, ok, ok},
-	{"ListResourceTags", ok, ok, ok},
-	{"PutKeyPolicy", ok, ok, ok},
-	{"ReEncrypt", ok, disabled, pending},
-	{"RotateKeyOnDemand", ok, disabled, pending},
-	{"ScheduleKeyDeletion", ok, ok, pending},
-	{"Sign", ok, disabled, pending},
-	{"TagResource", ok, ok, pending},
-	{"UntagResource", ok, ok, pending},
-	{"UpdateAlias", ok, ok, ok}, // the key that the alias leaves
-	{"UpdateKeyDescription", ok, ok, pending},
-	{"Verify", ok, disabled, pending},
-	{"VerifyMac", ok, disabled, pending},
+	{"CancelKeyDeletion", isNotPending, isNotPending, proceeds},
+	{"CreateAlias", proceeds, proceeds, isPending},
+	{"Decrypt", proceeds, isDisabled, isPending},
+	{"DeleteAlias", proceeds, proceeds, proceeds},
+	{"DescribeKey", proceeds, proceeds, proceeds},
+	{"DisableKey", proceeds, proceeds, isPending},
+	{"DisableKeyRotation", proceeds, isDisabled, isPending},
+	{"EnableKey", proceeds, proceeds, isPending},
+	{"EnableKeyRotation", proceeds, isDisabled, isPending},
+	{"Encrypt", proceeds, isDisabled, isPending},
+	{"GenerateDataKey", proceeds, isDisabled, isPending},
+	{"GenerateDataKeyWithoutPlaintext", proceeds, isDisabled, isPending},
+	{"GenerateMac", proceeds, isDisabled, isPending},
+	{"GetKeyLastUsage", proceeds, proceeds, proceeds},
+	{"GetKeyPolicy", proceeds, proceeds, proceeds},
+	{"GetKeyRotationStatus", proceeds, proceeds, proceeds},
+	{"GetPublicKey", proceeds, proceeds, isPending},
+	{"ListAliases", proceeds, proceeds, proceeds},
+	{"ListKeyPolicies", proceeds, proceeds, proceeds},
+	{"ListKeyRotations", proceeds, proceeds, proceeds},
+	{"ListResourceTags", proceeds, proceeds, proceeds},
+	{"PutKeyPolicy", proceeds, proceeds, proceeds},
+	{"ReEncrypt", proceeds, isDisabled, isPending},
+	{"RotateKeyOnDemand", proceeds, isDisabled, isPending},
+	{"ScheduleKeyDeletion", proceeds, proceeds, isPending},
+	{"Sign", proceeds, isDisabled, isPending},
+	{"TagResource", proceeds, proceeds, isPending},
+	{"UntagResource", proceeds, proceeds, isPending},
+	{"UpdateAlias", proceeds, proceeds, proceeds}, // the key that the alias leaves
+	{"UpdateKeyDescription", proceeds, proceeds, isPending},
+	{"Verify", proceeds, isDisabled, isPending},
+	{"VerifyMac", proceeds, isDisabled, isPending},
 }
 
 // secondKeyTable is for the second key of the operations that have two.
 var secondKeyTable = []struct {
 	operation                          string
-	enabled, disabled, pendingDeletion answer
+	enabled, disabled, pendingDeletion response
 }{
-	{"ReEncrypt", ok, disabled, pending},
-	{"UpdateAlias", ok, ok, pending},
+	{"ReEncrypt", proceeds, isDisabled, isPending},
+	{"UpdateAlias", proceeds, proceeds, isPending},
 }
 
 func TestEveryOperationAnswersAKeysStateAsTheTableHasIt(t *testing.T) {
@@ -91,7 +91,7 @@ func TestEveryOperationAnswersAKeysStateAsTheTableHasIt(t *testing.T) {
 
 // requireAnswers requires an operation's example to be answered in three states
 // of one of its keys.
-func requireAnswers(t *testing.T, name string, key func(*fixture, string) *kms.KeyMetadata, answers ...answer) {
+func requireAnswers(t *testing.T, name string, key func(*fixture, string) *kms.KeyMetadata, answers ...response) {
 	t.Helper()
 	operation := name
 	if len(name) > 3 && name[len(name)-3:] == " to" {
@@ -109,7 +109,7 @@ func requireAnswers(t *testing.T, name string, key func(*fixture, string) *kms.K
 			}
 			require.Equal(t, state, describe(t, f.svc, k.KeyId).KeyState)
 			out, err := f.invoke(t, operation, f.example(t, operation))
-			if answers[i] == ok {
+			if answers[i] == proceeds {
 				require.NoError(t, err)
 				require.NotNil(t, out)
 				return

@@ -14,10 +14,10 @@ import (
 // Credentials are what belongs to one access key ID: the secret access key that signs, perhaps a session token, and the
 // principal who makes the calls. They cannot be printed, and may be used concurrently.
 type Credentials struct {
-	principal kms.Principal
-	secret    *secret.Bytes
-	token     *secret.Bytes // nil for long-term credentials
-	expires   time.Time     // zero: never
+	principal    kms.Principal
+	secret       *secret.Bytes
+	sessionToken *secret.Bytes // nil for long-term credentials
+	expiry       time.Time     // zero: never
 
 	latest atomic.Pointer[signingKey]
 }
@@ -31,16 +31,16 @@ func NewCredentials(p kms.Principal, secretAccessKey string) *Credentials {
 // for ever. Requests must carry the session token.
 func NewSessionCredentials(p kms.Principal, secretAccessKey, sessionToken string, expires time.Time) *Credentials {
 	c := NewCredentials(p, secretAccessKey)
-	c.token, c.expires = secret.New([]byte(sessionToken)), expires
+	c.sessionToken, c.expiry = secret.New([]byte(sessionToken)), expires
 	return c
 }
 
 // holds tells whether token is the session token, or is empty where there is none.
 func (c *Credentials) holds(token string) bool {
-	if c.token == nil {
+	if c.sessionToken == nil {
 		return token == ""
 	}
-	return subtle.ConstantTimeCompare(c.token.Expose(), []byte(token)) == 1
+	return subtle.ConstantTimeCompare(c.sessionToken.Expose(), []byte(token)) == 1
 }
 
 // A signingKey is what signs the requests of one day in one Region.
@@ -54,13 +54,18 @@ func (c *Credentials) signingKey(date, region string) []byte {
 	if k := c.latest.Load(); k != nil && k.date == date && k.region == region {
 		return k.key.Expose()
 	}
-	key := append([]byte("AWS4"), c.secret.Expose()...)
-	for _, part := range []string{date, region, signingName, terminator} {
+	key := deriveKey(c.secret.Expose(), date, region, signingName)
+	c.latest.Store(&signingKey{date, region, secret.New(key)})
+	return key
+}
+
+func deriveKey(secretAccessKey []byte, date, region, service string) []byte {
+	key := append([]byte("AWS4"), secretAccessKey...)
+	for _, part := range []string{date, region, service, terminator} {
 		next := sum(key, part)
 		secret.Clear(key)
 		key = next
 	}
-	c.latest.Store(&signingKey{date, region, secret.New(key)})
 	return key
 }
 

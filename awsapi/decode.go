@@ -107,10 +107,13 @@ func (d *decoder) text() string {
 // scalar returns the number, true, false or null that comes next.
 func (d *decoder) scalar() []byte {
 	start := d.at
-	for d.at < len(d.data) && !bytes.ContainsRune([]byte(" \t\r\n,:]}"), rune(d.data[d.at])) {
-		d.at++
+	for ; d.at < len(d.data); d.at++ {
+		switch d.data[d.at] {
+		case ' ', '\t', '\r', '\n', ',', ']', '}':
+			return d.data[start:d.at]
+		}
 	}
-	return d.data[start:d.at]
+	return d.data[start:]
 }
 
 // skip steps over one value of any kind.

@@ -16,10 +16,11 @@ package awsapi
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -147,33 +148,22 @@ func (x *exchange) end() {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var id [16]byte
-	newRequestID(&id)
-	header := w.Header()
-	header["X-Amzn-Requestid"] = []string{formatUUID(id)}
-	var x *exchange
+	id := newRequestID()
+	w.Header()["X-Amzn-Requestid"] = []string{formatUUID(id)}
 	defer func() {
 		if p := recover(); p != nil {
 			// Its value may hold anything: left out.
 			h.logger.Error("awsapi: a request panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			fail(w, &exception{http.StatusInternalServerError, string(kms.KMSInternalException), internalMessage})
 		}
-		if x != nil {
-			x.end()
-		}
 	}()
-	x, err := h.serve(r, id)
-	if err != nil {
+	if err := h.serve(w, r, id); err != nil {
 		e, hidden := exceptionOf(err)
 		if hidden != nil {
 			h.logger.Error("awsapi: a call failed", "target", r.Header.Get("X-Amz-Target"), "error", hidden)
 		}
 		fail(w, e)
-		return
 	}
-	header["Content-Type"] = contentType
-	header["Content-Length"] = []string{strconv.Itoa(len(x.response))}
-	w.Write(x.response) // fails only if the client is gone
 }
 
 // contentType is of every response. Nobody appends to it in place.
@@ -201,39 +191,43 @@ func fail(w http.ResponseWriter, e *exception) {
 	w.Write(body)
 }
 
-// serve does what r asks for. The response is in the exchange, which may be nil with an error.
-func (h *handler) serve(r *http.Request, id [16]byte) (*exchange, error) {
+// serve does what r asks for and answers, or returns why it does not.
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) error {
 	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != "" || !isJSON(r.Header.Get("Content-Type")) {
-		return nil, &exception{http.StatusNotFound, unknownOperation, ""}
+		return &exception{http.StatusNotFound, unknownOperation, ""}
 	}
 	var query url.Values
 	if r.URL.RawQuery != "" {
 		var err error
 		if query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
-			return nil, refuse(invalidSignature, mismatchMessage)
+			return refuse(invalidSignature, mismatchMessage)
 		}
 	}
 	op := h.operations[target(r, query)]
 	if op == nil {
-		return nil, refuse(unknownOperation, "")
+		return refuse(unknownOperation, "")
 	}
 	claim := readClaim(r, query)
 	var s *signer
 	if h.verifier != nil {
-		var e *exception
-		if s, e = h.verifier.begin(r, query, claim); e != nil {
-			return nil, e
+		var err error
+		if s, err = h.verifier.begin(r, query, claim); err != nil {
+			return err
 		}
 	}
-	x, err := h.read(r)
+	x, err := h.receive(r)
 	if err != nil {
-		return x, err
+		return err
+	}
+	defer x.end()
+	if err := x.fill(r.Body); err != nil {
+		return err
 	}
 	svc := h.svc
 	if s != nil {
-		principal, e := s.finish(r, query, x.request, h.verifier.now())
-		if e != nil {
-			return x, e
+		principal, err := s.finish(r, query, x.request, h.verifier.now())
+		if err != nil {
+			return err
 		}
 		svc = svc.As(principal)
 	}
@@ -241,9 +235,16 @@ func (h *handler) serve(r *http.Request, id [16]byte) (*exchange, error) {
 		svc = svc.In(region)
 	}
 	if err := x.decompress(r.Header.Get("Content-Encoding")); err != nil {
-		return x, err
+		return err
 	}
-	return x, x.call(audit.WithRequest(r.Context(), requestOf(r, id)), svc, op)
+	if err := x.call(audit.WithRequest(r.Context(), requestOf(r, id)), svc, op); err != nil {
+		return err
+	}
+	header := w.Header()
+	header["Content-Type"] = contentType
+	header["Content-Length"] = []string{strconv.Itoa(len(x.response))}
+	w.Write(x.response) // fails only if the client is gone
+	return nil
 }
 
 // call invokes op on the request's input, and encodes its output.
@@ -278,18 +279,22 @@ func isJSON(contentType string) bool {
 
 // target names the operation. Signers of URLs may move the header into the query string.
 func target(r *http.Request, query url.Values) string {
-	if name := r.Header.Get("X-Amz-Target"); name != "" {
-		return name
-	}
-	return query.Get("X-Amz-Target")
+	return cmp.Or(r.Header.Get("X-Amz-Target"), query.Get("X-Amz-Target"), query.Get("x-amz-target"))
 }
+
+// maxUserAgent bounds what an audit event repeats, in bytes.
+const maxUserAgent = 1024
 
 func requestOf(r *http.Request, id [16]byte) audit.Request {
 	address, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		address = r.RemoteAddr
 	}
-	return audit.Request{ID: id, SourceIPAddress: address, UserAgent: r.UserAgent()}
+	agent := r.UserAgent()
+	if len(agent) > maxUserAgent {
+		agent = strings.ToValidUTF8(agent[:maxUserAgent], "")
+	}
+	return audit.Request{ID: id, SourceIPAddress: address, UserAgent: agent}
 }
 
 var (
@@ -297,8 +302,8 @@ var (
 	errTooMany  = refuse(throttling, "Rate exceeded")
 )
 
-// read reads the body. Until its first byte is there, there is no exchange.
-func (h *handler) read(r *http.Request) (*exchange, error) {
+// receive waits for the first byte of the body. Until then there is no exchange.
+func (h *handler) receive(r *http.Request) (*exchange, error) {
 	if r.ContentLength > maxBody {
 		return nil, errTooLarge
 	}
@@ -309,7 +314,7 @@ func (h *handler) read(r *http.Request) (*exchange, error) {
 	x := exchanges.Get().(*exchange)
 	x.handler = h
 	x.request = append(x.request, first[0])
-	return x, x.fill(r.Body)
+	return x, nil
 }
 
 // fill appends what from has to the request.
@@ -382,17 +387,12 @@ func (x *exchange) decompress(encoding string) error {
 }
 
 // newRequestID makes a random UUID (RFC 9562, section 5.4): an identifier, not a secret.
-func newRequestID(id *[16]byte) {
-	for i := range id {
-		if i%8 == 0 {
-			n := rand.Uint64()
-			for j := range 8 {
-				id[i+j] = byte(n >> (8 * j))
-			}
-		}
-	}
+func newRequestID() (id [16]byte) {
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
 	id[6] = id[6]&0x0f | 0x40
 	id[8] = id[8]&0x3f | 0x80
+	return id
 }
 
 func formatUUID(id [16]byte) string {
@@ -408,5 +408,3 @@ func formatUUID(id [16]byte) string {
 	hex.Encode(b[24:], id[10:])
 	return string(b[:])
 }
-
-var errAborted = errors.New("awsapi: the connection was aborted")

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -129,7 +128,7 @@ type signer struct {
 }
 
 // begin makes the checks that need no body: an unknown caller cannot make the service read one.
-func (v *verifier) begin(r *http.Request, query url.Values, c claim) (*signer, *exception) {
+func (v *verifier) begin(r *http.Request, query url.Values, c claim) (*signer, error) {
 	authorization := r.Header.Get("Authorization")
 	switch {
 	case c.presigned && authorization != "":
@@ -137,13 +136,12 @@ func (v *verifier) begin(r *http.Request, query url.Values, c claim) (*signer, *
 	case !c.presigned && !strings.HasPrefix(authorization, "AWS4-"):
 		return nil, refuse(missingToken, missingTokenMessage)
 	}
-	if e := c.complete(query, authorization); e != nil {
-		return nil, e
+	if err := c.complete(query, authorization); err != nil {
+		return nil, err
 	}
-	now := v.now()
-	at, e := c.fresh(now)
-	if e != nil {
-		return nil, e
+	at, err := c.fresh(v.now())
+	if err != nil {
+		return nil, err
 	}
 	signed := strings.Split(c.signedHeaders, ";")
 	if !slices.ContainsFunc(signed, func(name string) bool { return strings.EqualFold(name, "host") }) {
@@ -192,7 +190,7 @@ func (v *verifier) begin(r *http.Request, query url.Values, c claim) (*signer, *
 }
 
 // complete tells what is missing.
-func (c *claim) complete(query url.Values, authorization string) *exception {
+func (c *claim) complete(query url.Values, authorization string) error {
 	var missing strings.Builder
 	if c.presigned {
 		for _, name := range []string{"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"} {
@@ -224,7 +222,7 @@ func (c *claim) complete(query url.Values, authorization string) *exception {
 }
 
 // fresh returns the time of the signature, unless it is too long ago or too far ahead.
-func (c *claim) fresh(now time.Time) (time.Time, *exception) {
+func (c *claim) fresh(now time.Time) (time.Time, error) {
 	at, err := time.Parse(basicFormat, c.date)
 	if err != nil && !c.presigned {
 		at, err = http.ParseTime(c.date) // of a Date header
@@ -266,7 +264,7 @@ func inWords(d time.Duration) string {
 }
 
 // finish verifies the signature, now that the body is there, and returns who made it.
-func (s *signer) finish(r *http.Request, query url.Values, body []byte, now time.Time) (kms.Principal, *exception) {
+func (s *signer) finish(r *http.Request, query url.Values, body []byte, now time.Time) (kms.Principal, error) {
 	hash := sha256.Sum256(body)
 	payload := hex.EncodeToString(hash[:])
 	for _, said := range []string{r.Header.Get("X-Amz-Content-Sha256"), query.Get("X-Amz-Content-Sha256")} {
@@ -284,13 +282,11 @@ func (s *signer) finish(r *http.Request, query url.Values, body []byte, now time
 		return kms.Principal{}, refuse(invalidSignature, mismatchMessage)
 	case !s.holds(s.token):
 		return kms.Principal{}, refuse(unrecognizedClient, invalidTokenMessage)
-	case !s.expires().IsZero() && !now.Before(s.expires()):
+	case !s.expiry.IsZero() && !now.Before(s.expiry):
 		return kms.Principal{}, refuse(expiredToken, expiredTokenMessage)
 	}
 	return s.principal, nil
 }
-
-func (s *signer) expires() time.Time { return s.Credentials.expires }
 
 // writeCanonical writes the canonical form of a request for "/", which is what is signed.
 func writeCanonical(w io.Writer, r *http.Request, query url.Values, signedHeaders, payload string) {
@@ -308,22 +304,28 @@ func writeCanonical(w io.Writer, r *http.Request, query url.Values, signedHeader
 	io.WriteString(w, "\n"+signedHeaders+"\n"+payload)
 }
 
-// canonicalQuery sorts the parameters by name and value, without the signature.
+// canonicalQuery sorts the parameters, as they are encoded, by name and value. The signature is not among them.
 func canonicalQuery(query url.Values) string {
-	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if name == "X-Amz-Signature" {
-			continue
-		}
-		for _, value := range slices.Sorted(slices.Values(query[name])) {
-			if b.Len() > 0 {
-				b.WriteByte('&')
+	var parameters [][2]string
+	for name, values := range query {
+		if name != "X-Amz-Signature" {
+			for _, value := range values {
+				parameters = append(parameters, [2]string{canonicalEscape(name), canonicalEscape(value)})
 			}
-			b.WriteString(url.QueryEscape(name) + "=" + url.QueryEscape(value))
 		}
 	}
-	return strings.ReplaceAll(b.String(), "+", "%20")
+	slices.SortFunc(parameters, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	var b strings.Builder
+	for i, p := range parameters {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(p[0] + "=" + p[1])
+	}
+	return b.String()
 }
+
+func canonicalEscape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
 // headerValues returns a header of that name in lower case. Some are not among the others in Go.
 func headerValues(r *http.Request, name string) []string {

@@ -3,16 +3,17 @@ module github.com/pocketkms/kms/integration
 go 1.26.0
 
 require (
+	github.com/aws/aws-sdk-go-v2 v1.47.7
 	github.com/aws/aws-sdk-go-v2/service/kms v1.62.4
+	github.com/aws/smithy-go v1.28.8
 	github.com/pocketkms/kms v0.0.0-00010101000000-000000000000
+	github.com/pocketkms/kms/awsclient v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 )
 
 require (
-	github.com/aws/aws-sdk-go-v2 v1.47.7 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.10 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.10 // indirect
-	github.com/aws/smithy-go v1.28.8 // indirect
 	github.com/hashicorp/errwrap v1.0.0 // indirect
 	github.com/hashicorp/go-multierror v1.1.1 // indirect
 	github.com/tink-crypto/tink-go/v2 v2.9.0 // indirect
@@ -23,4 +24,7 @@ require (
 	google.golang.org/protobuf v1.36.11 // indirect
 )
 
-replace github.com/pocketkms/kms => ../
+replace (
+	github.com/pocketkms/kms => ../
+	github.com/pocketkms/kms/awsclient => ../awsclient
+)

@@ -14,7 +14,8 @@ import (
 )
 
 // A Backend keeps records in memory, in the order of their keys. Scrub overwrites old values with zeros, as does every other
-// change: the copies that a garbage collector or the system may have made are out of its reach.
+// change: the copies that a garbage collector or the system may have made are out of its reach, and so is a value that a fork
+// still has.
 type Backend struct {
 	mu       sync.RWMutex
 	records  sorted
@@ -26,7 +27,20 @@ type Backend struct {
 var _ keystore.Backend = (*Backend)(nil)
 
 // New returns an empty Backend.
-func New() *Backend { return &Backend{changes: feed.New(0)} }
+func New() *Backend { return &Backend{records: sorted{owner: new(owner)}, changes: feed.New(0)} }
+
+// Fork returns a Backend with the same records at the same revisions, in a time that hardly depends on how many there are:
+// the two share them until either changes them, and neither sees the other's changes. A fork's Watch knows of no change
+// before it. The fork of a closed Backend is closed.
+func (b *Backend) Fork() *Backend {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fork := &Backend{records: b.records.fork(), revision: b.revision, closed: b.closed, changes: feed.New(b.revision)}
+	if fork.closed {
+		fork.changes.Close()
+	}
+	return fork
+}
 
 // Get is that of keystore.Backend.
 func (b *Backend) Get(ctx context.Context, key string) (keystore.Record, error) {
@@ -42,7 +56,7 @@ func (b *Backend) Get(ctx context.Context, key string) (keystore.Record, error) 
 	if record == nil {
 		return keystore.Record{}, keystore.ErrNotFound
 	}
-	return copied(*record), nil
+	return copied(record.Record), nil
 }
 
 // Scan is that of keystore.Backend.
@@ -61,7 +75,7 @@ func (b *Backend) Scan(ctx context.Context, prefix, after string, limit int) ([]
 			break
 		}
 		if record.Key > after {
-			found = append(found, copied(record))
+			found = append(found, copied(record.Record))
 		}
 	}
 	return found, nil
@@ -110,7 +124,7 @@ func (b *Backend) Watch(ctx context.Context, after keystore.Revision) iter.Seq2[
 	return b.changes.Watch(ctx, after)
 }
 
-// Close overwrites all values with zeros and forgets them.
+// Close overwrites all values with zeros, but for those that it has ever shared with a fork, and forgets them.
 func (b *Backend) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -119,10 +133,7 @@ func (b *Backend) Close() error {
 	}
 	b.closed = true
 	b.changes.Close()
-	for record := range b.records.from("") {
-		clear(record.Value)
-	}
-	b.records = nil
+	b.records.erase()
 	return nil
 }
 
@@ -139,41 +150,65 @@ func copied(r keystore.Record) keystore.Record {
 }
 
 // sorted holds records in the order of their keys, in chunks of 1 to chunkRecords, so that an insertion moves few of them.
-type sorted [][]keystore.Record
+// What has another owner is shared with a fork: it is copied before it is changed.
+type sorted struct {
+	owner  *owner
+	chunks []chunk
+	shared bool // the array of chunks is a fork's, too
+}
+
+// An owner is one sorted between two forks. It has a size, so that no two are at the same address.
+type owner struct{ _ byte }
+
+type chunk struct {
+	owner   *owner
+	records []record
+}
+
+type record struct {
+	keystore.Record
+	owner *owner // of the value
+}
 
 const chunkRecords = 512
 
-// find returns where the first record is whose key is not less than the key, or where it would be put.
-func (s sorted) find(key string) (chunk, index int, found bool) {
-	// The chunk before the first that begins after the key.
-	chunk, found = slices.BinarySearchFunc(s, key, func(c []keystore.Record, key string) int { return strings.Compare(c[0].Key, key) })
-	if found {
-		return chunk, 0, true
-	}
-	if chunk > 0 {
-		chunk--
-	}
-	if len(s) == 0 {
-		return 0, 0, false
-	}
-	index, found = slices.BinarySearchFunc(s[chunk], key, func(r keystore.Record, key string) int { return strings.Compare(r.Key, key) })
-	return chunk, index, found
+// fork returns a copy. From now on s and the copy own nothing of what they have.
+func (s *sorted) fork() sorted {
+	s.owner, s.shared = new(owner), true
+	return sorted{new(owner), s.chunks, true}
 }
 
-func (s sorted) get(key string) *keystore.Record {
-	if chunk, index, found := s.find(key); found {
-		return &s[chunk][index]
+// find returns where the first record is whose key is not less than the key, or where it would be put.
+func (s *sorted) find(key string) (at, index int, found bool) {
+	// The chunk before the first that begins after the key.
+	at, found = slices.BinarySearchFunc(s.chunks, key, func(c chunk, key string) int { return strings.Compare(c.records[0].Key, key) })
+	if found {
+		return at, 0, true
+	}
+	if at > 0 {
+		at--
+	}
+	if len(s.chunks) == 0 {
+		return 0, 0, false
+	}
+	index, found = slices.BinarySearchFunc(s.chunks[at].records, key, func(r record, key string) int { return strings.Compare(r.Key, key) })
+	return at, index, found
+}
+
+func (s *sorted) get(key string) *record {
+	if at, index, found := s.find(key); found {
+		return &s.chunks[at].records[index]
 	}
 	return nil
 }
 
 // from yields the records whose keys are not less than the key, in order.
-func (s sorted) from(key string) iter.Seq[keystore.Record] {
-	return func(yield func(keystore.Record) bool) {
-		chunk, index, _ := s.find(key)
-		for ; chunk < len(s); chunk, index = chunk+1, 0 {
-			for ; index < len(s[chunk]); index++ {
-				if !yield(s[chunk][index]) {
+func (s *sorted) from(key string) iter.Seq[*record] {
+	return func(yield func(*record) bool) {
+		at, index, _ := s.find(key)
+		for ; at < len(s.chunks); at, index = at+1, 0 {
+			for ; index < len(s.chunks[at].records); index++ {
+				if !yield(&s.chunks[at].records[index]) {
 					return
 				}
 			}
@@ -182,32 +217,70 @@ func (s sorted) from(key string) iter.Seq[keystore.Record] {
 }
 
 func (s *sorted) put(r keystore.Record) {
-	chunk, index, found := s.find(r.Key)
+	at, index, found := s.find(r.Key)
+	if len(s.chunks) == 0 {
+		s.chunks, s.shared = []chunk{{s.owner, nil}}, false
+	}
+	records := s.own(at)
 	switch {
 	case found:
-		clear((*s)[chunk][index].Value)
-		(*s)[chunk][index] = r
-	case len(*s) == 0:
-		*s = sorted{{r}}
-	case len((*s)[chunk]) < chunkRecords:
-		(*s)[chunk] = slices.Insert((*s)[chunk], index, r)
+		s.clear(&(*records)[index])
+		(*records)[index] = record{r, s.owner}
+	case len(*records) < chunkRecords:
+		*records = slices.Insert(*records, index, record{r, s.owner})
 	default:
-		half := (*s)[chunk]
-		*s = slices.Insert(*s, chunk+1, slices.Clone(half[chunkRecords/2:]))
-		clear(half[chunkRecords/2:])
-		(*s)[chunk] = half[:chunkRecords/2]
+		half := slices.Clone((*records)[chunkRecords/2:])
+		clear((*records)[chunkRecords/2:])
+		*records = (*records)[:chunkRecords/2]
+		s.chunks = slices.Insert(s.chunks, at+1, chunk{s.owner, half})
 		s.put(r)
 	}
 }
 
 func (s *sorted) delete(key string) bool {
-	chunk, index, found := s.find(key)
+	at, index, found := s.find(key)
 	if !found {
 		return false
 	}
-	clear((*s)[chunk][index].Value)
-	if (*s)[chunk] = slices.Delete((*s)[chunk], index, index+1); len((*s)[chunk]) == 0 {
-		*s = slices.Delete(*s, chunk, chunk+1)
+	records := s.own(at)
+	s.clear(&(*records)[index])
+	if *records = slices.Delete(*records, index, index+1); len(*records) == 0 {
+		s.chunks = slices.Delete(s.chunks, at, at+1)
 	}
 	return true
+}
+
+// own returns the records of a chunk, to be changed.
+func (s *sorted) own(at int) *[]record {
+	if s.shared {
+		s.chunks, s.shared = slices.Clone(s.chunks), false
+	}
+	c := &s.chunks[at]
+	if c.owner != s.owner {
+		*c = chunk{s.owner, slices.Clone(c.records)}
+	}
+	return &c.records
+}
+
+// clear overwrites the value of a record, unless a fork may have it.
+func (s *sorted) clear(r *record) {
+	if r.owner == s.owner {
+		clear(r.Value)
+	}
+}
+
+// erase overwrites all values and forgets the records.
+func (s *sorted) erase() {
+	for _, c := range s.chunks {
+		if s.shared {
+			break // nothing was changed since the last fork
+		}
+		if c.owner != s.owner {
+			continue // none of its values is this owner's
+		}
+		for i := range c.records {
+			s.clear(&c.records[i])
+		}
+	}
+	s.chunks = nil
 }

@@ -1,0 +1,637 @@
+package kms_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
+)
+
+// A trail keeps the events it is given, unless it is told to fail.
+type trail struct {
+	mu     sync.Mutex
+	events []*audit.Event
+	fail   func(*audit.Event) error
+}
+
+func (s *trail) Record(_ context.Context, e *audit.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil {
+		if err := s.fail(e); err != nil {
+			return err
+		}
+	}
+	s.events = append(s.events, e)
+	return nil
+}
+
+// take returns the events so far, and forgets them.
+func (s *trail) take() []*audit.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	events := s.events
+	s.events = nil
+	return events
+}
+
+func (s *trail) failWith(fail func(*audit.Event) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = fail
+}
+
+// auditedOperation runs test for each operation with a valid input, on a
+// fixture of its own whose calls are recorded.
+func auditedOperation(t *testing.T, test func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any), settings ...func(*kms.Config)) {
+	for _, op := range kms.Operations() {
+		t.Run(op.Name(), func(t *testing.T) {
+			s := new(trail)
+			f := newFixture(t, append(settings, func(c *kms.Config) { c.Audit = s })...)
+			if op.Name() == "CancelKeyDeletion" {
+				scheduleDeletion(t, f.svc, f.symmetric.KeyId, 7)
+			}
+			s.take()
+			test(t, f, s, op, f.example(t, op.Name()))
+		})
+	}
+}
+
+var (
+	uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	// mutators are the operations whose events are not readOnly: quotas and
+	// events of the reference, section 5.
+	mutators = []string{
+		"CancelKeyDeletion", "CreateAlias", "CreateKey", "DeleteAlias", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
+		"PutKeyPolicy", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
+	}
+)
+
+func apiEvents(events []*audit.Event) []*audit.Event {
+	return slices.DeleteFunc(events, func(e *audit.Event) bool { return e.EventType != audit.APICall })
+}
+
+func TestEveryCallIsOneEvent(t *testing.T) {
+	const alice = "arn:aws:iam::111122223333:user/path/alice"
+	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any) {
+		refused := f.svc.As(principal(t, alice))
+		_, denied := op.Invoke(t.Context(), refused, in)
+		_, misplaced := op.Invoke(t.Context(), f.svc.In("No Region"), in)
+		_, err := op.Invoke(t.Context(), f.svc, in)
+		require.NoError(t, err)
+
+		events := apiEvents(s.take())
+		require.Len(t, events, 3)
+		ids := map[string]bool{}
+		for i, want := range []struct {
+			code, region string
+			err          error
+			caller       audit.UserIdentity
+		}{
+			{"AccessDenied", "us-east-1", denied, audit.UserIdentity{Type: audit.IAMUser, PrincipalID: "alice", ARN: alice, AccountID: "111122223333", UserName: "alice"}},
+			{"ValidationException", "No Region", misplaced, audit.UserIdentity{Type: audit.Root, PrincipalID: "111122223333", ARN: f.svc.Caller().ARN(), AccountID: "111122223333"}},
+			{"", "us-east-1", nil, audit.UserIdentity{Type: audit.Root, PrincipalID: "111122223333", ARN: f.svc.Caller().ARN(), AccountID: "111122223333"}},
+		} {
+			e := events[i]
+			require.Equal(t, op.Name(), e.EventName)
+			require.Equal(t, want.code, e.ErrorCode)
+			if want.err != nil {
+				var exception *kms.Error
+				require.ErrorAs(t, want.err, &exception)
+				require.Equal(t, exception.Message, e.ErrorMessage)
+				require.Nil(t, e.ResponseElements)
+				require.Nil(t, e.AdditionalEventData)
+			} else {
+				require.Empty(t, e.ErrorMessage)
+			}
+			require.Equal(t, want.caller, e.UserIdentity)
+			require.Equal(t, want.region, e.AWSRegion)
+			require.Equal(t, f.clock.Now(), e.EventTime)
+			require.Equal(t, "kms.amazonaws.com", e.EventSource)
+			require.Equal(t, "111122223333", e.RecipientAccountID)
+			require.Equal(t, !slices.Contains(mutators, op.Name()), e.ReadOnly)
+			require.True(t, e.ManagementEvent)
+			require.Equal(t, audit.Management, e.EventCategory)
+			for _, id := range []string{e.RequestID, e.EventID} {
+				require.Regexp(t, uuid, id)
+				require.False(t, ids[id], "an ID is used once")
+				ids[id] = true
+			}
+			if e.ReadOnly {
+				require.Nil(t, e.ResponseElements)
+			}
+		}
+		done := events[2]
+		switch op.Name() {
+		case "ListKeys", "GenerateRandom":
+			require.Empty(t, done.Resources)
+		case "ReEncrypt", "UpdateAlias":
+			require.Equal(t, []audit.Resource{
+				{AccountID: "111122223333", Type: audit.KeyResource, ARN: f.symmetric.Arn},
+				{AccountID: "111122223333", Type: audit.KeyResource, ARN: f.other.Arn}}, done.Resources)
+		case "CreateKey":
+			require.Len(t, done.Resources, 1)
+		default:
+			require.Equal(t, []audit.Resource{{AccountID: "111122223333", Type: audit.KeyResource, ARN: f.subject(op.Name()).Arn}}, done.Resources)
+		}
+		if slices.Contains(mutators, op.Name()) && op.Name() != "CreateKey" {
+			require.Equal(t, f.symmetric.Arn, done.ResponseElements["keyId"])
+		}
+		_, err = json.Marshal(done)
+		require.NoError(t, err)
+	})
+}
+
+func TestANilInputADryRunAndAWrongOneAreEventsToo(t *testing.T) {
+	s := new(trail)
+	f := newFixture(t, func(c *kms.Config) { c.Audit = s })
+	s.take()
+	_, _ = f.svc.Encrypt(t.Context(), nil)
+	_, _ = f.svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: f.symmetric.KeyId, Plaintext: []byte("x"), DryRun: true})
+	_, _ = f.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: []byte("x")})
+	_, _ = f.svc.As(kms.Principal{}).ListKeys(t.Context(), nil)
+	events := s.take()
+	var codes []string
+	for _, e := range events {
+		codes = append(codes, e.EventName+" "+e.ErrorCode)
+	}
+	require.Equal(t, []string{"Encrypt ValidationException", "Encrypt DryRunOperationException", "Decrypt InvalidCiphertextException", "ListKeys AccessDenied"}, codes)
+	require.Equal(t, map[string]any{"encryptionAlgorithm": "SYMMETRIC_DEFAULT"}, events[0].RequestParameters)
+	require.Equal(t, true, events[1].RequestParameters["dryRun"])
+	require.Equal(t, audit.UserIdentity{Type: "Unknown"}, events[3].UserIdentity)
+	require.Nil(t, events[3].RequestParameters)
+}
+
+// What changes from run to run is replaced by names.
+func (f *fixture) normalized(t *testing.T, e *audit.Event) string {
+	t.Helper()
+	require.Regexp(t, uuid, e.EventID)
+	text, err := json.MarshalIndent(e, "", "  ")
+	require.NoError(t, err)
+	return strings.NewReplacer(
+		e.RequestID+`"`, `REQUEST"`, e.EventID, "EVENT",
+		f.symmetric.KeyId, "KEY", f.other.KeyId, "OTHER", f.symmetric.CurrentKeyMaterialId, "MATERIAL", f.other.CurrentKeyMaterialId, "OTHER-MATERIAL",
+	).Replace(string(text))
+}
+
+const eventHead = `{
+  "eventVersion": "1.11",
+  "userIdentity": {
+    "type": "Root",
+    "principalId": "111122223333",
+    "arn": "arn:aws:iam::111122223333:root",
+    "accountId": "111122223333"
+  },
+  "eventTime": "2026-03-01T12:00:00Z",
+  "eventSource": "kms.amazonaws.com",
+  "eventName": `
+
+const eventSource = `,
+  "awsRegion": "us-east-1",
+  "sourceIPAddress": "AWS Internal",
+  "userAgent": "AWS Internal",
+`
+
+const eventTail = `,
+  "eventType": "AwsApiCall",
+  "managementEvent": true,
+  "recipientAccountId": "111122223333",
+  "eventCategory": "Management"
+}`
+
+func resourceJSON(names ...string) string {
+	var list []string
+	for _, name := range names {
+		list = append(list, `    {
+      "accountId": "111122223333",
+      "type": "AWS::KMS::Key",
+      "ARN": "arn:aws:kms:us-east-1:111122223333:key/`+name+`"
+    }`)
+	}
+	return `  "resources": [
+` + strings.Join(list, ",\n") + `
+  ]`
+}
+
+func TestEventsAreThoseOfCloudTrail(t *testing.T) {
+	for name, tt := range map[string]struct {
+		in   func(f *fixture) any
+		want string
+	}{
+		"Encrypt": {
+			func(f *fixture) any {
+				return &kms.EncryptInput{KeyId: fixtureAlias, Plaintext: []byte("x"), EncryptionContext: someContext}
+			},
+			eventHead + `"Encrypt"` + eventSource + `  "requestParameters": {
+    "encryptionAlgorithm": "SYMMETRIC_DEFAULT",
+    "encryptionContext": {
+      "purpose": "test",
+      "tenant": "7"
+    },
+    "keyId": "alias/fixture"
+  },
+  "responseElements": null,
+  "additionalEventData": {
+    "keyMaterialId": "MATERIAL"
+  },
+  "requestID": "REQUEST",
+  "eventID": "EVENT",
+  "readOnly": true,
+` + resourceJSON("KEY") + eventTail,
+		},
+		"Decrypt": {
+			func(f *fixture) any { return &kms.DecryptInput{CiphertextBlob: f.ciphertext} },
+			eventHead + `"Decrypt"` + eventSource + `  "requestParameters": {
+    "encryptionAlgorithm": "SYMMETRIC_DEFAULT"
+  },
+  "responseElements": null,
+  "additionalEventData": {
+    "keyMaterialId": "MATERIAL"
+  },
+  "requestID": "REQUEST",
+  "eventID": "EVENT",
+  "readOnly": true,
+` + resourceJSON("KEY") + eventTail,
+		},
+		"ReEncrypt": {
+			func(f *fixture) any {
+				return &kms.ReEncryptInput{CiphertextBlob: f.ciphertext, DestinationKeyId: f.other.KeyId, DestinationEncryptionContext: map[string]string{"level": "3A"}}
+			},
+			eventHead + `"ReEncrypt"` + eventSource + `  "requestParameters": {
+    "destinationEncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+    "destinationEncryptionContext": {
+      "level": "3A"
+    },
+    "destinationKeyId": "OTHER",
+    "sourceEncryptionAlgorithm": "SYMMETRIC_DEFAULT"
+  },
+  "responseElements": null,
+  "additionalEventData": {
+    "destinationKeyMaterialId": "OTHER-MATERIAL",
+    "sourceKeyMaterialId": "MATERIAL"
+  },
+  "requestID": "REQUEST",
+  "eventID": "EVENT",
+  "readOnly": true,
+` + resourceJSON("KEY", "OTHER") + eventTail,
+		},
+		"GenerateDataKey": {
+			func(f *fixture) any {
+				return &kms.GenerateDataKeyInput{KeyId: f.symmetric.KeyId, NumberOfBytes: new(int32(7))}
+			},
+			eventHead + `"GenerateDataKey"` + eventSource + `  "requestParameters": {
+    "keyId": "KEY",
+    "numberOfBytes": 7
+  },
+  "responseElements": null,
+  "additionalEventData": {
+    "keyMaterialId": "MATERIAL"
+  },
+  "requestID": "REQUEST",
+  "eventID": "EVENT",
+  "readOnly": true,
+` + resourceJSON("KEY") + eventTail,
+		},
+		"ScheduleKeyDeletion": {
+			func(f *fixture) any {
+				return &kms.ScheduleKeyDeletionInput{KeyId: f.symmetric.KeyId, PendingWindowInDays: new(int32(10))}
+			},
+			eventHead + `"ScheduleKeyDeletion"` + eventSource + `  "requestParameters": {
+    "keyId": "KEY",
+    "pendingWindowInDays": 10
+  },
+  "responseElements": {
+    "deletionDate": "Mar 11, 2026, 12:00:00 PM",
+    "keyId": "arn:aws:kms:us-east-1:111122223333:key/KEY",
+    "keyState": "PendingDeletion",
+    "pendingWindowInDays": 10
+  },
+  "requestID": "REQUEST",
+  "eventID": "EVENT",
+  "readOnly": false,
+` + resourceJSON("KEY") + eventTail,
+		},
+		"TagResource": {
+			func(f *fixture) any {
+				return &kms.TagResourceInput{KeyId: f.symmetric.KeyId, Tags: []kms.Tag{{TagKey: "k"}}}
+			},
+			eventHead + `"TagResource"` + eventSource + `  "requestParameters": {
+    "keyId": "KEY",
+    "tags": [
+      {
+        "tagKey": "k",
+        "tagValue": ""
+      }
+    ]
+  },
+  "responseElements": {
+    "keyId": "arn:aws:kms:us-east-1:111122223333:key/KEY"
+  },
+  "requestID": "REQUEST",
+  "eventID": "EVENT",
+  "readOnly": false,
+` + resourceJSON("KEY") + eventTail,
+		},
+		"DescribeKey": {
+			func(f *fixture) any { return &kms.DescribeKeyInput{KeyId: "alias/none"} },
+			eventHead + `"DescribeKey"` + eventSource + `  "errorCode": "NotFoundException",
+  "errorMessage": "Alias arn:aws:kms:us-east-1:111122223333:alias/none is not found.",
+  "requestParameters": {
+    "keyId": "alias/none"
+  },
+  "responseElements": null,
+  "requestID": "REQUEST",
+  "eventID": "EVENT",
+  "readOnly": true,
+  "resources": []` + eventTail,
+		},
+		"GenerateRandom": {
+			func(f *fixture) any { return &kms.GenerateRandomInput{} },
+			eventHead + `"GenerateRandom"` + eventSource + `  "errorCode": "ValidationException",
+  "errorMessage": "NumberOfBytes is required.",
+  "requestParameters": null,
+  "responseElements": null,
+  "requestID": "REQUEST",
+  "eventID": "EVENT",
+  "readOnly": true,
+  "resources": []` + eventTail,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := new(trail)
+			f := newFixture(t, func(c *kms.Config) { c.Audit = s })
+			s.take()
+			_, _ = f.invoke(t, name, tt.in(f))
+			events := s.take()
+			require.Len(t, events, 1)
+			require.Equal(t, tt.want, f.normalized(t, events[0]))
+		})
+	}
+}
+
+func TestRotationAndDeletionAreServiceEvents(t *testing.T) {
+	s := new(trail)
+	f := newFixture(t, func(c *kms.Config) { c.Audit = s })
+	check := func(e *audit.Event, name string, at time.Time) {
+		t.Helper()
+		require.Equal(t, name, e.EventName)
+		require.Equal(t, audit.ServiceEvent, e.EventType)
+		require.Equal(t, audit.UserIdentity{AccountID: "111122223333", InvokedBy: audit.Internal}, e.UserIdentity)
+		require.Equal(t, []audit.Resource{{AccountID: "111122223333", Type: audit.KeyResource, ARN: f.symmetric.Arn}}, e.Resources)
+		require.Equal(t, at, e.EventTime)
+		require.Regexp(t, uuid, e.EventID)
+		require.Empty(t, e.RequestID)
+		require.Nil(t, e.RequestParameters)
+		require.Nil(t, e.ResponseElements)
+	}
+	first := f.symmetric.CurrentKeyMaterialId
+
+	s.take()
+	_, err := f.svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: f.symmetric.KeyId})
+	require.NoError(t, err)
+	events := s.take()
+	require.Len(t, events, 2)
+	check(events[0], "RotateKey", f.clock.Now())
+	require.Equal(t, "RotateKeyOnDemand", events[1].EventName)
+	second := describe(t, f.svc, f.symmetric.KeyId).CurrentKeyMaterialId
+	require.Equal(t, map[string]any{"keyId": f.symmetric.KeyId, "keyOrigin": "AWS_KMS", "rotationType": "ON_DEMAND",
+		"previousKeyMaterialId": first, "currentKeyMaterialId": second}, events[0].ServiceEventDetails)
+
+	_, err = f.svc.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: f.symmetric.KeyId, RotationPeriodInDays: new(int32(90))})
+	require.NoError(t, err)
+	f.clock.Move(90 * day)
+	s.take()
+	third := describe(t, f.svc, f.symmetric.KeyId).CurrentKeyMaterialId
+	events = s.take()
+	require.Len(t, events, 2)
+	check(events[0], "RotateKey", f.clock.Now())
+	require.Equal(t, map[string]any{"keyId": f.symmetric.KeyId, "keyOrigin": "AWS_KMS", "rotationType": "AUTOMATIC",
+		"previousKeyMaterialId": second, "currentKeyMaterialId": third}, events[0].ServiceEventDetails)
+
+	scheduleDeletion(t, f.svc, f.symmetric.KeyId, 7)
+	f.clock.Move(7 * day)
+	s.take()
+	_, err = f.svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: f.symmetric.KeyId})
+	require.ErrorIs(t, err, kms.NotFoundException)
+	events = s.take()
+	require.Len(t, events, 2)
+	check(events[0], "DeleteKey", f.clock.Now())
+}
+
+func TestACallThatCannotBeRecordedFails(t *testing.T) {
+	full := errors.New("disk full")
+	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any) {
+		s.failWith(func(*audit.Event) error { return full })
+		out, err := op.Invoke(t.Context(), f.svc, in)
+		require.Nil(t, out)
+		requireError(t, err, kms.KMSInternalException, "The request could not be completed: the call could not be recorded: disk full")
+		require.ErrorIs(t, err, full)
+	})
+}
+
+func TestACallThatNeedNotBeRecordedSucceeds(t *testing.T) {
+	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any) {
+		s.failWith(func(*audit.Event) error { return errors.New("disk full") })
+		out, err := op.Invoke(t.Context(), f.svc, in)
+		require.NoError(t, err)
+		require.NotNil(t, out)
+	}, func(c *kms.Config) { c.AuditBestEffort = true })
+}
+
+// A sink that is itself a client of a KMS has exceptions of its own.
+func TestTheSinksErrorIsNotTheCalls(t *testing.T) {
+	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any) {
+		for _, cause := range []error{&kms.Error{Code: kms.DisabledException, Message: "theirs"}, context.DeadlineExceeded, kms.ErrClosed} {
+			s.failWith(func(*audit.Event) error { return cause })
+			_, err := op.Invoke(t.Context(), f.svc, nilOf(op))
+			var e *kms.Error
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, kms.KMSInternalException, e.Code)
+			require.Equal(t, op.Name(), e.Operation)
+		}
+	})
+}
+
+// nilOf is a nil input of the operation's type: a call that ends at once.
+func nilOf(op kms.Operation) any { return reflect.Zero(reflect.TypeOf(op.NewInput())).Interface() }
+
+func TestAPanickingSinkIsTheServicesDefect(t *testing.T) {
+	canary := "canary-" + rand.Text()
+	for _, bestEffort := range []bool{false, true} {
+		var log bytes.Buffer
+		auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any) {
+			s.failWith(func(*audit.Event) error { panic(canary) })
+			out, err := op.Invoke(t.Context(), f.svc, in)
+			s.failWith(nil)
+			require.Nil(t, out)
+			require.ErrorIs(t, err, kms.KMSInternalException)
+			require.NotContains(t, err.Error(), canary)
+			// The service goes on.
+			_, err = f.svc.ListKeys(t.Context(), nil)
+			require.NoError(t, err)
+		}, func(c *kms.Config) {
+			c.AuditBestEffort = bestEffort
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		require.Contains(t, log.String(), "an operation panicked")
+		require.NotContains(t, log.String(), canary)
+	}
+}
+
+// secretsIn returns the end of every byte string of v, an input or output: the
+// beginning of a ciphertext names its key, which is no secret.
+func secretsIn(v any) [][]byte {
+	var found [][]byte
+	s := reflect.ValueOf(v).Elem()
+	for i := range s.NumField() {
+		if b, ok := s.Field(i).Interface().([]byte); ok && len(b) >= 16 {
+			found = append(found, b[len(b)-16:])
+		}
+	}
+	return found
+}
+
+// requireNoSecret requires that text holds no secret: not as it is, nor in an
+// encoding, nor as a list of numbers.
+func requireNoSecret(t *testing.T, text string, secrets [][]byte) {
+	t.Helper()
+	for _, s := range secrets {
+		list := strings.Trim(fmt.Sprint(s), "[]")
+		forms := []string{string(s), hex.EncodeToString(s), list, strings.ReplaceAll(list, " ", ","),
+			strings.Trim(fmt.Sprintf("%#v", s)[len("[]byte"):], "{}")}
+		for i := range 3 { // wherever the secret begins, base64 is in step with one of these
+			forms = append(forms, base64.StdEncoding.EncodeToString(s[i:i+12]))
+		}
+		for _, form := range forms {
+			if strings.Contains(text, form) {
+				t.Fatalf("a secret is told in %.300s", strings.ReplaceAll(text, form, "<SECRET>"))
+			}
+		}
+	}
+}
+
+// No byte string of an input or output, and no grant token, is in any event,
+// log line or error, whether the call succeeds or fails.
+func TestNoSecretIsToldOfAnyCall(t *testing.T) {
+	var log bytes.Buffer
+	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any) {
+		var secrets [][]byte
+		var failures []error
+		invoke := func(svc *kms.Service, in any) {
+			t.Helper()
+			secrets = append(secrets, secretsIn(in)...)
+			out, err := op.Invoke(t.Context(), svc, in)
+			if err != nil {
+				failures = append(failures, err)
+			} else {
+				secrets = append(secrets, secretsIn(out)...)
+			}
+		}
+		canaries := func() any { // each byte string and token is one of a kind
+			in := f.example(t, op.Name())
+			v := reflect.ValueOf(in).Elem()
+			for i := range v.NumField() {
+				switch name := v.Type().Field(i).Name; {
+				case v.Field(i).Type() == reflect.TypeFor[[]byte]():
+					canary := make([]byte, 48)
+					rand.Read(canary)
+					v.Field(i).SetBytes([]byte(hex.EncodeToString(canary)))
+				case name == "GrantTokens":
+					token := rand.Text()
+					secrets = append(secrets, []byte(token))
+					v.Field(i).Set(reflect.ValueOf([]string{token}))
+				case name == "Recipient":
+					canary := []byte(rand.Text())
+					secrets = append(secrets, canary)
+					v.Field(i).Set(reflect.ValueOf(&kms.RecipientInfo{AttestationDocument: canary}))
+				}
+			}
+			return in
+		}
+		invoke(f.svc, canaries())
+		withoutToken := canaries()
+		for _, name := range []string{"GrantTokens", "Recipient"} {
+			if member := reflect.ValueOf(withoutToken).Elem().FieldByName(name); member.IsValid() {
+				member.SetZero()
+			}
+		}
+		invoke(f.svc, withoutToken)
+		invoke(f.svc.As(principal(t, "arn:aws:iam::111122223333:user/alice")), withoutToken)
+		long := canaries() // too long, all of them
+		v := reflect.ValueOf(long).Elem()
+		for i := range v.NumField() {
+			switch name := v.Type().Field(i).Name; {
+			case v.Field(i).Type() == reflect.TypeFor[[]byte]():
+				v.Field(i).SetBytes(bytes.Repeat(v.Field(i).Bytes(), 100))
+			case name == "GrantTokens":
+				token := rand.Text()
+				secrets = append(secrets, []byte(token))
+				v.Field(i).Set(reflect.ValueOf([]string{strings.Repeat(token, 400), "", token}))
+			}
+		}
+		invoke(f.svc, long)
+		s.failWith(func(*audit.Event) error { return errors.New("disk full") })
+		invoke(f.svc, f.example(t, op.Name()))
+		s.failWith(func(*audit.Event) error { panic("no") })
+		invoke(f.svc, f.example(t, op.Name()))
+		s.failWith(nil)
+		if op.Name() != "DeleteAlias" && op.Name() != "CreateAlias" {
+			invoke(f.svc, f.example(t, op.Name()))
+		}
+
+		for _, e := range s.take() {
+			text, err := json.Marshal(e)
+			require.NoError(t, err)
+			requireNoSecret(t, string(text), secrets)
+			require.NoError(t, audit.Slog(slog.New(slog.NewJSONHandler(&log, nil))).Record(t.Context(), e))
+		}
+		requireNoSecret(t, log.String(), secrets)
+		for _, err := range failures {
+			requireNoSecret(t, fmt.Sprintf("%v %+v %#v %q", err, err, err, errors.Unwrap(err)), secrets)
+		}
+	}, func(c *kms.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	require.NotEmpty(t, log.String())
+}
+
+func TestARotationThatCannotBeRecordedIsTheServicesFailure(t *testing.T) {
+	s := new(trail)
+	f := newFixture(t, func(c *kms.Config) { c.Audit = s })
+	s.failWith(func(e *audit.Event) error {
+		if e.EventType == audit.ServiceEvent {
+			return &kms.Error{Code: kms.DisabledException, Message: "theirs"}
+		}
+		return nil
+	})
+	_, err := f.svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: f.symmetric.KeyId})
+	requireError(t, err, kms.KMSInternalException, "The request could not be completed: the call could not be recorded: kms: DisabledException: theirs")
+}
+
+func TestAFailedCallNamesNoKeyMaterial(t *testing.T) {
+	s := new(trail)
+	f := newFixture(t, func(c *kms.Config) { c.Audit = s })
+	s.take()
+	_, err := f.svc.ReEncrypt(t.Context(), &kms.ReEncryptInput{ // which decrypts before it fails
+		CiphertextBlob: f.ciphertext, DestinationKeyId: f.other.KeyId, DestinationEncryptionContext: manyPairs(2000)})
+	require.ErrorIs(t, err, kms.ValidationException)
+	events := s.take()
+	require.Len(t, events, 1)
+	require.Nil(t, events[0].AdditionalEventData)
+	require.Equal(t, "ValidationException", events[0].ErrorCode)
+}

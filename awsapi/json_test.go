@@ -1,0 +1,307 @@
+package awsapi
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/shape"
+)
+
+// all has a member of each kind.
+type all struct {
+	Text      string
+	Blob      []byte
+	Number    int32
+	Long      *int64
+	Flag      bool
+	MaybeFlag *bool
+	Time      time.Time
+	Map       map[string]string
+	List      []string
+	Enums     []kms.KeySpec
+	Nested    *inner
+	Value     inner
+	Elements  []inner
+	Sent      []inner `kms:"always"`
+	SentFlag  bool    `kms:"always"`
+	SentText  string  `kms:"always"`
+}
+
+type inner struct {
+	Name  string
+	Bytes []byte
+}
+
+func decodeAll(body string) (all, []string, error) {
+	var in all
+	empty, err := decode([]byte(body), shape.Of[all](), &in)
+	return in, empty, err
+}
+
+func encodeAll(out all) string { return string(encode(nil, shape.Of[all](), &out)) }
+
+func TestMembersAreReadByTheirExactNames(t *testing.T) {
+	long, no := int64(-5), false
+	for _, tt := range []struct {
+		name, body string
+		want       all
+	}{
+		{"nothing", `{}`, all{}},
+		{"white space", " \t\r\n{ \"Text\" :\n\"a\" , \"Number\" : 1 } ", all{Text: "a", Number: 1}},
+		{"every kind", `{"Text":"a","Blob":"AQI=","Number":7,"Long":-5,"Flag":true,"MaybeFlag":false,"Time":1.5,` +
+			`"Map":{"a":"b"},"List":["x","y"],"Enums":["RSA_2048"],"Nested":{"Name":"n"},"Value":{"Bytes":"AA=="},"Elements":[{"Name":"1"},{}]}`,
+			all{Text: "a", Blob: []byte{1, 2}, Number: 7, Long: &long, Flag: true, MaybeFlag: &no, Time: time.UnixMilli(1500).UTC(),
+				Map: map[string]string{"a": "b"}, List: []string{"x", "y"}, Enums: []kms.KeySpec{kms.KeySpecRSA2048},
+				Nested: &inner{Name: "n"}, Value: inner{Bytes: []byte{0}}, Elements: []inner{{Name: "1"}, {}}}},
+		{"unknown members of all kinds", `{"a":1,"b":[{"Text":"x"},"]}",[]],"c":{"Text":{"Text":"x"}},"d":null,"e":true,"Text":"a"}`, all{Text: "a"}},
+		{"names in another case", `{"text":"a","TEXT":"b"}`, all{}},
+		{"an escaped name", `{"\u0054ext":"a"}`, all{Text: "a"}},
+		{"null as absent", `{"Text":null,"Blob":null,"Number":null,"Long":null,"Flag":null,"Time":null,"Map":null,"List":null,"Nested":null,"Elements":null}`, all{}},
+		{"null among elements", `{"List":["a",null,"b"],"Elements":[null,{"Name":null}],"Map":{"a":null,"b":"c"}}`,
+			all{List: []string{"a", "b"}, Elements: []inner{{}}, Map: map[string]string{"b": "c"}}},
+		{"numbers as values of a map", `{"Map":{"a":1,"b":-1.50,"c":1E400}}`, all{Map: map[string]string{"a": "1", "b": "-1.50", "c": "1E400"}}},
+		{"a fraction for an integer", `{"Number":1.9}`, all{Number: 1}},
+		{"an exponent for an integer", `{"Number":1e3}`, all{Number: 1000}},
+		{"the last of two", `{"Text":"a","Text":"b","List":["a","b"],"List":["c"],"Nested":{"Name":"a"},"Nested":{}}`, all{Text: "b", List: []string{"c"}, Nested: &inner{}}},
+		{"escapes", `{"Text":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00","Blob":"\u0041\/8="}`, all{Text: "\"\\/\b\f\n\r\té😀", Blob: []byte{3, 0xff}}},
+		{"empty but there", `{"Text":"","Blob":"","Map":{},"List":[],"Elements":[]}`,
+			all{Blob: []byte{}, Map: map[string]string{}, List: []string{}, Elements: []inner{}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, _, err := decodeAll(tt.body)
+			require.NoError(t, err)
+			require.Equal(t, tt.want, got)
+		})
+	}
+}
+
+func TestEmptyStringsAreReported(t *testing.T) {
+	_, empty, err := decodeAll(`{"Text":"","Nested":{"Name":""},"Value":{"Name":"x"},"Elements":[{},{"Name":""}],"List":[""],"Other":""}`)
+	require.NoError(t, err)
+	require.Equal(t, []string{"text", "nested.name", "elements.2.member.name"}, empty)
+}
+
+// The messages are those that AWS services of this protocol were seen to send; * is one that was not seen.
+func TestWrongTypesAreRefused(t *testing.T) {
+	list, structure := "Start of list found where not expected", "Start of structure or map found where not expected."
+	for body, message := range map[string]string{
+		``: "", `{`: "", `null`: "", `"x"`: "", `1`: "", `true`: "", `{"Text":"a",}`: "", `{} {}`: "", "{\"Text\":\"\xff\"}": "", "{\"Text\":\"\n\"}": "",
+		`[]`:                              list,
+		`{"Text":1}`:                      "NUMBER_VALUE can not be converted to a String",
+		`{"Text":true}`:                   "TRUE_VALUE can not be converted to a String",
+		`{"Text":false}`:                  "FALSE_VALUE can not be converted to a String",
+		`{"Text":[]}`:                     list,
+		`{"Text":{}}`:                     structure,
+		`{"Number":"1"}`:                  "STRING_VALUE can not be converted to an Integer",
+		`{"Number":true}`:                 "TRUE_VALUE can not be converted to an Integer",
+		`{"Number":[1]}`:                  list,
+		`{"Number":{}}`:                   structure,
+		`{"Number":3000000000}`:           "NUMBER_VALUE can not be converted to an Integer",  // *
+		`{"Long":1e19}`:                   "NUMBER_VALUE can not be converted to a Long",      // *
+		`{"Long":-1e999}`:                 "NUMBER_VALUE can not be converted to a Long",      // *
+		`{"Flag":"true"}`:                 "STRING_VALUE can not be converted to a Boolean",   // *
+		`{"Flag":1}`:                      "NUMBER_VALUE can not be converted to a Boolean",   // *
+		`{"Time":"2026-01-01T00:00:00Z"}`: "STRING_VALUE can not be converted to a Timestamp", // *
+		`{"Time":1e300}`:                  "NUMBER_VALUE can not be converted to a Timestamp", // *
+		`{"Blob":1}`:                      "NUMBER_VALUE can not be converted to a Blob",      // *
+		`{"List":"x"}`:                    "Expected list or null",
+		`{"List":{}}`:                     structure,
+		`{"List":[1]}`:                    "NUMBER_VALUE can not be converted to a String",
+		`{"List":[["a"]]}`:                list,
+		`{"Elements":["x"]}`:              "Expected null",
+		`{"Nested":1}`:                    "Expected null",
+		`{"Nested":{"Name":1}}`:           "NUMBER_VALUE can not be converted to a String",
+		`{"Map":1}`:                       "Expected map or null", // *
+		`{"Map":{"a":true}}`:              "TRUE_VALUE can not be converted to a String",
+		`{"Map":{"a":{}}}`:                structure,
+		`{"Blob":"AQI"}`:                  "The value is not valid base64.", // *
+		`{"Blob":"AQJ="}`:                 "The value is not valid base64.",
+		`{"Blob":"AQI=\n"}`:               "The value is not valid base64.",
+		`{"Blob":"_-8="}`:                 "The value is not valid base64.",
+	} {
+		_, _, err := decodeAll(body)
+		require.Equal(t, refuse(serialization, message), err, body)
+	}
+}
+
+func TestListsAndMapsAreBounded(t *testing.T) {
+	full := `{"Elements":[` + strings.Repeat("{},", maxEntries-1) + `{}]}`
+	in, _, err := decodeAll(full)
+	require.NoError(t, err)
+	require.Len(t, in.Elements, maxEntries)
+	_, _, err = decodeAll(strings.Replace(full, "[", "[{},", 1))
+	require.Equal(t, refuse(serialization, ""), err)
+
+	var pairs strings.Builder
+	for i := range maxEntries + 1 {
+		pairs.WriteString(`,"` + strings.Repeat("k", i%200) + string(rune('a'+i%26)) + string(rune('0'+i/200)) + `":""`)
+	}
+	_, _, err = decodeAll(`{"Map":{` + pairs.String()[1:] + `}}`)
+	require.Equal(t, refuse(serialization, ""), err)
+}
+
+func TestZeroMembersAreLeftOut(t *testing.T) {
+	require.Equal(t, `{"Sent":[],"SentFlag":false,"SentText":""}`, encodeAll(all{}))
+	zero := int64(0)
+	no := false
+	require.Equal(t, `{"Blob":"","Long":0,"MaybeFlag":false,"List":[],"Nested":{},"Sent":[{},{"Name":"a"}],"SentFlag":true,"SentText":""}`,
+		encodeAll(all{Blob: []byte{}, Long: &zero, MaybeFlag: &no, List: []string{}, Nested: &inner{}, Sent: []inner{{}, {Name: "a"}}, SentFlag: true}))
+}
+
+func TestOutputWithoutMembersHasNoBody(t *testing.T) {
+	require.Empty(t, encode(nil, shape.Of[kms.EnableKeyOutput](), &kms.EnableKeyOutput{}))
+}
+
+func TestTimesAreSecondsWithMilliseconds(t *testing.T) {
+	for ms, want := range map[int64]string{
+		0: "0", 1: "0.001", 10: "0.01", 100: "0.1", 1000: "1", -1500: "-1.5", 1795315059243: "1795315059.243", 1795315059000: "1795315059",
+	} {
+		at := time.UnixMilli(ms).Add(999_999)
+		require.Equal(t, want, string(appendTime(nil, &at)))
+		require.Equal(t, `{"Time":`+want+`,"Sent":[],"SentFlag":false,"SentText":""}`, encodeAll(all{Time: at}))
+		in, _, err := decodeAll(`{"Time":` + want + `}`)
+		require.NoError(t, err)
+		require.Equal(t, ms, in.Time.UnixMilli())
+	}
+}
+
+func TestStringsAreReadableByOthers(t *testing.T) {
+	var every strings.Builder
+	for r := range rune(0x3000) {
+		every.WriteRune(r)
+	}
+	for _, s := range []string{"", "plain", "\x00\x1f\x7f\"\\/<>&\u2028", "a\xffb\xc3", "\xed\xa0\x80", "😀", every.String()} {
+		var got string
+		require.NoError(t, json.Unmarshal(appendString(nil, s), &got))
+		require.Equal(t, string([]rune(s)), got)
+	}
+}
+
+// sample fills v with values that are all different from zero.
+func sample(v reflect.Value, n int) {
+	switch {
+	case v.Type() == reflect.TypeFor[time.Time]():
+		v.Set(reflect.ValueOf(time.UnixMilli(1795315059243).UTC()))
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		sample(v.Elem(), n)
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			sample(v.Field(i), n+i)
+		}
+	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8:
+		v.SetBytes([]byte{byte(n), 0xff, 0xfe})
+	case v.Kind() == reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		sample(v.Index(0), n)
+		sample(v.Index(1), n+1)
+	case v.Kind() == reflect.Map:
+		v.Set(reflect.ValueOf(map[string]string{"k\u00e9y\n": "v", "": "\"\\"}))
+	case v.Kind() == reflect.String:
+		v.SetString("text " + strings.Repeat("é", n))
+	case v.Kind() == reflect.Bool:
+		v.SetBool(true)
+	default:
+		v.SetInt(int64(n + 1))
+	}
+}
+
+// The other side of the wire is encoding/json, which knows the names and the base64 by itself.
+func TestEveryOperationsMembersCrossTheWire(t *testing.T) {
+	for _, op := range kms.Operations() {
+		t.Run(op.Name(), func(t *testing.T) {
+			in := op.NewInput()
+			sample(reflect.ValueOf(in).Elem(), 1)
+			body, err := json.Marshal(in)
+			require.NoError(t, err)
+			got := op.NewInput()
+			empty, err := decode(body, shape.OfType(reflect.TypeOf(in).Elem()), got)
+			require.NoError(t, err)
+			require.Empty(t, empty)
+			require.Equal(t, in, got)
+
+			method, ok := reflect.TypeFor[*kms.Service]().MethodByName(op.Name())
+			require.True(t, ok)
+			s := shape.OfType(method.Type.Out(0).Elem())
+			for _, full := range []bool{false, true} {
+				out := reflect.New(s.Type)
+				if full {
+					sample(out.Elem(), 1)
+				}
+				body = encode(nil, s, out.Interface())
+				if len(s.Members) == 0 {
+					require.Empty(t, body)
+					continue
+				}
+				again := reflect.New(s.Type)
+				_, err = decode(body, s, again.Interface())
+				require.NoError(t, err)
+				var members map[string]any
+				require.NoError(t, json.Unmarshal(body, &members))
+				if full {
+					require.Equal(t, out.Interface(), again.Interface())
+					require.Len(t, members, len(s.Members))
+				}
+				for _, m := range s.Members {
+					require.Equal(t, full || m.Always && !m.Pointer, has(members, m.Name), m.Name)
+				}
+			}
+		})
+	}
+}
+
+func has(m map[string]any, name string) bool { _, ok := m[name]; return ok }
+
+// FuzzDecode compares what is read with what encoding/json makes of the same text.
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, `{"KeyId":"a","Plaintext":"AQI=","EncryptionContext":{"a":"b","c":1},"GrantTokens":["x",null],"DryRun":true}`,
+		`{"KeyId":"\ud800","x":[[{"a":"\\\""}]],"KeyId":null}`, `[`, `{"EncryptionContext":{"\u0061":"1"}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var in kms.EncryptInput
+		_, err := decode(body, shape.Of[kms.EncryptInput](), &in)
+		var members map[string]json.RawMessage
+		if err != nil {
+			require.Equal(t, serialization, err.(*exception).code)
+			return
+		}
+		require.NoError(t, json.Unmarshal(body, &members))
+		var want struct {
+			KeyId       *string
+			Plaintext   []byte
+			GrantTokens []*string
+			DryRun      *bool
+		}
+		for name, into := range map[string]any{"KeyId": &want.KeyId, "Plaintext": &want.Plaintext, "GrantTokens": &want.GrantTokens, "DryRun": &want.DryRun} {
+			if raw, ok := members[name]; ok {
+				require.NoError(t, json.Unmarshal(raw, into))
+			}
+		}
+		if want.KeyId == nil {
+			require.Empty(t, in.KeyId)
+		} else {
+			require.Equal(t, *want.KeyId, in.KeyId)
+		}
+		require.Equal(t, want.Plaintext, in.Plaintext)
+		require.Equal(t, want.DryRun != nil && *want.DryRun, in.DryRun)
+		var tokens []string
+		for _, token := range want.GrantTokens {
+			if token != nil {
+				tokens = append(tokens, *token)
+			}
+		}
+		require.Equal(t, len(tokens), len(in.GrantTokens))
+		for i := range tokens {
+			require.Equal(t, tokens[i], in.GrantTokens[i])
+		}
+	})
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package awsapi
+
+const slowConnections = 10_000

@@ -1,0 +1,157 @@
+package kms_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+)
+
+func TestAnErrorPrintsOperationCodeAndMessage(t *testing.T) {
+	for want, e := range map[string]*kms.Error{
+		"kms: Encrypt: DisabledException: K is disabled.": {Operation: "Encrypt", Code: kms.DisabledException, Message: "K is disabled."},
+		"kms: Verify: KMSInvalidSignatureException":       {Operation: "Verify", Code: kms.KMSInvalidSignatureException},
+		"kms: NotFoundException: gone":                    {Code: kms.NotFoundException, Message: "gone"},
+	} {
+		require.EqualError(t, e, want)
+		require.Equal(t, want, fmt.Sprint(e))
+		require.Equal(t, string(e.Code), e.ErrorCode())
+		require.Equal(t, e.Message, e.ErrorMessage())
+		wrapped := fmt.Errorf("wrapped: %w", e)
+		require.ErrorIs(t, wrapped, e.Code)
+		require.NotErrorIs(t, wrapped, kms.ConflictException)
+		require.NotErrorIs(t, wrapped, errors.New(string(e.Code)))
+		var found *kms.Error
+		require.ErrorAs(t, wrapped, &found)
+		require.Same(t, e, found)
+		require.NoError(t, errors.Unwrap(e))
+	}
+}
+
+func TestOneErrorOfManyOperationsKeepsEachOnesName(t *testing.T) {
+	f := newFixture(t)
+	recipient := &kms.RecipientInfo{AttestationDocument: []byte("x")}
+	_, first := f.svc.GenerateRandom(t.Context(), &kms.GenerateRandomInput{Recipient: recipient})
+	_, second := f.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.ciphertext, Recipient: recipient})
+	var a, b *kms.Error
+	require.ErrorAs(t, first, &a)
+	require.ErrorAs(t, second, &b)
+	require.Equal(t, "GenerateRandom", a.Operation)
+	require.Equal(t, "Decrypt", b.Operation)
+}
+
+func TestAPanickingClockIsTheServicesDefect(t *testing.T) {
+	var broken atomic.Bool
+	var log bytes.Buffer
+	canary := "canary-" + rand.Text()
+	clock := newClock()
+	f := newFixture(t, func(c *kms.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.Clock = func() time.Time {
+			if broken.Load() {
+				panic(canary)
+			}
+			return clock.Now()
+		}
+	})
+	for _, op := range kms.Operations() {
+		t.Run(op.Name(), func(t *testing.T) {
+			broken.Store(true)
+			out, err := op.Invoke(t.Context(), f.svc, f.example(t, op.Name()))
+			broken.Store(false)
+			require.Nil(t, out)
+			requireError(t, err, kms.KMSInternalException, "The request could not be completed.")
+		})
+	}
+	require.Contains(t, log.String(), "an operation panicked")
+	require.NotContains(t, log.String(), canary)
+	requireDecrypts(t, f.svc, f.ciphertext, fixtureMessage)
+}
+
+func TestADeadlineThatHasPassedIsReturnedUntouched(t *testing.T) {
+	ctx, cancel := context.WithDeadline(context.Background(), time.Unix(0, 0))
+	defer cancel()
+	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
+		out, err := op.Invoke(ctx, f.svc, in)
+		require.Equal(t, context.DeadlineExceeded, err)
+		require.Nil(t, out)
+	})
+}
+
+// Whatever a caller does to an output, the next one is as it should be.
+func TestOutputsAreTheCallersOwn(t *testing.T) {
+	repeatable := map[string]bool{"DescribeKey": true, "Decrypt": true, "GenerateMac": true, "GetKeyPolicy": true, "GetKeyRotationStatus": true,
+		"GetPublicKey": true, "ListAliases": true, "ListKeyPolicies": true, "ListKeyRotations": true, "ListKeys": true, "ListResourceTags": true,
+		"GetKeyLastUsage": true, "Verify": true, "VerifyMac": true}
+	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
+		if !repeatable[op.Name()] {
+			return
+		}
+		_, err := f.svc.TagResource(t.Context(), &kms.TagResourceInput{KeyId: f.symmetric.KeyId, Tags: []kms.Tag{{TagKey: "k", TagValue: "v"}}})
+		require.NoError(t, err)
+		_, err = f.svc.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: f.symmetric.KeyId})
+		require.NoError(t, err)
+		first, err := op.Invoke(t.Context(), f.svc, in)
+		require.NoError(t, err)
+		second, err := op.Invoke(t.Context(), f.svc, in)
+		require.NoError(t, err)
+		require.Equal(t, first, second)
+		ruin(reflect.ValueOf(first))
+		require.NotEqual(t, first, second)
+		third, err := op.Invoke(t.Context(), f.svc, in)
+		require.NoError(t, err)
+		require.Equal(t, second, third)
+	})
+}
+
+// ruin overwrites all that can be reached from v.
+func ruin(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			ruin(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() {
+				ruin(v.Field(i))
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			ruin(v.Index(i))
+		}
+	case reflect.String:
+		v.SetString("ruined")
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Int32, reflect.Int64:
+		v.SetInt(v.Int() + 1)
+	case reflect.Uint8:
+		v.SetUint(v.Uint() ^ 0xff)
+	}
+}
+
+// Inputs that the caller changes after the call are nothing to the service.
+func TestInputsAreNotKept(t *testing.T) {
+	svc, _ := newService(t)
+	tags := []kms.Tag{{TagKey: "k", TagValue: "v"}}
+	key := createKey(t, svc, &kms.CreateKeyInput{Tags: tags})
+	more := []kms.Tag{{TagKey: "l", TagValue: "w"}}
+	_, err := svc.TagResource(t.Context(), &kms.TagResourceInput{KeyId: key.KeyId, Tags: more})
+	require.NoError(t, err)
+	tags[0], more[0] = kms.Tag{TagKey: "ruined"}, kms.Tag{TagKey: "ruined"}
+	out, err := svc.ListResourceTags(t.Context(), &kms.ListResourceTagsInput{KeyId: key.KeyId})
+	require.NoError(t, err)
+	require.Equal(t, []kms.Tag{{TagKey: "k", TagValue: "v"}, {TagKey: "l", TagValue: "w"}}, out.Tags)
+}

@@ -1,0 +1,34 @@
+// Package rig is what the packages for tests and the service agree on, and nobody else can reach: keys made beforehand,
+// copies of a service, and connections that break.
+package rig
+
+import (
+	"context"
+	"errors"
+)
+
+// A Key is what the CreateKey of a context with it takes instead of what it would have drawn itself.
+type Key struct {
+	ID       string
+	Material []byte // in the stored form of package crypto; nil: drawn as ever
+}
+
+type keyOf struct{}
+
+// WithKey returns a context whose CreateKey makes k.
+func WithKey(ctx context.Context, k *Key) context.Context { return context.WithValue(ctx, keyOf{}, k) }
+
+// KeyFrom returns the key to make; nil in all contexts but those of WithKey.
+func KeyFrom(ctx context.Context) *Key {
+	k, _ := ctx.Value(keyOf{}).(*Key)
+	return k
+}
+
+// A Backend is a keystore.Backend that is given a function which stores what the service on it has in memory alone.
+type Backend interface {
+	Flush(store func(context.Context) error)
+}
+
+// ErrConnection stands for an answer that never comes: the service passes it on untouched, and the protocol over it
+// breaks the connection.
+var ErrConnection = errors.New("kmstest: the connection broke")

@@ -1,0 +1,28 @@
+package kmstest
+
+import (
+	"encoding/hex"
+	"fmt"
+
+	"github.com/pocketkms/kms"
+)
+
+// keyOfCiphertext returns the ARN of the key that a ciphertext claims to be of, as docs/ciphertext.md lays it out: a version,
+// flags, the account in 5 bytes and the key ID in 16. It is empty if blob is no ciphertext of a symmetric key.
+func keyOfCiphertext(on *kms.Service, blob []byte) string {
+	if len(blob) < 23 || blob[0] != 1 {
+		return ""
+	}
+	account := uint64(0)
+	for _, b := range blob[2:7] {
+		account = account<<8 | uint64(b)
+	}
+	id := hex.EncodeToString(blob[7:23])
+	if blob[1] == 1 {
+		id = "mrk-" + id
+	} else {
+		id = id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:]
+	}
+	partition, _ := accountOf(on)
+	return keyARN(partition, on.Region(), fmt.Sprintf("%012d", account), id)
+}

@@ -1,0 +1,234 @@
+package kmstest
+
+import (
+	"context"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/rig"
+)
+
+// A Fault says which calls fail or are slow, and how. Its zero value is about every call.
+type Fault struct {
+	// Operations are the names of those that it is about, such as "Decrypt"; none means all.
+	Operations []string
+
+	// Key is the key ID, key ARN, alias name or alias ARN of the key that it is about; absent means any, or none. A call is
+	// about a key if it names it in any of these forms, or sends a ciphertext that does.
+	Key string
+
+	// After lets so many such calls pass before, and Count ends the fault after so many were hit; 0 means no end.
+	After, Count int
+
+	// Probability is that of hitting such a call; 0 means 1. The calls that are hit depend on Seed and on their order alone.
+	Probability float64
+	Seed        uint64
+
+	// Err is what the call fails with: [Throttling], [Internal], [DependencyTimeout], any other [kms.Error],
+	// [ErrConnection] or a context's error. Nil lets the call go on after its Latency. Any other error becomes a
+	// KMSInternalException.
+	Err error
+
+	// Late lets the call take effect first, and loses its answer: what a client sees who must not repeat the call blindly.
+	Late bool
+
+	// Latency is how long the call takes before all else, or with Late after its effect. It waits for [Service.Advance], or
+	// for the end of its context. Waiting calls end with kms.ErrClosed when the test does.
+	Latency time.Duration
+
+	// RealTime makes Latency a time of the computer's clock: of the bubble's in package testing/synctest, where it costs
+	// none.
+	RealTime bool
+}
+
+// ErrConnection is the error of a call whose connection breaks. Through package awsapi the connection breaks indeed, and the
+// client has an error of its transport.
+var ErrConnection = rig.ErrConnection
+
+// Throttling is the error of a call beyond the request quota.
+func Throttling() error {
+	return &kms.Error{Code: kms.ThrottlingException,
+		Message: "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."}
+}
+
+// Internal is the error of a call that failed inside of KMS, and may be repeated.
+func Internal() error {
+	return &kms.Error{Code: kms.KMSInternalException, Message: "The request could not be completed."}
+}
+
+// DependencyTimeout is the error of a call that KMS could not complete in time, and may be repeated.
+func DependencyTimeout() error {
+	return &kms.Error{Code: kms.DependencyTimeoutException, Message: "The request was not completed in time."}
+}
+
+type fault struct {
+	Fault
+	seen, hits int
+	random     *rand.Rand
+}
+
+// Inject adds a fault, until remove is called. Where several hit a call, their latencies add up, and the first one with an
+// error decides.
+func (s *Service) Inject(f Fault) (remove func()) {
+	s.t.Helper()
+	for _, name := range f.Operations {
+		s.known(name)
+	}
+	switch {
+	case f.Err == nil && f.Latency == 0:
+		s.t.Fatalf("kmstest: a fault needs an Err or a Latency")
+	case f.Err == nil && f.Late:
+		s.t.Fatalf("kmstest: a late fault needs an Err")
+	case f.Latency < 0 || f.After < 0 || f.Count < 0 || !(f.Probability >= 0 && f.Probability <= 1):
+		s.t.Fatalf("kmstest: Latency, After and Count are not negative, and Probability is between 0 and 1")
+	}
+	f.Operations = append([]string(nil), f.Operations...)
+	added := &fault{Fault: f, random: rand.New(rand.NewPCG(f.Seed, 0))}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, added)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for i, f := range s.faults {
+			if f == added {
+				s.faults = append(s.faults[:i:i], s.faults[i+1:]...)
+				return
+			}
+		}
+	}
+}
+
+// An effect is what all faults together do to a call.
+type effect struct {
+	latency, realLatency time.Duration
+	err                  error
+	late                 bool
+}
+
+func (s *Service) effect(on *kms.Service, op kms.Operation, in any) (e effect) {
+	s.mu.Lock()
+	faults := append([]*fault(nil), s.faults...)
+	s.mu.Unlock()
+	for _, f := range faults {
+		if !f.matches(on, op, in) || !s.hit(f) {
+			continue
+		}
+		if f.RealTime {
+			e.realLatency += f.Latency
+		} else {
+			e.latency += f.Latency
+		}
+		if f.Err != nil {
+			e.err, e.late = f.Err, f.Late
+			return e
+		}
+	}
+	return e
+}
+
+func (s *Service) hit(f *fault) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.seen++
+	if f.seen <= f.After || f.Count > 0 && f.hits == f.Count || f.Probability > 0 && f.random.Float64() >= f.Probability {
+		return false
+	}
+	f.hits++
+	return true
+}
+
+func (s *Service) delay(ctx context.Context, e effect) error {
+	if e.realLatency > 0 {
+		timer := time.NewTimer(e.realLatency)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if e.latency > 0 {
+		return s.clock.wait(ctx, e.latency)
+	}
+	return nil
+}
+
+func (f *fault) matches(on *kms.Service, op kms.Operation, in any) bool {
+	named := len(f.Operations) == 0
+	for _, name := range f.Operations {
+		named = named || name == op.Name()
+	}
+	if !named || f.Key == "" {
+		return named
+	}
+	about := resolve(on, f.Key)
+	for _, sent := range identifiers(on, in) {
+		if sent == f.Key || about != "" && resolve(on, sent) == about {
+			return true
+		}
+	}
+	return false
+}
+
+// identifiers are what an input names keys by.
+func identifiers(on *kms.Service, in any) (sent []string) {
+	v := reflect.ValueOf(in).Elem()
+	text := func(member string) string {
+		if f := v.FieldByName(member); f.IsValid() {
+			return f.String()
+		}
+		return ""
+	}
+	for _, member := range []string{"KeyId", "SourceKeyId", "DestinationKeyId", "TargetKeyId", "AliasName"} {
+		if id := text(member); id != "" {
+			sent = append(sent, id)
+		}
+	}
+	if blob := v.FieldByName("CiphertextBlob"); blob.IsValid() && text("KeyId")+text("SourceKeyId") == "" {
+		sent = append(sent, keyOfCiphertext(on, blob.Bytes()))
+	}
+	return sent
+}
+
+// resolve returns the ARN of the key that an identifier means on a view of the service; empty if there is none.
+func resolve(on *kms.Service, id string) string {
+	partition, account := accountOf(on)
+	bare := !strings.HasPrefix(id, "arn:")
+	switch {
+	case id == "" || strings.Contains(id, "alias/aws/"): // to describe one would make its key
+		return ""
+	case !bare && strings.Contains(id, ":key/"):
+		return id
+	case bare && !strings.HasPrefix(id, "alias/"):
+		return keyARN(partition, on.Region(), account, id)
+	case !bare:
+		if parts := strings.Split(id, ":"); len(parts) == 6 {
+			account = parts[4]
+		}
+	}
+	root, err := kms.ParsePrincipal("arn:" + partition + ":iam::" + account + ":root")
+	if err != nil {
+		return ""
+	}
+	out, err := on.As(root).DescribeKey(ownContext(), &kms.DescribeKeyInput{KeyId: id})
+	if err != nil {
+		return ""
+	}
+	return out.KeyMetadata.Arn
+}
+
+func accountOf(on *kms.Service) (partition, account string) {
+	parts := strings.SplitN(on.Caller().ARN(), ":", 3)
+	if len(parts) < 3 {
+		return "", ""
+	}
+	return parts[1], on.Caller().Account()
+}
+
+func keyARN(partition, region, account, id string) string {
+	return "arn:" + partition + ":kms:" + region + ":" + account + ":key/" + id
+}

@@ -1,0 +1,188 @@
+package seed
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"strings"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/secret"
+)
+
+// Material is key material that was chosen beforehand. Its text is read when the key is made; what is wrong with it is the
+// error of that. Whatever text a private key came from, the material and its ID are the same.
+//
+// Nothing that prints or encodes a Material shows what is in it.
+type Material struct {
+	read func() (material []byte, private bool, err error) // a function, because fmt looks into all else
+}
+
+// Bytes is material as it is: 32 bytes for SYMMETRIC_DEFAULT, as many as the hash has or up to 128 for an HMAC key, and a DER
+// PKCS#8 PrivateKeyInfo for any other. It is copied.
+func Bytes(material []byte) Material {
+	material = bytes.Clone(material)
+	return Material{func() ([]byte, bool, error) { return bytes.Clone(material), false, nil }}
+}
+
+// Hex is [Bytes] in hexadecimal digits.
+func Hex(text string) Material {
+	return Material{func() ([]byte, bool, error) {
+		material, err := hex.DecodeString(strings.TrimSpace(text))
+		if err != nil {
+			err = errors.New("the material is not in hexadecimal digits") // without the digit that is none
+		}
+		return material, false, err
+	}}
+}
+
+// Base64 is [Bytes] in base64, of either alphabet, padded or not.
+func Base64(text string) Material {
+	return Material{func() ([]byte, bool, error) {
+		material, err := decodeBase64(text)
+		if err != nil {
+			err = errors.New("the material is not in base64")
+		}
+		return material, false, err
+	}}
+}
+
+// PEM is a private key in a block "PRIVATE KEY" (PKCS#8), "EC PRIVATE KEY" (SEC 1) or "RSA PRIVATE KEY" (PKCS#1), not
+// encrypted. "EC PARAMETERS", which openssl writes before it, is passed over.
+func PEM(text string) Material {
+	return Material{func() ([]byte, bool, error) {
+		material, err := readPEM([]byte(text))
+		return material, true, err
+	}}
+}
+
+// JWK is a JSON Web Key (RFC 7517): "kty" is "oct" for symmetric and HMAC keys, and "EC" for private keys on a curve.
+func JWK(text string) Material {
+	return Material{func() ([]byte, bool, error) {
+		var k jwk
+		if json.Unmarshal([]byte(text), &k) != nil {
+			return nil, false, errJWK
+		}
+		return k.read()
+	}}
+}
+
+// bytes returns the stored form of the material for a key of that spec, which the caller erases; nil if there is none.
+func (m Material) bytes(spec kms.KeySpec) ([]byte, error) {
+	if m.read == nil {
+		return nil, nil
+	}
+	material, private, err := m.read()
+	if err != nil {
+		return nil, err
+	}
+	if spec == kms.KeySpecSymmetricDefault || strings.HasPrefix(string(spec), "HMAC_") {
+		if private {
+			secret.Clear(material)
+			return nil, errors.New("a private key is no material for KeySpec " + string(spec))
+		}
+		return append([]byte{}, material...), nil
+	}
+	key, err := x509.ParsePKCS8PrivateKey(material)
+	if err != nil {
+		return append([]byte{}, material...), nil // the service knows more kinds than x509, and says what is wrong
+	}
+	secret.Clear(material)
+	return x509.MarshalPKCS8PrivateKey(key)
+}
+
+func readPEM(text []byte) ([]byte, error) {
+	var found []byte
+	for {
+		block, rest := pem.Decode(text)
+		switch {
+		case block == nil && len(bytes.TrimSpace(rest)) > 0, block == nil && found == nil, block != nil && found != nil:
+			return nil, errors.New("the material is not one PEM block of a private key")
+		case block == nil:
+			return found, nil
+		}
+		text = rest
+		var key any
+		var err error
+		switch block.Type {
+		case "EC PARAMETERS":
+			continue
+		case "PRIVATE KEY":
+			found = block.Bytes
+			continue
+		case "EC PRIVATE KEY":
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		default:
+			return nil, errors.New("a PEM block of this type, or an encrypted one, is not read")
+		}
+		if err == nil {
+			found, err = x509.MarshalPKCS8PrivateKey(key)
+		}
+		if err != nil {
+			return nil, errors.New("the PEM block does not hold the private key that its type promises")
+		}
+	}
+}
+
+// A jwk has the members of RFC 7518 that make a key, and those that only describe it.
+type jwk struct {
+	Type  string `json:"kty" yaml:"kty"`
+	Curve string `json:"crv" yaml:"crv"`
+	X     string `json:"x" yaml:"x"`
+	Y     string `json:"y" yaml:"y"`
+	D     string `json:"d" yaml:"d"`
+	K     string `json:"k" yaml:"k"`
+
+	ID         string   `json:"kid" yaml:"kid"`
+	Use        string   `json:"use" yaml:"use"`
+	Algorithm  string   `json:"alg" yaml:"alg"`
+	Operations []string `json:"key_ops" yaml:"key_ops"`
+	Extract    bool     `json:"ext" yaml:"ext"`
+}
+
+var errJWK = errors.New("the material is not a JSON Web Key with a private key on a curve (EC), or symmetric (oct)")
+
+func (k *jwk) read() (material []byte, private bool, err error) {
+	switch k.Type {
+	case "oct":
+		material, err := base64.RawURLEncoding.Strict().DecodeString(k.K)
+		if err != nil || len(material) == 0 {
+			return nil, false, errJWK
+		}
+		return material, false, nil
+	case "EC":
+	default:
+		return nil, false, errJWK
+	}
+	curve, ok := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}[k.Curve]
+	d, err1 := base64.RawURLEncoding.Strict().DecodeString(k.D)
+	x, err2 := base64.RawURLEncoding.Strict().DecodeString(k.X)
+	y, err3 := base64.RawURLEncoding.Strict().DecodeString(k.Y)
+	if !ok || errors.Join(err1, err2, err3) != nil {
+		return nil, true, errJWK
+	}
+	defer secret.Clear(d)
+	key, err := ecdsa.ParseRawPrivateKey(curve, d)
+	if err != nil {
+		return nil, true, errJWK
+	}
+	public, err := key.PublicKey.Bytes()
+	if err != nil || !bytes.Equal(public, append(append([]byte{4}, x...), y...)) { // SEC 1, section 2.3.3
+		return nil, true, errors.New("x and y of the JSON Web Key are not the public key of its d")
+	}
+	material, err = x509.MarshalPKCS8PrivateKey(key)
+	return material, true, err
+}
+
+func decodeBase64(text string) ([]byte, error) {
+	text = strings.NewReplacer("-", "+", "_", "/", "\n", "", " ", "").Replace(text)
+	return base64.RawStdEncoding.Strict().DecodeString(strings.TrimRight(text, "="))
+}

@@ -1,0 +1,164 @@
+// Package seed makes keys whose IDs and material were chosen beforehand, from Go or from a YAML file, so that a test or a
+// local service has the same keys on every run: what one run encrypts, the next one decrypts.
+//
+// Such material is as secret as the place where it is written down. It is for tests and for development.
+package seed
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/rig"
+	"github.com/pocketkms/kms/internal/secret"
+)
+
+// A Key is a key to make. Only its ID is required.
+type Key struct {
+	// ID is a lower-case UUID or, for a multi-Region key, "mrk-" and 32 lower-case hexadecimal digits. Two Regions may have
+	// a multi-Region key of the same ID and material: each then decrypts what the other encrypted.
+	ID string
+
+	// Account and Region say where the key lives; absent means where the Service's view stands.
+	Account string
+	Region  string
+
+	// Spec and Usage are those of CreateKey: Usage may be absent only where Spec is, or is SYMMETRIC_DEFAULT.
+	Spec  kms.KeySpec
+	Usage kms.KeyUsageType
+
+	// Material is the key material; its zero value lets the Service draw it, another on each run.
+	Material Material
+
+	// State is Enabled, Disabled or PendingDeletion; absent means Enabled. PendingWindowInDays goes with PendingDeletion:
+	// 7 to 30 days from the making of the key; 0 means 30.
+	State               kms.KeyState
+	PendingWindowInDays int32
+
+	Aliases     []string // with their prefix "alias/"
+	Description string
+	Tags        map[string]string
+	Policy      string // a JSON document, not checked for whether it locks out its author; absent means the default policy
+}
+
+// Load makes the keys of a file in the form that docs/seed.md describes, as [Read] and [Make] do. A file that cannot be
+// read makes none.
+func Load(ctx context.Context, svc *kms.Service, file io.Reader) error {
+	keys, err := Read(file)
+	if err != nil {
+		return err
+	}
+	return Make(ctx, svc, keys...)
+}
+
+// Make makes keys in svc, in their order. A key that svc has already, of the same spec, usage and material, is left as it
+// is: to make the same keys again changes nothing. If it has another key of that ID, the error is a ConflictException.
+//
+// Nothing is made if a key's material cannot be read, or if two keys have the same ID or alias. Any other error ends it
+// where it occurs; errors name the key, and what the service says of it is a [kms.Error] in them.
+func Make(ctx context.Context, svc *kms.Service, keys ...Key) error {
+	plans, err := plan(svc, keys)
+	defer func() {
+		for _, p := range plans {
+			secret.Clear(p.material)
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	for i, p := range plans {
+		if err := p.make(ctx); err != nil {
+			return entryError(i, p.Key, err)
+		}
+	}
+	return nil
+}
+
+func entryError(i int, k Key, err error) error {
+	return fmt.Errorf("seed: keys[%d] (%.64q): %w", i, k.ID, err)
+}
+
+// A planned key has its place and its material.
+type planned struct {
+	Key
+	svc      *kms.Service // a view of its account's root in its Region
+	material []byte       // in the stored form; nil: to be drawn
+}
+
+func plan(svc *kms.Service, keys []Key) ([]planned, error) {
+	partition := strings.Split(svc.Caller().ARN()+":::", ":")[1]
+	type place struct{ account, region, name string }
+	taken := map[place]int{}
+	var plans []planned
+	for i, k := range keys {
+		k.Account, k.Region = cmp.Or(k.Account, svc.Caller().Account()), cmp.Or(k.Region, svc.Region())
+		root, err := kms.ParsePrincipal("arn:" + partition + ":iam::" + k.Account + ":root")
+		if err != nil {
+			return plans, entryError(i, k, fmt.Errorf("the account %.20q is not 12 digits", k.Account))
+		}
+		for _, name := range append([]string{k.ID}, k.Aliases...) {
+			if j, ok := taken[place{k.Account, k.Region, name}]; ok {
+				return plans, entryError(i, k, fmt.Errorf("%.256q is taken by keys[%d]", name, j))
+			}
+			taken[place{k.Account, k.Region, name}] = i
+		}
+		switch k.State {
+		case "", kms.KeyStateEnabled, kms.KeyStateDisabled, kms.KeyStatePendingDeletion:
+		default:
+			return plans, entryError(i, k, fmt.Errorf("the state %.32q is not Enabled, Disabled or PendingDeletion", k.State))
+		}
+		if k.PendingWindowInDays != 0 && k.State != kms.KeyStatePendingDeletion {
+			return plans, entryError(i, k, errors.New("only a key in PendingDeletion has a pending window"))
+		}
+		material, err := k.Material.bytes(cmp.Or(k.Spec, kms.KeySpecSymmetricDefault))
+		if err != nil {
+			return plans, entryError(i, k, err)
+		}
+		plans = append(plans, planned{k, svc.In(k.Region).As(root), material})
+	}
+	return plans, nil
+}
+
+func (p *planned) make(ctx context.Context) error {
+	in := &kms.CreateKeyInput{
+		KeySpec:     p.Spec,
+		KeyUsage:    p.Usage,
+		MultiRegion: strings.HasPrefix(p.ID, "mrk-"),
+		Description: p.Description,
+	}
+	for _, tag := range slices.Sorted(maps.Keys(p.Tags)) {
+		in.Tags = append(in.Tags, kms.Tag{TagKey: tag, TagValue: p.Tags[tag]})
+	}
+	_, err := p.svc.CreateKey(rig.WithKey(ctx, &rig.Key{ID: p.ID, Material: p.material}), in)
+	if errors.Is(err, kms.AlreadyExistsException) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, alias := range p.Aliases {
+		if _, err := p.svc.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: alias, TargetKeyId: p.ID}); err != nil {
+			return err
+		}
+	}
+	switch p.State {
+	case kms.KeyStateDisabled:
+		_, err = p.svc.DisableKey(ctx, &kms.DisableKeyInput{KeyId: p.ID})
+	case kms.KeyStatePendingDeletion:
+		in := &kms.ScheduleKeyDeletionInput{KeyId: p.ID}
+		if p.PendingWindowInDays != 0 {
+			in.PendingWindowInDays = &p.PendingWindowInDays
+		}
+		_, err = p.svc.ScheduleKeyDeletion(ctx, in)
+	}
+	if err == nil && p.Policy != "" { // at last: it may forbid all of the above
+		_, err = p.svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: p.ID, Policy: p.Policy, BypassPolicyLockoutSafetyCheck: true})
+	}
+	return err
+}

@@ -1,0 +1,367 @@
+package seed_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/seed"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const symmetricID = "1234abcd-12ab-34cd-56ef-1234567890ab"
+
+// example is the one in docs/seed.md.
+func example(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/seed.md")
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(text), "```yaml\n")
+	require.True(t, ok)
+	example, _, ok := strings.Cut(rest, "```\n")
+	require.True(t, ok)
+	return example
+}
+
+func newService(t testing.TB) *kms.Service {
+	t.Helper()
+	clock := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+	svc, err := kms.New(kms.Config{Clock: clock, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, svc.Close()) })
+	return svc
+}
+
+func loaded(t testing.TB) *kms.Service {
+	t.Helper()
+	svc := newService(t)
+	require.NoError(t, seed.Load(t.Context(), svc, strings.NewReader(example(t))))
+	return svc
+}
+
+func describe(t testing.TB, svc *kms.Service, id string) *kms.KeyMetadata {
+	t.Helper()
+	out, err := svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: id})
+	require.NoError(t, err)
+	return out.KeyMetadata
+}
+
+func TestTheExampleOfTheDocumentIsAsItSays(t *testing.T) {
+	svc := loaded(t)
+	ctx := t.Context()
+
+	app := describe(t, svc, "alias/app/v1")
+	require.Equal(t, symmetricID, app.KeyId)
+	require.Equal(t, "encrypts what the app stores", app.Description)
+	require.Equal(t, kms.KeyStateEnabled, app.KeyState)
+	tags, err := svc.ListResourceTags(ctx, &kms.ListResourceTagsInput{KeyId: symmetricID})
+	require.NoError(t, err)
+	require.Equal(t, []kms.Tag{{TagKey: "stage", TagValue: "test"}, {TagKey: "team", TagValue: "payments"}}, tags.Tags)
+
+	require.True(t, describe(t, svc, "alias/global").MultiRegion)
+	here, err := svc.Encrypt(ctx, &kms.EncryptInput{KeyId: "alias/global", Plaintext: []byte("hello")})
+	require.NoError(t, err)
+	there, err := svc.In("eu-west-1").Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: here.CiphertextBlob})
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(there.Plaintext))
+
+	other, err := kms.ParsePrincipal("arn:aws:iam::444455556666:root")
+	require.NoError(t, err)
+	policy, err := svc.As(other).GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: "0987dcba-09fe-87dc-65ba-ab0987654321"})
+	require.NoError(t, err)
+	require.Contains(t, policy.Policy, "arn:aws:iam::111122223333:role/app")
+
+	require.Equal(t, kms.KeyStateDisabled, describe(t, svc, "11111111-2222-3333-4444-000000000001").KeyState)
+	pending := describe(t, svc, "11111111-2222-3333-4444-000000000002")
+	require.Equal(t, kms.KeyStatePendingDeletion, pending.KeyState)
+	require.Equal(t, pending.CreationDate.Add(7*24*time.Hour), pending.DeletionDate)
+}
+
+// Every spec that the service has is in the example with fixed material.
+func TestTheExampleHasEverySpecOfTheService(t *testing.T) {
+	file := example(t)
+	svc := newService(t)
+	for _, spec := range kms.KeySpec("").Values() {
+		for _, usage := range kms.KeyUsageType("").Values() {
+			_, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: spec, KeyUsage: usage})
+			if err == nil && spec != kms.KeySpecSymmetricDefault {
+				require.Regexp(t, fmt.Sprintf(`spec: %s\n    usage: %s\n(    aliases.*\n)?    material:`, spec, usage), file)
+			}
+		}
+	}
+}
+
+// golden was encrypted by the key of the example in a run long ago: its material and its ID decide that it decrypts.
+const golden = ""
+
+func TestWhatOneRunEncryptsTheNextDecrypts(t *testing.T) {
+	blob, err := base64.StdEncoding.DecodeString(golden)
+	require.NoError(t, err)
+	out, err := loaded(t).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob, EncryptionContext: map[string]string{"run": "1"}})
+	require.NoError(t, err)
+	require.Equal(t, "from run 1", string(out.Plaintext))
+}
+
+func TestKeyMaterialIDsAreTheSameOnEveryRun(t *testing.T) {
+	want := sha256.Sum256([]byte("github.com/pocketkms/kms key material\x00" + symmetricID + "\x00" +
+		"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f"))
+	require.Equal(t, hex.EncodeToString(want[:]), describe(t, loaded(t), symmetricID).CurrentKeyMaterialId)
+}
+
+// RFC 4231 has no such key; the value is from openssl: printf 'message' | openssl dgst -sha256 -mac HMAC -macopt hexkey:0001...1f
+func TestAMACIsThatOfTheMaterial(t *testing.T) {
+	out, err := loaded(t).GenerateMac(t.Context(), &kms.GenerateMacInput{
+		KeyId: "aaaaaaaa-0000-4000-8000-000000000256", MacAlgorithm: kms.MacAlgorithmHMACSHA256, Message: []byte("message"),
+	})
+	require.NoError(t, err)
+	require.Equal(t, "6297b77508a1a30ea4dfadd8f847c31b49aba45de10a79daf721d3f7ec112a24", hex.EncodeToString(out.Mac))
+}
+
+// The private key of RFC 7515, appendix A.3, comes in every form there is for it.
+const (
+	rfcX = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"
+	rfcY = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
+	rfcD = "jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"
+	rfc  = `{"kty":"EC","crv":"P-256","x":"` + rfcX + `","y":"` + rfcY + `","d":"` + rfcD + `","use":"sig"}`
+)
+
+func rfcKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	x, err1 := base64.RawURLEncoding.DecodeString(rfcX)
+	y, err2 := base64.RawURLEncoding.DecodeString(rfcY)
+	d, err3 := base64.RawURLEncoding.DecodeString(rfcD)
+	require.NoError(t, errors.Join(err1, err2, err3))
+	// An ECPrivateKey (RFC 5915) by hand.
+	der := append([]byte{0x30, 0x77, 2, 1, 1, 4, 32}, d...)
+	der = append(der, 0xa0, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7, 0xa1, 0x44, 3, 0x42, 0, 4)
+	key, err := x509.ParseECPrivateKey(append(append(der, x...), y...))
+	require.NoError(t, err)
+	return key
+}
+
+func TestEveryFormOfAPrivateKeyIsTheSameKey(t *testing.T) {
+	key := rfcKey(t)
+	sec1, err := x509.MarshalECPrivateKey(key)
+	require.NoError(t, err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	block := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
+	for name, material := range map[string]seed.Material{
+		"JWK":              seed.JWK(rfc),
+		"PEM of PKCS#8":    seed.PEM(block("PRIVATE KEY", pkcs8)),
+		"PEM of SEC 1":     seed.PEM(block("EC PRIVATE KEY", sec1)),
+		"PEM with a curve": seed.PEM("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + block("EC PRIVATE KEY", sec1)),
+		"DER":              seed.Bytes(pkcs8),
+		"hexadecimal DER":  seed.Hex(hex.EncodeToString(pkcs8)),
+		"base64 of DER":    seed.Base64(base64.URLEncoding.EncodeToString(pkcs8)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := loaded(t) // which has the key: other material would be a conflict
+			same := seed.Key{ID: "eeeeeeee-0000-4000-8000-000000000256", Spec: kms.KeySpecECCNISTP256, Usage: kms.KeyUsageSignVerify, Material: material}
+			require.NoError(t, seed.Make(t.Context(), svc, same))
+
+			signed, err := svc.Sign(t.Context(), &kms.SignInput{
+				KeyId: same.ID, Message: []byte("message"), SigningAlgorithm: kms.SigningAlgorithmECDSASHA256,
+			})
+			require.NoError(t, err)
+			digest := sha256.Sum256([]byte("message"))
+			require.True(t, ecdsa.VerifyASN1(&key.PublicKey, digest[:], signed.Signature))
+		})
+	}
+}
+
+func TestMakingTheSameKeysAgainChangesNothing(t *testing.T) {
+	svc := loaded(t)
+	ctx := t.Context()
+	_, err := svc.DisableKey(ctx, &kms.DisableKeyInput{KeyId: symmetricID})
+	require.NoError(t, err)
+	_, err = svc.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: "alias/app"})
+	require.NoError(t, err)
+
+	require.NoError(t, seed.Load(ctx, svc, strings.NewReader(example(t))))
+
+	require.Equal(t, kms.KeyStateDisabled, describe(t, svc, symmetricID).KeyState)
+	_, err = svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: "alias/app"})
+	require.ErrorIs(t, err, kms.NotFoundException)
+}
+
+func TestAnotherKeyOfTheSameIDIsAConflict(t *testing.T) {
+	svc := loaded(t)
+	for name, key := range map[string]seed.Key{
+		"other material": {ID: symmetricID, Material: seed.Bytes(make([]byte, 32))},
+		"another spec": {ID: symmetricID, Spec: kms.KeySpecHMAC256, Usage: kms.KeyUsageGenerateVerifyMac,
+			Material: seed.Hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorIs(t, seed.Make(t.Context(), svc, key), kms.ConflictException)
+		})
+	}
+}
+
+func TestKeysThatCannotBeAreRefused(t *testing.T) {
+	const id = "00000000-0000-4000-8000-000000000000"
+	sign := func(m seed.Material) seed.Key {
+		return seed.Key{ID: id, Spec: kms.KeySpecECCNISTP256, Usage: kms.KeyUsageSignVerify, Material: m}
+	}
+	for name, tt := range map[string]struct {
+		key  seed.Key
+		want string
+	}{
+		"no ID":                      {seed.Key{}, "cannot be the ID of this key"},
+		"an ID in upper case":        {seed.Key{ID: strings.ToUpper(symmetricID)}, "cannot be the ID of this key"},
+		"a path for an ID":           {seed.Key{ID: "../../../../12345678-1234-1234-12345"}, "cannot be the ID of this key"},
+		"an account":                 {seed.Key{ID: id, Account: "1234"}, `the account "1234" is not 12 digits`},
+		"a Region":                   {seed.Key{ID: id, Region: "a/b"}, "is not the name of a Region"},
+		"an alias":                   {seed.Key{ID: id, Aliases: []string{"app"}}, `Alias must start with the prefix "alias/"`},
+		"an alias of AWS":            {seed.Key{ID: id, Aliases: []string{"alias/aws/s3"}}, "InvalidAliasNameException"},
+		"a tag of AWS":               {seed.Key{ID: id, Tags: map[string]string{"aws:x": "y"}}, "TagException"},
+		"a policy":                   {seed.Key{ID: id, Policy: "{}"}, "MalformedPolicyDocumentException"},
+		"a state":                    {seed.Key{ID: id, State: kms.KeyStateCreating}, `the state "Creating" is not`},
+		"a window without a state":   {seed.Key{ID: id, PendingWindowInDays: 7}, "only a key in PendingDeletion"},
+		"a window":                   {seed.Key{ID: id, State: kms.KeyStatePendingDeletion, PendingWindowInDays: 6}, "ValidationException"},
+		"a spec":                     {seed.Key{ID: id, Spec: "AES_256"}, "ValidationException"},
+		"a spec without a usage":     {seed.Key{ID: id, Spec: kms.KeySpecHMAC256}, "You must specify a KeyUsage value"},
+		"31 bytes":                   {seed.Key{ID: id, Material: seed.Bytes(make([]byte, 31))}, "31 bytes instead of 32"},
+		"no bytes":                   {seed.Key{ID: id, Material: seed.Bytes(nil)}, "0 bytes instead of 32"},
+		"hexadecimal digits":         {seed.Key{ID: id, Material: seed.Hex("0g")}, "not in hexadecimal digits"},
+		"base64":                     {seed.Key{ID: id, Material: seed.Base64("*")}, "not in base64"},
+		"a private key for AES":      {seed.Key{ID: id, Material: seed.JWK(rfc)}, "a private key is no material for KeySpec SYMMETRIC_DEFAULT"},
+		"bytes for a private key":    {sign(seed.Bytes(make([]byte, 32))), "unfit key material"},
+		"a symmetric JWK for it":     {sign(seed.JWK(`{"kty":"oct","k":"AAEC"}`)), "unfit key material"},
+		"another curve":              {sign(seed.JWK(strings.Replace(rfc, "P-256", "P-384", 1))), "not a JSON Web Key"},
+		"an unknown curve":           {sign(seed.JWK(strings.Replace(rfc, "P-256", "P-255", 1))), "not a JSON Web Key"},
+		"a public JWK":               {sign(seed.JWK(strings.Replace(rfc, rfcD, "", 1))), "not a JSON Web Key"},
+		"another public key":         {sign(seed.JWK(strings.Replace(rfc, "f83O", "f83P", 1))), "not the public key of its d"},
+		"a JWK of RSA":               {sign(seed.JWK(`{"kty":"RSA"}`)), "not a JSON Web Key"},
+		"no JSON":                    {sign(seed.JWK("{")), "not a JSON Web Key"},
+		"no PEM":                     {sign(seed.PEM("secret")), "not one PEM block"},
+		"two PEM blocks":             {sign(seed.PEM(strings.Repeat("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", 2))), "not one PEM block"},
+		"PEM with a tail":            {sign(seed.PEM("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\nsecret")), "not one PEM block"},
+		"an encrypted PEM block":     {sign(seed.PEM("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")), "encrypted"},
+		"a certificate":              {sign(seed.PEM("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")), "PEM block of this type"},
+		"an empty PEM block":         {sign(seed.PEM("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n")), "does not hold the private key"},
+		"a PEM block of something":   {sign(seed.PEM("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")), "unfit key material"},
+		"a key of an impossible use": {seed.Key{ID: id, Usage: kms.KeyUsageSignVerify}, "not compatible with KeySpec"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := seed.Make(t.Context(), newService(t), tt.key)
+			require.ErrorContains(t, err, tt.want)
+			require.ErrorContains(t, err, `seed: keys[0] ("`+tt.key.ID)
+			require.NotContains(t, err.Error(), rfcD[:6])
+		})
+	}
+}
+
+func TestTwoKeysCannotHaveTheSameName(t *testing.T) {
+	one := seed.Key{ID: symmetricID, Aliases: []string{"alias/a"}}
+	two := seed.Key{ID: "00000000-0000-4000-8000-000000000000", Aliases: []string{"alias/b", "alias/a"}}
+	svc := newService(t)
+
+	require.EqualError(t, seed.Make(t.Context(), svc, one, two),
+		`seed: keys[1] ("00000000-0000-4000-8000-000000000000"): "alias/a" is taken by keys[0]`)
+	require.ErrorContains(t, seed.Make(t.Context(), svc, one, one), `"`+symmetricID+`" is taken by keys[0]`)
+	keys, err := svc.ListKeys(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, keys.Keys, "made none")
+
+	two.Region = "eu-west-1" // where both names are free
+	require.NoError(t, seed.Make(t.Context(), svc, one, two))
+}
+
+func TestFilesThatAreNotAsDescribedAreRefused(t *testing.T) {
+	const id = "version: 1\nkeys:\n  - id: " + symmetricID + "\n"
+	for name, tt := range map[string]struct{ file, want string }{
+		"an empty file":          {"", "the file is empty"},
+		"no version":             {"keys: []", "the file has version 0"},
+		"a later version":        {"version: 2\nkeys: []", "the file has version 2"},
+		"not YAML":               {"\t", "seed: yaml: "},
+		"a list":                 {"- version: 1", "line 1: cannot unmarshal"},
+		"two documents":          {"version: 1\n---\nversion: 1\n", "more than one document"},
+		"an unknown member":      {id + "    keyid: x\n", "line 4: field keyid not found"},
+		"a member twice":         {id + "    spec: HMAC_256\n    spec: HMAC_256\n", "line 5: mapping key"},
+		"a key without an ID":    {"version: 1\nkeys:\n  - spec: HMAC_256\n", "keys[0] (\"\"): a key needs an id"},
+		"material out of place":  {id + "    material: s3cr3tmaterial\n", "line 4: cannot unmarshal !!str into seed.material"},
+		"material of no form":    {id + "    material: {}\n", "exactly one of hex, base64, pem and jwk"},
+		"material of two forms":  {id + "    material: {hex: s3cr3t, base64: s3cr3t}\n", "exactly one of hex, base64, pem and jwk"},
+		"unreadable material":    {id + "    material: {hex: s3cr3t}\n", `keys[0] ("` + symmetricID + `"): the material is not in hexadecimal digits`},
+		"an unknown JWK member":  {id + "    material: {jwk: {kty: oct, s3cr3t: x}}\n", "line 4: field"},
+		"too many keys":          {"version: 1\nkeys: [" + strings.Repeat("{id: a},", 10_001) + "]", "10001 keys, more than 10000"},
+		"too long a file":        {"version: 1\n" + strings.Repeat("#\n", 2<<20), "longer than 4194304 bytes"},
+		"a file full of aliases": {"version: 1\nkeys:\n  - &a {id: a, tags: &t {a: b}}\n" + strings.Repeat("  - *a\n", 200_000), "seed: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := newService(t)
+			err := seed.Load(t.Context(), svc, strings.NewReader(tt.file))
+			require.ErrorContains(t, err, tt.want)
+			if name != "an unknown JWK member" { // whose name it has to tell
+				require.NotContains(t, err.Error(), "s3cr3t")
+			}
+		})
+	}
+}
+
+func TestMaterialIsNotPrinted(t *testing.T) {
+	key := seed.Key{ID: symmetricID, Material: seed.Bytes([]byte("secret")), Aliases: []string{"alias/a"}}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		printed := fmt.Sprintf(verb, key)
+		require.NotContains(t, printed, "secret")
+		require.NotContains(t, printed, hex.EncodeToString([]byte("secret")))
+		require.NotContains(t, printed, "115 101 99")
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(example(f))
+	f.Add("version: 1\nkeys: [{id: a, material: {jwk: {kty: EC}}}]")
+	f.Fuzz(func(t *testing.T, file string) {
+		keys, err := seed.Read(strings.NewReader(file))
+		if err != nil {
+			require.True(t, strings.HasPrefix(err.Error(), "seed: "), err.Error())
+			require.Nil(t, keys)
+		}
+	})
+}
+
+func ExampleMake() {
+	svc, err := kms.New(kms.Config{})
+	if err != nil {
+		panic(err)
+	}
+	defer svc.Close()
+	ctx := context.Background()
+	err = seed.Make(ctx, svc, seed.Key{
+		ID:       "1234abcd-12ab-34cd-56ef-1234567890ab",
+		Aliases:  []string{"alias/app"},
+		Material: seed.Hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"),
+	})
+	if err != nil {
+		panic(err)
+	}
+	out, err := svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: "alias/app"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(out.KeyMetadata.Arn)
+	fmt.Println(out.KeyMetadata.CurrentKeyMaterialId[:16])
+	// Output:
+	// arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab
+	// 
+}
