@@ -415,6 +415,6 @@ func (k *key) admitUsage(usage KeyUsageType, operation string) error {
 
 // logPanic tells the operator of a defect; the caller learns only that there
 // was one. The panic's value is left out, since it could hold anything.
-func (s *Service) logPanic(operation string, value any) {
-	s.config.Logger.Error("kms: an operation panicked", "operation", operation, "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+func (c *core) logPanic(operation string, value any) {
+	c.config.Logger.Error("kms: an operation panicked", "operation", operation, "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
 }

@@ -28,7 +28,7 @@ type CreateKeyInput struct {
 	// Origin is where the key material comes from; absent means OriginAWSKMS. It cannot be changed later.
 	Origin OriginType
 
-	// MultiRegion asks for a multi-Region primary key, which can be replicated. It cannot be changed later.
+	// MultiRegion asks for a multi-Region primary key. It cannot be changed later.
 	MultiRegion bool
 
 	// Description is any text of up to 8,192 characters; no secrets, it is logged in clear.
@@ -39,7 +39,7 @@ type CreateKeyInput struct {
 	Policy string `kms:"len=1..131072,pattern=policy"`
 
 	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let its author change it again. Such a key may
-	// become unmanageable.
+	// become unmanageable. Nothing is checked as long as policies are not evaluated.
 	BypassPolicyLockoutSafetyCheck bool
 
 	// Tags are put on the key; at most 50, with different keys.
@@ -55,7 +55,7 @@ type CreateKeyInput struct {
 
 // CreateKeyOutput describes the key as made.
 type CreateKeyOutput struct {
-	// KeyMetadata is the new key: enabled, or pending import with OriginExternal.
+	// KeyMetadata is the new key, enabled.
 	KeyMetadata *KeyMetadata
 }
 
@@ -360,7 +360,7 @@ var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
 })
 
 // CreateKey makes a key in the caller's account and Region. Without a policy it
-// gets the default one, by which the account decides through IAM.
+// gets the API's default one, which leaves the decision to the account.
 func (s *Service) CreateKey(ctx context.Context, in *CreateKeyInput) (*CreateKeyOutput, error) {
 	return opCreateKey.do(ctx, s, in)
 }

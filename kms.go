@@ -4,10 +4,20 @@
 // [Open] keeps keys in one file, sealed under a passphrase, a key file or
 // another KMS; [New] keeps them in memory, or in any [keystore.Backend].
 // Operations, their members and their errors have the API's own names, so that
-// its documentation applies.
+// its documentation applies. A nil input is an empty one; an optional number is
+// a pointer, so write new(int32(7)). The tags of inputs hold the API's
+// constraints, which are all checked at once before anything else.
 //
 // Code that asks for another Region or acts for another principal gets a view:
-// see [Service.In] and [Service.As].
+// see [Service.In] and [Service.As]. Key policies are stored but not evaluated
+// yet: the root of the account that owns a key may do everything with it, and
+// everybody else is refused with [AccessDeniedException].
+//
+// Of the API's key specs, SYMMETRIC_DEFAULT, the four of HMAC and, for
+// signatures, ECC_NIST_P256, P384 and P521 can be made. Others are refused with
+// [UnsupportedOperationException], as are imported key material and a
+// Recipient. There are no grants yet: every grant token is refused with
+// [InvalidGrantTokenException].
 package kms
 
 import (
@@ -47,10 +57,12 @@ type Config struct {
 	RootKey keystore.RootKey
 
 	// Clock is the only source of time; nil means time.Now. It must not run
-	// backwards, and may be called concurrently.
+	// backwards, and may be called concurrently. It decides when keys are
+	// deleted for good: a clock set far ahead deletes early.
 	Clock func() time.Time
 
-	// Audit receives one event for each call; nil means none. A call whose
+	// Audit receives one event for each call, and one for each rotation or
+	// deletion that the clock brings about; nil means none. A call whose
 	// event it refuses fails and gives no output. A change that such a call
 	// had made stays: the next one sees it.
 	Audit audit.Sink
@@ -74,9 +86,8 @@ type Config struct {
 type Interceptor func(ctx context.Context, on *Service, op Operation, in any, proceed func() (out any, err error)) (out any, err error)
 
 // A Service is a KMS of many accounts and Regions, seen by one caller in one
-// Region. Its methods may be called concurrently. They take no more than they
-// need of their input: inputs are neither changed nor kept, and outputs are the
-// caller's own.
+// Region. Its methods may be called concurrently. Inputs are neither changed nor
+// kept, and outputs are the caller's own.
 type Service struct {
 	*core
 	caller Principal
@@ -177,7 +188,7 @@ func Open(path string, root keystore.RootKey) (*Service, error) {
 	}
 	s, err := New(Config{Backend: backend, RootKey: root})
 	if err != nil {
-		return nil, errors.Join(err, backend.Close())
+		return nil, errors.Join(fmt.Errorf("%w (%s)", err, path), backend.Close())
 	}
 	return s, nil
 }
@@ -230,7 +241,7 @@ func (s *Service) ready(ctx context.Context) error {
 // replaced by the commit itself.
 func (c *core) watch(ctx context.Context, after keystore.Revision) {
 	for {
-		err := c.follow(ctx, &after)
+		err := c.contain("watch", func() error { return c.follow(ctx, &after) })
 		if errors.Is(err, keystore.ErrClosed) || ctx.Err() != nil {
 			return
 		}
@@ -241,12 +252,29 @@ func (c *core) watch(ctx context.Context, after keystore.Revision) {
 			return
 		}
 		// Some changes may have been missed: from here on, none.
-		if current, err := c.store.Commit(ctx, keystore.Tx{}); err == nil {
-			after = current
+		err = c.contain("watch", func() error {
+			current, err := c.store.Commit(ctx, keystore.Tx{})
+			after = max(after, current)
+			return err
+		})
+		if err != nil {
+			continue
 		}
 		c.keys.clear()
 		c.aliases.clear()
 	}
+}
+
+// contain turns a panic into an error: the clock, the audit sink and the Backend
+// are not ours, and nobody could recover from a panic in the background.
+func (c *core) contain(work string, do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.logPanic(work, p)
+			err = fmt.Errorf("a panic in %s", work)
+		}
+	}()
+	return do()
 }
 
 func (c *core) follow(ctx context.Context, after *keystore.Revision) error {
@@ -276,7 +304,7 @@ func (c *core) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {
-		err := errors.Join(c.destroyDue(ctx), c.storeUses(ctx))
+		err := c.contain("sweep", func() error { return errors.Join(c.destroyDue(ctx), c.storeUses(ctx)) })
 		if err != nil && ctx.Err() == nil {
 			c.config.Logger.Warn("kms: work in the background failed and will be tried again", "error", err)
 		}

@@ -38,7 +38,7 @@ type PutKeyPolicyInput struct {
 	PolicyName string `kms:"len=1..128,pattern=policyName"`
 
 	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let the caller change it again. Such a key may
-	// become unmanageable.
+	// become unmanageable. Nothing is checked as long as policies are not evaluated.
 	BypassPolicyLockoutSafetyCheck bool
 }
 
@@ -191,8 +191,8 @@ var opPutKeyPolicy = define(operation[PutKeyPolicyInput, PutKeyPolicyOutput]{
 
 // PutKeyPolicy replaces a key's policy.
 //
-// Policies are kept and given back, but do not decide yet: see [Service.As] for
-// who may do what.
+// Policies are kept and given back, but do not decide yet: the package's
+// introduction says who may do what.
 func (s *Service) PutKeyPolicy(ctx context.Context, in *PutKeyPolicyInput) (*PutKeyPolicyOutput, error) {
 	return opPutKeyPolicy.do(ctx, s, in)
 }

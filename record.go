@@ -105,19 +105,19 @@ func userIdentity(p Principal) audit.UserIdentity {
 	_, name, _ := strings.Cut(p.arn, "/")
 	switch p.kind {
 	case principalNobody:
-		u.Type = "Unknown"
+		u.Type = audit.Unknown
 	case principalRoot:
-		u.Type = "Root"
+		u.Type = audit.Root
 	case principalUser:
-		u.Type = "IAMUser"
+		u.Type = audit.IAMUser
 		u.UserName = name[strings.LastIndexByte(name, '/')+1:]
 		u.PrincipalID = u.UserName
 	case principalRole:
-		u.Type, u.PrincipalID = "Role", name[strings.LastIndexByte(name, '/')+1:]
+		u.Type, u.PrincipalID = audit.Role, name[strings.LastIndexByte(name, '/')+1:]
 	case principalAssumedRole:
-		u.Type, u.PrincipalID = "AssumedRole", strings.Replace(name, "/", ":", 1)
+		u.Type, u.PrincipalID = audit.AssumedRole, strings.Replace(name, "/", ":", 1)
 	case principalFederatedUser:
-		u.Type, u.PrincipalID = "FederatedUser", p.account+":"+name
+		u.Type, u.PrincipalID = audit.FederatedUser, p.account+":"+name
 	}
 	return u
 }

@@ -42,7 +42,7 @@ const (
 type Event struct {
 	EventVersion string       `json:"eventVersion"`
 	UserIdentity UserIdentity `json:"userIdentity"`
-	// EventTime is when the call was answered. JSON has it in UTC, cut to whole seconds.
+	// EventTime is when the call was made. JSON has it in UTC, cut to whole seconds.
 	EventTime       time.Time `json:"eventTime"`
 	EventSource     string    `json:"eventSource"`
 	EventName       string    `json:"eventName"` // the operation: "Encrypt"
@@ -97,6 +97,10 @@ const (
 	AssumedRole IdentityType = "AssumedRole"
 	AWSAccount  IdentityType = "AWSAccount" // a principal of another account than the event's recipient
 	AWSService  IdentityType = "AWSService"
+
+	Role          IdentityType = "Role"
+	FederatedUser IdentityType = "FederatedUser"
+	Unknown       IdentityType = "Unknown" // a caller without an identity
 )
 
 // UserIdentity says who called. Fields that do not apply to its type are empty, and absent from the JSON.
