@@ -313,6 +313,7 @@ func TestDescribeKeyMakesAnAWSManagedKeyOnce(t *testing.T) {
 	status, err := svc.GetKeyRotationStatus(ctx, &kms.GetKeyRotationStatusInput{KeyId: m.KeyId})
 	require.NoError(t, err)
 	require.True(t, status.KeyRotationEnabled)
+	require.Equal(t, int32(365), *status.RotationPeriodInDays)
 	require.Equal(t, clock.Now().AddDate(0, 0, 365), status.NextRotationDate)
 	clock.Move(365 * day)
 	require.NotEqual(t, m.CurrentKeyMaterialId, describe(t, svc, m.KeyId).CurrentKeyMaterialId)

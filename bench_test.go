@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -149,31 +150,40 @@ func BenchmarkVerify(b *testing.B) {
 }
 
 // BenchmarkEncryptTwoCores reports the throughput of two goroutines over that
-// of one, on one hot key, as "x-one-core".
+// of one, on one hot key, as "x-one-core"; and that of the floor, which shares
+// nothing but the machine and the garbage collector, as "floor-x-one-core".
 func BenchmarkEncryptTwoCores(b *testing.B) {
 	svc, id := benchService(b, nil)
 	in := &kms.EncryptInput{KeyId: id, Plaintext: benchPlaintext, EncryptionContext: benchContext}
-	run := func(n int) {
-		for range n {
-			must(svc.Encrypt(context.Background(), in))
-		}
-	}
-	run(1)
-	var one, two time.Duration
+	encrypt := func() { must(svc.Encrypt(context.Background(), in)) }
+	floors := []func(){floorSeal(bareGCM()), floorSeal(bareGCM())}
 	const slices = 20
+	var one, two, floorOne, floorTwo time.Duration
 	for range slices {
 		n := b.N/slices + 1
-		start := time.Now()
-		run(n)
-		one += time.Since(start)
-		done := make(chan struct{})
-		start = time.Now()
-		go func() { run(n); close(done) }()
-		run(n)
-		<-done
-		two += time.Since(start)
+		one += together(n, encrypt)
+		two += together(n, encrypt, encrypt)
+		floorOne += together(n, floors[0])
+		floorTwo += together(n, floors...)
 	}
 	b.ReportMetric(2*float64(one)/float64(two), "x-one-core")
+	b.ReportMetric(2*float64(floorOne)/float64(floorTwo), "floor-x-one-core")
+}
+
+// together runs each function n times, all at once, and returns how long it
+// took them.
+func together(n int, functions ...func()) time.Duration {
+	var all sync.WaitGroup
+	start := time.Now()
+	for _, f := range functions {
+		all.Go(func() {
+			for range n {
+				f()
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(start)
 }
 
 // BenchmarkDurableChange compares a change of a key in a file with one bare

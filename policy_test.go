@@ -93,6 +93,7 @@ func TestAMalformedPolicyIsRefusedAndTheOldOneStays(t *testing.T) {
 		"a spaced empty list":           `{"Statement":[ ]}`,
 		"a statement that is text":      `{"Statement":"all"}`,
 		"a statement that is null":      `{"Statement":null}`,
+		"a null among statements":       `{"Statement":[` + statement + `,null]}`,
 		"an unknown version":            `{"Version":"2020-01-01","Statement":[` + statement + `]}`,
 		"a version that is no string":   `{"Version":2012,"Statement":[` + statement + `]}`,
 		"statements that are not alike": `{"Statement":[` + statement + `,1]}`,

@@ -101,4 +101,12 @@ func TestTagsAreTheCallersOwn(t *testing.T) {
 	require.Equal(t, manyTags(3), got)
 	got[1].TagValue = "changed by its reader"
 	require.Equal(t, manyTags(3), tagsOf(t, svc, k.KeyId))
+
+	k = createKey(t, svc, nil)
+	tags = []kms.Tag{{TagKey: "b", TagValue: "1"}, {TagKey: "a", TagValue: "2"}}
+	_, err := svc.TagResource(context.Background(), &kms.TagResourceInput{KeyId: k.KeyId, Tags: tags})
+	require.NoError(t, err)
+	require.Equal(t, []kms.Tag{{TagKey: "b", TagValue: "1"}, {TagKey: "a", TagValue: "2"}}, tags, "not sorted in place")
+	clear(tags)
+	require.Equal(t, []kms.Tag{{TagKey: "a", TagValue: "2"}, {TagKey: "b", TagValue: "1"}}, tagsOf(t, svc, k.KeyId))
 }

@@ -28,12 +28,13 @@ var rooms = map[string]string{
 
 	"awsapi":    ". crypto keystore iam audit internal",
 	"envelope":  ". crypto keystore iam audit internal",
-	"kmstest":   ". crypto keystore iam audit internal",
+	"seed":      ". internal",
+	"kmstest":   ". seed crypto keystore iam audit internal",
 	"awsclient": ". awsapi",
 
-	"cmd":         ". awsapi envelope crypto keystore iam audit internal",
-	"examples":    ". awsapi envelope kmstest crypto keystore iam audit",
-	"integration": ". awsapi awsclient envelope kmstest crypto keystore iam audit internal",
+	"cmd":         ". awsapi envelope seed crypto keystore iam audit internal",
+	"examples":    ". awsapi awsclient envelope seed kmstest crypto keystore iam audit",
+	"integration": ". awsapi awsclient envelope seed kmstest crypto keystore iam audit internal",
 }
 
 // ground are the rooms whose tests, too, know nothing of what is built on them.
@@ -116,7 +117,11 @@ func TestImportAgainstTheArrowsIsSeen(t *testing.T) {
 		{"kms_test.go", module + "/kmstest", ""},
 		{"awsapi/http.go", module, ""},
 		{"awsapi/http.go", module + "/envelope", against},
+		{"seed/seed.go", module, ""},
+		{"seed/seed.go", module + "/kmstest", against},
+		{"kms.go", module + "/seed", against},
 		{"cmd/kms/main.go", module + "/awsapi", ""},
+		{"cmd/kms/main.go", module + "/seed", ""},
 		{"examples/testing/main.go", module + "/kmstest", ""},
 
 		{"kms.go", "testing", forTests},
