@@ -495,6 +495,23 @@ func TestAPanickingSinkIsTheServicesDefect(t *testing.T) {
 	}
 }
 
+func TestAPanicInAnOperationIsRecordedAsItsFailure(t *testing.T) {
+	var events []*audit.Event
+	svc, _ := newService(t, func(c *kms.Config) {
+		c.Logger = slog.New(slog.DiscardHandler)
+		c.Audit = audit.SinkFunc(func(_ context.Context, e *audit.Event) error { events = append(events, e); return nil })
+		c.Intercept = func(context.Context, *kms.Service, kms.Operation, any, func() (any, error)) (any, error) {
+			panic("a defect")
+		}
+	})
+	out, err := svc.ListKeys(t.Context(), nil)
+	require.Nil(t, out)
+	requireError(t, err, kms.KMSInternalException, "The request could not be completed.")
+	require.Len(t, events, 1)
+	require.Equal(t, "ListKeys", events[0].EventName)
+	require.Equal(t, "KMSInternalException", events[0].ErrorCode)
+}
+
 // secretsIn returns the end of every byte string of v, an input or output: the
 // beginning of a ciphertext names its key, which is no secret.
 func secretsIn(v any) [][]byte {

@@ -47,14 +47,17 @@ func newBlobHeader(ref keyRef, materialID *[32]byte) *blobHeader {
 	return h
 }
 
-// parseBlob returns the header of a ciphertext. That it is well-formed says
-// nothing of whether it is authentic.
-func parseBlob(b []byte) (*blobHeader, bool) {
+// parseBlob returns the header of a ciphertext; nil if it has none that this
+// version can read. That it has says nothing of whether it is authentic.
+func parseBlob(b []byte) *blobHeader {
 	if len(b) < blobMinBytes || b[0] != blobVersion || b[1]&^blobMultiRegion != 0 {
-		return nil, false
+		return nil
 	}
 	h := (*blobHeader)(b)
-	return h, accountNumber(h[2:7]) <= 999_999_999_999
+	if accountNumber(h[2:7]) > 999_999_999_999 {
+		return nil
+	}
+	return h
 }
 
 // sameKey tells whether both headers name the same key.

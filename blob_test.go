@@ -155,15 +155,13 @@ func TestParseBlobRefusesWhatNoWriterWrites(t *testing.T) {
 		"account 2^40 - 1":            change(2, 0xff, 0xff, 0xff, 0xff, 0xff),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, ok := parseBlob(b)
-			require.False(t, ok)
+			require.Nil(t, parseBlob(b))
 		})
 	}
-	h, ok := parseBlob(change(2, 0xe8, 0xd4, 0xa5, 0x0f, 0xff))
-	require.True(t, ok)
+	h := parseBlob(change(2, 0xe8, 0xd4, 0xa5, 0x0f, 0xff))
+	require.NotNil(t, h)
 	require.Equal(t, "999999999999", h.account("111122223333"))
-	_, ok = parseBlob(golden[:blobMinBytes])
-	require.True(t, ok, "the shortest: of an empty plaintext")
+	require.NotNil(t, parseBlob(golden[:blobMinBytes]), "the shortest: of an empty plaintext")
 }
 
 func FuzzParseBlob(f *testing.F) {
@@ -174,8 +172,8 @@ func FuzzParseBlob(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{0xff}, 6144))
 	f.Add(append([]byte{1, 1, 0xe8, 0xd4, 0xa5, 0x10}, make([]byte, 100)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, ok := parseBlob(b)
-		if !ok {
+		h := parseBlob(b)
+		if h == nil {
 			return
 		}
 		ref := keyRef{account: h.account("111122223333"), id: h.keyID()}

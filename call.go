@@ -112,21 +112,17 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 	}
 	c := calls.Get().(*call)
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); p != nil { // of the clock's or the sink's
 			s.logPanic(op.name, p)
 			if out != nil {
 				op.out.Erase(out)
 			}
-			out, err = nil, &Error{Code: KMSInternalException, Message: "The request could not be completed.", Operation: op.name}
+			out, err = nil, wrapError(errPanic, op.name)
 		}
 		c.end()
 	}()
 	c.begin(ctx, s, &op.description) // may panic: the clock is not ours
-	if s.config.Intercept == nil {
-		out, err = op.attempt(c, in, sent)
-	} else {
-		out, err = op.intercept(c, in, sent)
-	}
+	out, err = op.contain(c, in, sent)
 	if err == nil && op.use != "" {
 		c.recordUse()
 	}
@@ -143,6 +139,24 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 	}
 	return out, nil
 }
+
+// contain turns a panic in the operation into an error, which is recorded as
+// any other.
+func (op *operation[In, Out]) contain(c *call, in *In, sent *shape.Sent) (out *Out, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.logPanic(op.name, p)
+			out, err = nil, errPanic
+		}
+	}()
+	if c.config.Intercept == nil {
+		return op.attempt(c, in, sent)
+	}
+	return op.intercept(c, in, sent)
+}
+
+// errPanic is all that a caller learns of a panic.
+var errPanic = exception(KMSInternalException, "The request could not be completed.")
 
 // intercept gives the interceptor the call to let go on, or not.
 func (op *operation[In, Out]) intercept(c *call, in *In, sent *shape.Sent) (*Out, error) {

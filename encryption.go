@@ -197,13 +197,13 @@ var opDecrypt = define(operation[DecryptInput, DecryptOutput]{
 		if in.Recipient != nil {
 			return errNoRecipients
 		}
-		return validateSource(in.CiphertextBlob, in.KeyId, in.EncryptionAlgorithm, in.DryRun, in.DryRunModifiers, "keyId")
+		return in.source().validate("keyId")
 	},
 	identify: func(c *call, in *DecryptInput) error {
-		return c.identifySource(in.KeyId, in.CiphertextBlob, in.EncryptionAlgorithm, c.op.permission)
+		return c.identifySource(in.source(), c.op.permission)
 	},
 	admit: func(c *call, in *DecryptInput) error {
-		if err := c.admitSource(in.CiphertextBlob, in.EncryptionAlgorithm, in.EncryptionContext); err != nil {
+		if err := c.admitSource(in.source()); err != nil {
 			return err
 		}
 		return c.admitContext(in.DryRun, in.EncryptionContext)
@@ -234,16 +234,16 @@ var opReEncrypt = define(operation[ReEncryptInput, ReEncryptOutput]{
 	description: description{name: "ReEncrypt", permission: "kms:ReEncryptFrom", keys: ownIdentify, crossAccount: true,
 		states: useState, readOnly: true, use: KeyLastUsageTrackingOperationReEncrypt},
 	validate: func(in *ReEncryptInput) error {
-		return validateSource(in.CiphertextBlob, in.SourceKeyId, in.SourceEncryptionAlgorithm, in.DryRun, in.DryRunModifiers, "sourceKeyId")
+		return in.source().validate("sourceKeyId")
 	},
 	identify: func(c *call, in *ReEncryptInput) error {
-		if err := c.identifySource(in.SourceKeyId, in.CiphertextBlob, in.SourceEncryptionAlgorithm, "kms:ReEncryptFrom"); err != nil {
+		if err := c.identifySource(in.source(), "kms:ReEncryptFrom"); err != nil {
 			return err
 		}
 		return c.identify(in.DestinationKeyId, "kms:ReEncryptTo", true)
 	},
 	admit: func(c *call, in *ReEncryptInput) error {
-		if err := c.admitSource(in.CiphertextBlob, in.SourceEncryptionAlgorithm, in.SourceEncryptionContext); err != nil {
+		if err := c.admitSource(in.source()); err != nil {
 			return err
 		}
 		destination := c.targets[1].key
@@ -288,15 +288,40 @@ func (s *Service) ReEncrypt(ctx context.Context, in *ReEncryptInput) (*ReEncrypt
 // errNoRecipients refuses answers that only an attested enclave shall read.
 var errNoRecipients = exception(UnsupportedOperationException, "Recipient is not supported: no attestation document can be verified here.")
 
-// validateSource checks what Decrypt and ReEncrypt ask of a ciphertext.
-func validateSource(ciphertext []byte, keyID string, algorithm EncryptionAlgorithmSpec, dryRun bool, modifiers []DryRunModifierType, keyIDPath string) error {
-	ignore := dryRun && slices.Contains(modifiers, DryRunModifierIgnoreCiphertext)
+// A source is the ciphertext that Decrypt and ReEncrypt are given, and what the
+// caller says of it.
+type source struct {
+	ciphertext []byte
+	ignored    bool // by a dry run that asks for permission alone
+	keyID      string
+	algorithm  EncryptionAlgorithmSpec
+	context    map[string]string
+}
+
+func (in *DecryptInput) source() source {
+	return newSource(in.CiphertextBlob, in.KeyId, in.EncryptionAlgorithm, in.EncryptionContext, in.DryRun, in.DryRunModifiers)
+}
+
+func (in *ReEncryptInput) source() source {
+	return newSource(in.CiphertextBlob, in.SourceKeyId, in.SourceEncryptionAlgorithm, in.SourceEncryptionContext, in.DryRun, in.DryRunModifiers)
+}
+
+func newSource(ciphertext []byte, keyID string, algorithm EncryptionAlgorithmSpec, context map[string]string, dryRun bool, modifiers []DryRunModifierType) source {
+	src := source{ciphertext: ciphertext, keyID: keyID, algorithm: orDefault(algorithm, EncryptionAlgorithmSymmetricDefault), context: context}
+	if dryRun && slices.Contains(modifiers, DryRunModifierIgnoreCiphertext) {
+		src.ciphertext, src.ignored = nil, true
+	}
+	return src
+}
+
+// validate checks what must be there; keyIDPath is the member that names the
+// key.
+func (src source) validate(keyIDPath string) error {
 	var violations []error
-	if ciphertext == nil && !ignore {
+	if src.ciphertext == nil && !src.ignored {
 		violations = append(violations, shape.Null("ciphertextBlob"))
 	}
-	asymmetric := algorithm != "" && algorithm != EncryptionAlgorithmSymmetricDefault
-	if keyID == "" && (ciphertext == nil && ignore || asymmetric) {
+	if src.keyID == "" && (src.ignored || src.algorithm != EncryptionAlgorithmSymmetricDefault) {
 		violations = append(violations, shape.Null(keyIDPath))
 	}
 	if violations != nil {
@@ -307,19 +332,16 @@ func validateSource(ciphertext []byte, keyID string, algorithm EncryptionAlgorit
 
 // identifySource makes the key of a ciphertext the call's next target: the one
 // that the caller named, or else the one that the ciphertext names.
-func (c *call) identifySource(sent string, ciphertext []byte, algorithm EncryptionAlgorithmSpec, permission string) error {
-	wellFormed := false
-	if algorithm == "" || algorithm == EncryptionAlgorithmSymmetricDefault {
-		if c.blob, wellFormed = parseBlob(ciphertext); !wellFormed {
-			c.blob = nil
-		}
+func (c *call) identifySource(src source, permission string) error {
+	if src.algorithm == EncryptionAlgorithmSymmetricDefault {
+		c.blob = parseBlob(src.ciphertext)
 	}
-	if sent == "" && !wellFormed {
+	if src.keyID == "" && c.blob == nil {
 		return exception(InvalidCiphertextException, "")
 	}
 	// The bare ID of another account's key means that key here, and only here.
-	if sent != "" && (!wellFormed || c.blob.account(c.caller.account) == c.caller.account || sent != c.blob.keyID()) {
-		return c.identify(sent, permission, true)
+	if src.keyID != "" && (c.blob == nil || c.blob.account(c.caller.account) == c.caller.account || src.keyID != c.blob.keyID()) {
+		return c.identify(src.keyID, permission, true)
 	}
 	k, err := c.blobKey(), error(nil)
 	if k != nil {
@@ -344,24 +366,25 @@ func (c *call) blobKey() *key {
 	})
 }
 
+const incorrectKey = "The key ID in the request does not identify a CMK that can perform this operation."
+
 // admitSource refuses a ciphertext that is not for the call's first key to
-// decrypt. None was given only if a dry run is to ignore it.
-func (c *call) admitSource(ciphertext []byte, algorithm EncryptionAlgorithmSpec, context map[string]string) error {
+// decrypt.
+func (c *call) admitSource(src source) error {
 	k := c.key()
 	if k.record.Usage != KeyUsageEncryptDecrypt {
-		return exception(IncorrectKeyException, "The key ID in the request does not identify a CMK that can perform this operation.")
+		return exception(IncorrectKeyException, incorrectKey)
 	}
-	if err := k.admitEncryption(algorithm, context); err != nil {
+	if err := k.admitEncryption(src.algorithm, src.context); err != nil {
 		return err
 	}
-	if ciphertext == nil {
+	switch {
+	case src.ignored:
 		return nil
-	}
-	if c.blob == nil {
+	case c.blob == nil:
 		return exception(InvalidCiphertextException, "")
-	}
-	if !c.blob.sameKey(k.current().header) {
-		return exception(IncorrectKeyException, "The key ID in the request does not identify a CMK that can perform this operation.")
+	case !c.blob.sameKey(k.current().header):
+		return exception(IncorrectKeyException, incorrectKey)
 	}
 	return nil
 }

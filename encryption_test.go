@@ -359,6 +359,8 @@ func TestADryRunMayDoWithoutTheCiphertext(t *testing.T) {
 	ignore := []kms.DryRunModifierType{kms.DryRunModifierIgnoreCiphertext}
 	_, err := f.svc.Decrypt(t.Context(), &kms.DecryptInput{KeyId: f.symmetric.KeyId, DryRun: true, DryRunModifiers: ignore})
 	require.ErrorIs(t, err, kms.DryRunOperationException)
+	_, err = f.svc.Decrypt(t.Context(), &kms.DecryptInput{KeyId: f.symmetric.KeyId, CiphertextBlob: []byte("ignored"), DryRun: true, DryRunModifiers: ignore})
+	require.ErrorIs(t, err, kms.DryRunOperationException)
 	_, err = f.svc.ReEncrypt(t.Context(), &kms.ReEncryptInput{SourceKeyId: f.symmetric.KeyId, DestinationKeyId: f.other.KeyId, DryRun: true, DryRunModifiers: ignore})
 	require.ErrorIs(t, err, kms.DryRunOperationException)
 	_, err = f.svc.Decrypt(t.Context(), &kms.DecryptInput{KeyId: f.mac.KeyId, DryRun: true, DryRunModifiers: ignore})

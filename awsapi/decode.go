@@ -254,7 +254,6 @@ func (d *decoder) list(m *shape.Member, f reflect.Value) error {
 		case c != '{':
 			return d.mismatch("structure")
 		default:
-			element.SetZero() // the room was grown, not made
 			if err := d.nested(step{m, n}, element); err != nil {
 				return err
 			}

@@ -21,6 +21,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,6 +39,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/shape"
 )
@@ -152,12 +154,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header()["X-Amzn-Requestid"] = []string{formatUUID(id)}
 	defer func() {
 		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p) // meant for the server, which breaks the connection
+			}
 			// Its value may hold anything: left out.
 			h.logger.Error("awsapi: a request panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			fail(w, &exception{http.StatusInternalServerError, string(kms.KMSInternalException), internalMessage})
 		}
 	}()
 	if err := h.serve(w, r, id); err != nil {
+		if errors.Is(err, rig.ErrConnection) {
+			panic(http.ErrAbortHandler)
+		}
 		e, hidden := exceptionOf(err)
 		if hidden != nil {
 			h.logger.Error("awsapi: a call failed", "target", r.Header.Get("X-Amz-Target"), "error", hidden)

@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -245,6 +246,25 @@ func TestCompressedBodies(t *testing.T) {
 	require.Equal(t, http.StatusRequestEntityTooLarge, bomb.Code)
 }
 
+func TestBodyThatSaysItIsTooLargeIsNotRead(t *testing.T) {
+	r := request("ListKeys", "")
+	r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(errors.New("read"))), maxBody+1
+	w := serve(Handler(newService(t, kms.Config{}), Options{}), r)
+	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
+	require.Equal(t, "close", w.Header().Get("Connection"))
+}
+
+func TestCompressedBodiesCountAsLarge(t *testing.T) {
+	h := Handler(newService(t, kms.Config{}), Options{})
+	for range maxLarge {
+		h.(*handler).large <- struct{}{}
+	}
+	r := request("ListKeys", compress(t, []byte(`{}`)).String())
+	r.Header.Set("Content-Encoding", "gzip")
+	require.Contains(t, serve(h, r).Body.String(), "ThrottlingException")
+	require.Equal(t, http.StatusOK, serve(h, request("ListKeys", `{}`)).Code)
+}
+
 // The same requests over real connections: of both versions of HTTP, with and without a length said before.
 func TestOverTheNetwork(t *testing.T) {
 	svc := newService(t, kms.Config{})
@@ -385,6 +405,20 @@ func TestWhatLiesBehindAFailureIsLoggedAndNotSent(t *testing.T) {
 	require.NotContains(t, w.Body.String(), "disk")
 	require.Contains(t, log.String(), "disk full at /var/keys")
 	require.NotContains(t, log.String(), "c3dvcmRmaXNo")
+}
+
+type refusing struct{}
+
+func (refusing) Record(context.Context, *audit.Event) error {
+	return errors.New("disk full at /var/audit")
+}
+
+func TestSoIsTheCauseOfAServicesFailure(t *testing.T) {
+	var log bytes.Buffer
+	h := Handler(newService(t, kms.Config{Audit: refusing{}}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	w := serve(h, request("ListKeys", `{}`))
+	require.Equal(t, `{"__type":"KMSInternalException","message":"The request could not be completed."}`, w.Body.String())
+	require.Contains(t, log.String(), "disk full at /var/audit")
 }
 
 func TestNothingIsLoggedOfOrdinaryRequests(t *testing.T) {

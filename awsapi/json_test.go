@@ -2,6 +2,7 @@ package awsapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -31,6 +32,7 @@ type all struct {
 	Sent      []inner `kms:"always"`
 	SentFlag  bool    `kms:"always"`
 	SentText  string  `kms:"always"`
+	Never     *inner  `kms:"always"` // nil is absent all the same
 }
 
 type inner struct {
@@ -139,10 +141,13 @@ func TestListsAndMapsAreBounded(t *testing.T) {
 	require.Equal(t, refuse(serialization, ""), err)
 
 	var pairs strings.Builder
-	for i := range maxEntries + 1 {
-		pairs.WriteString(`,"` + strings.Repeat("k", i%200) + string(rune('a'+i%26)) + string(rune('0'+i/200)) + `":""`)
+	for i := range maxEntries {
+		fmt.Fprintf(&pairs, `,"%d":""`, i)
 	}
-	_, _, err = decodeAll(`{"Map":{` + pairs.String()[1:] + `}}`)
+	in, _, err = decodeAll(`{"Map":{` + pairs.String()[1:] + `}}`)
+	require.NoError(t, err)
+	require.Len(t, in.Map, maxEntries)
+	_, _, err = decodeAll(`{"Map":{"x":""` + pairs.String() + `}}`)
 	require.Equal(t, refuse(serialization, ""), err)
 }
 

@@ -17,7 +17,7 @@ type Fault struct {
 	Operations []string
 
 	// Key is the key ID, key ARN, alias name or alias ARN of the key that it is about; absent means any, or none. A call is
-	// about a key if it names it in any of these forms, or sends a ciphertext that does.
+	// about a key if it names it in any of these forms, or sends a ciphertext that does; and wherever it sends the same text.
 	Key string
 
 	// After lets so many such calls pass before, and Count ends the fault after so many were hit; 0 means no end.

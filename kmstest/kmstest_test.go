@@ -34,7 +34,11 @@ func (f *failing) Fatalf(format string, arguments ...any) {
 	panic(f)
 }
 
-func (f *failing) Errorf(format string, arguments ...any) { f.message = fmt.Sprintf(format, arguments...) }
+func (f *failing) Errorf(format string, arguments ...any) {
+	f.message = fmt.Sprintf(format, arguments...)
+}
+
+func (f *failing) FailNow() { panic(f) }
 
 // requireFailure requires that test fails with that message.
 func requireFailure(t *testing.T, want string, test func(t testing.TB)) {

@@ -1,0 +1,260 @@
+package kmstest_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/kmstest"
+)
+
+const delay = 5 * time.Second
+
+func eventual(t testing.TB) *kmstest.Service {
+	t.Helper()
+	return kmstest.New(t, kmstest.EventualConsistency(delay))
+}
+
+// requireTurn requires that a check fails up to a moment before the delay is over, and no longer.
+func requireTurn(t *testing.T, svc *kmstest.Service, hidden, visible func(t *testing.T)) {
+	t.Helper()
+	hidden(t)
+	svc.Advance(delay - time.Nanosecond)
+	hidden(t)
+	svc.Advance(time.Nanosecond)
+	visible(t)
+}
+
+func TestANewAliasIsSeenAfterTheDelay(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	createAlias(t, svc.Service, "alias/app", id)
+	aliases := func(keyID string) int {
+		out, err := svc.ListAliases(t.Context(), &kms.ListAliasesInput{KeyId: keyID})
+		require.NoError(t, err)
+		n := 0
+		for _, a := range out.Aliases {
+			if a.AliasName == "alias/app" {
+				n++
+			}
+		}
+		return n
+	}
+	requireTurn(t, svc, func(t *testing.T) {
+		_, err := encrypt(svc.Service, "alias/app")
+		require.ErrorIs(t, err, kms.NotFoundException)
+		require.ErrorContains(t, err, "Alias arn:aws:kms:us-east-1:111122223333:alias/app is not found.")
+		require.Zero(t, aliases("")+aliases(id))
+		_, err = encrypt(svc.Service, id)
+		require.NoError(t, err, "a new key is seen at once")
+		_, err = svc.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: "alias/app", TargetKeyId: id})
+		require.ErrorIs(t, err, kms.AlreadyExistsException, "a change builds on the latest state")
+	}, func(t *testing.T) {
+		_, err := encrypt(svc.Service, "alias/app")
+		require.NoError(t, err)
+		require.Equal(t, 2, aliases("")+aliases(id))
+	})
+}
+
+func TestAMovedAliasNamesItsFormerKeyForTheDelay(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	before, after := createKey(t, svc.Service), createKey(t, svc.Service)
+	createAlias(t, svc.Service, "alias/app", before)
+	svc.Advance(delay)
+	_, err := svc.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: "alias/app", TargetKeyId: after})
+	require.NoError(t, err)
+	names := func(want string) func(*testing.T) {
+		return func(t *testing.T) {
+			k, err := describe(svc.Service, "alias/app")
+			require.NoError(t, err)
+			require.Equal(t, want, k.KeyId)
+		}
+	}
+	requireTurn(t, svc, names(before), names(after))
+}
+
+func TestADeletedAliasStaysForTheDelay(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	createAlias(t, svc.Service, "alias/app", id)
+	svc.Advance(delay)
+	_, err := svc.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: "alias/app"})
+	require.NoError(t, err)
+	requireTurn(t, svc, func(t *testing.T) {
+		_, err := encrypt(svc.Service, "alias/app")
+		require.NoError(t, err)
+	}, func(t *testing.T) {
+		_, err := encrypt(svc.Service, "alias/app")
+		require.ErrorIs(t, err, kms.NotFoundException)
+	})
+}
+
+func TestAKeysStateIsSeenAfterTheDelay(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	works := func(t *testing.T) { _, err := encrypt(svc.Service, id); require.NoError(t, err) }
+	fails := func(code error, state kms.KeyState) func(*testing.T) {
+		return func(t *testing.T) {
+			_, err := encrypt(svc.Service, id)
+			require.ErrorIs(t, err, code)
+			k, err := describe(svc.Service, id)
+			require.NoError(t, err)
+			require.Equal(t, state, k.KeyState)
+		}
+	}
+	change := func(err error) { t.Helper(); require.NoError(t, err) }
+
+	_, err := svc.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: id})
+	change(err)
+	requireTurn(t, svc, works, fails(kms.DisabledException, kms.KeyStateDisabled))
+	_, err = svc.EnableKey(t.Context(), &kms.EnableKeyInput{KeyId: id})
+	change(err)
+	requireTurn(t, svc, fails(kms.DisabledException, kms.KeyStateDisabled), works)
+	_, err = svc.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: id})
+	change(err)
+	requireTurn(t, svc, works, fails(kms.KMSInvalidStateException, kms.KeyStatePendingDeletion))
+	_, err = svc.CancelKeyDeletion(t.Context(), &kms.CancelKeyDeletionInput{KeyId: id})
+	change(err)
+	requireTurn(t, svc, fails(kms.KMSInvalidStateException, kms.KeyStatePendingDeletion), fails(kms.DisabledException, kms.KeyStateDisabled))
+}
+
+// Each change has its own moment.
+func TestChangesBecomeVisibleOneByOne(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	rename := func(text string) {
+		_, err := svc.UpdateKeyDescription(t.Context(), &kms.UpdateKeyDescriptionInput{KeyId: id, Description: text})
+		require.NoError(t, err)
+	}
+	var seen []string
+	look := func() {
+		k, err := describe(svc.Service, id)
+		require.NoError(t, err)
+		seen = append(seen, k.Description)
+	}
+	rename("one")
+	svc.Advance(time.Second)
+	rename("two")
+	look()
+	svc.Advance(delay - time.Second)
+	rename("three")
+	look()
+	svc.Advance(time.Second)
+	look()
+	svc.Advance(delay - time.Second)
+	look()
+	require.Equal(t, []string{"", "one", "two", "three"}, seen)
+}
+
+func TestTheEndOfAKeyIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	createAlias(t, svc.Service, "alias/app", id)
+	_, err := svc.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: id})
+	require.NoError(t, err)
+	svc.Advance(30 * day)
+	for range 2 {
+		_, err = describe(svc.Service, id)
+		require.ErrorIs(t, err, kms.NotFoundException)
+		_, err = describe(svc.Service, "alias/app")
+		require.ErrorIs(t, err, kms.NotFoundException)
+	}
+}
+
+func TestWhatTheClockChangesWithinTheDelayIsDone(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	_, err := svc.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: id})
+	require.NoError(t, err)
+	svc.Advance(365 * day)
+	createAlias(t, svc.Service, "alias/app", id) // so that something is hidden
+	for range 2 {
+		out, err := svc.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: id})
+		require.NoError(t, err)
+		require.Len(t, out.Rotations, 1)
+	}
+	k, err := describe(svc.Service, "alias/aws/s3")
+	require.NoError(t, err, "an AWS managed key is made now")
+	svc.Advance(delay)
+	again, err := describe(svc.Service, "alias/aws/s3")
+	require.NoError(t, err)
+	require.Equal(t, k.KeyId, again.KeyId)
+}
+
+func TestViewsSeeTheSamePast(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	paris := svc.In("eu-west-3")
+	id := createKey(t, paris)
+	createAlias(t, paris, "alias/app", id)
+	_, err := encrypt(paris, "alias/app")
+	require.ErrorContains(t, err, "arn:aws:kms:eu-west-3:111122223333:alias/app")
+	_, err = encrypt(svc.Service, id)
+	require.ErrorIs(t, err, kms.NotFoundException)
+	nobody := svc.As(kms.Principal{})
+	_, err = encrypt(nobody, id)
+	require.ErrorIs(t, err, kms.AccessDeniedException)
+}
+
+func TestAForkHidesWhatItsParentDoes(t *testing.T) {
+	t.Parallel()
+	parent := eventual(t)
+	id := createKey(t, parent.Service)
+	createAlias(t, parent.Service, "alias/app", id)
+	fork, prompt := parent.Fork(t), parent.Fork(t, kmstest.EventualConsistency(0))
+
+	_, err := encrypt(prompt.Service, "alias/app")
+	require.NoError(t, err)
+	requireTurn(t, fork, func(t *testing.T) {
+		_, err := encrypt(fork.Service, "alias/app")
+		require.ErrorIs(t, err, kms.NotFoundException)
+	}, func(t *testing.T) {
+		_, err := encrypt(fork.Service, "alias/app")
+		require.NoError(t, err)
+	})
+	_, err = encrypt(parent.Service, "alias/app")
+	require.ErrorIs(t, err, kms.NotFoundException, "the parent's clock has not moved")
+
+	// What a consistent service prepared is visible in a fork that is not.
+	late := prompt.Fork(t, kmstest.EventualConsistency(delay))
+	_, err = encrypt(late.Service, "alias/app")
+	require.NoError(t, err)
+}
+
+func TestThePastMayBeUsedConcurrently(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	var group sync.WaitGroup
+	for i := range 4 {
+		group.Go(func() {
+			for j := range 5 {
+				_, err := svc.CreateAlias(context.Background(), &kms.CreateAliasInput{AliasName: fmt.Sprintf("alias/%d/%d", i, j), TargetKeyId: id})
+				if err != nil {
+					t.Error(err)
+				}
+				if _, err := encrypt(svc.Service, id); err != nil {
+					t.Error(err)
+				}
+				svc.Advance(delay / 10)
+			}
+		})
+	}
+	group.Wait()
+	svc.Advance(delay)
+	out, err := svc.ListAliases(t.Context(), &kms.ListAliasesInput{KeyId: id})
+	require.NoError(t, err)
+	require.Len(t, out.Aliases, 20)
+}

@@ -1,0 +1,285 @@
+package kmstest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/kmstest"
+)
+
+func TestACallFailsWithTheFaultsError(t *testing.T) {
+	t.Parallel()
+	other := errors.New("the disk is on fire")
+	for name, tt := range map[string]struct {
+		inject, want error
+		text         string
+	}{
+		"throttling": {kmstest.Throttling(), kms.ThrottlingException,
+			"kms: Encrypt: ThrottlingException: You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."},
+		"an internal failure": {kmstest.Internal(), kms.KMSInternalException,
+			"kms: Encrypt: KMSInternalException: The request could not be completed."},
+		"a timeout": {kmstest.DependencyTimeout(), kms.DependencyTimeoutException,
+			"kms: Encrypt: DependencyTimeoutException: The request was not completed in time."},
+		"any exception":            {&kms.Error{Code: kms.KeyUnavailableException}, kms.KeyUnavailableException, "kms: Encrypt: KeyUnavailableException"},
+		"a broken connection":      {kmstest.ErrConnection, kmstest.ErrConnection, "kmstest: the connection broke"},
+		"a wrapped one":            {fmt.Errorf("at night: %w", kmstest.ErrConnection), kmstest.ErrConnection, "at night: kmstest: the connection broke"},
+		"a cancelled context":      {context.Canceled, context.Canceled, "context canceled"},
+		"another, as KMS's defect": {other, kms.KMSInternalException, "kms: Encrypt: KMSInternalException: The request could not be completed: the disk is on fire"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := kmstest.New(t)
+			id := createKey(t, svc.Service)
+			remove := svc.Inject(kmstest.Fault{Err: tt.inject})
+			_, err := encrypt(svc.Service, id)
+			require.ErrorIs(t, err, tt.want)
+			require.EqualError(t, err, tt.text)
+			remove()
+			remove()
+			_, err = encrypt(svc.Service, id)
+			require.NoError(t, err)
+		})
+	}
+}
+
+// hits tells by one letter for each of n calls whether it met a fault.
+func hits(svc *kmstest.Service, n int, call func() error) (pattern string) {
+	for range n {
+		if err := call(); err != nil {
+			pattern += "x"
+		} else {
+			pattern += "."
+		}
+	}
+	return pattern
+}
+
+func TestAFaultHitsSoManyCallsAfterSoMany(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fault kmstest.Fault
+		want  string
+	}{
+		"all":               {kmstest.Fault{}, "xxxxxxxxxx"},
+		"of its operations": {kmstest.Fault{Operations: []string{"Decrypt", "Encrypt"}}, "xxxxxxxxxx"},
+		"of no other":       {kmstest.Fault{Operations: []string{"Decrypt"}}, ".........."},
+		"the first":         {kmstest.Fault{Count: 1}, "x........."},
+		"after the first":   {kmstest.Fault{After: 1}, ".xxxxxxxxx"},
+		"two in the middle": {kmstest.Fault{After: 3, Count: 2}, "...xx....."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := kmstest.New(t)
+			id := createKey(t, svc.Service)
+			tt.fault.Err = kmstest.Throttling()
+			svc.Inject(tt.fault)
+			require.Equal(t, tt.want, hits(svc, 10, func() error { _, err := encrypt(svc.Service, id); return err }))
+		})
+	}
+}
+
+func TestProbableFaultsAreTheSameOnEveryRun(t *testing.T) {
+	t.Parallel()
+	run := func(fault kmstest.Fault) string {
+		svc := kmstest.New(t)
+		fault.Err = kmstest.Throttling()
+		svc.Inject(fault)
+		return hits(svc, 60, func() error { _, err := svc.ListKeys(t.Context(), nil); return err })
+	}
+	quarter := run(kmstest.Fault{Probability: 0.25})
+	require.Equal(t, quarter, run(kmstest.Fault{Probability: 0.25}))
+	require.NotEqual(t, quarter, run(kmstest.Fault{Probability: 0.25, Seed: 1}))
+	require.Equal(t, "..............x..x..x....x...xx...x............x..x.......xx", quarter)
+}
+
+func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
+	t.Parallel()
+	var events int
+	svc := kmstest.New(t, kmstest.Configure(func(c *kms.Config) { c.Audit = sink(func(*audit.Event) { events++ }) }))
+	id, other := createKey(t, svc.Service), createKey(t, svc.Service)
+	multi, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{MultiRegion: true})
+	require.NoError(t, err)
+	createAlias(t, svc.Service, "alias/app", id)
+	createAlias(t, svc.Service, "alias/other", other)
+	prefix := "arn:aws:kms:us-east-1:111122223333:"
+	names := map[string]string{"ID": id, "ARN": prefix + "key/" + id, "alias": "alias/app", "alias ARN": prefix + "alias/app"}
+	blob, err := encrypt(svc.Service, id)
+	require.NoError(t, err)
+	otherBlob, err := encrypt(svc.Service, other)
+	require.NoError(t, err)
+	multiBlob, err := encrypt(svc.Service, multi.KeyMetadata.KeyId)
+	require.NoError(t, err)
+
+	for named, key := range names {
+		t.Run("by "+named, func(t *testing.T) {
+			remove := svc.Inject(kmstest.Fault{Key: key, Err: kmstest.Throttling()})
+			defer remove()
+			for sent, name := range names {
+				_, err := encrypt(svc.Service, name)
+				require.ErrorIs(t, err, kms.ThrottlingException, sent)
+			}
+			require.ErrorIs(t, decrypt(svc.Service, "", blob), kms.ThrottlingException, "a ciphertext alone")
+			_, err := svc.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: otherBlob, DestinationKeyId: id})
+			require.ErrorIs(t, err, kms.ThrottlingException)
+			_, err = svc.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: "alias/other", TargetKeyId: id})
+			require.ErrorIs(t, err, kms.ThrottlingException)
+
+			_, err = encrypt(svc.Service, "alias/other")
+			require.NoError(t, err)
+			require.NoError(t, decrypt(svc.Service, "", otherBlob))
+			_, err = encrypt(svc.Service, "alias/none")
+			require.ErrorIs(t, err, kms.NotFoundException)
+			require.ErrorIs(t, decrypt(svc.Service, "", []byte("no ciphertext")), kms.InvalidCiphertextException)
+			_, err = svc.ListKeys(t.Context(), nil)
+			require.NoError(t, err)
+			_, err = encrypt(svc.In("eu-west-1"), id)
+			if key == id {
+				require.ErrorIs(t, err, kms.ThrottlingException, "as sent, in whatever Region")
+			} else {
+				require.ErrorIs(t, err, kms.NotFoundException, "another Region's key of that ID")
+			}
+		})
+	}
+	t.Run("a multi-Region key, by its ciphertext", func(t *testing.T) {
+		svc.Inject(kmstest.Fault{Key: multi.KeyMetadata.KeyId, Err: kmstest.Throttling()})
+		require.ErrorIs(t, decrypt(svc.Service, "", multiBlob), kms.ThrottlingException)
+	})
+	require.Equal(t, len(svc.Calls()), events, "to find out what an alias means is no call")
+}
+
+func TestTheFaultsOfAKeyMakeNone(t *testing.T) {
+	t.Parallel()
+	svc := kmstest.New(t)
+	svc.Inject(kmstest.Fault{Key: "alias/aws/s3", Err: kmstest.Throttling()})
+	_, err := svc.ListAliases(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = describe(svc.Service, "alias/aws/s3")
+	require.ErrorIs(t, err, kms.ThrottlingException, "as sent")
+	keys, err := svc.ListKeys(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, keys.Keys)
+}
+
+func TestALateFaultLosesOnlyTheAnswer(t *testing.T) {
+	t.Parallel()
+	svc := kmstest.New(t)
+	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, Late: true, Err: kmstest.ErrConnection})
+	_, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: "none"})
+	require.ErrorIs(t, err, kms.ValidationException, "there was no answer to lose")
+	require.False(t, svc.Calls()[0].Injected)
+
+	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, Late: true, Err: kmstest.ErrConnection})
+	_, err = svc.CreateKey(t.Context(), nil)
+	require.ErrorIs(t, err, kmstest.ErrConnection)
+	require.True(t, svc.Calls()[1].Injected)
+	keys, err := svc.ListKeys(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, keys.Keys, 1)
+}
+
+func TestASlowCallWaitsForTheClock(t *testing.T) {
+	t.Parallel()
+	svc := kmstest.New(t)
+	id := createKey(t, svc.Service)
+	svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Latency: 2 * time.Second})
+	svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Latency: time.Second, Err: kmstest.DependencyTimeout(), Count: 1})
+	results := make(chan error)
+	start := func() { go func() { _, err := encrypt(svc.Service, id); results <- err }() }
+
+	start()
+	svc.BlockUntil(1)
+	svc.Advance(3*time.Second - 1)
+	svc.BlockUntil(1)
+	require.True(t, svc.Calls("Encrypt")[0].Pending)
+	svc.Advance(1)
+	require.ErrorIs(t, <-results, kms.DependencyTimeoutException)
+
+	start()
+	start()
+	svc.BlockUntil(2)
+	svc.Advance(2 * time.Second)
+	require.NoError(t, <-results)
+	require.NoError(t, <-results)
+}
+
+func TestASlowCallEndsWithItsContextAndWithTheService(t *testing.T) {
+	t.Parallel()
+	e := &ended{TB: t}
+	svc := kmstest.New(e)
+	svc.Inject(kmstest.Fault{Operations: []string{"ListKeys"}, Latency: time.Hour})
+	ctx, cancel := context.WithCancel(t.Context())
+	results := make(chan error)
+	call := func() { _, err := svc.ListKeys(ctx, nil); results <- err }
+
+	go call()
+	svc.BlockUntil(1)
+	cancel()
+	require.ErrorIs(t, <-results, context.Canceled)
+
+	ctx = t.Context()
+	go call()
+	svc.BlockUntil(1)
+	e.end()
+	require.ErrorIs(t, <-results, kms.ErrClosed)
+}
+
+func TestLatencyInRealTimeIsThatOfTheBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc := kmstest.New(t)
+		svc.Inject(kmstest.Fault{Latency: time.Hour, RealTime: true})
+		start := time.Now()
+		_, err := svc.ListKeys(t.Context(), nil)
+		require.NoError(t, err)
+		require.Equal(t, time.Hour, time.Since(start))
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = svc.ListKeys(ctx, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Hour+time.Minute, time.Since(start))
+	})
+}
+
+func TestFaultsThatSayNothingFailTheTest(t *testing.T) {
+	t.Parallel()
+	for want, fault := range map[string]kmstest.Fault{
+		`the Service has no operation "Decyrpt"`: {Operations: []string{"Decyrpt"}, Err: kmstest.Internal()},
+		"needs an Err or a Latency":              {Count: 1},
+		"a late fault needs an Err":              {Late: true, Latency: 1},
+		"are not negative":                       {Count: -1, Err: kmstest.Internal()},
+		"Probability is between 0 and 1":         {Probability: 1.5, Err: kmstest.Internal()},
+	} {
+		requireFailure(t, want, func(t testing.TB) { kmstest.New(t).Inject(fault) })
+	}
+}
+
+// Of the calls of many goroutines exactly Count are hit.
+func TestFaultsCountConcurrentCalls(t *testing.T) {
+	t.Parallel()
+	svc := kmstest.New(t)
+	svc.Inject(kmstest.Fault{After: 10, Count: 25, Err: kmstest.Throttling()})
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 10 {
+				svc.ListKeys(context.Background(), nil)
+			}
+		})
+	}
+	group.Wait()
+	failed := 0
+	for _, c := range svc.Calls("ListKeys") {
+		if c.Injected {
+			failed++
+		}
+	}
+	require.Equal(t, 25, failed)
+	svc.RequireCalled(t, "ListKeys", 80)
+}
