@@ -182,9 +182,6 @@ func (c *call) identifyAliasTarget(sent string) error {
 
 // admitAliasTarget refuses a key that cannot have one more alias.
 func (c *call) admitAliasTarget(k *key) error {
-	if k.record.Manager == KeyManagerAWS {
-		return exception(UnsupportedOperationException, "%s is an AWS managed key, whose alias cannot be chosen.", k.arn)
-	}
 	existing, err := c.store.Scan(c.ctx, k.ref.aliasesName(), "", aliasesPerKey)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
 )
@@ -488,5 +489,29 @@ func requireNoRecordOf(t *testing.T, path, keyID string) {
 	require.NotEmpty(t, records)
 	for _, r := range records {
 		require.NotContains(t, r.Key, keyID)
+	}
+}
+
+func TestTheSweepDestroysKeysThatNobodyLooksAt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	clock := newClock()
+	svc := openService(t, path, clock)
+	k := createKey(t, svc, nil)
+	scheduleDeletion(t, svc, k.KeyId, 7)
+	require.NoError(t, svc.Close())
+
+	clock.Move(7 * 24 * time.Hour)
+	destroyed := make(chan string, 1)
+	openService(t, path, clock, func(c *kms.Config) {
+		c.Audit = audit.SinkFunc(func(_ context.Context, e *audit.Event) error {
+			destroyed <- e.EventName + " " + e.Resources[0].ARN
+			return nil
+		})
+	})
+	select {
+	case event := <-destroyed:
+		require.Equal(t, "DeleteKey "+k.Arn, event)
+	case <-time.After(30 * time.Second):
+		t.Fatal("the sweep at the start did not destroy the key")
 	}
 }
