@@ -19,6 +19,19 @@ func encode(b []byte, s *shape.Struct, out any) []byte {
 	return appendStructure(b, s, reflect.ValueOf(out).Elem())
 }
 
+// room is how many bytes encode may need for an output with secrets in it, which are in its blobs: a buffer that grew
+// would leave some behind where nobody erases them.
+func room(s *shape.Struct, out any) int {
+	v := reflect.ValueOf(out).Elem()
+	n := 1024 // for members that are no blobs
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Kind == shape.Blob {
+			n += base64.StdEncoding.EncodedLen(v.Field(m.Index).Len())
+		}
+	}
+	return n
+}
+
 func appendStructure(b []byte, s *shape.Struct, v reflect.Value) []byte {
 	separator := byte('{')
 	for i := range s.Members {

@@ -32,6 +32,7 @@ import (
 	"net/url"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -270,7 +271,7 @@ func (x *exchange) call(ctx context.Context, svc *kms.Service, op *operation) er
 	}
 	s := shape.OfType(reflect.TypeOf(out).Elem())
 	defer s.Erase(out)
-	x.response = encode(x.response, s, out)
+	x.response = encode(slices.Grow(x.response, room(s, out)), s, out)
 	return nil
 }
 

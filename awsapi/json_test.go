@@ -163,6 +163,13 @@ func TestOutputWithoutMembersHasNoBody(t *testing.T) {
 	require.Empty(t, encode(nil, shape.Of[kms.EnableKeyOutput](), &kms.EnableKeyOutput{}))
 }
 
+func TestSecretsAreWrittenOnce(t *testing.T) {
+	out := &kms.GenerateDataKeyOutput{KeyId: strings.Repeat("k", 100), Plaintext: make([]byte, 4096), CiphertextBlob: make([]byte, 6144), KeyMaterialId: strings.Repeat("m", 64)}
+	s := shape.OfType(reflect.TypeOf(*out))
+	buffer := make([]byte, 0, room(s, out))
+	require.Same(t, &buffer[:1][0], &encode(buffer, s, out)[0])
+}
+
 func TestTimesAreSecondsWithMilliseconds(t *testing.T) {
 	for ms, want := range map[int64]string{
 		0: "0", 1: "0.001", 10: "0.01", 100: "0.1", 1000: "1", -1500: "-1.5", 1795315059243: "1795315059.243", 1795315059000: "1795315059",

@@ -405,3 +405,23 @@ func FuzzSigV4(f *testing.F) {
 		require.Error(t, verify(r))
 	})
 }
+
+// BenchmarkVerify verifies the signature of one request, of the size of an SDK's.
+func BenchmarkVerify(b *testing.B) {
+	credentials := NewCredentials(kms.Principal{}, exampleSecret)
+	v := &verifier{func(string) *Credentials { return credentials }, func() time.Time { return signTime }}
+	s := good()
+	s.header = map[string]string{"amz-sdk-invocation-id": "2ad53b4c-7a1a-4fd5-b0b4-d3b3a1a3a6a4", "amz-sdk-request": "attempt=1; max=3"}
+	r := s.request()
+	body := []byte(s.body)
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := v.begin(r, nil, readClaim(r, nil))
+		if err == nil {
+			_, err = s.finish(r, nil, body, signTime)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+// Faults is a retry policy, tested against injected faults. The program shows it at work on a KMS that throttles:
+//
+//	go run ./examples/faults
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/pocketkms/kms"
+)
+
+// A Policy tries again what may succeed later, and waits twice as long each time.
+type Policy struct {
+	Attempts int
+	First    time.Duration                              // the first wait
+	Wait     func(context.Context, time.Duration) error // so that tests need not
+}
+
+// Do calls f until it succeeds, fails for good, or has failed Attempts times.
+func (p Policy) Do(ctx context.Context, f func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := f()
+		if err == nil || !mayPass(err) {
+			return err
+		}
+		if attempt == p.Attempts {
+			return fmt.Errorf("given up after %d attempts: %w", attempt, err)
+		}
+		if err := p.Wait(ctx, p.First<<(attempt-1)); err != nil {
+			return err
+		}
+	}
+}
+
+// mayPass tells whether an error may be gone the next time.
+func mayPass(err error) bool {
+	return errors.Is(err, kms.ThrottlingException) || errors.Is(err, kms.KMSInternalException) || errors.Is(err, kms.DependencyTimeoutException)
+}
+
+func main() {
+	if err := run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	calls, throttled := 0, 3
+	svc, err := kms.New(kms.Config{Intercept: func(_ context.Context, _ *kms.Service, op kms.Operation, _ any, proceed func() (any, error)) (any, error) {
+		calls++
+		if calls <= throttled {
+			return nil, &kms.Error{Code: kms.ThrottlingException, Message: "Reduce the frequency of your calls."}
+		}
+		return proceed()
+	}})
+	if err != nil {
+		return err
+	}
+	defer svc.Close()
+
+	start := time.Now()
+	policy := Policy{Attempts: 5, First: 20 * time.Millisecond, Wait: func(_ context.Context, d time.Duration) error {
+		fmt.Printf("            wait %v\n", d)
+		time.Sleep(d)
+		return nil
+	}}
+	random := func() error {
+		_, err := svc.GenerateRandom(ctx, &kms.GenerateRandomInput{NumberOfBytes: new(int32(32))})
+		result := "32 random bytes"
+		if err != nil {
+			result = err.Error()
+		}
+		fmt.Printf("  %4d ms   %s\n", time.Since(start).Milliseconds(), result)
+		return err
+	}
+	fmt.Println("A KMS that throttles its first three calls:")
+	if err := policy.Do(ctx, random); err != nil {
+		return err
+	}
+	fmt.Println("\nOne that throttles them all:")
+	calls, throttled, start, policy.Attempts = 0, 1<<30, time.Now(), 3
+	fmt.Printf("            %v\n", policy.Do(ctx, random))
+	return nil
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/kmstest"
+)
+
+func TestThePolicyTriesAgainWhatMayPass(t *testing.T) {
+	ms := func(n ...time.Duration) (waits []time.Duration) {
+		for _, n := range n {
+			waits = append(waits, n*time.Millisecond)
+		}
+		return waits
+	}
+	prepared := kmstest.New(t)
+	for name, tt := range map[string]struct {
+		fault kmstest.Fault
+		waits []time.Duration // before each further attempt
+		want  error
+	}{
+		"throttled twice":          {kmstest.Fault{Err: kmstest.Throttling(), Count: 2}, ms(10, 20), nil},
+		"throttled for ever":       {kmstest.Fault{Err: kmstest.Throttling()}, ms(10, 20, 40), kms.ThrottlingException},
+		"an internal failure":      {kmstest.Fault{Err: kmstest.Internal(), Count: 1}, ms(10), nil},
+		"a refusal, at the second": {kmstest.Fault{Err: &kms.Error{Code: kms.AccessDeniedException}, After: 1}, nil, nil},
+		"a refusal":                {kmstest.Fault{Err: &kms.Error{Code: kms.AccessDeniedException}}, nil, kms.AccessDeniedException},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := prepared.Fork(t)
+			svc.Inject(tt.fault)
+			var waits []time.Duration
+			policy := Policy{Attempts: 4, First: 10 * time.Millisecond, Wait: func(_ context.Context, d time.Duration) error {
+				waits = append(waits, d)
+				return nil
+			}}
+			err := policy.Do(t.Context(), func() error {
+				_, err := svc.GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: new(int32(32))})
+				return err
+			})
+			require.ErrorIs(t, err, tt.want)
+			require.Equal(t, tt.waits, waits)
+			svc.RequireCalled(t, "GenerateRandom", len(waits)+1)
+		})
+	}
+}
+
+func TestThePolicyWaitsNoLongerThanItsContext(t *testing.T) {
+	svc := kmstest.New(t)
+	svc.Inject(kmstest.Fault{Err: kmstest.Throttling()})
+	policy := Policy{Attempts: 4, Wait: func(context.Context, time.Duration) error { return context.Canceled }}
+	err := policy.Do(t.Context(), func() error { _, err := svc.ListKeys(t.Context(), nil); return err })
+	require.ErrorIs(t, err, context.Canceled)
+	svc.RequireCalled(t, "ListKeys", 1)
+}
