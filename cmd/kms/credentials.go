@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/awsapi"
+	"github.com/pocketkms/kms/internal/secret"
+)
+
+const (
+	credentialsVersion  = 1
+	maxCredentialsBytes = 1 << 20
+	maxCredentials      = 10_000
+
+	// minSecretBytes keeps out what can be guessed: whoever has seen a signed request can try secrets at leisure.
+	minSecretBytes = 16
+)
+
+// A credentialsFile is what docs/serve.md describes.
+type credentialsFile struct {
+	Version     int                `yaml:"version"`
+	Credentials []credentialsEntry `yaml:"credentials"`
+}
+
+type credentialsEntry struct {
+	AccessKeyID     string `yaml:"accessKeyId"`
+	SecretAccessKey string `yaml:"secretAccessKey"`
+	SessionToken    string `yaml:"sessionToken"`
+	Principal       string `yaml:"principal"`
+}
+
+// readCredentials returns what finds the credentials of a file by their access key IDs. No error repeats a secret.
+func readCredentials(path string) (func(accessKeyID string) *awsapi.Credentials, error) {
+	data, err := readPrivate(path, maxCredentialsBytes)
+	if err != nil {
+		return nil, fmt.Errorf("--credentials: %w", err)
+	}
+	defer secret.Clear(data)
+	known, err := parseCredentials(data)
+	if err != nil {
+		return nil, fmt.Errorf("--credentials: %s: %w", path, err)
+	}
+	return func(accessKeyID string) *awsapi.Credentials { return known[accessKeyID] }, nil
+}
+
+func parseCredentials(data []byte) (map[string]*awsapi.Credentials, error) {
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	d.KnownFields(true)
+	var file credentialsFile
+	err := d.Decode(&file)
+	switch {
+	case err == io.EOF:
+		return nil, errors.New("the file is empty")
+	case err != nil:
+		return nil, malformed(err)
+	case d.Decode(new(yaml.Node)) != io.EOF:
+		return nil, errors.New("the file has more than one document")
+	case file.Version != credentialsVersion:
+		return nil, fmt.Errorf("the file has version %d; this program reads version %d", file.Version, credentialsVersion)
+	case len(file.Credentials) == 0:
+		return nil, errors.New("the file has no credentials")
+	case len(file.Credentials) > maxCredentials:
+		return nil, fmt.Errorf("the file has %d credentials, more than %d", len(file.Credentials), maxCredentials)
+	}
+	known := make(map[string]*awsapi.Credentials, len(file.Credentials))
+	for i, e := range file.Credentials {
+		c, err := e.credentials()
+		if err == nil && known[e.AccessKeyID] != nil {
+			err = errors.New("its accessKeyId is there twice")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("credentials[%d]: %w", i, err)
+		}
+		known[e.AccessKeyID] = c
+	}
+	return known, nil
+}
+
+// accessKeyID is what IAM takes for one, but for its least length of 16.
+var accessKeyID = regexp.MustCompile(`^\w{1,128}$`)
+
+func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {
+	if !accessKeyID.MatchString(e.AccessKeyID) {
+		return nil, errors.New("an accessKeyId has 1 to 128 letters, digits and underscores")
+	}
+	if len(e.SecretAccessKey) < minSecretBytes {
+		return nil, fmt.Errorf("a secretAccessKey has at least %d bytes", minSecretBytes)
+	}
+	principal, err := kms.ParsePrincipal(e.Principal)
+	if err != nil {
+		return nil, errors.New("its principal is not the ARN of one, such as arn:aws:iam::111122223333:root")
+	}
+	if e.SessionToken == "" {
+		return awsapi.NewCredentials(principal, e.SecretAccessKey), nil
+	}
+	return awsapi.NewSessionCredentials(principal, e.SecretAccessKey, e.SessionToken, time.Time{}), nil
+}
+
+var lineNumber = regexp.MustCompile(`line \d+`)
+
+// malformed says where a file is not of the form. Package yaml would say more, and quote from the file: it may be a secret
+// in the wrong place.
+func malformed(err error) error {
+	if line := lineNumber.FindString(err.Error()); line != "" {
+		return fmt.Errorf("%s is not as docs/serve.md describes", line)
+	}
+	return errors.New("the file is not as docs/serve.md describes")
+}

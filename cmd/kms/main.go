@@ -1,0 +1,78 @@
+// Kms is a key management service on a port of this machine, for programs in any language that has an SDK of AWS:
+//
+//	kms serve [flags]
+//
+// docs/serve.md says how to use it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const usage = `Kms is a key management service on a port of this machine. It speaks the protocol of AWS KMS.
+
+usage:
+
+  kms serve [flags]   serve until SIGINT or SIGTERM; kms serve -h lists the flags
+  kms help            print this text
+`
+
+func main() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		received := <-signals
+		signal.Stop(signals) // a second one does what signals do: it ends the process at once
+		cancel(fmt.Errorf("received signal: %v", received))
+	}()
+	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, grace: 10 * time.Second}
+	os.Exit(p.run(ctx, os.Args[1:]))
+}
+
+// A program is a process as its commands see it.
+type program struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	grace          time.Duration // that requests have left when the program is told to stop
+}
+
+// A usageError says what is wrong with the command line.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+// run returns the exit status: 0, 1 for a failure, or 2 for a command line that cannot be carried out.
+func (p *program) run(ctx context.Context, args []string) int {
+	err := p.command(ctx, args)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(p.stderr, "kms:", strings.TrimPrefix(err.Error(), "kms: "))
+	if _, ok := errors.AsType[usageError](err); ok {
+		return 2
+	}
+	return 1
+}
+
+func (p *program) command(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return usageError("there is no command: kms help lists them")
+	}
+	switch args[0] {
+	case "serve":
+		return p.serve(ctx, args[1:])
+	case "help", "-h", "-help", "--help":
+		_, err := io.WriteString(p.stdout, usage)
+		return err
+	}
+	return usageError(fmt.Sprintf("%.40q is not a command: kms help lists them", args[0]))
+}

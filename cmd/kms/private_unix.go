@@ -1,0 +1,19 @@
+//go:build unix
+
+package main
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// openPrivate does not wait for a writer if the path is a pipe.
+func openPrivate(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+func ownedSafely(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.Mode().Perm()&0o177 == 0 && (stat.Uid == 0 || int(stat.Uid) == os.Geteuid())
+}
