@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Tag is a label on a key, for bookkeeping and for policies. Tags are no place for secrets: they are logged in clear.
@@ -71,6 +72,9 @@ func validateTags(tags []Tag) error {
 	}
 	seen := make(map[string]bool, len(tags))
 	for _, t := range tags {
+		if !utf8.ValidString(t.TagKey) || !utf8.ValidString(t.TagValue) { // it would be stored as something else
+			return invalid("Tag keys and values must be valid UTF-8.")
+		}
 		if seen[t.TagKey] {
 			return exception(TagException, "Duplicate tag keys")
 		}

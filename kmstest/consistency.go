@@ -102,11 +102,6 @@ func (h *history) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision
 	}
 	h.version++
 	h.changes = append(h.changes, changes...)
-	for _, name := range tx.Deletes { // the end of a key is seen at once
-		if strings.HasPrefix(name, "key/") {
-			h.changes = slices.DeleteFunc(h.changes, func(c change) bool { return c.name == name })
-		}
-	}
 	return revision, nil
 }
 
@@ -154,7 +149,7 @@ func (s *Service) answer(ctx context.Context, on *kms.Service, op kms.Operation,
 	}
 	defer s.store.leave(p)
 	out, err := op.Invoke(ctx, p.In(on.Region()).As(on.Caller()), in)
-	if errors.Is(err, errPast) { // the clock has brought about a change, or an AWS managed key is to be made
+	if errors.Is(err, errPast) { // the clock has brought about the end of a key, say, or an AWS managed key is to be made
 		return proceed()
 	}
 	return out, err

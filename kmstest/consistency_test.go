@@ -88,13 +88,58 @@ func TestADeletedAliasStaysForTheDelay(t *testing.T) {
 	svc.Advance(delay)
 	_, err := svc.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: "alias/app"})
 	require.NoError(t, err)
+	aliases := func() int {
+		out, err := svc.ListAliases(t.Context(), &kms.ListAliasesInput{KeyId: id})
+		require.NoError(t, err)
+		return len(out.Aliases)
+	}
 	requireTurn(t, svc, func(t *testing.T) {
 		_, err := encrypt(svc.Service, "alias/app")
 		require.NoError(t, err)
+		require.Equal(t, 1, aliases())
 	}, func(t *testing.T) {
 		_, err := encrypt(svc.Service, "alias/app")
 		require.ErrorIs(t, err, kms.NotFoundException)
+		require.Zero(t, aliases())
 	})
+}
+
+func TestAChangeBuildsOnTheLatestState(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id, other := createKey(t, svc.Service), createKey(t, svc.Service)
+	createAlias(t, svc.Service, "alias/app", id)
+	_, err := svc.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: id})
+	require.NoError(t, err)
+	svc.Advance(delay)
+
+	_, err = svc.EnableKey(t.Context(), &kms.EnableKeyInput{KeyId: id})
+	require.NoError(t, err)
+	_, err = svc.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: id}) // which it is in the past
+	require.NoError(t, err)
+	_, err = svc.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: "alias/app"})
+	require.NoError(t, err)
+	createAlias(t, svc.Service, "alias/app", other) // which is taken in the past
+
+	svc.Advance(delay)
+	_, err = encrypt(svc.Service, id)
+	require.ErrorIs(t, err, kms.DisabledException)
+	_, err = encrypt(svc.Service, "alias/app")
+	require.NoError(t, err)
+}
+
+func TestANewKeyIsSeenAtOnceWhileOtherThingsAreHidden(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	createAlias(t, svc.Service, "alias/app", id)
+	for range 3 {
+		_, err := encrypt(svc.Service, "alias/app")
+		require.ErrorIs(t, err, kms.NotFoundException)
+		id = createKey(t, svc.Service)
+		_, err = encrypt(svc.Service, id)
+		require.NoError(t, err)
+	}
 }
 
 func TestAKeysStateIsSeenAfterTheDelay(t *testing.T) {

@@ -147,6 +147,17 @@ func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
 			}
 		})
 	}
+	t.Run("another account's key, by its alias", func(t *testing.T) {
+		alice, err := kms.ParsePrincipal("arn:aws:iam::444455556666:root")
+		require.NoError(t, err)
+		defer svc.Inject(kmstest.Fault{Key: names["ARN"], Err: kmstest.Throttling()})()
+		_, err = encrypt(svc.As(alice), names["alias ARN"])
+		require.ErrorIs(t, err, kms.ThrottlingException)
+		_, err = encrypt(svc.As(alice), "alias/app")
+		require.ErrorIs(t, err, kms.NotFoundException, "which is her own")
+		require.ErrorIs(t, decrypt(svc.As(alice), "", blob), kms.ThrottlingException)
+		require.ErrorIs(t, decrypt(svc.As(kms.Principal{}), "", []byte{1}), kms.AccessDeniedException)
+	})
 	t.Run("a multi-Region key, by its ciphertext", func(t *testing.T) {
 		svc.Inject(kmstest.Fault{Key: multi.KeyMetadata.KeyId, Err: kmstest.Throttling()})
 		require.ErrorIs(t, decrypt(svc.Service, "", multiBlob), kms.ThrottlingException)

@@ -161,17 +161,22 @@ func TestEveryFormOfAPrivateKeyIsTheSameKey(t *testing.T) {
 	require.NoError(t, err)
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(t, err)
+	bare, err := hex.DecodeString("3041020100301306072a8648ce3d020106082a8648ce3d030107042730250201010420")
+	require.NoError(t, err)
+	d, err := base64.RawURLEncoding.DecodeString(rfcD)
+	require.NoError(t, err)
 	block := func(kind string, der []byte) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 	}
 	for name, material := range map[string]seed.Material{
-		"JWK":              seed.JWK(rfc),
-		"PEM of PKCS#8":    seed.PEM(block("PRIVATE KEY", pkcs8)),
-		"PEM of SEC 1":     seed.PEM(block("EC PRIVATE KEY", sec1)),
-		"PEM with a curve": seed.PEM("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + block("EC PRIVATE KEY", sec1)),
-		"DER":              seed.Bytes(pkcs8),
-		"hexadecimal DER":  seed.Hex(hex.EncodeToString(pkcs8)),
-		"base64 of DER":    seed.Base64(base64.URLEncoding.EncodeToString(pkcs8)),
+		"JWK":                        seed.JWK(rfc),
+		"PEM of PKCS#8":              seed.PEM(block("PRIVATE KEY", pkcs8)),
+		"PEM of SEC 1":               seed.PEM(block("EC PRIVATE KEY", sec1)),
+		"PEM with a curve":           seed.PEM("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + block("EC PRIVATE KEY", sec1)),
+		"DER":                        seed.Bytes(pkcs8),
+		"DER without its public key": seed.Bytes(append(bare, d...)),
+		"hexadecimal DER":            seed.Hex(hex.EncodeToString(pkcs8)),
+		"base64 of DER":              seed.Base64(base64.URLEncoding.EncodeToString(pkcs8)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			svc := loaded(t) // which has the key: other material would be a conflict
@@ -304,6 +309,7 @@ func TestFilesThatAreNotAsDescribedAreRefused(t *testing.T) {
 		"unreadable material":    {id + "    material: {hex: s3cr3t}\n", `keys[0] ("` + symmetricID + `"): the material is not in hexadecimal digits`},
 		"an unknown JWK member":  {id + "    material: {jwk: {kty: oct, s3cr3t: x}}\n", "line 4: field"},
 		"too many keys":          {"version: 1\nkeys: [" + strings.Repeat("{id: a},", 10_001) + "]", "10001 keys, more than 10000"},
+		"too long a mapping":     {"version: 1\nkeys:\n  - id: a\n    tags: {" + strings.Repeat("a: b, ", 500_000) + "}", "line 4: a mapping has at most 64 members"},
 		"too long a file":        {"version: 1\n" + strings.Repeat("#\n", 2<<20), "longer than 4194304 bytes"},
 		"a file full of aliases": {"version: 1\nkeys:\n  - &a {id: a, tags: &t {a: b}}\n" + strings.Repeat("  - *a\n", 200_000), "seed: "},
 	} {

@@ -1,6 +1,7 @@
 package seed
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ const (
 	formatVersion = 1
 	maxFileBytes  = 4 << 20
 	maxKeys       = 10_000
+	maxMembers    = 64 // of any mapping: package yaml compares each with each
 )
 
 // A file is what docs/seed.md describes.
@@ -51,21 +53,16 @@ type material struct {
 // Read reads a file of at most 4 MiB and 10,000 keys in the form that docs/seed.md describes. It refuses whatever that does
 // not, and material that cannot be read. Its errors name the line or the key, and repeat no material.
 func Read(r io.Reader) ([]Key, error) {
-	limited := &io.LimitedReader{R: r, N: maxFileBytes + 1}
-	d := yaml.NewDecoder(limited)
-	d.KnownFields(true)
-	var f file
-	err := d.Decode(&f)
-	if err == nil {
-		if err = d.Decode(new(yaml.Node)); err == nil {
-			err = errors.New("the file has more than one document")
-		} else if err == io.EOF {
-			err = nil
-		}
+	text, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("seed: %w", err)
 	}
-	switch {
-	case limited.N == 0:
+	defer secret.Clear(text)
+	if len(text) > maxFileBytes {
 		return nil, fmt.Errorf("seed: the file is longer than %d bytes", maxFileBytes)
+	}
+	f, err := decode(text)
+	switch {
 	case err == io.EOF:
 		return nil, errors.New("seed: the file is empty")
 	case err != nil:
@@ -97,6 +94,37 @@ func Read(r io.Reader) ([]Key, error) {
 		}
 	}
 	return keys, nil
+}
+
+func decode(text []byte) (f file, err error) {
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	var document yaml.Node
+	if err := d.Decode(&document); err != nil {
+		return f, err
+	}
+	if err := d.Decode(new(yaml.Node)); err != io.EOF {
+		return f, cmp.Or(err, errors.New("the file has more than one document"))
+	}
+	if err := bound(&document); err != nil {
+		return f, err
+	}
+	d = yaml.NewDecoder(bytes.NewReader(text)) // a node cannot be decoded strictly
+	d.KnownFields(true)
+	err = d.Decode(&f)
+	return f, err
+}
+
+// bound refuses long mappings. It does not follow YAML's aliases.
+func bound(n *yaml.Node) error {
+	if n.Kind == yaml.MappingNode && len(n.Content) > 2*maxMembers {
+		return fmt.Errorf("line %d: a mapping has at most %d members", n.Line, maxMembers)
+	}
+	for _, child := range n.Content {
+		if err := bound(child); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *material) form() (Material, error) {

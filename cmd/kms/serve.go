@@ -74,7 +74,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	svc, err := kms.New(config)
 	if err != nil {
 		if s.store != "" && errors.Is(err, keystore.ErrRootKey) {
-			err = fmt.Errorf("the passphrase in %s does not open %s: %w", s.passphrase, s.store, err)
+			err = fmt.Errorf("the passphrase does not open %s: %w", s.store, err)
 		}
 		return errors.Join(err, config.Backend.Close())
 	}

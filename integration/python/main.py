@@ -1,6 +1,6 @@
 """Calls KMS through boto3, in the manner of ../js/index.mjs: one call a line in, one answer a line out.
 
-What the model of this version of boto3 lacks is answered with {"unknown"}. The first line out is the version.
+What this version of boto3 does not know is answered with {"unknown"}.
 """
 
 import base64
@@ -49,6 +49,5 @@ def answer(operation, input, pageSize=0):
         }
 
 
-print(boto3.__version__, flush=True)
 for line in sys.stdin:
     print(json.dumps(answer(**json.loads(line, object_hook=blob)), default=plain), flush=True)

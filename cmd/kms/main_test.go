@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lines are what was written, by calls of Write.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// all takes what is there.
+func (l lines) all() string {
+	var b strings.Builder
+	for len(l) > 0 {
+		b.WriteString(<-l)
+	}
+	return b.String()
+}
+
+// An invocation is a command under way in this process.
+type invocation struct {
+	*testing.T
+	url            string
+	stdout, stderr lines
+	tell           context.CancelFunc // to stop
+	status         chan int
+	client         *http.Client
+}
+
+// start runs kms serve until it is ready.
+func start(t *testing.T, p program, args ...string) *invocation {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	i := &invocation{T: t, stdout: make(lines, 100), stderr: make(lines, 1000), tell: cancel, status: make(chan int, 1)}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	i.client = &http.Client{Transport: transport, Timeout: time.Minute}
+	p.stdout, p.stderr = i.stdout, i.stderr
+	if p.grace == 0 {
+		p.grace = time.Minute
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		i.status <- p.run(ctx, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...))
+	}()
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		cancel()
+		<-ended
+	})
+	select {
+	case line := <-i.stdout:
+		i.url = strings.TrimSuffix(line, "\n")
+	case <-ended:
+		require.Fail(t, "not ready", i.stderr.all())
+	}
+	return i
+}
+
+// stop returns the exit status.
+func (i *invocation) stop() int {
+	i.tell()
+	return <-i.status
+}
+
+// run runs a command that ends by itself.
+func run(t *testing.T, stdin string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, log strings.Builder
+	p := program{stdin: strings.NewReader(stdin), stdout: &out, stderr: &log}
+	status = p.run(t.Context(), args)
+	return status, out.String(), log.String()
+}
+
+func file(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+func TestHelpIsPrintedWhenItIsAskedFor(t *testing.T) {
+	for _, args := range [][]string{{"help"}, {"-h"}, {"-help"}, {"--help"}} {
+		status, stdout, stderr := run(t, "", args...)
+		require.Zero(t, status)
+		require.Contains(t, stdout, "kms serve [flags]")
+		require.Empty(t, stderr)
+	}
+	status, stdout, stderr := run(t, "", "serve", "-h")
+	require.Zero(t, status)
+	require.Empty(t, stderr)
+	require.Equal(t, 10, strings.Count(stdout, "\n  --"))
+	require.Contains(t, stdout, "\n  --listen ADDRESS\n        ADDRESS and port")
+	require.Contains(t, stdout, "(us-east-1)\n")
+}
+
+func TestACommandLineThatCannotBeCarriedOutIsRefused(t *testing.T) {
+	credentials, cert, key := file(t, "credentials", credentialsText), "no-such-cert", "no-such-key"
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no command", nil, "there is no command"},
+		{"an unknown command", []string{"sevre"}, `"sevre" is not a command`},
+		{"an unknown flag", []string{"serve", "--port", "80"}, "-port"},
+		{"a flag without its value", []string{"serve", "--store"}, "-store"},
+		{"an argument", []string{"serve", "now"}, `not "now"`},
+		{"an empty value", []string{"serve", "--store", "", "--passphrase-file", ""}, "is empty"},
+		{"a store without a passphrase", []string{"serve", "--store", "s"}, "--store and --passphrase-file go together"},
+		{"a passphrase without a store", []string{"serve", "--passphrase-file", "p"}, "--store and --passphrase-file go together"},
+		{"a certificate without its key", []string{"serve", "--tls-cert", cert}, "--tls-cert and --tls-key go together"},
+		{"a key without its certificate", []string{"serve", "--tls-key", key}, "--tls-cert and --tls-key go together"},
+		{"no port", []string{"serve", "--listen", "127.0.0.1"}, "is not an address and a port"},
+		{"all addresses", []string{"serve", "--listen", "0.0.0.0:0"}, "open to other machines"},
+		{"all addresses, unsaid", []string{"serve", "--listen", ":0"}, "open to other machines"},
+		{"all addresses of IPv6", []string{"serve", "--listen", "[::]:0"}, "open to other machines"},
+		{"an address of a network", []string{"serve", "--listen", "192.0.2.1:0"}, "open to other machines"},
+		{"the same as IPv6 has it", []string{"serve", "--listen", "[::ffff:192.0.2.1]:0"}, "open to other machines"},
+		{"a network with TLS alone", []string{"serve", "--listen", "0.0.0.0:0", "--tls-cert", cert, "--tls-key", key}, "open to other machines"},
+		{"a network with credentials alone", []string{"serve", "--listen", "0.0.0.0:0", "--credentials", credentials}, "open to other machines"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			status, stdout, stderr := run(t, "", tt.args...)
+			require.Equal(t, 2, status, stderr)
+			require.Empty(t, stdout)
+			require.Contains(t, stderr, tt.want)
+			require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+		})
+	}
+}
+
+func TestAFailureNamesItsCause(t *testing.T) {
+	passphrase := file(t, "passphrase", "a good passphrase\n")
+	store := filepath.Join(t.TempDir(), "keys")
+	require.Zero(t, start(t, program{}, "--store", store, "--passphrase-file", passphrase).stop())
+
+	inUse := filepath.Join(t.TempDir(), "keys")
+	busy := start(t, program{}, "--store", inUse, "--passphrase-file", passphrase)
+
+	readable := file(t, "readable", "a good passphrase\n")
+	require.NoError(t, os.Chmod(readable, 0o640))
+	for _, tt := range []struct {
+		name  string
+		stdin string
+		args  []string
+		want  string
+	}{
+		{"a wrong passphrase", "", []string{"--store", store, "--passphrase-file", file(t, "wrong", "another")}, "keystore: wrong root key"},
+		{"a passphrase too many newlines", "a good passphrase\n\n", []string{"--store", store, "--passphrase-file", "-"}, "keystore: wrong root key"},
+		{"a store in use", "", []string{"--store", inUse, "--passphrase-file", passphrase}, "in use by another process"},
+		{"a store that is something else", "", []string{"--store", passphrase, "--passphrase-file", passphrase}, "damaged"},
+		{"a passphrase for others to read", "", []string{"--store", store, "--passphrase-file", readable}, "mode 0600 or less"},
+		{"a passphrase that is a directory", "", []string{"--store", store, "--passphrase-file", t.TempDir()}, "a regular file"},
+		{"no passphrase file", "", []string{"--store", store, "--passphrase-file", passphrase + "-"}, "no such file"},
+		{"an empty passphrase", "\n", []string{"--store", store, "--passphrase-file", "-"}, "- is empty"},
+		{"a passphrase without end", strings.Repeat("a", maxPassphraseBytes+1), []string{"--store", store, "--passphrase-file", "-"}, "longer than 4096 bytes"},
+		{"a port in use", "", []string{"--listen", strings.TrimPrefix(busy.url, "http://")}, "address already in use"},
+		{"an account that is none", "", []string{"--account", "1"}, "not 12 digits"},
+		{"a Region that is none", "", []string{"--region", "Mars"}, "not the name of a Region"},
+		{"a seed that is none", "", []string{"--seed", passphrase}, "seed:"},
+		{"credentials that are none", "", []string{"--credentials", passphrase}, "docs/serve.md"},
+		{"a certificate that is none", "", []string{"--tls-cert", passphrase, "--tls-key", passphrase}, "--tls-cert and --tls-key: "},
+		{"a private key for others to read", "", []string{"--tls-cert", passphrase, "--tls-key", readable}, "mode 0600 or less"},
+		{"an audit log that cannot be written", "", []string{"--audit", t.TempDir()}, "--audit: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			status, stdout, stderr := run(t, tt.stdin, append([]string{"serve", "--listen", "127.0.0.1:0"}, tt.args...)...)
+			require.Equal(t, 1, status, stderr)
+			require.Empty(t, stdout)
+			require.Contains(t, stderr, tt.want)
+			require.NotContains(t, stderr, "a good passphrase")
+		})
+	}
+}
+
+func TestURLThatNobodyReadsEndsTheService(t *testing.T) {
+	stdout, w := io.Pipe()
+	require.NoError(t, stdout.Close())
+	p := program{stdout: w, stderr: io.Discard}
+	require.Equal(t, 1, p.run(t.Context(), []string{"serve", "--listen", "127.0.0.1:0"}))
+}

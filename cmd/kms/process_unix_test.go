@@ -1,0 +1,108 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A child is the command in a process of its own.
+type child struct {
+	*exec.Cmd
+	invocation
+	stdout, stderr *bufio.Reader
+}
+
+func startChild(t *testing.T, binary string, args ...string) *child {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	c := &child{Cmd: exec.CommandContext(ctx, binary, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)}
+	out, err := c.StdoutPipe()
+	require.NoError(t, err)
+	log, err := c.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	c.stdout, c.stderr = bufio.NewReader(out), bufio.NewReader(log)
+	line, err := c.stdout.ReadString('\n')
+	require.NoError(t, err)
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	c.invocation = invocation{T: t, url: strings.TrimSuffix(line, "\n"), client: &http.Client{Transport: transport}}
+	return c
+}
+
+// end sends a signal and returns the exit status, what else was printed, and the log.
+func (c *child) end(signal syscall.Signal) (int, string, string) {
+	c.Helper()
+	require.NoError(c, c.Process.Signal(signal))
+	rest, err := io.ReadAll(c.stdout)
+	require.NoError(c, err)
+	log, err := io.ReadAll(c.stderr)
+	require.NoError(c, err)
+	_ = c.Wait() // an error for each status but 0
+	return c.ProcessState.ExitCode(), string(rest), string(log)
+}
+
+func TestTheProgram(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "kms")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, ".")
+	output, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", output)
+
+	t.Run("keeps its keys from one start to the next", func(t *testing.T) {
+		args := []string{"--store", filepath.Join(t.TempDir(), "keys"), "--passphrase-file", file(t, "passphrase", "correct horse")}
+		keyID := ""
+		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+			c := startChild(t, binary, args...)
+			if keyID == "" {
+				_, created := c.call(access{}, "CreateKey", `{}`)
+				keyID = created.KeyMetadata.KeyId
+			}
+			_, found := c.call(access{"any", "any", ""}, "DescribeKey", `{"KeyId":"`+keyID+`"}`) // of a Region with no such key
+			require.Equal(t, "NotFoundException", found.Type)
+			_, found = c.call(access{}, "DescribeKey", `{"KeyId":"`+keyID+`"}`)
+			require.Equal(t, keyID, found.KeyMetadata.KeyId)
+
+			status, rest, log := c.end(signal)
+			require.Zero(t, status, log)
+			require.Empty(t, rest)
+			require.Contains(t, log, "received signal: "+signal.String())
+			require.NotContains(t, log, "correct horse")
+		}
+	})
+
+	t.Run("ends at once when it is told twice", func(t *testing.T) {
+		c := startChild(t, binary)
+		unfinished(t, c.url)
+		require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+		for line := ""; !strings.Contains(line, "stopping"); {
+			line, err = c.stderr.ReadString('\n')
+			require.NoError(t, err)
+		}
+		c.end(syscall.SIGTERM)
+		require.Equal(t, syscall.SIGTERM, c.ProcessState.Sys().(syscall.WaitStatus).Signal())
+	})
+
+	t.Run("refuses to be open to the world", func(t *testing.T) {
+		refused := exec.CommandContext(t.Context(), binary, "serve", "--listen", "0.0.0.0:0")
+		var stdout, stderr bytes.Buffer
+		refused.Stdout, refused.Stderr = &stdout, &stderr
+		require.Error(t, refused.Run())
+		require.Equal(t, 2, refused.ProcessState.ExitCode())
+		require.Empty(t, stdout.String())
+		require.Contains(t, stderr.String(), "open to other machines")
+	})
+}

@@ -1,0 +1,343 @@
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms/awsapi"
+	"github.com/pocketkms/kms/keystore/memory"
+)
+
+// An access signs requests; its zero value does not.
+type access struct{ id, secret, token string }
+
+// request is one of the protocol, signed as the AWS General Reference says and by nothing of ours.
+func (a access) request(t *testing.T, url, operation, body string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/", strings.NewReader(body))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	r.Header.Set("X-Amz-Target", "TrentService."+operation)
+	if a.id == "" {
+		return r
+	}
+	now := time.Now().UTC().Format("20060102T150405Z")
+	scope := now[:8] + "/eu-west-1/kms/aws4_request"
+	r.Header.Set("X-Amz-Date", now)
+	names, canonical := "host;x-amz-date;x-amz-target", "POST\n/\n\nhost:"+r.Host+"\nx-amz-date:"+now+"\n"
+	if a.token != "" {
+		r.Header.Set("X-Amz-Security-Token", a.token)
+		names, canonical = "host;x-amz-date;x-amz-security-token;x-amz-target", canonical+"x-amz-security-token:"+a.token+"\n"
+	}
+	canonical += "x-amz-target:TrentService." + operation + "\n\n" + names + "\n" + digest(body)
+	key := []byte("AWS4" + a.secret)
+	for _, part := range []string{now[:8], "eu-west-1", "kms", "aws4_request", "AWS4-HMAC-SHA256\n" + now + "\n" + scope + "\n" + digest(canonical)} {
+		h := hmac.New(sha256.New, key)
+		h.Write([]byte(part))
+		key = h.Sum(nil)
+	}
+	r.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%x", a.id, scope, names, key))
+	return r
+}
+
+func digest(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+
+// answer is what an operation answers with.
+type answer struct {
+	KeyMetadata struct{ Arn, KeyId, Description string }
+	Type        string `json:"__type"`
+}
+
+func (i *invocation) do(r *http.Request) (int, string) {
+	i.Helper()
+	response, err := i.client.Do(r)
+	require.NoError(i, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(i, err)
+	return response.StatusCode, string(body)
+}
+
+func (i *invocation) call(a access, operation, body string) (status int, out answer) {
+	i.Helper()
+	status, text := i.do(a.request(i.T, i.url, operation, body))
+	require.NoError(i, json.Unmarshal([]byte(text), &out), text)
+	return status, out
+}
+
+func (i *invocation) health() (int, string) {
+	i.Helper()
+	r, err := http.NewRequestWithContext(i.Context(), http.MethodGet, i.url+"/healthz", nil)
+	require.NoError(i, err)
+	return i.do(r)
+}
+
+func TestServesUntilItIsToldToStop(t *testing.T) {
+	i := start(t, program{}, "--account", "444455556666", "--region", "eu-central-1")
+	require.Regexp(t, `^http://127\.0\.0\.1:\d+$`, i.url)
+	status, body := i.health()
+	require.Equal(t, "200 ok", fmt.Sprint(status, " ", body))
+
+	status, out := i.call(access{}, "CreateKey", `{"Description":"not for the log"}`)
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, out.KeyMetadata.Arn, "arn:aws:kms:eu-central-1:444455556666:key/")
+
+	require.Zero(t, i.stop())
+	require.Empty(t, i.stdout, "one line and no more")
+	log := i.stderr.all()
+	require.Contains(t, log, "the keys are in memory, and lost when the service stops")
+	require.Contains(t, log, "everyone who can connect may use all keys")
+	require.Contains(t, log, "stopping")
+	require.NotContains(t, log, "not for the log")
+}
+
+func TestStoreIsThereOnTheNextStart(t *testing.T) {
+	store := filepath.Join(t.TempDir(), "keys")
+	first := start(t, program{}, "--store", store, "--passphrase-file", file(t, "passphrase", "correct horse\n"))
+	_, created := first.call(access{}, "CreateKey", `{}`)
+	require.Zero(t, first.stop())
+	require.NotContains(t, first.stderr.all(), "in memory")
+
+	second := start(t, program{stdin: strings.NewReader("correct horse")}, "--store", store, "--passphrase-file", "-")
+	status, found := second.call(access{}, "DescribeKey", `{"KeyId":"`+created.KeyMetadata.KeyId+`"}`)
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, created.KeyMetadata.Arn, found.KeyMetadata.Arn)
+}
+
+func TestSeedIsThereFromTheBeginning(t *testing.T) {
+	seed := file(t, "seed.yaml", "version: 1\nkeys:\n- id: 1234abcd-12ab-34cd-56ef-1234567890ab\n  aliases: [alias/app]\n")
+	i := start(t, program{}, "--seed", seed)
+	_, out := i.call(access{}, "DescribeKey", `{"KeyId":"alias/app"}`)
+	require.Equal(t, "1234abcd-12ab-34cd-56ef-1234567890ab", out.KeyMetadata.KeyId)
+}
+
+func TestAuditLogHasTheCallsAndNotTheProbes(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "audit")
+	for range 2 { // the second appends
+		i := start(t, program{}, "--audit", log)
+		i.call(access{}, "CreateKey", `{}`)
+		i.health()
+		require.Zero(t, i.stop())
+	}
+	text, err := os.ReadFile(log)
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(string(text), "\n"))
+	require.Equal(t, 2, strings.Count(string(text), `"eventName":"CreateKey"`))
+	info, err := os.Stat(log)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+}
+
+func TestWithCredentialsOnlySignedRequestsAreAnswered(t *testing.T) {
+	i := start(t, program{}, "--credentials", file(t, "credentials", credentialsText))
+	for _, tt := range []struct {
+		name string
+		access
+		want string // of the exception, or of the ARN
+	}{
+		{"unsigned", access{}, "MissingAuthenticationTokenException"},
+		{"by an unknown key", access{"AKIDUNKNOWN", longTerm, ""}, "UnrecognizedClientException"},
+		{"with a wrong secret", access{"AKIDEXAMPLE", temporary, ""}, "InvalidSignatureException"},
+		{"without the session token", access{"ASIAEXAMPLE", temporary, ""}, "UnrecognizedClientException"},
+		{"long-term", access{"AKIDEXAMPLE", longTerm, ""}, "arn:aws:kms:eu-west-1:444455556666:key/"},
+		{"temporary", access{"ASIAEXAMPLE", temporary, token}, "arn:aws:kms:eu-west-1:111122223333:key/"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, out := i.call(tt.access, "CreateKey", `{}`)
+			require.Contains(t, out.Type+out.KeyMetadata.Arn, tt.want)
+		})
+	}
+	status, _ := i.health()
+	require.Equal(t, http.StatusOK, status, "a probe has no credentials")
+	require.NotContains(t, i.stderr.all(), "everyone")
+}
+
+func TestWebPagesAreAnsweredOnlyWithCredentials(t *testing.T) {
+	for want, args := range map[int][]string{
+		http.StatusForbidden: nil,
+		http.StatusOK:        {"--credentials", file(t, "credentials", credentialsText)},
+	} {
+		i := start(t, program{}, args...)
+		r := access{"AKIDEXAMPLE", longTerm, ""}.request(t, i.url, "CreateKey", `{}`)
+		r.Header.Set("Origin", "http://rebound.example")
+		status, _ := i.do(r)
+		require.Equal(t, want, status)
+	}
+}
+
+func TestAStoreThatCannotBeReadIsNotHealthy(t *testing.T) {
+	backend := memory.New()
+	h := front(http.NotFoundHandler(), awsapi.Options{Logger: slog.New(slog.DiscardHandler)}, backend)
+	probe := func() int {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+		return w.Code
+	}
+	require.Equal(t, http.StatusOK, probe())
+	require.NoError(t, backend.Close())
+	require.Equal(t, http.StatusServiceUnavailable, probe())
+}
+
+// certificate writes a self-signed certificate for localhost and 127.0.0.1, and returns the pool to verify it by.
+func certificate(t *testing.T) (cert, key string, roots *x509.CertPool) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		DNSNames:     []string{"localhost"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	require.NoError(t, err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	parsed, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	roots = x509.NewCertPool()
+	roots.AddCert(parsed)
+	encode := func(kind string, b []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
+	}
+	return file(t, "cert.pem", encode("CERTIFICATE", der)), file(t, "key.pem", encode("PRIVATE KEY", pkcs8)), roots
+}
+
+func TestTLSIs13WithAHybridKeyExchange(t *testing.T) {
+	cert, key, roots := certificate(t)
+	i := start(t, program{}, "--tls-cert", cert, "--tls-key", key)
+	require.Regexp(t, `^https://127\.0\.0\.1:\d+$`, i.url)
+	trust(i, &tls.Config{RootCAs: roots})
+
+	response, err := i.client.Get(i.url + "/healthz")
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.Equal(t, "HTTP/2.0", response.Proto)
+	require.Equal(t, uint16(tls.VersionTLS13), response.TLS.Version)
+	require.Equal(t, tls.X25519MLKEM768, response.TLS.CurveID)
+
+	trust(i, &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS12})
+	_, err = i.client.Get(i.url + "/healthz")
+	require.ErrorContains(t, err, "protocol version")
+}
+
+// trust gives the client of an invocation another configuration of TLS.
+func trust(i *invocation, config *tls.Config) {
+	transport := i.client.Transport.(*http.Transport)
+	transport.CloseIdleConnections()
+	transport = transport.Clone()
+	transport.TLSClientConfig = config
+	i.client.Transport = transport
+	i.Cleanup(transport.CloseIdleConnections)
+}
+
+func TestBeyondLoopbackWithCredentialsAndTLS(t *testing.T) {
+	cert, key, roots := certificate(t)
+	i := start(t, program{}, "--listen", ":0", "--credentials", file(t, "credentials", credentialsText), "--tls-cert", cert, "--tls-key", key)
+	require.Regexp(t, `^https://localhost:\d+$`, i.url)
+	trust(i, &tls.Config{RootCAs: roots})
+	_, out := i.call(access{"AKIDEXAMPLE", longTerm, ""}, "CreateKey", `{}`)
+	require.NotEmpty(t, out.KeyMetadata.Arn)
+}
+
+func TestEveryAddressOfANameMustBeLoopback(t *testing.T) {
+	for text, want := range map[string]bool{
+		"":                    false, // all of them
+		"127.0.0.1":           true,
+		"127.255.0.1 ::1":     true,
+		"::ffff:127.0.0.1":    true,
+		"127.0.0.1 192.0.2.1": false,
+		"::1 2001:db8::1":     false,
+		"::ffff:192.0.2.1":    false,
+		"0.0.0.0":             false,
+		"::":                  false,
+		"fe80::1%lo":          false,
+	} {
+		var addresses []netip.Addr
+		for _, a := range strings.Fields(text) {
+			addresses = append(addresses, netip.MustParseAddr(a))
+		}
+		require.Equal(t, want, areLoopback(addresses), text)
+	}
+}
+
+func TestANameIsResolvedOnce(t *testing.T) {
+	s := settings{listen: "localhost:0"}
+	address, err := s.address(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, []string{"127.0.0.1:0", "[::1]:0"}, address)
+}
+
+// An unfinished request is one whose body lacks its last byte, and which the service is known to be waiting for.
+func unfinished(t *testing.T, url string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: kms\r\nContent-Type: application/x-amz-json-1.1\r\n"+
+		"X-Amz-Target: TrentService.CreateKey\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+	require.NoError(t, err)
+	from := bufio.NewReader(conn)
+	line, err := from.ReadString('\n') // which comes when the handler reads
+	require.NoError(t, err)
+	require.Equal(t, "HTTP/1.1 100 Continue\r\n", line)
+	_, err = from.ReadString('\n')
+	require.NoError(t, err)
+	_, err = io.WriteString(conn, "{")
+	require.NoError(t, err)
+	return conn, from
+}
+
+func TestRequestsUnderWayAreFinished(t *testing.T) {
+	i := start(t, program{})
+	conn, from := unfinished(t, i.url)
+	i.tell()
+	for line := range i.stderr {
+		if strings.Contains(line, "stopping") {
+			break
+		}
+	}
+	_, err := io.WriteString(conn, "}")
+	require.NoError(t, err)
+	response, err := http.ReadResponse(from, nil)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.Zero(t, i.stop())
+	require.NotContains(t, i.stderr.all(), "cut off")
+}
+
+func TestRequestsThatDoNotEndAreCutOff(t *testing.T) {
+	i := start(t, program{grace: time.Nanosecond})
+	_, from := unfinished(t, i.url)
+	require.Zero(t, i.stop())
+	require.Contains(t, i.stderr.all(), "cut off")
+	_, err := from.ReadByte()
+	require.ErrorIs(t, err, io.EOF)
+}

@@ -1,0 +1,587 @@
+package integration_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/awsapi"
+	"github.com/pocketkms/kms/kmstest"
+)
+
+// A kind of client. All are exercised alike, unchanged, over HTTP with signatures that are verified.
+type kind struct {
+	name    string
+	version string
+	// found tells that the version is the machine's, and not one that this module pins.
+	found bool
+	// form is the type that an exception has in the client's language.
+	form func(code string) string
+	// connect returns a client of the whole API; nil for one that only encrypts.
+	connect func(testing.TB, server) caller
+	aead    func(t testing.TB, s server, keyARN string) tink.AEAD
+}
+
+// kinds prepares the clients.
+func kinds(t *testing.T) []kind {
+	// typed is the form where the API's exceptions have types, and the others share one.
+	typed := func(shared string) func(string) string {
+		untyped := []string{"AccessDeniedException", "InvalidSignatureException", "ThrottlingException", "ValidationException"}
+		return func(code string) string {
+			if slices.Contains(untyped, code) {
+				return shared
+			}
+			return code
+		}
+	}
+	whole := func(k kind) kind {
+		k.aead = func(t testing.TB, s server, key string) tink.AEAD { return callerAEAD{k.connect(t, s), t, key} }
+		return k
+	}
+	modules := versions(t)
+	script := filepath.Join(installJS(t), "index.mjs")
+	return []kind{
+		whole(kind{
+			name: "AWS SDK for Go v2", version: modules["github.com/aws/aws-sdk-go-v2/service/kms"], form: typed("GenericAPIError"),
+			connect: func(_ testing.TB, s server) caller { return newSDKGo(s) },
+		}),
+		whole(kind{
+			name: "AWS SDK for JavaScript v3", version: modules["@aws-sdk/client-kms"], form: typed("KMSServiceException"),
+			connect: func(t testing.TB, s server) caller { return start(t, s, "node", script) },
+		}),
+		whole(kind{
+			name: "boto3", version: output(t, "python3", "-c", "import boto3; print(boto3.__version__)"), found: true, form: typed("ClientError"),
+			connect: func(t testing.TB, s server) caller { return start(t, s, "python3", "python/main.py") },
+		}),
+		whole(kind{
+			name: "AWS CLI", version: strings.TrimPrefix(strings.Fields(output(t, "aws", "--version"))[0], "aws-cli/"), found: true,
+			form:    func(code string) string { return code },
+			connect: func(_ testing.TB, s server) caller { return commandLine{s} },
+		}),
+		{
+			name: "tink-go-awskms", version: modules["github.com/tink-crypto/tink-go-awskms/v3"], form: typed("GenericAPIError"), aead: newTinkAEAD,
+		},
+		{
+			name: "gocloud.dev/secrets/awskms", version: modules["gocloud.dev"], aead: newGoCloudAEAD,
+			form: func(code string) string {
+				form, ok := map[string]string{
+					"DisabledException": "PermissionDenied", "InvalidCiphertextException": "InvalidArgument", "InvalidKeyUsageException": "InvalidArgument",
+					"KMSInvalidStateException": "FailedPrecondition", "NotFoundException": "NotFound",
+				}[code]
+				if !ok {
+					return "Unknown"
+				}
+				return form
+			},
+		},
+	}
+}
+
+// newer names what came after the oldest clients that a machine may have, which are of the year 2022: operations, members
+// of their inputs and outputs, and lists that clients had no paginator for. Clients that this module pins know all of it.
+var newer = []string{
+	"GetKeyLastUsage", "ListKeyRotations", "RotateKeyOnDemand",
+	"DryRun", "IncludeKeyMaterial", "RotationPeriodInDays",
+	"CurrentKeyMaterialId", "DestinationKeyMaterialId", "KeyMaterialId", "NextRotationDate", "SourceKeyMaterialId",
+	"pages of ListResourceTags",
+}
+
+// mayLack requires that a client may well not know one of names.
+func (k kind) mayLack(t testing.TB, err error, names ...string) {
+	require.True(t, k.found, "%v", err)
+	require.True(t, slices.ContainsFunc(names, func(name string) bool { return slices.Contains(newer, name) }), "%v", err)
+}
+
+// A wire is a server on the loopback interface whose Service can be replaced. It notes what it answers.
+type wire struct {
+	server
+	mu        sync.Mutex
+	handler   http.Handler
+	exchanges []exchange
+}
+
+type exchange struct {
+	operation string
+	status    int
+	body      []byte
+}
+
+func listen(t testing.TB) *wire {
+	w := new(wire)
+	s := httptest.NewUnstartedServer(nil)
+	s.Config = awsapi.Server(w)
+	s.Start()
+	t.Cleanup(s.Close)
+	w.server = server{url: s.URL, secret: secretAccessKey}
+	return w
+}
+
+// serve begins anew, with another Service.
+func (w *wire) serve(svc *kms.Service) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.handler, w.exchanges = verifying(svc), nil
+}
+
+func (w *wire) ServeHTTP(to http.ResponseWriter, r *http.Request) {
+	w.mu.Lock()
+	handler := w.handler
+	w.mu.Unlock()
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, r)
+	w.mu.Lock()
+	w.exchanges = append(w.exchanges, exchange{strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "TrentService."), recorder.Code, bytes.Clone(recorder.Body.Bytes())})
+	w.mu.Unlock()
+	for name, values := range recorder.Header() {
+		to.Header()[name] = values
+	}
+	to.WriteHeader(recorder.Code)
+	to.Write(recorder.Body.Bytes())
+}
+
+// take returns the exchanges since the last time.
+func (w *wire) take() []exchange {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	taken := w.exchanges
+	w.exchanges = nil
+	return taken
+}
+
+func (e exchange) members(t testing.TB) map[string]any {
+	if len(e.body) == 0 {
+		return map[string]any{}
+	}
+	return plain(t, json.RawMessage(e.body)).(map[string]any)
+}
+
+// Every client, unchanged, does what it can against a Service, and what it did stands in docs/clients.md.
+func TestClients(t *testing.T) {
+	clients := kinds(t)
+	results := make([]result, len(clients))
+	t.Run("each", func(t *testing.T) {
+		for i, k := range clients {
+			t.Run(k.name, func(t *testing.T) {
+				t.Parallel()
+				exercise(t, k, &results[i])
+			})
+		}
+	})
+	exchangeWork(t, clients, results)
+	requireDocument(t, clients, results)
+}
+
+// A result is what a client has done.
+type result struct {
+	operations []string // called with success
+	exceptions []string // received, in the client's own form
+	lists      []string // read to the end, page by page
+	retried    bool
+	gaveUp     bool
+	signed     bool
+	decrypts   []string // the clients whose ciphertexts it decrypts
+	verifies   []string // the clients whose signatures and MACs it verifies
+}
+
+func exercise(t *testing.T, k kind, r *result) {
+	w := listen(t)
+	if k.connect != nil {
+		c := k.connect(t, w.server)
+		everyOperation(t, k, w, c, r)
+		everyList(t, k, w, c, r)
+		exceptions(t, k, w, c, r)
+	}
+	associatedData(t, k, w, r)
+	keysThatRefuse(t, k, w, r)
+	throttled(t, k, w, r)
+	t.Run("a wrong secret", func(t *testing.T) {
+		svc := newService(t)
+		w.serve(svc)
+		wrong := w.server
+		wrong.secret += "x"
+		_, err := k.aead(t, wrong, fixture{t, svc}.arn()).Encrypt([]byte("x"), nil)
+		k.requireRefusal(t, err, "InvalidSignatureException", w)
+		r.refused("InvalidSignatureException")
+		r.signed = true
+	})
+}
+
+func (r *result) did(w *wire) {
+	for _, e := range w.take() {
+		if e.status == http.StatusOK && !slices.Contains(r.operations, e.operation) {
+			r.operations = append(r.operations, e.operation)
+		}
+	}
+}
+
+func (r *result) refused(code string) {
+	if !slices.Contains(r.exceptions, code) {
+		r.exceptions = append(r.exceptions, code)
+	}
+}
+
+// requireRefusal requires an exception of that code, in the client's form, with the message that it was sent.
+func (k kind) requireRefusal(t testing.TB, err error, code string, w *wire) {
+	exchanges := w.take()
+	require.NotEmpty(t, exchanges, "%v", err)
+	var r *refusal
+	require.ErrorAs(t, err, &r)
+	sent := exchanges[len(exchanges)-1]
+	require.Equal(t, code, r.Code, "%v", r)
+	require.Equal(t, k.form(code), r.Type)
+	if r.Status != 0 {
+		require.Equal(t, http.StatusBadRequest, r.Status)
+	}
+	if message, ok := sent.members(t)["message"]; ok {
+		require.Equal(t, message, r.Message)
+	}
+}
+
+// Every operation succeeds, and the client gives what was on the wire, whole and unchanged.
+func everyOperation(t *testing.T, k kind, w *wire, c caller, r *result) {
+	for _, op := range kms.Operations() {
+		t.Run(op.Name(), func(t *testing.T) {
+			svc := newService(t)
+			in := calls[op.Name()](fixture{t, svc})
+			w.serve(svc)
+			got, err := c.call(t, op.Name(), in)
+			if errors.Is(err, errUnknown) {
+				k.mayLack(t, err, append(memberNames(in), op.Name())...)
+				require.Empty(t, w.take())
+				return
+			}
+			require.NoError(t, err)
+			w.mu.Lock()
+			exchanges := w.exchanges
+			w.mu.Unlock()
+			require.Len(t, exchanges, 1)
+			require.Equal(t, op.Name(), exchanges[0].operation)
+			want := exchanges[0].members(t)
+			if k.found {
+				want = known(want, plain(t, got)).(map[string]any)
+			}
+			require.Equal(t, want, plain(t, got))
+			r.did(w)
+		})
+	}
+}
+
+func memberNames(in any) (names []string) {
+	for name := range inputOf(in) {
+		names = append(names, name)
+	}
+	return names
+}
+
+// known leaves out of what was sent the newer members that the client did not take up.
+func known(sent, got any) any {
+	switch sent := sent.(type) {
+	case map[string]any:
+		got, _ := got.(map[string]any)
+		for name, member := range sent {
+			taken, ok := got[name]
+			if !ok && slices.Contains(newer, name) {
+				delete(sent, name)
+				continue
+			}
+			sent[name] = known(member, taken)
+		}
+	case []any:
+		got, _ := got.([]any)
+		for i := range min(len(sent), len(got)) {
+			sent[i] = known(sent[i], got[i])
+		}
+	}
+	return sent
+}
+
+// Every list that comes in pages is read to its end by the client's paginator.
+func everyList(t *testing.T, k kind, w *wire, c caller, r *result) {
+	svc := newService(t)
+	f := fixture{t, svc}
+	key := f.aliased("alias/0")
+	for _, n := range []string{"1", "2", "3", "4"} {
+		f.aliased("alias/" + n)
+		_, err := svc.TagResource(t.Context(), &kms.TagResourceInput{KeyId: key, Tags: []kms.Tag{{TagKey: n}}})
+		require.NoError(t, err)
+		_, err = svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: key})
+		require.NoError(t, err)
+	}
+	w.serve(svc)
+	for _, op := range kms.Operations() {
+		in := op.NewInput()
+		v := reflect.ValueOf(in).Elem()
+		if !v.FieldByName("Marker").IsValid() {
+			continue
+		}
+		t.Run("pages of "+op.Name(), func(t *testing.T) {
+			if f, ok := v.Type().FieldByName("KeyId"); ok && strings.Contains(f.Tag.Get("kms"), "required") {
+				v.FieldByName("KeyId").SetString(key)
+			}
+			all, err := op.Invoke(t.Context(), svc, in)
+			require.NoError(t, err)
+			got, err := c.list(t, op.Name(), in, 2)
+			if errors.Is(err, errUnknown) {
+				k.mayLack(t, err, op.Name(), "pages of "+op.Name())
+				return
+			}
+			require.NoError(t, err)
+			var sent []any
+			pages := 0
+			for _, e := range w.take() {
+				require.Equal(t, op.Name(), e.operation)
+				sent = append(sent, itemsOf(t, e.members(t))...)
+				pages++
+			}
+			require.Equal(t, sent, plain(t, got))
+			require.Len(t, got, len(itemsOf(t, plain(t, present(reflect.ValueOf(all), true)).(map[string]any))))
+			require.GreaterOrEqual(t, 2*pages, len(got), "pages of 2")
+			require.Equal(t, len(got) > 2, pages > 1)
+			r.lists = append(r.lists, op.Name())
+		})
+	}
+}
+
+// A refusal of something other than a key has its call here.
+func exceptions(t *testing.T, k kind, w *wire, c caller, r *result) {
+	for _, tt := range []struct {
+		code, operation string
+		in              func(fixture) any
+	}{
+		{"AlreadyExistsException", "CreateAlias", func(f fixture) any {
+			return &kms.CreateAliasInput{AliasName: "alias/taken", TargetKeyId: f.aliased("alias/taken")}
+		}},
+		{"DryRunOperationException", "Encrypt", func(f fixture) any {
+			return &kms.EncryptInput{KeyId: f.symmetric(), Plaintext: []byte("x"), DryRun: true}
+		}},
+		{"IncorrectKeyException", "Decrypt", func(f fixture) any {
+			return &kms.DecryptInput{KeyId: f.symmetric(), CiphertextBlob: f.ciphertext(f.symmetric()), EncryptionContext: encryptionContext}
+		}},
+		{"InvalidAliasNameException", "CreateAlias", func(f fixture) any {
+			return &kms.CreateAliasInput{AliasName: "alias/aws/mine", TargetKeyId: f.symmetric()}
+		}},
+		{"InvalidCiphertextException", "Decrypt", func(fixture) any { return &kms.DecryptInput{CiphertextBlob: []byte("none")} }},
+		{"InvalidMarkerException", "ListKeys", func(fixture) any { return &kms.ListKeysInput{Marker: "none"} }},
+		{"KMSInvalidMacException", "VerifyMac", func(f fixture) any {
+			in := f.mac()
+			return &kms.VerifyMacInput{KeyId: in.KeyId, Message: in.Message, MacAlgorithm: in.MacAlgorithm, Mac: make([]byte, 32)}
+		}},
+		{"KMSInvalidSignatureException", "Verify", func(f fixture) any {
+			in := f.sign()
+			return &kms.VerifyInput{KeyId: in.KeyId, Message: in.Message, SigningAlgorithm: in.SigningAlgorithm, Signature: []byte("none")}
+		}},
+		{"MalformedPolicyDocumentException", "PutKeyPolicy", func(f fixture) any {
+			return &kms.PutKeyPolicyInput{KeyId: f.symmetric(), Policy: "none"}
+		}},
+		{"TagException", "CreateKey", func(fixture) any {
+			return &kms.CreateKeyInput{Tags: []kms.Tag{{TagKey: "aws:mine"}}}
+		}},
+		{"UnsupportedOperationException", "EnableKeyRotation", func(f fixture) any {
+			return &kms.EnableKeyRotationInput{KeyId: f.sign().KeyId}
+		}},
+		{"ValidationException", "GenerateDataKey", func(f fixture) any {
+			return &kms.GenerateDataKeyInput{KeyId: f.symmetric()}
+		}},
+	} {
+		t.Run(tt.code, func(t *testing.T) {
+			svc := newService(t)
+			in := tt.in(fixture{t, svc})
+			w.serve(svc)
+			_, err := c.call(t, tt.operation, in)
+			if errors.Is(err, errUnknown) {
+				k.mayLack(t, err, memberNames(in)...)
+				return
+			}
+			k.requireRefusal(t, err, tt.code, w)
+			r.refused(tt.code)
+		})
+	}
+}
+
+func (f fixture) arnOf(id string) string {
+	out, err := f.DescribeKey(context.Background(), &kms.DescribeKeyInput{KeyId: id})
+	require.NoError(f.t, err)
+	return out.KeyMetadata.Arn
+}
+
+func (f fixture) arn() string { return f.arnOf(f.symmetric()) }
+
+func associatedData(t *testing.T, k kind, w *wire, r *result) {
+	t.Run("associated data", func(t *testing.T) {
+		svc := newService(t)
+		w.serve(svc)
+		aead := k.aead(t, w.server, fixture{t, svc}.arn())
+		for _, plaintext := range [][]byte{{0}, []byte("ü\n"), bytes.Repeat([]byte{0xff}, 4096)} {
+			ciphertext, err := aead.Encrypt(plaintext, []byte("mine"))
+			require.NoError(t, err)
+			got, err := aead.Decrypt(ciphertext, []byte("mine"))
+			require.NoError(t, err)
+			require.Equal(t, plaintext, got)
+			r.did(w)
+			_, err = aead.Decrypt(ciphertext, []byte("another's"))
+			k.requireRefusal(t, err, "InvalidCiphertextException", w)
+			r.refused("InvalidCiphertextException")
+		}
+	})
+}
+
+// Each key refuses to encrypt, for a reason of its own.
+func keysThatRefuse(t *testing.T, k kind, w *wire, r *result) {
+	for _, tt := range []struct {
+		code string
+		key  func(fixture) string
+	}{
+		{"AccessDeniedException", func(f fixture) string { // a key of another account
+			return fixture{f.t, f.As(must(kms.ParsePrincipal("arn:aws:iam::999988887777:root")))}.arn()
+		}},
+		{"DisabledException", func(f fixture) string {
+			arn := f.arn()
+			_, err := f.DisableKey(context.Background(), &kms.DisableKeyInput{KeyId: arn})
+			require.NoError(f.t, err)
+			return arn
+		}},
+		{"InvalidArnException", func(fixture) string { return "arn:aws:kms:us-east-1:x:key/x" }},
+		{"InvalidKeyUsageException", func(f fixture) string { return f.arnOf(f.mac().KeyId) }},
+		{"KMSInvalidStateException", func(f fixture) string {
+			arn := f.arn()
+			_, err := f.ScheduleKeyDeletion(context.Background(), &kms.ScheduleKeyDeletionInput{KeyId: arn})
+			require.NoError(f.t, err)
+			return arn
+		}},
+		{"NotFoundException", func(fixture) string {
+			return "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-000000000000"
+		}},
+	} {
+		t.Run(tt.code, func(t *testing.T) {
+			svc := newService(t)
+			key := tt.key(fixture{t, svc})
+			w.serve(svc)
+			_, err := k.aead(t, w.server, key).Encrypt([]byte("x"), nil)
+			k.requireRefusal(t, err, tt.code, w)
+			r.refused(tt.code)
+		})
+	}
+}
+
+// A call that is throttled twice succeeds at the third attempt, by the client's own retries. One that is throttled for ever
+// is given up when the client was told to.
+func throttled(t *testing.T, k kind, w *wire, r *result) {
+	t.Run("throttled", func(t *testing.T) {
+		svc := kmstest.New(t)
+		key := fixture{t, svc.Service}.arn()
+		w.serve(svc.Service)
+
+		svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Count: 2, Err: kmstest.Throttling()})
+		_, err := k.aead(t, w.server, key).Encrypt([]byte("x"), nil)
+		require.NoError(t, err)
+		svc.RequireCalled(t, "Encrypt", 3)
+		r.retried = true
+
+		svc.ResetCalls()
+		svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Err: kmstest.Throttling()})
+		impatient := w.server
+		impatient.maxAttempts = 2
+		_, err = k.aead(t, impatient, key).Encrypt([]byte("x"), nil)
+		k.requireRefusal(t, err, "ThrottlingException", w)
+		r.refused("ThrottlingException")
+		svc.RequireCalled(t, "Encrypt", 2)
+		r.gaveUp = true
+	})
+}
+
+// What one client made, every other can use: all decrypt, and those of the whole API verify.
+func exchangeWork(t *testing.T, clients []kind, results []result) {
+	w := listen(t)
+	svc := newService(t)
+	w.serve(svc)
+	f := fixture{t, svc}
+	key, signing, mac, message := f.arn(), f.sign(), f.mac(), []byte("message")
+	type work struct{ ciphertext, signature, mac []byte }
+	made := make([]work, len(clients))
+	t.Run("made by", func(t *testing.T) {
+		for i, k := range clients {
+			t.Run(k.name, func(t *testing.T) {
+				t.Parallel()
+				ciphertext, err := k.aead(t, w.server, key).Encrypt(message, []byte(k.name))
+				require.NoError(t, err)
+				made[i].ciphertext = ciphertext
+				if k.connect == nil {
+					return
+				}
+				c := k.connect(t, w.server)
+				signed, err := c.call(t, "Sign", &kms.SignInput{KeyId: signing.KeyId, Message: message, SigningAlgorithm: signing.SigningAlgorithm})
+				require.NoError(t, err)
+				authenticated, err := c.call(t, "GenerateMac", &kms.GenerateMacInput{KeyId: mac.KeyId, Message: message, MacAlgorithm: mac.MacAlgorithm})
+				require.NoError(t, err)
+				made[i].signature, made[i].mac = bytesOf(t, signed, "Signature"), bytesOf(t, authenticated, "Mac")
+			})
+		}
+	})
+	t.Run("used by", func(t *testing.T) {
+		for i, k := range clients {
+			t.Run(k.name, func(t *testing.T) {
+				t.Parallel()
+				aead := k.aead(t, w.server, key)
+				for j, by := range clients {
+					plaintext, err := aead.Decrypt(made[j].ciphertext, []byte(by.name))
+					require.NoError(t, err, by.name)
+					require.Equal(t, message, plaintext, by.name)
+					results[i].decrypts = append(results[i].decrypts, by.name)
+				}
+				if k.connect == nil {
+					return
+				}
+				c := k.connect(t, w.server)
+				for j, by := range clients {
+					if by.connect == nil {
+						continue
+					}
+					verified, err := c.call(t, "Verify", &kms.VerifyInput{KeyId: signing.KeyId, Message: message, SigningAlgorithm: signing.SigningAlgorithm, Signature: made[j].signature})
+					require.NoError(t, err, by.name)
+					require.Equal(t, true, verified["SignatureValid"], by.name)
+					verified, err = c.call(t, "VerifyMac", &kms.VerifyMacInput{KeyId: mac.KeyId, Message: message, MacAlgorithm: mac.MacAlgorithm, Mac: made[j].mac})
+					require.NoError(t, err, by.name)
+					require.Equal(t, true, verified["MacValid"], by.name)
+					results[i].verifies = append(results[i].verifies, by.name)
+				}
+			})
+		}
+	})
+}
+
+// installJS installs the packages of js/package-lock.json beside a copy of the program, whose directory it returns.
+func installJS(t *testing.T) string {
+	dir := filepath.Join(t.TempDir(), "js")
+	require.NoError(t, os.CopyFS(dir, os.DirFS("js")))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	npm := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	npm.Dir = dir
+	text, err := npm.CombinedOutput()
+	require.NoError(t, err, "%s", text)
+	return dir
+}
+
+func output(t testing.TB, name string, args ...string) string {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	text, err := exec.CommandContext(ctx, name, args...).Output()
+	require.NoError(t, err, name)
+	return strings.TrimSpace(string(text))
+}

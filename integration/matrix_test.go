@@ -1,0 +1,138 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+)
+
+var update = flag.Bool("update", false, "write docs/clients.md")
+
+const document = "../docs/clients.md"
+
+// requireDocument compares docs/clients.md with what the clients did, but for the lines about a client of another version
+// than the machine has.
+func requireDocument(t *testing.T, clients []kind, results []result) {
+	if strings.Contains(flag.Lookup("test.run").Value.String(), "/") {
+		t.Log("this is a part of the tests: docs/clients.md is not compared")
+		return
+	}
+	text := render(clients, results)
+	if *update {
+		require.NoError(t, os.WriteFile(document, []byte(text), 0o644))
+	}
+	committed, err := os.ReadFile(document)
+	require.NoError(t, err)
+	want := string(committed)
+	for _, k := range clients {
+		if k.found && !strings.Contains(want, fmt.Sprintf("| %s | %s |", k.name, k.version)) {
+			about := regexp.MustCompile(`(?m)^(\| |- )` + regexp.QuoteMeta(k.name) + `( \||:).*$`)
+			want, text = about.ReplaceAllString(want, k.name), about.ReplaceAllString(text, k.name)
+		}
+	}
+	require.Equal(t, want, text, "after a change that is meant so: go test -run TestClients ./integration -update")
+}
+
+func render(clients []kind, results []result) string {
+	var all, every []string
+	for _, op := range kms.Operations() {
+		all = append(all, op.Name())
+	}
+	for _, k := range clients {
+		every = append(every, k.name)
+	}
+	whole := every[:slices.IndexFunc(clients, func(k kind) bool { return k.connect == nil })]
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("# Clients\n")
+	line("Which clients have been seen working with a Service, unchanged, and what each of them did. This page is written by")
+	line("[the test](../integration/clients_test.go) that drives them, from its own results, and the test fails when the page says")
+	line("anything else. Every client has a real HTTP server on the loopback interface, which verifies its signatures.\n")
+	line("| client | version | operations | exceptions | paginators | throttled twice | throttled for ever | wrong secret |")
+	line("| --- | --- | --- | --- | --- | --- | --- | --- |")
+	for i, k := range clients {
+		r := results[i]
+		line("| %s | %s | %s | %d | %d | %s | %s | %s |", k.name, k.version, count(r.operations, all), len(r.exceptions), len(r.lists),
+			said(r.retried, "succeeds at the third attempt"), said(r.gaveUp, "gives up when told to"), said(r.signed, "InvalidSignatureException"))
+	}
+	line("")
+	line("AWS CLI and boto3 are the machine's. The versions above are those that this page was written with. The test runs them")
+	line("in whatever version there is, allows only what the API has had since 2022 to be missing from it, and then does not compare")
+	line("their lines.\n")
+	line("## Operations\n")
+	line("Each was called with success, and the client gave its caller exactly the members and values that were on the wire.\n")
+	for i, k := range clients {
+		line("- %s: %s", k.name, list(results[i].operations, all))
+	}
+	line("\nAll are %s.\n", strings.Join(all, ", "))
+	line("## Exceptions\n")
+	line("Each reached the caller in the form in which the client's users handle it (a type of its own, where the client has one;")
+	line("the codes of Go Cloud), with the message that was sent.\n")
+	for i, k := range clients {
+		slices.Sort(results[i].exceptions)
+		line("- %s: %s", k.name, strings.Join(results[i].exceptions, ", "))
+	}
+	line("\n## Paginators\n")
+	line("Each read a whole list in pages of two.\n")
+	for i, k := range clients {
+		line("- %s: %s", k.name, list(results[i].lists, nil))
+	}
+	line("\n## One another's work\n")
+	line("Each decrypts what the others encrypted, under the encryption context of its maker:\n")
+	for i, k := range clients {
+		line("- %s: %s", k.name, list(results[i].decrypts, every))
+	}
+	line("\nThe clients of the whole API verify the signatures (ECDSA_SHA_256) and MACs (HMAC_SHA_256) that the others made:\n")
+	for i, k := range clients[:len(whole)] {
+		line("- %s: %s", k.name, list(results[i].verifies, whole))
+	}
+	return b.String()
+}
+
+func said(done bool, what string) string {
+	if done {
+		return what
+	}
+	return "no"
+}
+
+func count(done, all []string) string { return fmt.Sprintf("%d of %d", len(done), len(all)) }
+
+func list(done, all []string) string {
+	switch {
+	case len(done) == 0:
+		return "none"
+	case len(done) == len(all):
+		return "all"
+	}
+	return strings.Join(done, ", ")
+}
+
+// versions are those that go.mod and package-lock.json pin.
+func versions(t testing.TB) map[string]string {
+	found := map[string]string{}
+	modules, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	for _, m := range regexp.MustCompile(`(?m)^(?:require)?\s+(\S+) v(\S+)`).FindAllStringSubmatch(string(modules), -1) {
+		found[m[1]] = m[2]
+	}
+	text, err := os.ReadFile("js/package-lock.json")
+	require.NoError(t, err)
+	var lock struct {
+		Packages map[string]struct{ Version string }
+	}
+	require.NoError(t, json.Unmarshal(text, &lock))
+	for name, p := range lock.Packages {
+		found[strings.TrimPrefix(name, "node_modules/")] = p.Version
+	}
+	return found
+}

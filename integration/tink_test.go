@@ -1,0 +1,123 @@
+package integration_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/stretchr/testify/require"
+	awskmstink "github.com/tink-crypto/tink-go-awskms/v3/integration/awskms"
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
+	"github.com/pocketkms/kms/awsclient"
+	"github.com/pocketkms/kms/kmstest"
+)
+
+// Tink's envelope encryption asks KMS for one call to encrypt and one to decrypt, however long the text is.
+func TestTinkEnvelope(t *testing.T) {
+	svc := kmstest.New(t)
+	key := fixture{t, svc.Service}.arn()
+	remote, err := awskmstink.NewAEADWithContext(t.Context(), key, awskmstink.WithKMS(awsclient.New(svc.Service)))
+	require.NoError(t, err)
+	envelope, err := aead.NewKMSEnvelopeAEADWithContext(aead.AES256GCMKeyTemplate(), remote)
+	require.NoError(t, err)
+	svc.ResetCalls()
+
+	plaintext, associatedData := bytes.Repeat([]byte("long "), 10000), []byte("mine")
+	ciphertext, err := envelope.EncryptWithContext(t.Context(), plaintext, associatedData)
+	require.NoError(t, err)
+	got, err := envelope.DecryptWithContext(t.Context(), ciphertext, associatedData)
+	require.NoError(t, err)
+	require.Equal(t, plaintext, got)
+	svc.RequireCalls(t, "Encrypt", "Decrypt")
+
+	_, err = envelope.DecryptWithContext(t.Context(), ciphertext, []byte("another's"))
+	require.Error(t, err)
+	for _, at := range []int{len(ciphertext) - 1, 100} { // the text, the encrypted key
+		broken := bytes.Clone(ciphertext)
+		broken[at] ^= 1
+		_, err = envelope.DecryptWithContext(t.Context(), broken, associatedData)
+		require.Error(t, err)
+	}
+}
+
+// A keyset that Tink encrypts by a key of the Service is of use only as long as that key is.
+func TestTinkKeyset(t *testing.T) {
+	svc := kmstest.New(t)
+	f := fixture{t, svc.Service}
+	key := f.arn()
+	client, err := awskmstink.NewClientWithOptions(t.Context(), "aws-kms://arn:aws:kms:us-east-1:", awskmstink.WithKMS(awsclient.New(svc.Service)))
+	require.NoError(t, err)
+	remote, err := client.GetAEAD("aws-kms://" + key)
+	require.NoError(t, err)
+	handle, err := keyset.NewHandle(aead.XAES256GCM192BitNonceKeyTemplate())
+	require.NoError(t, err)
+	var stored bytes.Buffer
+	require.NoError(t, handle.WriteWithAssociatedData(keyset.NewBinaryWriter(&stored), remote, []byte("keyset")))
+
+	read, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(stored.Bytes())), remote, []byte("keyset"))
+	require.NoError(t, err)
+	primitive, err := aead.New(read)
+	require.NoError(t, err)
+	original, err := aead.New(handle)
+	require.NoError(t, err)
+	ciphertext, err := original.Encrypt([]byte("x"), nil)
+	require.NoError(t, err)
+	plaintext, err := primitive.Decrypt(ciphertext, nil)
+	require.NoError(t, err)
+	require.Equal(t, "x", string(plaintext))
+
+	other, err := client.GetAEAD("aws-kms://" + f.arn())
+	require.NoError(t, err)
+	_, err = keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(stored.Bytes())), other, []byte("keyset"))
+	var incorrect *types.IncorrectKeyException
+	require.ErrorAs(t, err, &incorrect)
+}
+
+// The client looks after the keys under its own URI prefix only.
+func TestTinkKeyURIs(t *testing.T) {
+	svc := kmstest.New(t)
+	prefix := "aws-kms://arn:aws:kms:us-east-1:"
+	client, err := awskmstink.NewClientWithOptions(t.Context(), prefix, awskmstink.WithKMS(awsclient.New(svc.Service)))
+	require.NoError(t, err)
+	for uri, supported := range map[string]bool{
+		prefix + "111122223333:key/1":                            true,
+		"aws-kms://arn:aws:kms:eu-west-1:111122223333:key/1":     false,
+		"gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys": false,
+	} {
+		require.Equal(t, supported, client.Supported(uri), uri)
+		_, err := client.GetAEAD(uri)
+		require.Equal(t, supported, err == nil, uri)
+	}
+	missing, err := client.GetAEAD(prefix + "111122223333:key/00000000-0000-0000-0000-000000000000")
+	require.NoError(t, err)
+	_, err = missing.Encrypt([]byte("x"), nil)
+	require.True(t, is[*types.NotFoundException](err), "%v", err)
+}
+
+// With no options, the client finds server and credentials in the environment, as programs have it in production. Its older
+// constructor has another name for the associated data.
+func TestTinkFromTheEnvironment(t *testing.T) {
+	svc := newService(t)
+	w := listen(t)
+	w.serve(svc)
+	w.setenv(t)
+	uri := "aws-kms://" + fixture{t, svc}.arn()
+	client, err := awskmstink.NewClientWithOptions(t.Context(), uri)
+	require.NoError(t, err)
+	legacy, err := awskmstink.NewClient(t.Context(), uri)
+	require.NoError(t, err)
+	remote, err := client.GetAEAD(uri)
+	require.NoError(t, err)
+	old, err := legacy.GetAEAD(uri)
+	require.NoError(t, err)
+
+	ciphertext, err := remote.Encrypt([]byte("x"), []byte("mine"))
+	require.NoError(t, err)
+	plaintext, err := remote.Decrypt(ciphertext, []byte("mine"))
+	require.NoError(t, err)
+	require.Equal(t, "x", string(plaintext))
+	_, err = old.Decrypt(ciphertext, []byte("mine"))
+	require.True(t, is[*types.InvalidCiphertextException](err), "%v", err)
+}
