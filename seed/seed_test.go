@@ -308,10 +308,11 @@ func TestFilesThatAreNotAsDescribedAreRefused(t *testing.T) {
 		"material of two forms":  {id + "    material: {hex: s3cr3t, base64: s3cr3t}\n", "exactly one of hex, base64, pem and jwk"},
 		"unreadable material":    {id + "    material: {hex: s3cr3t}\n", `keys[0] ("` + symmetricID + `"): the material is not in hexadecimal digits`},
 		"an unknown JWK member":  {id + "    material: {jwk: {kty: oct, s3cr3t: x}}\n", "line 4: field"},
-		"too many keys":          {"version: 1\nkeys: [" + strings.Repeat("{id: a},", 10_001) + "]", "10001 keys, more than 10000"},
-		"too long a mapping":     {"version: 1\nkeys:\n  - id: a\n    tags: {" + strings.Repeat("a: b, ", 500_000) + "}", "line 4: a mapping has at most 64 members"},
+		"too many keys":          {"version: 1\nkeys: [" + strings.Repeat("{id: a},", 10_001) + "]", "line 2: a list has at most 10000 entries"},
+		"too long a mapping":     {"version: 1\nkeys:\n  - id: a\n    tags: {" + strings.Repeat("a: b, ", 65) + "}", "line 4: a mapping has at most 64 members"},
+		"an empty entry":         {id + "  -\n", "line 4: an entry of a list is empty"},
 		"too long a file":        {"version: 1\n" + strings.Repeat("#\n", 2<<20), "longer than 4194304 bytes"},
-		"a file full of aliases": {"version: 1\nkeys:\n  - &a {id: a, tags: &t {a: b}}\n" + strings.Repeat("  - *a\n", 200_000), "seed: "},
+		"a file full of aliases": {"version: 1\nkeys:\n  - &a {id: a, tags: &t {a: b}}\n" + strings.Repeat("  - *a\n", 9_999), "seed: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			svc := newService(t)

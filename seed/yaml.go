@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -69,8 +70,6 @@ func Read(r io.Reader) ([]Key, error) {
 		return nil, fmt.Errorf("seed: %s", withoutValues(err))
 	case f.Version != formatVersion:
 		return nil, fmt.Errorf("seed: the file has version %d; this program reads version %d", f.Version, formatVersion)
-	case len(f.Keys) > maxKeys:
-		return nil, fmt.Errorf("seed: the file has %d keys, more than %d", len(f.Keys), maxKeys)
 	}
 	keys := make([]Key, len(f.Keys))
 	for i, e := range f.Keys {
@@ -114,12 +113,19 @@ func decode(text []byte) (f file, err error) {
 	return f, err
 }
 
-// bound refuses long mappings. It does not follow YAML's aliases.
+// bound refuses long mappings and lists, and entries of lists that are null, which package yaml passes over. It does not
+// follow YAML's aliases.
 func bound(n *yaml.Node) error {
 	if n.Kind == yaml.MappingNode && len(n.Content) > 2*maxMembers {
 		return fmt.Errorf("line %d: a mapping has at most %d members", n.Line, maxMembers)
 	}
+	if n.Kind == yaml.SequenceNode && len(n.Content) > maxKeys {
+		return fmt.Errorf("line %d: a list has at most %d entries", n.Line, maxKeys)
+	}
 	for _, child := range n.Content {
+		if n.Kind == yaml.SequenceNode && child.Tag == "!!null" {
+			return fmt.Errorf("line %d: an entry of a list is empty", child.Line)
+		}
 		if err := bound(child); err != nil {
 			return err
 		}
@@ -150,4 +156,11 @@ func (m *material) form() (Material, error) {
 // Package yaml quotes the beginning of a value that does not fit: it may be material in the wrong place.
 var value = regexp.MustCompile("(?s) `.*?`")
 
-func withoutValues(err error) string { return value.ReplaceAllString(err.Error(), "") }
+func withoutValues(err error) string {
+	text := err.Error()
+	var all *yaml.TypeError
+	if errors.As(err, &all) {
+		text = "yaml: " + strings.Join(all.Errors[:min(len(all.Errors), 10)], "; ")
+	}
+	return value.ReplaceAllString(text, "")
+}
