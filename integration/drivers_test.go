@@ -245,7 +245,7 @@ func (c commandLine) list(t testing.TB, operation string, in any, pageSize int) 
 
 var (
 	anError = regexp.MustCompile(`An error occurred \((\w+)\) when calling the \w+ operation(?: \([^)]*\))?: (.*)`)
-	unknown = regexp.MustCompile(`(?i)invalid choice|unknown parameter|unknown options`)
+	unknown = regexp.MustCompile(`(?i)invalid choice|unknown parameter in input|unknown options`)
 )
 
 func (c commandLine) run(t testing.TB, operation string, in any, args ...string) (output map[string]any, err error) {

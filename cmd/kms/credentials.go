@@ -91,7 +91,7 @@ func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {
 	if !accessKeyID.MatchString(e.AccessKeyID) {
 		return nil, errors.New("an accessKeyId has 1 to 128 letters, digits and underscores")
 	}
-	if false {
+	if len(e.SecretAccessKey) < minSecretBytes {
 		return nil, fmt.Errorf("a secretAccessKey has at least %d bytes", minSecretBytes)
 	}
 	principal, err := kms.ParsePrincipal(e.Principal)

@@ -79,14 +79,23 @@ func (i *invocation) stop() int {
 	return <-i.status
 }
 
-// run runs a command that ends by itself.
+// run runs a command that ends by itself. A service is ended when it is ready.
 func run(t *testing.T, stdin string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var out, log strings.Builder
-	p := program{stdin: strings.NewReader(stdin), stdout: &out, stderr: &log}
-	status = p.run(t.Context(), args)
+	p := program{stdin: strings.NewReader(stdin), stdout: writer(func(b []byte) (int, error) {
+		cancel()
+		return out.Write(b)
+	}), stderr: &log}
+	status = p.run(ctx, args)
 	return status, out.String(), log.String()
 }
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
 
 func file(t *testing.T, name, text string) string {
 	t.Helper()
@@ -162,7 +171,7 @@ func TestAFailureNamesItsCause(t *testing.T) {
 		args  []string
 		want  string
 	}{
-		{"a wrong passphrase", "", []string{"--store", store, "--passphrase-file", file(t, "wrong", "another")}, "keystore: wrong root key"},
+		{"a wrong passphrase", "", []string{"--store", store, "--passphrase-file", file(t, "wrong", "another")}, "the passphrase does not open " + store},
 		{"a passphrase too many newlines", "a good passphrase\n\n", []string{"--store", store, "--passphrase-file", "-"}, "keystore: wrong root key"},
 		{"a store in use", "", []string{"--store", inUse, "--passphrase-file", passphrase}, "in use by another process"},
 		{"a store that is something else", "", []string{"--store", passphrase, "--passphrase-file", passphrase}, "damaged"},

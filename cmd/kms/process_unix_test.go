@@ -97,7 +97,9 @@ func TestTheProgram(t *testing.T) {
 	})
 
 	t.Run("refuses to be open to the world", func(t *testing.T) {
-		refused := exec.CommandContext(t.Context(), binary, "serve", "--listen", "0.0.0.0:0")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		refused := exec.CommandContext(ctx, binary, "serve", "--listen", "0.0.0.0:0")
 		var stdout, stderr bytes.Buffer
 		refused.Stdout, refused.Stderr = &stdout, &stderr
 		require.Error(t, refused.Run())
@@ -105,4 +107,11 @@ func TestTheProgram(t *testing.T) {
 		require.Empty(t, stdout.String())
 		require.Contains(t, stderr.String(), "open to other machines")
 	})
+}
+
+func TestAPipeHoldsNoSecretAndIsNotWaitedFor(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	_, err := readPrivate(pipe, 10)
+	require.ErrorContains(t, err, "a regular file")
 }
