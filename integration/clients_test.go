@@ -98,7 +98,7 @@ func kinds(t *testing.T) []kind {
 var newer = []string{
 	"GetKeyLastUsage", "ListKeyRotations", "RotateKeyOnDemand",
 	"DryRun", "IncludeKeyMaterial", "RotationPeriodInDays",
-	"CurrentKeyMaterialId", "DestinationKeyMaterialId", "GetKeyRotationStatus.KeyId", "KeyMaterialId", "NextRotationDate", "SourceKeyMaterialId",
+	"CurrentKeyMaterialId", "DestinationKeyMaterialId", "GetKeyPolicy.PolicyName", "GetKeyRotationStatus.KeyId", "KeyMaterialId", "NextRotationDate", "SourceKeyMaterialId",
 	"pages of ListResourceTags",
 }
 
@@ -189,51 +189,51 @@ func TestClients(t *testing.T) {
 
 // A result is what a client has done.
 type result struct {
-	operations []string // called with success
-	exceptions []string // received, in the client's own form
-	lists      []string // read to the end, page by page
-	retried    bool
-	gaveUp     bool
-	signed     bool
-	decrypts   []string // the clients whose ciphertexts it decrypts
-	verifies   []string // the clients whose signatures and MACs it verifies
+	mu         sync.Mutex
+	operations map[string]bool // called with success
+	exceptions map[string]bool // received, in the client's own form
+	lists      map[string]bool // read to the end, page by page
+	retried    bool            // a call that was throttled twice
+	gaveUp     bool            // a call that was throttled for ever
+	signed     bool            // which a wrong secret cannot
+	decrypts   map[string]bool // the clients whose ciphertexts it decrypts
+	verifies   map[string]bool // the clients whose signatures and MACs it verifies
 }
 
-func exercise(t *testing.T, k kind, r *result) {
-	w := listen(t)
-	if k.connect != nil {
-		c := k.connect(t, w.server)
-		everyOperation(t, k, w, c, r)
-		everyList(t, k, w, c, r)
-		exceptions(t, k, w, c, r)
+// note adds to what has been done.
+func (r *result) note(done *map[string]bool, what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if *done == nil {
+		*done = map[string]bool{}
 	}
-	associatedData(t, k, w, r)
-	keysThatRefuse(t, k, w, r)
-	throttled(t, k, w, r)
-	t.Run("a wrong secret", func(t *testing.T) {
-		svc := newService(t)
-		w.serve(svc)
-		wrong := w.server
-		wrong.secret += "x"
-		_, err := k.aead(t, wrong, fixture{t, svc}.arn()).Encrypt([]byte("x"), nil)
-		k.requireRefusal(t, err, "InvalidSignatureException", w)
-		r.refused("InvalidSignatureException")
-		r.signed = true
-	})
+	(*done)[what] = true
 }
 
-func (r *result) did(exchanges []exchange) {
+func (r *result) succeeded(exchanges []exchange) {
 	for _, e := range exchanges {
-		if e.status == http.StatusOK && !slices.Contains(r.operations, e.operation) {
-			r.operations = append(r.operations, e.operation)
+		if e.status == http.StatusOK {
+			r.note(&r.operations, e.operation)
 		}
 	}
 }
 
-func (r *result) refused(code string) {
-	if !slices.Contains(r.exceptions, code) {
-		r.exceptions = append(r.exceptions, code)
+func exercise(t *testing.T, k kind, r *result) {
+	run := func(name string, do func(*testing.T, kind, *wire, *result)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			do(t, k, listen(t), r)
+		})
 	}
+	if k.connect != nil {
+		run("operations", everyOperation)
+		run("lists", everyList)
+		run("refused calls", refusedCalls)
+	}
+	run("associated data", associatedData)
+	run("refused keys", refusedKeys)
+	run("throttled", throttled)
+	run("a wrong secret", wrongSecret)
 }
 
 // requireRefusal requires an exception of that code, in the client's form, with the message that it was sent.
@@ -254,7 +254,8 @@ func (k kind) requireRefusal(t testing.TB, err error, code string, w *wire) {
 }
 
 // Every operation succeeds, and the client gives what was on the wire, whole and unchanged.
-func everyOperation(t *testing.T, k kind, w *wire, c caller, r *result) {
+func everyOperation(t *testing.T, k kind, w *wire, r *result) {
+	c := k.connect(t, w.server)
 	for _, op := range kms.Operations() {
 		t.Run(op.Name(), func(t *testing.T) {
 			svc := newService(t)
@@ -278,7 +279,7 @@ func everyOperation(t *testing.T, k kind, w *wire, c caller, r *result) {
 				withoutNewer(op.Name(), sent, plain(t, got))
 			}
 			require.Equal(t, sent, plain(t, got))
-			r.did(exchanges)
+			r.succeeded(exchanges)
 		})
 	}
 }
@@ -310,7 +311,8 @@ func withoutNewer(operation string, sent, got any) {
 }
 
 // Every list that comes in pages is read to its end by the client's paginator.
-func everyList(t *testing.T, k kind, w *wire, c caller, r *result) {
+func everyList(t *testing.T, k kind, w *wire, r *result) {
+	c := k.connect(t, w.server)
 	svc := newService(t)
 	f := fixture{t, svc}
 	key := f.aliased("alias/0")
@@ -328,7 +330,7 @@ func everyList(t *testing.T, k kind, w *wire, c caller, r *result) {
 		if !v.FieldByName("Marker").IsValid() {
 			continue
 		}
-		t.Run("pages of "+op.Name(), func(t *testing.T) {
+		t.Run(op.Name(), func(t *testing.T) {
 			if f, ok := v.Type().FieldByName("KeyId"); ok && strings.Contains(f.Tag.Get("kms"), "required") {
 				v.FieldByName("KeyId").SetString(key)
 			}
@@ -351,13 +353,14 @@ func everyList(t *testing.T, k kind, w *wire, c caller, r *result) {
 			require.Len(t, got, len(itemsOf(t, plain(t, present(reflect.ValueOf(all), true)).(map[string]any))))
 			require.GreaterOrEqual(t, 2*pages, len(got), "pages of 2")
 			require.Equal(t, len(got) > 2, pages > 1)
-			r.lists = append(r.lists, op.Name())
+			r.note(&r.lists, op.Name())
 		})
 	}
 }
 
 // Each call is refused, for a reason of its own.
-func exceptions(t *testing.T, k kind, w *wire, c caller, r *result) {
+func refusedCalls(t *testing.T, k kind, w *wire, r *result) {
+	c := k.connect(t, w.server)
 	for _, tt := range []struct {
 		code, operation string
 		in              func(fixture) any
@@ -407,7 +410,7 @@ func exceptions(t *testing.T, k kind, w *wire, c caller, r *result) {
 				return
 			}
 			k.requireRefusal(t, err, tt.code, w)
-			r.refused(tt.code)
+			r.note(&r.exceptions, tt.code)
 		})
 	}
 }
@@ -421,26 +424,24 @@ func (f fixture) arnOf(id string) string {
 func (f fixture) arn() string { return f.arnOf(f.symmetric()) }
 
 func associatedData(t *testing.T, k kind, w *wire, r *result) {
-	t.Run("associated data", func(t *testing.T) {
-		svc := newService(t)
-		w.serve(svc)
-		aead := k.aead(t, w.server, fixture{t, svc}.arn())
-		for _, plaintext := range [][]byte{{0}, []byte("ü\n"), bytes.Repeat([]byte{0xff}, 4096)} {
-			ciphertext, err := aead.Encrypt(plaintext, []byte("mine"))
-			require.NoError(t, err)
-			got, err := aead.Decrypt(ciphertext, []byte("mine"))
-			require.NoError(t, err)
-			require.Equal(t, plaintext, got)
-			r.did(w.take())
-			_, err = aead.Decrypt(ciphertext, []byte("another's"))
-			k.requireRefusal(t, err, "InvalidCiphertextException", w)
-			r.refused("InvalidCiphertextException")
-		}
-	})
+	svc := newService(t)
+	w.serve(svc)
+	aead := k.aead(t, w.server, fixture{t, svc}.arn())
+	for _, plaintext := range [][]byte{{0}, []byte("ü\n"), bytes.Repeat([]byte{0xff}, 4096)} {
+		ciphertext, err := aead.Encrypt(plaintext, []byte("mine"))
+		require.NoError(t, err)
+		got, err := aead.Decrypt(ciphertext, []byte("mine"))
+		require.NoError(t, err)
+		require.Equal(t, plaintext, got)
+		r.succeeded(w.take())
+		_, err = aead.Decrypt(ciphertext, []byte("another's"))
+		k.requireRefusal(t, err, "InvalidCiphertextException", w)
+		r.note(&r.exceptions, "InvalidCiphertextException")
+	}
 }
 
 // Each key refuses to encrypt, for a reason of its own.
-func keysThatRefuse(t *testing.T, k kind, w *wire, r *result) {
+func refusedKeys(t *testing.T, k kind, w *wire, r *result) {
 	for _, tt := range []struct {
 		code string
 		key  func(fixture) string
@@ -472,7 +473,7 @@ func keysThatRefuse(t *testing.T, k kind, w *wire, r *result) {
 			w.serve(svc)
 			_, err := k.aead(t, w.server, key).Encrypt([]byte("x"), nil)
 			k.requireRefusal(t, err, tt.code, w)
-			r.refused(tt.code)
+			r.note(&r.exceptions, tt.code)
 		})
 	}
 }
@@ -480,54 +481,70 @@ func keysThatRefuse(t *testing.T, k kind, w *wire, r *result) {
 // A call that is throttled twice succeeds at the third attempt, by the client's own retries. One that is throttled for ever
 // is given up when the client was told to.
 func throttled(t *testing.T, k kind, w *wire, r *result) {
-	t.Run("throttled", func(t *testing.T) {
-		svc := kmstest.New(t)
-		key := fixture{t, svc.Service}.arn()
-		w.serve(svc.Service)
+	svc := kmstest.New(t)
+	key := fixture{t, svc.Service}.arn()
+	w.serve(svc.Service)
 
-		svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Count: 2, Err: kmstest.Throttling()})
-		_, err := k.aead(t, w.server, key).Encrypt([]byte("x"), nil)
-		require.NoError(t, err)
-		svc.RequireCalled(t, "Encrypt", 3)
-		r.retried = true
+	svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Count: 2, Err: kmstest.Throttling()})
+	_, err := k.aead(t, w.server, key).Encrypt([]byte("x"), nil)
+	require.NoError(t, err)
+	svc.RequireCalled(t, "Encrypt", 3)
+	r.retried = true
 
-		svc.ResetCalls()
-		svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Err: kmstest.Throttling()})
-		impatient := w.server
-		impatient.maxAttempts = 2
-		_, err = k.aead(t, impatient, key).Encrypt([]byte("x"), nil)
-		k.requireRefusal(t, err, "ThrottlingException", w)
-		r.refused("ThrottlingException")
-		svc.RequireCalled(t, "Encrypt", 2)
-		r.gaveUp = true
-	})
+	svc.ResetCalls()
+	svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Err: kmstest.Throttling()})
+	impatient := w.server
+	impatient.maxAttempts = 2
+	_, err = k.aead(t, impatient, key).Encrypt([]byte("x"), nil)
+	k.requireRefusal(t, err, "ThrottlingException", w)
+	r.note(&r.exceptions, "ThrottlingException")
+	svc.RequireCalled(t, "Encrypt", 2)
+	r.gaveUp = true
 }
 
-// What one client made, every other can use: all decrypt, and those of the whole API verify.
-func exchangeWork(t *testing.T, clients []kind, results []result) {
-	w := listen(t)
+func wrongSecret(t *testing.T, k kind, w *wire, r *result) {
 	svc := newService(t)
 	w.serve(svc)
-	f := fixture{t, svc}
-	key, signing, mac, message := f.arn(), f.sign(), f.mac(), []byte("message")
+	wrong := w.server
+	wrong.secret += "x"
+	_, err := k.aead(t, wrong, fixture{t, svc}.arn()).Encrypt([]byte("x"), nil)
+	k.requireRefusal(t, err, "InvalidSignatureException", w)
+	r.note(&r.exceptions, "InvalidSignatureException")
+	r.signed = true
+}
+
+// What one client made through `kms serve`, every other can use: all decrypt, and those of the whole API verify.
+func exchangeWork(t *testing.T, clients []kind, results []result) {
+	s := serve(t)
+	create := func(in *kms.CreateKeyInput) string {
+		out, err := newSDKGo(s).call(t, "CreateKey", in)
+		require.NoError(t, err)
+		return out["KeyMetadata"].(map[string]any)["Arn"].(string)
+	}
+	message, key := []byte("message"), create(&kms.CreateKeyInput{})
+	sign := &kms.SignInput{Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256,
+		KeyId: create(&kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify})}
+	mac := &kms.GenerateMacInput{Message: message, MacAlgorithm: kms.MacAlgorithmHMACSHA256,
+		KeyId: create(&kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})}
 	type work struct{ ciphertext, signature, mac []byte }
 	made := make([]work, len(clients))
 	t.Run("made by", func(t *testing.T) {
 		for i, k := range clients {
 			t.Run(k.name, func(t *testing.T) {
 				t.Parallel()
-				ciphertext, err := k.aead(t, w.server, key).Encrypt(message, []byte(k.name))
+				ciphertext, err := k.aead(t, s, key).Encrypt(message, []byte(k.name))
 				require.NoError(t, err)
 				made[i].ciphertext = ciphertext
 				if k.connect == nil {
 					return
 				}
-				c := k.connect(t, w.server)
-				signed, err := c.call(t, "Sign", &kms.SignInput{KeyId: signing.KeyId, Message: message, SigningAlgorithm: signing.SigningAlgorithm})
+				c := k.connect(t, s)
+				out, err := c.call(t, "Sign", sign)
 				require.NoError(t, err)
-				authenticated, err := c.call(t, "GenerateMac", &kms.GenerateMacInput{KeyId: mac.KeyId, Message: message, MacAlgorithm: mac.MacAlgorithm})
+				made[i].signature = bytesOf(t, out, "Signature")
+				out, err = c.call(t, "GenerateMac", mac)
 				require.NoError(t, err)
-				made[i].signature, made[i].mac = bytesOf(t, signed, "Signature"), bytesOf(t, authenticated, "Mac")
+				made[i].mac = bytesOf(t, out, "Mac")
 			})
 		}
 	})
@@ -535,28 +552,28 @@ func exchangeWork(t *testing.T, clients []kind, results []result) {
 		for i, k := range clients {
 			t.Run(k.name, func(t *testing.T) {
 				t.Parallel()
-				aead := k.aead(t, w.server, key)
+				aead, r := k.aead(t, s, key), &results[i]
 				for j, by := range clients {
 					plaintext, err := aead.Decrypt(made[j].ciphertext, []byte(by.name))
 					require.NoError(t, err, by.name)
 					require.Equal(t, message, plaintext, by.name)
-					results[i].decrypts = append(results[i].decrypts, by.name)
+					r.note(&r.decrypts, by.name)
 				}
 				if k.connect == nil {
 					return
 				}
-				c := k.connect(t, w.server)
+				c := k.connect(t, s)
 				for j, by := range clients {
 					if by.connect == nil {
 						continue
 					}
-					verified, err := c.call(t, "Verify", &kms.VerifyInput{KeyId: signing.KeyId, Message: message, SigningAlgorithm: signing.SigningAlgorithm, Signature: made[j].signature})
+					out, err := c.call(t, "Verify", &kms.VerifyInput{KeyId: sign.KeyId, Message: message, SigningAlgorithm: sign.SigningAlgorithm, Signature: made[j].signature})
 					require.NoError(t, err, by.name)
-					require.Equal(t, true, verified["SignatureValid"], by.name)
-					verified, err = c.call(t, "VerifyMac", &kms.VerifyMacInput{KeyId: mac.KeyId, Message: message, MacAlgorithm: mac.MacAlgorithm, Mac: made[j].mac})
+					require.Equal(t, true, out["SignatureValid"], by.name)
+					out, err = c.call(t, "VerifyMac", &kms.VerifyMacInput{KeyId: mac.KeyId, Message: message, MacAlgorithm: mac.MacAlgorithm, Mac: made[j].mac})
 					require.NoError(t, err, by.name)
-					require.Equal(t, true, verified["MacValid"], by.name)
-					results[i].verifies = append(results[i].verifies, by.name)
+					require.Equal(t, true, out["MacValid"], by.name)
+					r.note(&r.verifies, by.name)
 				}
 			})
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -43,21 +44,25 @@ func requireDocument(t *testing.T, clients []kind, results []result) {
 }
 
 func render(clients []kind, results []result) string {
-	var all, every, refused, listed []string
+	all, whole, operations, exceptions, lists := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, op := range kms.Operations() {
-		all = append(all, op.Name())
+		operations[op.Name()] = true
 	}
 	for i, k := range clients {
-		every = append(every, k.name)
-		refused = append(refused, results[i].exceptions...)
-		listed = append(listed, results[i].lists...)
+		all[k.name] = true
+		if k.connect != nil {
+			whole[k.name] = true
+		}
+		maps.Copy(exceptions, results[i].exceptions)
+		maps.Copy(lists, results[i].lists)
 	}
-	slices.Sort(refused)
-	slices.Sort(listed)
-	refused, listed = slices.Compact(refused), slices.Compact(listed)
-	whole := every[:slices.IndexFunc(clients, func(k kind) bool { return k.connect == nil })]
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	each := func(done func(*result) map[string]bool, all map[string]bool) {
+		for i, k := range clients {
+			line("- %s: %s", k.name, list(done(&results[i]), all))
+		}
+	}
 	line("# Clients\n")
 	line("Which clients have been seen working with a Service, unchanged, and what each of them did. This page is written by")
 	line("[the test](../integration/clients_test.go) that drives them, from its own results, and the test fails when the page says")
@@ -65,43 +70,32 @@ func render(clients []kind, results []result) string {
 	line("| client | version | operations | exceptions | paginators | throttled twice | throttled for ever | wrong secret |")
 	line("| --- | --- | --- | --- | --- | --- | --- | --- |")
 	for i, k := range clients {
-		r := results[i]
-		line("| %s | %s | %s | %d | %d | %s | %s | %s |", k.name, k.version, count(r.operations, all), len(r.exceptions), len(r.lists),
-			said(r.retried, "succeeds at the third attempt"), said(r.gaveUp, "gives up when told to"), said(r.signed, "InvalidSignatureException"))
+		r := &results[i]
+		line("| %s | %s | %d of %d | %d of %d | %d of %d | %s | %s | %s |", k.name, k.version,
+			len(r.operations), len(operations), len(r.exceptions), len(exceptions), len(r.lists), len(lists),
+			said(r.retried, "third attempt succeeds"), said(r.gaveUp, "gives up when told to"), said(r.signed, "InvalidSignatureException"))
 	}
-	line("")
-	line("AWS CLI and boto3 are the machine's, the others are pinned. With another version of these two than the page names, the")
+	line("\nAWS CLI and boto3 are the machine's, the others are pinned. With another version of these two than the page names, the")
 	line("test does all the same, but forgives what they do not know because the API has it only since 2023, and does not compare")
-	line("their lines.\n")
-	line("## Operations\n")
+	line("their lines.")
+	line("\n## Operations\n")
 	line("Each was called with success, and the client gave its caller exactly the members and values that were on the wire.\n")
-	for i, k := range clients {
-		line("- %s: %s", k.name, list(results[i].operations, all))
-	}
-	line("\nAll are %s.\n", strings.Join(all, ", "))
-	line("## Exceptions\n")
+	each(func(r *result) map[string]bool { return r.operations }, operations)
+	line("\nAll are %s.", list(operations, nil))
+	line("\n## Exceptions\n")
 	line("Each reached the caller in the form in which the client's users handle it (a type of its own, where the client has one;")
 	line("the codes of Go Cloud), with the message that was sent.\n")
-	for i, k := range clients {
-		slices.Sort(results[i].exceptions)
-		line("- %s: %s", k.name, list(results[i].exceptions, refused))
-	}
-	line("\nAll are %s.", strings.Join(refused, ", "))
+	each(func(r *result) map[string]bool { return r.exceptions }, exceptions)
+	line("\nAll are %s.", list(exceptions, nil))
 	line("\n## Paginators\n")
 	line("Each read a whole list in pages of two.\n")
-	for i, k := range clients {
-		line("- %s: %s", k.name, list(results[i].lists, listed))
-	}
-	line("\nAll are %s.", strings.Join(listed, ", "))
+	each(func(r *result) map[string]bool { return r.lists }, lists)
+	line("\nAll are %s.", list(lists, nil))
 	line("\n## One another's work\n")
-	line("Each decrypts what the others encrypted, under the encryption context of its maker:\n")
-	for i, k := range clients {
-		line("- %s: %s", k.name, list(results[i].decrypts, every))
-	}
-	line("\nThe clients of the whole API verify the signatures (ECDSA_SHA_256) and MACs (HMAC_SHA_256) that the others made:\n")
-	for i, k := range clients[:len(whole)] {
-		line("- %s: %s", k.name, list(results[i].verifies, whole))
-	}
+	line("Each client used `kms serve`. Whose ciphertexts it decrypted, under their encryption contexts:\n")
+	each(func(r *result) map[string]bool { return r.decrypts }, all)
+	line("\nWhose signatures (ECDSA_SHA_256) and MACs (HMAC_SHA_256) it verified, of the clients of the whole API:\n")
+	each(func(r *result) map[string]bool { return r.verifies }, whole)
 	return b.String()
 }
 
@@ -112,16 +106,14 @@ func said(done bool, what string) string {
 	return "no"
 }
 
-func count(done, all []string) string { return fmt.Sprintf("%d of %d", len(done), len(all)) }
-
-func list(done, all []string) string {
+func list(done, all map[string]bool) string {
 	switch {
 	case len(done) == 0:
 		return "none"
 	case len(done) == len(all):
 		return "all"
 	}
-	return strings.Join(done, ", ")
+	return strings.Join(slices.Sorted(maps.Keys(done)), ", ")
 }
 
 // versions are those that go.mod and package-lock.json pin.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,21 @@ func TestHelpIsPrintedWhenItIsAskedFor(t *testing.T) {
 	require.Equal(t, 10, strings.Count(stdout, "\n  --"))
 	require.Contains(t, stdout, "\n  --listen ADDRESS\n        ADDRESS and port")
 	require.Contains(t, stdout, "(us-east-1)\n")
+}
+
+func TestDocumentHasEveryFlagAndAnExampleThatIsRead(t *testing.T) {
+	text, err := os.ReadFile("../../docs/serve.md")
+	require.NoError(t, err)
+	_, help, _ := run(t, "", "serve", "-h")
+	for _, flag := range regexp.MustCompile(`(?m)^  (--[a-z-]+ [A-Z]+)$`).FindAllStringSubmatch(help, -1) {
+		require.Regexp(t, "(?m)^\\| .*`"+flag[1]+"`.* \\|.*\\|.*\\|$", string(text))
+	}
+	_, example, ok := strings.Cut(string(text), "```yaml\n")
+	require.True(t, ok)
+	example, _, _ = strings.Cut(example, "```")
+	known, err := parseCredentials([]byte(example))
+	require.NoError(t, err)
+	require.Len(t, known, 2)
 }
 
 func TestACommandLineThatCannotBeCarriedOutIsRefused(t *testing.T) {

@@ -96,7 +96,7 @@ func (s *settings) address(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("--listen: %w", err)
 		}
 	}
-	if false {
+	if !areLoopback(addresses) && (s.credentials == "" || s.tlsCert == "") {
 		return "", usageError(fmt.Sprintf("--listen %.260q is open to other machines, which takes --credentials, --tls-cert and --tls-key", s.listen))
 	}
 	if host != "" {
