@@ -85,7 +85,7 @@ func (h *blobHeader) keyID() string {
 
 // cacheHash is that of the key's place.
 func (h *blobHeader) cacheHash() uint32 {
-	return hashPlace(byte(accountNumber(h[2:7])%10), uint32(h[20])<<16|uint32(h[21])<<8|uint32(h[22]))
+	return hashKey(byte(accountNumber(h[2:7])%10), uint32(h[20])<<16|uint32(h[21])<<8|uint32(h[22]))
 }
 
 // An account's 12 digits fit in 40 bits.
@@ -115,6 +115,7 @@ func (c *call) associatedData(header []byte, context map[string]string) ([]byte,
 	size := 0
 	for name, value := range context {
 		if size += 4 + len(name) + len(value); size > maxContextBytes {
+			clear(pairs)
 			return nil, invalid("The encryption context is longer than %d bytes.", maxContextBytes)
 		}
 		pairs = append(pairs, pair{name, value})

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 )
@@ -10,6 +11,7 @@ import (
 // changed meanwhile, so that a slow reader cannot bring back what a commit has
 // replaced.
 type cache[V any] struct {
+	hash func(*place) uint32
 	sets [cacheSets]cacheSet[V]
 }
 
@@ -37,32 +39,37 @@ type place struct {
 	account, region, name string
 }
 
-// hashPlace says where a place belongs, by the last digit of its account and 24
-// bits of its name.
-func hashPlace(accountEnd byte, nameBits uint32) uint32 {
-	h := (nameBits<<4 ^ uint32(accountEnd&0xf)) * 0x9e3779b1 // 2^32 by the golden ratio: Knuth's multiplicative hash
+// hashKey says where a key belongs, by the last digit of its account and the last
+// 24 bits of its ID, which are random. The same can be had of a ciphertext
+// without the text of the ID.
+func hashKey(accountEnd byte, idEnd uint32) uint32 {
+	h := (idEnd<<4 ^ uint32(accountEnd&0xf)) * 0x9e3779b1 // 2^32 by the golden ratio: Knuth's multiplicative hash
 	return h >> 12
 }
 
-func (p *place) hash() uint32 {
+func hashKeyPlace(p *place) uint32 {
 	var accountEnd byte
 	if p.account != "" {
 		accountEnd = p.account[len(p.account)-1]
 	}
-	return hashPlace(accountEnd, nameBits(p.name))
-}
-
-// nameBits makes 24 bits of the last 6 bytes of a name: their value where they
-// are hexadecimal digits, as in a key ID.
-func nameBits(name string) uint32 {
-	bits := uint32(0)
-	for i := max(0, len(name)-6); i < len(name); i++ {
-		bits = bits<<4 ^ uint32(name[i]&0xf+name[i]>>6*9)
+	idEnd := uint32(0)
+	for i := max(0, len(p.name)-6); i < len(p.name); i++ {
+		idEnd = idEnd<<4 ^ uint32(p.name[i]&0xf+p.name[i]>>6*9) // the value of a hexadecimal digit
 	}
-	return bits & 0xffffff
+	return hashKey(accountEnd, idEnd&0xffffff)
 }
 
-func (c *cache[V]) set(p *place) *cacheSet[V] { return &c.sets[p.hash()%cacheSets] }
+// newCache returns a cache whose sets hash chooses, or a random function of the
+// whole place if it is nil.
+func newCache[V any](hash func(*place) uint32) *cache[V] {
+	if hash == nil {
+		seed := maphash.MakeSeed()
+		hash = func(p *place) uint32 { return uint32(maphash.Comparable(seed, *p)) }
+	}
+	return &cache[V]{hash: hash}
+}
+
+func (c *cache[V]) set(p *place) *cacheSet[V] { return &c.sets[c.hash(p)%cacheSets] }
 
 // get returns the value at p, or nil.
 func (c *cache[V]) get(p place) *V {
@@ -99,10 +106,14 @@ func (s *cacheSet[V]) find(p *place) (*cacheEntry[V], int) {
 	return nil, free
 }
 
+// maxFetches bounds how often one load fetches. What is fetched last is right
+// all the same; only, nobody can tell whether it may be kept.
+const maxFetches = 3
+
 // load returns the value at p, from fetch if it is not there. A nil value of
 // fetch is returned and not kept.
 func (c *cache[V]) load(p place, fetch func() (*V, error)) (*V, error) {
-	for {
+	for n := 1; ; n++ {
 		if v := c.get(p); v != nil {
 			return v, nil
 		}
@@ -112,7 +123,10 @@ func (c *cache[V]) load(p place, fetch func() (*V, error)) (*V, error) {
 		if err != nil {
 			return nil, err
 		}
-		if v, ok := s.keep(p, v, before); ok {
+		if kept, ok := s.keep(p, v, before); ok {
+			return kept, nil
+		}
+		if n == maxFetches {
 			return v, nil
 		}
 	}

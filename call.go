@@ -117,7 +117,7 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 			if out != nil {
 				op.out.Erase(out)
 			}
-			out, err = nil, wrapError(errPanic, op.name)
+			out, err = nil, wrapError(ctx, errPanic, op.name)
 		}
 		c.end()
 	}()
@@ -127,7 +127,7 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 		c.recordUse()
 	}
 	if s.audit != nil {
-		if failure := op.record(c, in, out, err); failure != nil && !s.config.AuditBestEffort {
+		if failure := op.record(c, in, out, err); failure != nil && !s.forgive(failure) {
 			if out != nil {
 				op.out.Erase(out)
 			}
@@ -135,7 +135,7 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 		}
 	}
 	if err != nil {
-		return nil, wrapError(err, op.name)
+		return nil, wrapError(ctx, err, op.name)
 	}
 	return out, nil
 }
@@ -217,6 +217,7 @@ func (op *operation[In, Out]) check(in *In, sent *shape.Sent) []error {
 }
 
 func (op *operation[In, Out]) try(c *call, v reflect.Value, in *In) (*Out, error) {
+	clear(c.targets[:c.count])
 	c.count, c.blob = 0, nil
 	var err error
 	switch op.keys {

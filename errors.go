@@ -131,28 +131,51 @@ func invalidShape(violations []error) *Error {
 	return &Error{Code: ValidationException, Message: all.Error(), cause: all}
 }
 
-// wrapError gives err the form in which it leaves the package.
-func wrapError(err error, operation string) error {
-	var e *Error
-	switch {
-	case err == nil:
+// wrapError gives err the form in which it leaves the package. Only an error
+// that is an exception is taken for one: what lies deeper, in an error of the
+// store, is another service's.
+func wrapError(ctx context.Context, err error, operation string) error {
+	if err == nil {
 		return nil
-	case errors.As(err, &e):
+	}
+	if e, ok := err.(*Error); ok {
 		if e.Operation == operation {
 			return e
 		}
 		named := *e
 		named.Operation = operation
 		return &named
-	case errors.Is(err, keystore.ErrClosed):
+	}
+	switch {
+	case errors.Is(err, rig.ErrConnection):
+		return err
+	case errors.Is(err, keystore.ErrClosed), errors.Is(err, ErrClosed):
 		return ErrClosed
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, rig.ErrConnection):
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return err
 	}
 	return &Error{
 		Code:      KMSInternalException,
 		Message:   "The request could not be completed: " + err.Error(),
 		Operation: operation,
-		cause:     err,
+		cause:     foreignError{err},
 	}
+}
+
+// A foreignError is the error of a store or a sink, which may hold exceptions of
+// a KMS of its own: they are not this one's.
+type foreignError struct{ err error }
+
+func (e foreignError) Error() string { return e.err.Error() }
+
+// Is tells whether the error is target, which is no exception.
+func (e foreignError) Is(target error) bool {
+	_, exception := target.(ErrorCode)
+	return !exception && errors.Is(e.err, target)
+}
+
+// As finds the first error of target's type, which is not that of an exception.
+func (e foreignError) As(target any) bool {
+	_, exception := target.(**Error)
+	return !exception && errors.As(e.err, target)
 }

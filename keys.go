@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/keystore"
@@ -376,6 +377,9 @@ func validateCreateKey(in *CreateKeyInput) error {
 	if in.KeySpec != "" && in.CustomerMasterKeySpec != "" && string(in.KeySpec) != string(in.CustomerMasterKeySpec) {
 		return invalid("You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
 	}
+	if err := validateDescription(in.Description); err != nil {
+		return err
+	}
 	if err := validatePolicy(in.Policy); err != nil {
 		return err
 	}
@@ -610,8 +614,17 @@ func (s *Service) DisableKey(ctx context.Context, in *DisableKeyInput) (*Disable
 	return opDisableKey.do(ctx, s, in)
 }
 
+// validateDescription refuses what would be stored as something else.
+func validateDescription(text string) error {
+	if !utf8.ValidString(text) {
+		return invalid("A description must be valid UTF-8.")
+	}
+	return nil
+}
+
 var opUpdateKeyDescription = define(operation[UpdateKeyDescriptionInput, UpdateKeyDescriptionOutput]{
 	description: description{name: "UpdateKeyDescription", keys: keyOnly, states: changeState},
+	validate:    func(in *UpdateKeyDescriptionInput) error { return validateDescription(in.Description) },
 	act: func(c *call, in *UpdateKeyDescriptionInput) (*UpdateKeyDescriptionOutput, error) {
 		return &UpdateKeyDescriptionOutput{}, c.change(func(r *keyRecord) { r.Description = in.Description })
 	},

@@ -105,6 +105,8 @@ type core struct {
 
 	prefixes [2][8]byte // of the identifiers of calls and of events
 
+	forgiven atomic.Int64 // when the log last told of events that were not recorded, in seconds since 1970
+
 	closed  atomic.Bool
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
@@ -159,8 +161,8 @@ func New(config Config) (*Service, error) {
 		config:  config,
 		store:   store,
 		audit:   config.Audit,
-		keys:    new(cache[key]),
-		aliases: new(cache[aliasEntry]),
+		keys:    newCache[key](hashKeyPlace),
+		aliases: newCache[aliasEntry](nil),
 		cancel:  cancel,
 		uses:    map[keyRef]*lastUse{},
 	}
@@ -240,16 +242,17 @@ func (s *Service) ready(ctx context.Context) error {
 // watch forgets what other processes have changed. What this one changes is
 // replaced by the commit itself.
 func (c *core) watch(ctx context.Context, after keystore.Revision) {
-	for {
+	for failures := 0; ; {
+		followed := after
 		err := c.contain("watch", func() error { return c.follow(ctx, &after) })
 		if errors.Is(err, keystore.ErrClosed) || ctx.Err() != nil {
 			return
 		}
-		if !errors.Is(err, keystore.ErrCompacted) {
+		if after > followed || errors.Is(err, keystore.ErrCompacted) {
+			failures = 0
+		} else {
 			c.config.Logger.Warn("kms: the store cannot be watched", "error", err)
-		}
-		if pause(ctx, maxAttempts) != nil {
-			return
+			failures++
 		}
 		// Some changes may have been missed: from here on, none.
 		err = c.contain("watch", func() error {
@@ -258,12 +261,23 @@ func (c *core) watch(ctx context.Context, after keystore.Revision) {
 			return err
 		})
 		if err != nil {
-			continue
+			failures++
 		}
 		c.keys.clear()
 		c.aliases.clear()
+		delay := time.NewTimer(min(20*time.Millisecond<<min(failures, 20), maxWatchDelay))
+		select {
+		case <-ctx.Done():
+			delay.Stop()
+			return
+		case <-delay.C:
+		}
 	}
 }
+
+// maxWatchDelay bounds how long changes of other processes go unnoticed after
+// the store has come back.
+const maxWatchDelay = 30 * time.Second
 
 // contain turns a panic into an error: the clock, the audit sink and the Backend
 // are not ours, and nobody could recover from a panic in the background.
@@ -327,13 +341,17 @@ func (c *core) destroyDue(ctx context.Context) error {
 		now := c.config.Clock()
 		for _, r := range due {
 			ref, ok := parseDueName(r.Key)
-			if !ok || r.Key > ref.dueName(now) {
+			after = r.Key
+			if !ok {
+				failures = errors.Join(failures, fmt.Errorf("%w: the name of record %q", keystore.ErrCorrupt, r.Key))
+				continue
+			}
+			if r.Key > ref.dueName(now) {
 				return failures
 			}
 			if _, err := c.lookup(ctx, ref, now); err != nil {
 				failures = errors.Join(failures, err)
 			}
-			after = r.Key
 		}
 		if len(due) < sweepBatch {
 			return failures

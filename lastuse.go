@@ -33,19 +33,43 @@ func (c *call) recordUse() {
 		if u.latest.Load() == at && u.latestOp.Load() == c.op {
 			continue
 		}
-		u.mu.Lock()
-		u.latest.Store(at)
-		u.latestOp.Store(c.op)
-		u.record = usageRecord{Operation: c.op.use, Time: c.now, RequestID: c.requestID(), EventID: c.eventID()}
-		news := !u.dirty
-		u.dirty = true
-		u.mu.Unlock()
-		if news {
-			c.usesMu.Lock()
-			c.uses[k.ref] = u
-			c.usesMu.Unlock()
+		record := usageRecord{Operation: c.op.use, Time: c.now, RequestID: c.requestID(), EventID: c.eventID()}
+		if u.note(c.op, at, record) {
+			c.toStore(k.ref, u, record)
 		}
 	}
+}
+
+// note takes the record of a use, unless a later one is there. It tells whether
+// the store has to learn of it, which no other call has seen to.
+func (u *lastUse) note(op *description, at int64, record usageRecord) (news bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if record.Time.Before(u.record.Time) {
+		return false
+	}
+	u.latest.Store(at)
+	u.latestOp.Store(op)
+	u.record = record
+	news = !u.dirty
+	u.dirty = true
+	return news
+}
+
+// toStore has the next storeUses store u. If the key was loaded anew meanwhile,
+// and another lastUse of it waits already, that one takes the record.
+func (c *core) toStore(ref keyRef, u *lastUse, record usageRecord) {
+	c.usesMu.Lock()
+	defer c.usesMu.Unlock()
+	waiting := c.uses[ref]
+	if waiting == nil || waiting == u {
+		c.uses[ref] = u
+		return
+	}
+	waiting.note(nil, 0, record)
+	u.mu.Lock()
+	u.dirty = false
+	u.mu.Unlock()
 }
 
 // loadLastUse returns what is known of the key's last use.
@@ -76,48 +100,66 @@ func (u *lastUse) read() (usageRecord, bool) {
 	return u.record, !u.record.Time.IsZero()
 }
 
-// storeUses stores the last uses that are not in the store yet.
+// storeUses stores the last uses that are not in the store yet. They wait in
+// c.uses until that is done, so that a key loaded meanwhile finds its own. What
+// cannot be stored is tried again next time, and does not hinder the rest.
 func (c *core) storeUses(ctx context.Context) error {
 	c.usesMu.Lock()
-	uses := c.uses
-	c.uses = map[keyRef]*lastUse{}
+	uses := maps.Clone(c.uses)
 	c.usesMu.Unlock()
+	var failures error
 	for batch := range slices.Chunk(slices.Collect(maps.Keys(uses)), 50) {
-		if err := c.storeUsesOf(ctx, batch, uses); err != nil {
-			c.usesMu.Lock()
-			maps.Copy(c.uses, uses) // all again, next time
-			c.usesMu.Unlock()
-			return err
-		}
+		failures = errors.Join(failures, c.storeUsesOf(ctx, batch, uses))
 	}
-	return nil
+	return failures
 }
 
 // storeUsesOf stores the last uses of some keys, of those that still are.
 func (c *core) storeUsesOf(ctx context.Context, refs []keyRef, uses map[keyRef]*lastUse) error {
 	for tries := 1; ; tries++ {
 		var tx keystore.Tx
+		var failures error
+		stored := map[keyRef]usageRecord{}
 		for _, ref := range refs {
 			r, err := c.store.Get(ctx, ref.recordName())
 			if errors.Is(err, keystore.ErrNotFound) {
+				c.forgetUse(ref)
 				continue
 			} else if err != nil {
-				return err
+				failures = errors.Join(failures, err)
+				continue
 			}
-			u := uses[ref]
-			u.mu.Lock()
+			record, _ := uses[ref].read()
+			stored[ref] = record
 			tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision})
-			tx.Puts = append(tx.Puts, keystore.Put{Key: ref.usageName(), Value: encodeRecord(u.record)})
-			u.dirty = false
-			u.mu.Unlock()
+			tx.Puts = append(tx.Puts, keystore.Put{Key: ref.usageName(), Value: encodeRecord(record)})
 		}
 		_, err := c.store.Commit(ctx, tx)
+		if err == nil {
+			c.usesStored(stored, uses)
+			return failures
+		}
 		if !errors.Is(err, keystore.ErrConflict) || tries == maxAttempts {
-			return err
+			return errors.Join(failures, err)
 		}
 		if err := pause(ctx, tries); err != nil {
 			return err
 		}
+	}
+}
+
+// usesStored ends the wait of those whose keys were not used since.
+func (c *core) usesStored(stored map[keyRef]usageRecord, uses map[keyRef]*lastUse) {
+	c.usesMu.Lock()
+	defer c.usesMu.Unlock()
+	for ref, record := range stored {
+		u := uses[ref]
+		u.mu.Lock()
+		if u.record == record && c.uses[ref] == u {
+			u.dirty = false
+			delete(c.uses, ref)
+		}
+		u.mu.Unlock()
 	}
 }
 

@@ -1,12 +1,6 @@
 package kms
 
-import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"io"
-	"slices"
-)
+import "context"
 
 // GetKeyPolicyInput names the policy to read.
 type GetKeyPolicyInput struct {
@@ -122,45 +116,6 @@ func managedKeyPolicy(partition, account, region, service string) string {
     "Resource" : "*"
   } ]
 }`
-}
-
-// validatePolicy refuses what cannot be a policy: one that is too long, that is
-// not one JSON object, or that has no statements. Empty means that none was
-// given.
-func validatePolicy(policy string) error {
-	if policy == "" {
-		return nil
-	}
-	if len(policy) > maxPolicyBytes {
-		return exception(LimitExceededException, "A key policy can have at most %d bytes.", maxPolicyBytes)
-	}
-	var document struct {
-		Version   string
-		Statement json.RawMessage
-	}
-	d := json.NewDecoder(bytes.NewReader([]byte(policy)))
-	err := d.Decode(&document)
-	if err == nil {
-		_, err = d.Token()
-	}
-	if err != io.EOF || !hasStatements(document.Statement) ||
-		document.Version != "" && document.Version != "2012-10-17" && document.Version != "2008-10-17" {
-		return exception(MalformedPolicyDocumentException, "The policy document is not valid.")
-	}
-	return nil
-}
-
-// hasStatements tells whether raw is a statement or a list of them.
-func hasStatements(raw json.RawMessage) bool {
-	type statement map[string]json.RawMessage
-	var list []statement
-	if json.Unmarshal(raw, &list) != nil {
-		list = make([]statement, 1)
-		if json.Unmarshal(raw, &list[0]) != nil {
-			return false
-		}
-	}
-	return len(list) > 0 && !slices.ContainsFunc(list, func(s statement) bool { return s == nil })
 }
 
 var opGetKeyPolicy = define(operation[GetKeyPolicyInput, GetKeyPolicyOutput]{

@@ -95,8 +95,8 @@ func TestTinkKeyURIs(t *testing.T) {
 	require.True(t, is[*types.NotFoundException](err), "%v", err)
 }
 
-// With no options, the client finds server and credentials in the environment, as programs have it in production. Its older
-// constructor has another name for the associated data.
+// With no options, the client finds server and credentials in the environment, as programs have it in production. What it
+// encrypted in its older versions' way has another encryption context.
 func TestTinkFromTheEnvironment(t *testing.T) {
 	svc := newService(t)
 	w := listen(t)
@@ -105,7 +105,7 @@ func TestTinkFromTheEnvironment(t *testing.T) {
 	uri := "aws-kms://" + fixture{t, svc}.arn()
 	client, err := awskmstink.NewClientWithOptions(t.Context(), uri)
 	require.NoError(t, err)
-	legacy, err := awskmstink.NewClient(t.Context(), uri)
+	legacy, err := awskmstink.NewClientWithOptions(t.Context(), uri, awskmstink.WithEncryptionContextName(awskmstink.LegacyAdditionalData))
 	require.NoError(t, err)
 	remote, err := client.GetAEAD(uri)
 	require.NoError(t, err)

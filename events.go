@@ -37,7 +37,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	if err != nil {
 		e.ErrorCode, e.ErrorMessage = string(KMSInternalException), ""
 		var failure *Error
-		if errors.As(wrapError(err, op.name), &failure) {
+		if errors.As(wrapError(c.ctx, err, op.name), &failure) {
 			e.ErrorCode, e.ErrorMessage = string(failure.Code), failure.Message
 		}
 		if e.ErrorCode == string(AccessDeniedException) {
@@ -91,12 +91,25 @@ func (c *call) keyMaterials() map[string]any {
 
 // unrecorded is the failure of a call, or of a change, whose event the audit
 // sink refused. The sink's error says why, but is not the call's own: it may be
+// forgive tells whether a call may go on whose event the sink refused. If so,
+// the operator hears of it, once a minute at most.
+func (c *core) forgive(failure error) bool {
+	if !c.config.AuditBestEffort {
+		return false
+	}
+	now := c.config.Clock().Unix()
+	if last := c.forgiven.Load(); now-last >= 60 && c.forgiven.CompareAndSwap(last, now) {
+		c.config.Logger.Error("kms: events are not recorded", "error", failure)
+	}
+	return true
+}
+
 // an exception of another service, or a context's.
 func unrecorded(failure error) *Error {
 	return &Error{
 		Code:    KMSInternalException,
 		Message: "The request could not be completed: the call could not be recorded: " + failure.Error(),
-		cause:   failure,
+		cause:   foreignError{failure},
 	}
 }
 
@@ -144,7 +157,7 @@ func (c *core) recordServiceEvent(ctx context.Context, name string, k *key, now 
 		RecipientAccountID:  k.ref.account,
 		EventCategory:       audit.Management,
 	})
-	if err != nil && !c.config.AuditBestEffort {
+	if err != nil && !c.forgive(err) {
 		return unrecorded(err)
 	}
 	return nil
@@ -155,16 +168,17 @@ func (c *core) recordRotation(ctx context.Context, old, next *key, now time.Time
 	if c.audit == nil {
 		return nil
 	}
-	var failures error
+	var failure error
 	for i := len(old.record.Materials); i < len(next.record.Materials); i++ {
 		m := next.record.Materials[i]
-		failures = errors.Join(failures, c.recordServiceEvent(ctx, "RotateKey", next, now, map[string]any{
+		err := c.recordServiceEvent(ctx, "RotateKey", next, now, map[string]any{
 			"keyId":                 next.ref.id,
 			"keyOrigin":             string(next.record.Origin),
 			"rotationType":          string(m.Rotation),
 			"previousKeyMaterialId": next.record.Materials[i-1].ID,
 			"currentKeyMaterialId":  m.ID,
-		}))
+		})
+		failure = cmp.Or(failure, err)
 	}
-	return failures
+	return failure
 }
