@@ -384,7 +384,7 @@ func TestOnlyDescribeKeyMakesAnAWSManagedKey(t *testing.T) {
 	svc, _ := newService(t)
 	ctx := context.Background()
 	_, err := svc.Encrypt(ctx, &kms.EncryptInput{KeyId: "alias/aws/s3", Plaintext: []byte("text")})
-	require.ErrorIs(t, err, kms.AccessDeniedException)
+	requireDenied(t, err, svc.Caller(), "kms:Encrypt", aliasARN+"alias/aws/s3")
 	_, err = svc.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: "alias/aws/s3"})
 	require.Error(t, err)
 	stranger := svc.As(rootOf(t, "444455556666"))

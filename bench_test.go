@@ -19,41 +19,13 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/floortest"
 	"github.com/pocketkms/kms/keystore"
 )
 
 // Each benchmark runs its floor, the least work that could do the same, in the
 // same run, and reports how many times the floor the operation takes as
 // "x-floor". docs/benchmarks.md has the budgets.
-
-// compare times b.N rounds of operation, and as many of floor in alternation
-// with it, so that both see the same machine.
-func compare(b *testing.B, floor, operation func()) {
-	b.Helper()
-	b.ReportAllocs()
-	const slices = 20
-	var floorTime, operationTime time.Duration
-	floor()
-	operation()
-	b.ResetTimer()
-	for i := range slices {
-		n := b.N*(i+1)/slices - b.N*i/slices
-		b.StopTimer()
-		start := time.Now()
-		for range n {
-			floor()
-		}
-		floorTime += time.Since(start)
-		b.StartTimer()
-		start = time.Now()
-		for range n {
-			operation()
-		}
-		operationTime += time.Since(start)
-	}
-	b.ReportMetric(float64(operationTime)/float64(floorTime), "x-floor")
-	b.ReportMetric(float64(floorTime.Nanoseconds())/float64(b.N), "floor-ns/op")
-}
 
 func benchService(b *testing.B, in *kms.CreateKeyInput) (*kms.Service, string) {
 	b.Helper()
@@ -94,13 +66,13 @@ func floorSeal(gcm cipher.AEAD) func() {
 func BenchmarkEncrypt(b *testing.B) {
 	svc, id := benchService(b, nil)
 	in := &kms.EncryptInput{KeyId: id, Plaintext: benchPlaintext, EncryptionContext: benchContext}
-	compare(b, floorSeal(bareGCM()), func() { must(svc.Encrypt(context.Background(), in)) })
+	floortest.Compare(b, floorSeal(bareGCM()), func() { must(svc.Encrypt(context.Background(), in)) })
 }
 
 func BenchmarkGenerateDataKey(b *testing.B) {
 	svc, id := benchService(b, nil)
 	in := &kms.GenerateDataKeyInput{KeyId: id, KeySpec: kms.DataKeySpecAES256, EncryptionContext: benchContext}
-	compare(b, floorSeal(bareGCM()), func() { must(svc.GenerateDataKey(context.Background(), in)) })
+	floortest.Compare(b, floorSeal(bareGCM()), func() { must(svc.GenerateDataKey(context.Background(), in)) })
 }
 
 func BenchmarkDecrypt(b *testing.B) {
@@ -110,14 +82,14 @@ func BenchmarkDecrypt(b *testing.B) {
 	gcm := bareGCM()
 	sealed := gcm.Seal(nil, make([]byte, 12), benchPlaintext, nil)
 	nonce := make([]byte, 12)
-	compare(b, func() { must(gcm.Open(nil, nonce, sealed, nil)) }, func() { must(svc.Decrypt(context.Background(), in)) })
+	floortest.Compare(b, func() { must(gcm.Open(nil, nonce, sealed, nil)) }, func() { must(svc.Decrypt(context.Background(), in)) })
 }
 
 func BenchmarkGenerateMac(b *testing.B) {
 	svc, id := benchService(b, &kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})
 	in := &kms.GenerateMacInput{KeyId: id, Message: benchPlaintext, MacAlgorithm: kms.MacAlgorithmHMACSHA256}
 	key := make([]byte, 32)
-	compare(b, func() {
+	floortest.Compare(b, func() {
 		h := hmac.New(sha256.New, key)
 		h.Write(benchPlaintext)
 		h.Sum(nil)
@@ -128,7 +100,7 @@ func BenchmarkSign(b *testing.B) {
 	svc, id := benchService(b, &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify})
 	in := &kms.SignInput{KeyId: id, Message: benchPlaintext, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	compare(b, func() {
+	floortest.Compare(b, func() {
 		digest := sha256.Sum256(benchPlaintext)
 		must(ecdsa.SignASN1(rand.Reader, key, digest[:]))
 	}, func() { must(svc.Sign(context.Background(), in)) })
@@ -141,7 +113,7 @@ func BenchmarkVerify(b *testing.B) {
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	digest := sha256.Sum256(benchPlaintext)
 	signature := must(ecdsa.SignASN1(rand.Reader, key, digest[:]))
-	compare(b, func() {
+	floortest.Compare(b, func() {
 		digest := sha256.Sum256(benchPlaintext)
 		if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
 			panic("the floor does not verify")
@@ -197,7 +169,7 @@ func BenchmarkDurableChange(b *testing.B) {
 	b.Cleanup(func() { require.NoError(b, db.Close()) })
 	value := make([]byte, 900)
 	var n atomic.Int64
-	compare(b, func() {
+	floortest.Compare(b, func() {
 		err := db.Update(func(tx *bbolt.Tx) error {
 			bucket, err := tx.CreateBucketIfNotExists([]byte("records"))
 			if err != nil {

@@ -161,6 +161,9 @@ var errPanic = exception(KMSInternalException, "The request could not be complet
 // intercept gives the interceptor the call to let go on, or not.
 func (op *operation[In, Out]) intercept(c *call, in *In, sent *shape.Sent) (*Out, error) {
 	out, err := c.config.Intercept(c.ctx, c.Service, op, in, func() (any, error) { return op.attempt(c, in, sent) })
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil, untouched{err}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -404,6 +407,8 @@ func (c *call) authorizeTarget(t *target) error {
 		return deniedCiphertext(c.caller, t.permission)
 	case t.sent != "": // in the words for a key that does not exist
 		return denied(c.caller, t.permission, t.sent, d.reason)
+	case t.alias != "": // the ID of a key that is not there yet means nothing
+		return denied(c.caller, t.permission, c.aliasARN(aliasRef{t.ref.account, t.ref.region, t.alias}), d.reason)
 	}
 	return denied(c.caller, t.permission, t.arn, d.reason)
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -592,6 +593,51 @@ func TestNoUseIsStoredOfADestroyedKey(t *testing.T) {
 	out, err := join(t, process{Backend: backend}, clock).GetKeyLastUsage(context.Background(), &kms.GetKeyLastUsageInput{KeyId: kept})
 	require.NoError(t, err)
 	require.Equal(t, kms.KeyLastUsageTrackingOperationEncrypt, out.KeyLastUsage.Operation)
+}
+
+// forgetful is a process that was away for so long that the changes since are no
+// longer kept: its first Watch says so as soon as it is back.
+type forgetful struct {
+	process
+	back    chan struct{}
+	watched *atomic.Bool
+}
+
+func (b forgetful) Watch(ctx context.Context, after keystore.Revision) iter.Seq2[keystore.Event, error] {
+	if b.watched.Swap(true) {
+		return b.process.Watch(ctx, after)
+	}
+	return func(yield func(keystore.Event, error) bool) {
+		select {
+		case <-b.back:
+			yield(keystore.Event{}, keystore.ErrCompacted)
+		case <-ctx.Done():
+			yield(keystore.Event{}, ctx.Err())
+		}
+	}
+}
+
+func TestWhatWasMissedIsReadAnew(t *testing.T) {
+	backend, clock := memory.New(), newClock()
+	away := forgetful{process{Backend: backend}, make(chan struct{}), new(atomic.Bool)}
+	here, there := join(t, process{Backend: backend}, clock), join(t, away, clock)
+	old, other := createKey(t, here, nil).KeyId, createKey(t, here, nil).KeyId
+	createAlias(t, here, "alias/a", old)
+	named := func() string { return describe(t, there, "alias/a").KeyId }
+	state := func() kms.KeyState { return describe(t, there, old).KeyState }
+	require.Equal(t, old, named())
+	require.Equal(t, kms.KeyStateEnabled, state())
+
+	disable(t, here, old)
+	_, err := here.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: "alias/a", TargetKeyId: other})
+	require.NoError(t, err)
+	require.Equal(t, old, named(), "nobody has told it")
+	require.Equal(t, kms.KeyStateEnabled, state(), "nobody has told it")
+
+	close(away.back)
+	for deadline := time.Now().Add(time.Minute); named() != other || state() != kms.KeyStateDisabled; runtime.Gosched() {
+		require.True(t, time.Now().Before(deadline), "after a minute, the alias is %s's and the key is %s", named(), state())
+	}
 }
 
 // interrupted calls before each commit.

@@ -31,6 +31,8 @@ import (
 var (
 	durabilitySeed   = flag.Uint64("durability.seed", 0, "seed of the first file that is killed at; 0 draws one")
 	durabilityRounds = flag.Int("durability.rounds", 200, "how often a process is killed")
+
+	durabilityRun string // the flags that repeat the test of this run; TestMain prints them
 )
 
 // childEnv chooses what a process of this test binary is instead of a test.
@@ -374,6 +376,7 @@ func TestChangesOutliveAKill(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64N(1 << 32)
 	}
+	durabilityRun = fmt.Sprintf("-durability.seed=%d -durability.rounds=%d\n", seed, *durabilityRounds)
 	const roundsPerFile = 20
 	acknowledged, inFlight := 0, 0
 	for round := 0; round < *durabilityRounds; seed++ {

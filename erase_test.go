@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/crypto"
 )
 
 // What a call that could not be recorded would have answered is erased, not
@@ -48,4 +49,85 @@ func TestAPanicInAnOperationIsItsOwnDefect(t *testing.T) {
 	out, err := op.do(t.Context(), svc, nil)
 	require.Nil(t, out)
 	require.EqualError(t, err, "kms: ListKeys: KMSInternalException: The request could not be completed.")
+}
+
+// A witness is a key at work that keeps hold of the plaintexts it is given and
+// gives, and of what they were.
+type witness struct {
+	crypto.AEAD
+	plaintexts [][]byte
+	were       []string
+	failure    error // of Seal
+}
+
+func (w *witness) see(plaintext []byte) {
+	w.plaintexts, w.were = append(w.plaintexts, plaintext), append(w.were, string(plaintext))
+}
+
+func (w *witness) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
+	w.see(plaintext)
+	if w.failure != nil {
+		return nil, w.failure
+	}
+	return w.AEAD.Seal(dst, plaintext, associatedData)
+}
+
+func (w *witness) Open(dst, ciphertext, associatedData []byte) ([]byte, error) {
+	plaintext, err := w.AEAD.Open(dst, ciphertext, associatedData)
+	w.see(plaintext)
+	return plaintext, err
+}
+
+// witnessed makes a key with a witness at work.
+func witnessed(t *testing.T, svc *Service) (id string, w *witness) {
+	t.Helper()
+	created, err := svc.CreateKey(t.Context(), nil)
+	require.NoError(t, err)
+	id = created.KeyMetadata.KeyId
+	_, err = svc.Encrypt(t.Context(), &EncryptInput{KeyId: id, Plaintext: []byte("to put it to work")})
+	require.NoError(t, err)
+	m := svc.keys.get(place{"111122223333", "us-east-1", id}).current()
+	w = &witness{AEAD: (*m.atWork.Load()).(crypto.AEAD)}
+	m.atWork.Store(new(crypto.Key(w)))
+	return id, w
+}
+
+// requireErased requires a witness to have seen one plaintext of n bytes, of
+// which nothing is left.
+func requireErased(t *testing.T, w *witness, n int) {
+	t.Helper()
+	require.Len(t, w.were, 1)
+	require.NotEqual(t, string(make([]byte, n)), w.were[0])
+	require.Equal(t, make([]byte, n), w.plaintexts[0])
+}
+
+func TestAPlaintextThatStaysInTheServiceIsErased(t *testing.T) {
+	for name, failure := range map[string]error{"": nil, " that fails": errors.New("no")} {
+		t.Run("ReEncrypt"+name, func(t *testing.T) {
+			svc, err := New(Config{})
+			require.NoError(t, err)
+			defer svc.Close()
+			from, opened := witnessed(t, svc)
+			to, sealed := witnessed(t, svc)
+			e, err := svc.Encrypt(t.Context(), &EncryptInput{KeyId: from, Plaintext: []byte("plaintext")})
+			require.NoError(t, err)
+			opened.plaintexts, opened.were, sealed.failure = nil, nil, failure
+			_, err = svc.ReEncrypt(t.Context(), &ReEncryptInput{CiphertextBlob: e.CiphertextBlob, DestinationKeyId: to})
+			require.Equal(t, failure == nil, err == nil, "%v", err)
+			require.Equal(t, []string{"plaintext"}, opened.were)
+			require.Equal(t, opened.were, sealed.were)
+			requireErased(t, opened, len("plaintext"))
+			requireErased(t, sealed, len("plaintext"))
+		})
+		t.Run("GenerateDataKeyWithoutPlaintext"+name, func(t *testing.T) {
+			svc, err := New(Config{})
+			require.NoError(t, err)
+			defer svc.Close()
+			id, w := witnessed(t, svc)
+			w.failure = failure
+			_, err = svc.GenerateDataKeyWithoutPlaintext(t.Context(), &GenerateDataKeyWithoutPlaintextInput{KeyId: id, KeySpec: DataKeySpecAES256})
+			require.Equal(t, failure == nil, err == nil, "%v", err)
+			requireErased(t, w, 32)
+		})
+	}
 }

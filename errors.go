@@ -69,6 +69,8 @@ type Error struct {
 // ErrClosed is returned by every call after [Service.Close].
 var ErrClosed = errors.New("kms: the service is closed")
 
+// Error returns "kms: ", the operation, the exception's name and the message,
+// as far as they are there, with ": " between them.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("kms: ")
@@ -138,6 +140,9 @@ func wrapError(ctx context.Context, err error, operation string) error {
 	if err == nil {
 		return nil
 	}
+	if u, ok := err.(untouched); ok {
+		return u.error
+	}
 	if e, ok := err.(*Error); ok {
 		if e.Operation == operation {
 			return e
@@ -161,6 +166,9 @@ func wrapError(ctx context.Context, err error, operation string) error {
 		cause:     foreignError{err},
 	}
 }
+
+// An untouched error reaches the caller as it is.
+type untouched struct{ error }
 
 // A foreignError is the error of a store or a sink, which may hold exceptions of
 // a KMS of its own: they are not this one's.

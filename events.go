@@ -89,8 +89,6 @@ func (c *call) keyMaterials() map[string]any {
 	return nil
 }
 
-// unrecorded is the failure of a call, or of a change, whose event the audit
-// sink refused. The sink's error says why, but is not the call's own: it may be
 // forgive tells whether a call may go on whose event the sink refused. If so,
 // the operator hears of it, once a minute at most.
 func (c *core) forgive(failure error) bool {
@@ -104,6 +102,8 @@ func (c *core) forgive(failure error) bool {
 	return true
 }
 
+// unrecorded is the failure of a call, or of a change, whose event the audit
+// sink refused. The sink's error says why, but is not the call's own: it may be
 // an exception of another service, or a context's.
 func unrecorded(failure error) *Error {
 	return &Error{

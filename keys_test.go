@@ -515,3 +515,12 @@ func TestTheSweepDestroysKeysThatNobodyLooksAt(t *testing.T) {
 		t.Fatal("the sweep at the start did not destroy the key")
 	}
 }
+
+func TestADescriptionThatIsNotTextIsRefused(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	_, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{Description: "a\xffb"})
+	requireError(t, err, kms.ValidationException, "A description must be valid UTF-8.")
+	_, err = svc.UpdateKeyDescription(t.Context(), &kms.UpdateKeyDescriptionInput{KeyId: k.KeyId, Description: "a\xffb"})
+	requireError(t, err, kms.ValidationException, "A description must be valid UTF-8.")
+}

@@ -179,11 +179,15 @@ func New(config Config) (*Service, error) {
 
 // Open returns a Service that keeps its keys in the file at path, sealed under
 // root; it makes the file if there is none. One process at a time can have it
-// open. For more settings, give [New] a Backend from [bolt.Open].
+// open. For more settings, give [New] a Backend from [bolt.Open]. A first Open
+// that fails may leave a file without a store, which the next one fills.
 //
 // Its errors are those of package keystore: among them [keystore.ErrRootKey],
 // [keystore.ErrLocked] and [keystore.ErrCorrupt].
 func Open(path string, root keystore.RootKey) (*Service, error) {
+	if root == nil {
+		return nil, errors.New("kms: Open needs a root key")
+	}
 	backend, err := bolt.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("kms: cannot open the key store: %w", err)

@@ -106,6 +106,11 @@ func TestAMalformedPolicyIsRefusedAndTheOldOneStays(t *testing.T) {
 			requireError(t, err, kms.MalformedPolicyDocumentException, "The policy document is not valid.")
 		})
 	}
+	const stranger = `{"Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws::111122223333:role/app"},"Action":"kms:*","Resource":"*"}}`
+	_, err := svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: stranger})
+	requireError(t, err, kms.MalformedPolicyDocumentException, "Policy contains a statement with one or more invalid principals.")
+	_, err = svc.CreateKey(ctx, &kms.CreateKeyInput{Policy: stranger})
+	requireError(t, err, kms.MalformedPolicyDocumentException, "Policy contains a statement with one or more invalid principals.")
 	for n, code := range map[int]kms.ErrorCode{32769: kms.LimitExceededException, 131072: kms.LimitExceededException, 131073: kms.ValidationException} {
 		_, err := svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: policyOf(n)})
 		require.ErrorIs(t, err, code, "%d bytes", n)

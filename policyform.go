@@ -46,10 +46,10 @@ func validatePolicy(policy string) error {
 	return nil
 }
 
-// decodePolicy reads one JSON object, in which no name stands twice: which of
-// the two counts is not for us to guess.
+// decodePolicy reads one JSON object. No name may stand twice in it or in an
+// object within: readers differ on which of the two counts.
 func decodePolicy(policy string) (map[string]any, bool) {
-	if !json.Valid([]byte(policy)) { // too deep, or more than one value, also is not
+	if !json.Valid([]byte(policy)) { // nor is more than one value, or one nested too deep
 		return nil, false
 	}
 	d := json.NewDecoder(strings.NewReader(policy))

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/programtest"
 )
 
 var signingSpecs = []struct {
@@ -37,8 +38,7 @@ func digestOf(new func() hash.Hash, message []byte) []byte {
 }
 
 func TestASignatureVerifiesItsMessageAloneHereAndElsewhere(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	require.NoError(t, err)
+	programtest.Need(t, "openssl")
 	svc, _ := newService(t)
 	for _, spec := range signingSpecs {
 		t.Run(string(spec.spec), func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestASignatureVerifiesItsMessageAloneHereAndElsewhere(t *testing.T) {
 
 					require.True(t, ecdsa.VerifyASN1(theirs, digest, out.Signature), "crypto/ecdsa")
 					if size == 64 {
-						requireOpenSSLVerifies(t, openssl, spec.openssl, public.PublicKey, message, out.Signature)
+						requireOpenSSLVerifies(t, spec.openssl, public.PublicKey, message, out.Signature)
 					}
 
 					verify := func(keyID string, kind kms.MessageType, message, signature []byte) (*kms.VerifyOutput, error) {
@@ -102,7 +102,7 @@ func TestASignatureVerifiesItsMessageAloneHereAndElsewhere(t *testing.T) {
 
 // requireOpenSSLVerifies checks a signature as whoever holds nothing but the
 // public key would.
-func requireOpenSSLVerifies(t *testing.T, openssl, hash string, public, message, signature []byte) {
+func requireOpenSSLVerifies(t *testing.T, hash string, public, message, signature []byte) {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name string, content []byte) string {
@@ -111,11 +111,11 @@ func requireOpenSSLVerifies(t *testing.T, openssl, hash string, public, message,
 		return path
 	}
 	key := write("public.pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
-	out, err := exec.CommandContext(t.Context(), openssl, "dgst", hash, "-verify", key,
+	out, err := exec.CommandContext(t.Context(), "openssl", "dgst", hash, "-verify", key,
 		"-signature", write("signature", signature), write("message", message)).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Equal(t, "Verified OK\n", string(out))
-	_, err = exec.CommandContext(t.Context(), openssl, "dgst", hash, "-verify", key,
+	_, err = exec.CommandContext(t.Context(), "openssl", "dgst", hash, "-verify", key,
 		"-signature", filepath.Join(dir, "signature"), key).CombinedOutput()
 	require.Error(t, err, "of another message")
 }

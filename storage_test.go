@@ -210,6 +210,25 @@ func withBucket(name string) func(*testing.T, *storedFile) {
 	}
 }
 
+func TestOpenWithoutARootKeyMakesNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	svc, err := kms.Open(path, nil)
+	require.Nil(t, svc)
+	require.EqualError(t, err, "kms: Open needs a root key")
+	require.NoFileExists(t, path)
+}
+
+func TestAFirstOpenThatFailsSpoilsNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	for _, root := range []keystore.RootKey{keystore.Passphrase(nil), keystore.KeyFile(path + ".missing")} {
+		_, err := kms.Open(path, root)
+		require.Error(t, err)
+	}
+	svc, err := kms.Open(path, keystore.Ephemeral())
+	require.NoError(t, err)
+	require.NoError(t, svc.Close())
+}
+
 func TestOpenRefusesWhatIsNoFile(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -273,7 +292,7 @@ func TestDamagedRecordsAreRefusedAndLeftAlone(t *testing.T) {
 				_, calls["DescribeKey"] = svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: "alias/0"})
 				_, calls["TagResource"] = svc.TagResource(ctx, &kms.TagResourceInput{KeyId: id, Tags: []kms.Tag{{TagKey: "a", TagValue: "b"}}})
 				_, calls["DisableKey"] = svc.DisableKey(ctx, &kms.DisableKeyInput{KeyId: id})
-				_, calls["PutKeyPolicy"] = svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: id, Policy: `{"Statement":[{}]}`})
+				_, calls["PutKeyPolicy"] = svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: id, Policy: policyOf(200)})
 				_, calls["ScheduleKeyDeletion"] = svc.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: id})
 				_, calls["RotateKeyOnDemand"] = svc.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: id})
 				_, calls["UpdateAlias"] = svc.UpdateAlias(ctx, &kms.UpdateAliasInput{AliasName: "alias/0", TargetKeyId: f.keys[1].KeyId})

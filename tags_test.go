@@ -3,7 +3,9 @@ package kms_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -118,4 +120,28 @@ func TestTagsThatAreNotTextAreRefused(t *testing.T) {
 		_, err := svc.TagResource(t.Context(), &kms.TagResourceInput{KeyId: k.KeyId, Tags: []kms.Tag{tag}})
 		requireError(t, err, kms.ValidationException, "Tag keys and values must be valid UTF-8.")
 	}
+}
+
+// A reader has the tags as they were before a change or after it.
+func TestTagsAreReadWhileTheyAreRemoved(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, &kms.CreateKeyInput{Tags: manyTags(50)})
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for left := 50; left > 0; {
+				out, err := svc.ListResourceTags(t.Context(), &kms.ListResourceTagsInput{KeyId: k.KeyId})
+				if err != nil || !slices.Equal(out.Tags, manyTags(50)[50-len(out.Tags):]) {
+					t.Errorf("%v, %v", out, err)
+					return
+				}
+				left = len(out.Tags)
+			}
+		})
+	}
+	for _, tag := range manyTags(50) {
+		_, err := svc.UntagResource(t.Context(), &kms.UntagResourceInput{KeyId: k.KeyId, TagKeys: []string{tag.TagKey}})
+		require.NoError(t, err)
+	}
+	readers.Wait()
 }

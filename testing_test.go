@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +21,10 @@ import (
 // TestMain fails the tests when one of them leaves a goroutine behind.
 func TestMain(m *testing.M) {
 	runChild()
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		fmt.Fprint(os.Stderr, durabilityRun)
+		os.Exit(code)
+	}))
 }
 
 // day is what the API counts periods and windows in.

@@ -8,42 +8,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/awsapi"
+	"github.com/pocketkms/kms/internal/floortest"
 )
-
-// compare times b.N rounds of operation, and as many of floor in alternation with it, so that both see the same machine.
-// It reports how many times the floor the operation takes as "x-floor".
-func compare(b *testing.B, floor, operation func()) {
-	b.Helper()
-	b.ReportAllocs()
-	const slices = 20
-	var floorTime, operationTime time.Duration
-	floor()
-	operation()
-	b.ResetTimer()
-	for i := range slices {
-		n := b.N*(i+1)/slices - b.N*i/slices
-		b.StopTimer()
-		start := time.Now()
-		for range n {
-			floor()
-		}
-		floorTime += time.Since(start)
-		b.StartTimer()
-		start = time.Now()
-		for range n {
-			operation()
-		}
-		operationTime += time.Since(start)
-	}
-	b.ReportMetric(float64(operationTime)/float64(floorTime), "x-floor")
-	b.ReportMetric(float64(floorTime.Nanoseconds())/float64(b.N), "floor-ns/op")
-}
 
 // bare is the least that a handler could do for GenerateDataKey: read its JSON, and write some that looks the same.
 func bare(out *kms.GenerateDataKeyOutput) http.Handler {
@@ -109,7 +80,7 @@ func BenchmarkGenerateDataKeyHandler(b *testing.B) {
 			}
 		}
 	}
-	compare(b, serve(bare(answer)), serve(awsapi.Handler(svc, awsapi.Options{})))
+	floortest.Compare(b, serve(bare(answer)), serve(awsapi.Handler(svc, awsapi.Options{})))
 }
 
 // The same over HTTP/1.1 on the loopback interface.
@@ -133,5 +104,5 @@ func BenchmarkGenerateDataKeyLoopback(b *testing.B) {
 			response.Body.Close()
 		}
 	}
-	compare(b, post(bare(answer)), post(awsapi.Handler(svc, awsapi.Options{})))
+	floortest.Compare(b, post(bare(answer)), post(awsapi.Handler(svc, awsapi.Options{})))
 }

@@ -12,24 +12,32 @@ import (
 )
 
 // Credentials are what belongs to one access key ID: the secret access key that signs, perhaps a session token, and the
-// principal who makes the calls. They cannot be printed, and may be used concurrently.
+// principal who makes the calls. They cannot be printed, and may be used concurrently. The zero value is good for nothing:
+// whoever signs with it is refused like one whose access key is unknown.
 type Credentials struct {
 	principal    kms.Principal
-	secret       *secret.Bytes
+	secret       *secret.Bytes // nil for the zero value
 	sessionToken *secret.Bytes // nil for long-term credentials
 	expiry       time.Time     // zero: never
 
 	latest atomic.Pointer[signingKey]
 }
 
-// NewCredentials returns the long-term credentials of a principal.
+// NewCredentials returns the long-term credentials of a principal. With an empty secret, such as a variable of the
+// environment that is not set, which anyone could sign with, it returns the zero value.
 func NewCredentials(p kms.Principal, secretAccessKey string) *Credentials {
+	if secretAccessKey == "" {
+		return new(Credentials)
+	}
 	return &Credentials{principal: p, secret: secret.New([]byte(secretAccessKey))}
 }
 
 // NewSessionCredentials returns the temporary credentials of a principal, which are good until expires; a zero time means
-// for ever. Requests must carry the session token.
+// for ever. Requests must carry the session token. With an empty secret or token it returns the zero value.
 func NewSessionCredentials(p kms.Principal, secretAccessKey, sessionToken string, expires time.Time) *Credentials {
+	if secretAccessKey == "" || sessionToken == "" {
+		return new(Credentials)
+	}
 	c := NewCredentials(p, secretAccessKey)
 	c.sessionToken, c.expiry = secret.New([]byte(sessionToken)), expires
 	return c

@@ -20,7 +20,7 @@ import (
 //
 // Members are found by their exact names; unknown ones are ignored, null is as good as absent, and of a member that comes
 // twice the last one counts.
-func decode(body []byte, s *shape.Struct, in any) (empty []string, err error) {
+func decode(body []byte, s *shape.Struct, in any) (empty map[string]struct{}, err error) {
 	if !utf8.Valid(body) || !json.Valid(body) {
 		return nil, refuse(serialization, "")
 	}
@@ -40,8 +40,8 @@ func decode(body []byte, s *shape.Struct, in any) (empty []string, err error) {
 type decoder struct {
 	data  []byte
 	at    int
-	path  []step // to the structure that is being read
-	empty []string
+	path  []step              // to the structure that is being read
+	empty map[string]struct{} // as a set, so that repeating a member adds nothing
 }
 
 // A step leads into a structure: the element of that number of a list, from 1, or with 0 a single one.
@@ -173,6 +173,7 @@ func (d *decoder) member(m *shape.Member, f reflect.Value) error {
 	c := d.peek()
 	if c == 'n' {
 		d.skip()
+		d.forget(m)
 		return nil
 	}
 	if m.Pointer {
@@ -187,7 +188,10 @@ func (d *decoder) member(m *shape.Member, f reflect.Value) error {
 		text := d.text()
 		f.SetString(text)
 		if text == "" {
-			d.empty = append(d.empty, d.pathOf(m))
+			if d.empty == nil {
+				d.empty = map[string]struct{}{}
+			}
+			d.empty[d.pathOf(m)] = struct{}{}
 		}
 	case shape.Blob:
 		if c != '"' {
@@ -223,8 +227,19 @@ func (d *decoder) member(m *shape.Member, f reflect.Value) error {
 	return nil
 }
 
+// forget undoes what an earlier member of the same name has left in empty. Where the later one is not empty that does not
+// matter: nobody looks.
+func (d *decoder) forget(m *shape.Member) {
+	if len(d.empty) > 0 && m.Kind == shape.String {
+		delete(d.empty, d.pathOf(m))
+	}
+}
+
 func (d *decoder) nested(to step, f reflect.Value) error {
 	d.path = append(d.path, to)
+	for i := range to.member.Nested.Members {
+		d.forget(&to.member.Nested.Members[i]) // of an earlier structure in this place
+	}
 	err := d.structure(to.member.Nested, f)
 	d.path = d.path[:len(d.path)-1]
 	return err

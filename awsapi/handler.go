@@ -51,7 +51,7 @@ type Options struct {
 	// signed (Signature Version 4), and its caller is the principal of the access key. It may be called concurrently.
 	//
 	// Without it signatures are not looked at, requests need not have one, and the caller is that of the handler's
-	// view of the service, whoever he is.
+	// view of the service, whoever he is. Only web pages are refused: see [Handler].
 	Credentials func(accessKeyID string) *Credentials
 
 	// Clock tells the time against which signatures are verified; nil means time.Now. It is not the service's own
@@ -67,6 +67,10 @@ type Options struct {
 //
 // A request waits for its body without more memory than net/http has already taken; the timeouts that end its waiting are
 // the server's: see [Server]. Bodies may have up to 1 MiB, compressed (gzip) or not, and 64 at a time more than 16 KiB.
+//
+// Where there are no credentials, a request with an Origin header is refused. Browsers send one with every POST of a page,
+// even to what they take for the page's own site, and that is this service once the site's name resolves to its address
+// (DNS rebinding).
 func Handler(svc *kms.Service, options Options) http.Handler {
 	if options.Clock == nil {
 		options.Clock = time.Now
@@ -202,6 +206,9 @@ func fail(w http.ResponseWriter, e *exception) {
 
 // serve does what r asks for and answers, or returns why it does not.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) error {
+	if h.verifier == nil && r.Header["Origin"] != nil {
+		return errWebPage
+	}
 	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != "" || !isJSON(r.Header.Get("Content-Type")) {
 		return &exception{http.StatusNotFound, unknownOperation, ""}
 	}
@@ -275,8 +282,8 @@ func (x *exchange) call(ctx context.Context, svc *kms.Service, op *operation) er
 	return nil
 }
 
-// isJSON tells whether a body is of this protocol. Browsers send these types to other sites only after they have asked,
-// and are not answered: a page cannot use the local service behind its reader's back.
+// isJSON tells whether a body is of this protocol. To another site browsers send these types only after they have asked,
+// and are not answered; this does not stop a page which they take to be of the same site: see Handler.
 func isJSON(contentType string) bool {
 	switch contentType {
 	case "application/x-amz-json-1.1", "application/json":
@@ -309,6 +316,7 @@ func requestOf(r *http.Request, id [16]byte) audit.Request {
 var (
 	errTooLarge = &exception{http.StatusRequestEntityTooLarge, tooLarge, "HTTP content length exceeded " + strconv.Itoa(maxBody) + " bytes."}
 	errTooMany  = refuse(throttling, "Rate exceeded")
+	errWebPage  = &exception{http.StatusForbidden, string(kms.AccessDeniedException), "Web pages may ask only a service that verifies signatures."}
 )
 
 // receive waits for the first byte of the body. Until then there is no exchange.

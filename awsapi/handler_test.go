@@ -598,6 +598,26 @@ func TestSlowConnectionsCostLittle(t *testing.T) {
 	require.Less(t, begun, uint64(32<<10))
 }
 
+// A page whose host's name resolves to the service is of the same site to a browser, which still tells its Origin.
+func TestWebPagesAreAnsweredOnlyWithCredentials(t *testing.T) {
+	now := signTime
+	signed, svc := signedHandler(t, &now)
+	for _, origin := range []string{"http://rebound.example", "null", ""} {
+		r := good().request()
+		r.Header["Origin"] = []string{origin}
+		status, body := exchangeOf(Handler(svc, Options{}), r)
+		require.Equal(t, http.StatusForbidden, status)
+		require.JSONEq(t, `{"__type":"AccessDeniedException","message":"Web pages may ask only a service that verifies signatures."}`, body)
+
+		r = good().request()
+		r.Header["Origin"] = []string{origin}
+		status, body = exchangeOf(signed, r)
+		require.Equal(t, http.StatusOK, status, body)
+	}
+	status, body := exchangeOf(Handler(svc, Options{}), good().request())
+	require.Equal(t, http.StatusOK, status, body)
+}
+
 func FuzzHandler(f *testing.F) {
 	f.Add("POST", "TrentService.Encrypt", "application/x-amz-json-1.1", "", "", "", []byte(`{"KeyId":"a","Plaintext":"AQI="}`))
 	f.Add("POST", "TrentService.CreateKey", "application/json", "AWS4-HMAC-SHA256 Credential=a/b/c/kms/aws4_request", "", "gzip", []byte("\x1f\x8b"))

@@ -40,7 +40,7 @@ type inner struct {
 	Bytes []byte
 }
 
-func decodeAll(body string) (all, []string, error) {
+func decodeAll(body string) (all, map[string]struct{}, error) {
 	var in all
 	empty, err := decode([]byte(body), shape.Of[all](), &in)
 	return in, empty, err
@@ -86,7 +86,58 @@ func TestMembersAreReadByTheirExactNames(t *testing.T) {
 func TestEmptyStringsAreReported(t *testing.T) {
 	_, empty, err := decodeAll(`{"Text":"","Nested":{"Name":""},"Value":{"Name":"x"},"Elements":[{},{"Name":""}],"List":[""],"Other":""}`)
 	require.NoError(t, err)
-	require.Equal(t, []string{"text", "nested.name", "elements.2.member.name"}, empty)
+	require.Equal(t, set("text", "nested.name", "elements.2.member.name"), empty)
+}
+
+func set(paths ...string) map[string]struct{} {
+	s := map[string]struct{}{}
+	for _, path := range paths {
+		s[path] = struct{}{}
+	}
+	return s
+}
+
+// What is kept of a body is bounded by its members, not by how often they come; and the last one counts here, too.
+func TestRepeatedMembersReplaceEarlierOnes(t *testing.T) {
+	_, empty, err := decodeAll(`{` + strings.Repeat(`"Text":"","Elements":[{"Name":""},{"Name":"","Name":""}],`, 50_000) + `"Flag":true}`)
+	require.NoError(t, err)
+	require.Equal(t, set("text", "elements.1.member.name", "elements.2.member.name"), empty)
+
+	s := shape.Of[struct {
+		Text  string     `kms:"present"`
+		Value present    //
+		List  []present  //
+		Outer []struct { //
+			List []present
+		}
+	}]()
+	for body, want := range map[string]string{
+		`{"Text":""}`:                                                          "",
+		`{"Text":"","Text":"x"}`:                                               "",
+		`{"Text":"x","Text":""}`:                                               "",
+		`{"Text":"","Text":null}`:                                              "Value null at 'text' failed to satisfy constraint: Member must not be null",
+		`{"Text":"","List":[{"Name":""}],"List":[{}]}`:                         "Value null at 'list.1.member.name' failed to satisfy constraint: Member must not be null",
+		`{"Text":"","List":[{"Name":"","Name":null}]}`:                         "Value null at 'list.1.member.name' failed to satisfy constraint: Member must not be null",
+		`{"Text":"","List":[{},{}],"List":[{"Name":""}]}`:                      "",
+		`{"Text":"","Value":{"Name":"","Other":1},"Value":{"Other":2}}`:        "Value null at 'value.name' failed to satisfy constraint: Member must not be null",
+		`{"Text":"","Value":{"Name":""},"Value":null}`:                         "",
+		`{"Text":"","Outer":[{"List":[{"Name":""}]}],"Outer":[{"List":[{}]}]}`: "Value null at 'outer.1.member.list.1.member.name' failed to satisfy constraint: Member must not be null",
+		`{"Text":"","Outer":[{"List":[{"Name":""}]}],"Outer":[{}]}`:            "",
+	} {
+		in := reflect.New(s.Type)
+		empty, err := decode([]byte(body), s, in.Interface())
+		require.NoError(t, err)
+		var got string
+		for _, violation := range s.CheckSent(&shape.Sent{Input: in.Interface(), Empty: empty}) {
+			got += violation.Error()
+		}
+		require.Equal(t, want, got, body)
+	}
+}
+
+type present struct {
+	Name  string `kms:"present"`
+	Other int32
 }
 
 // The messages are those that AWS services of this protocol were seen to send; * is one that was not seen.

@@ -127,7 +127,8 @@ type signer struct {
 	stamp  string // the time of the signature, in basic format
 }
 
-// begin makes the checks that need no body: an unknown caller cannot make the service read one.
+// begin makes the checks that need no body, so that the service does not read that of a request without a known access key
+// ID. This is no secret: who has seen one can make the service read up to maxBody bytes before the signature is found wrong.
 func (v *verifier) begin(r *http.Request, query url.Values, c claim) (*signer, error) {
 	authorization := r.Header.Get("Authorization")
 	switch {
@@ -172,7 +173,7 @@ func (v *verifier) begin(r *http.Request, query url.Values, c claim) (*signer, e
 		return nil, refuse(invalidSignature, wrong)
 	}
 	credentials := v.credentials(keyID)
-	if credentials == nil {
+	if credentials == nil || credentials.secret == nil {
 		return nil, refuse(unrecognizedClient, invalidTokenMessage)
 	}
 	// In order, so that each header is hashed once, however long the list is.

@@ -348,6 +348,32 @@ func TestCallerIsTheOwnerOfTheAccessKey(t *testing.T) {
 	require.Len(t, keys.Keys, 1)
 }
 
+// An empty secret is most often a variable that was not set, and one that anyone knows.
+func TestEmptySecretsMatchNothing(t *testing.T) {
+	root := principal(t, "arn:aws:iam::111122223333:root")
+	for name, c := range map[string]*Credentials{
+		"the zero value":              {},
+		"an empty secret":             NewCredentials(root, ""),
+		"a session's empty secret":    NewSessionCredentials(root, "", "token", time.Time{}),
+		"an empty token":              NewSessionCredentials(root, "secret", "", time.Time{}),
+		"an empty secret and a token": NewSessionCredentials(root, "", "", time.Time{}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := signTime
+			_, svc := signedHandler(t, &now)
+			h := Handler(svc, Options{Credentials: func(string) *Credentials { return c }, Clock: func() time.Time { return now }})
+			for _, key := range []string{"", "secret"} {
+				for _, token := range []string{"", "token"} {
+					s := good()
+					s.secret, s.token = key, token
+					_, body := exchangeOf(h, s.request())
+					require.Contains(t, body, `"UnrecognizedClientException"`)
+				}
+			}
+		})
+	}
+}
+
 func TestCredentialsCannotBePrinted(t *testing.T) {
 	c := NewSessionCredentials(principal(t, "arn:aws:iam::111122223333:root"), "hunter2hunter2", "swordfish", time.Time{})
 	c.signingKey("20260102", "us-east-1")

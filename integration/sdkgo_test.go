@@ -33,6 +33,7 @@ import (
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/awsapi"
 	"github.com/pocketkms/kms/awsclient"
+	"github.com/pocketkms/kms/internal/floortest"
 )
 
 const (
@@ -707,26 +708,9 @@ func BenchmarkSDKGenerateDataKey(b *testing.B) {
 	in := &awskms.GenerateDataKeyInput{KeyId: &key, KeySpec: types.DataKeySpecAes256, EncryptionContext: map[string]string{"tenant": "4711", "purpose": "invoices"}}
 	floor := awsclient.New(svc, func(o *awskms.Options) { o.HTTPClient = canned(answer) })
 	client := awsclient.New(svc)
-	b.ReportAllocs()
-	var floorTime, clientTime time.Duration
-	const slices = 20
-	for i := range slices {
-		n := b.N*(i+1)/slices - b.N*i/slices
-		b.StopTimer()
-		start := time.Now()
-		for range n {
-			must(floor.GenerateDataKey(b.Context(), in))
-		}
-		floorTime += time.Since(start)
-		b.StartTimer()
-		start = time.Now()
-		for range n {
-			must(client.GenerateDataKey(b.Context(), in))
-		}
-		clientTime += time.Since(start)
-	}
-	b.ReportMetric(float64(clientTime)/float64(max(floorTime, 1)), "x-floor")
-	b.ReportMetric(float64(floorTime.Nanoseconds())/float64(b.N), "floor-ns/op")
+	floortest.Compare(b,
+		func() { must(floor.GenerateDataKey(b.Context(), in)) },
+		func() { must(client.GenerateDataKey(b.Context(), in)) })
 }
 
 // Every operation has its call above, and there is no call of what is not an operation.

@@ -31,7 +31,7 @@ var (
 	// transaction with Scrub that replaces something tries again.
 	ErrNotScrubbed = errors.New("keystore: committed, but the replaced values could not be scrubbed: commit with Scrub again")
 	// ErrPermissions: others than the owner could read or replace the key file.
-	ErrPermissions = errors.New("keystore: unsafe key file: it must be a regular file of mode 0600 or less, owned by this user or by root")
+	ErrPermissions = errors.New("keystore: unsafe key file")
 )
 
 // A RecordError says which record a [Store] could not open. Unwrap gives the cause, such as [ErrCorrupt]; the other records
@@ -41,5 +41,8 @@ type RecordError struct {
 	Err error
 }
 
+// Error names the record, by its key, and the cause.
 func (e *RecordError) Error() string { return fmt.Sprintf("record %q: %v", e.Key, e.Err) }
+
+// Unwrap returns Err.
 func (e *RecordError) Unwrap() error { return e.Err }

@@ -101,6 +101,9 @@ func validKind(kind string) bool {
 
 // bind makes a header for a store, without its sealed keyset, and the AEAD to seal that.
 func bind(ctx context.Context, storeID [16]byte, root RootKey) (*header, tink.AEAD, error) {
+	if root == nil {
+		return nil, nil, errNoRootKey
+	}
 	params, key, err := root.Create(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -113,8 +116,13 @@ func bind(ctx context.Context, storeID [16]byte, root RootKey) (*header, tink.AE
 	return h, key, nil
 }
 
+var errNoRootKey = fmt.Errorf("%w: a root key is needed, none is given", ErrInvalid)
+
 // unbind gives the AEAD of a header.
 func unbind(ctx context.Context, h *header, root RootKey) (tink.AEAD, error) {
+	if root == nil {
+		return nil, errNoRootKey
+	}
 	if root.Kind() != h.kind {
 		return nil, fmt.Errorf("%w: the store is sealed with one of kind %q, given is %q", ErrRootKey, h.kind, root.Kind())
 	}
@@ -147,7 +155,7 @@ func (h *header) keyset(root tink.AEAD) ([]byte, error) {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return nil, err
 	case h.kind == (*aeadKey)(nil).Kind(): // a remote key may have reasons of its own
-		return nil, fmt.Errorf("%w: or the header was forged: %w", ErrRootKey, err)
+		return nil, fmt.Errorf("%w, or a forged header: %w", ErrRootKey, err)
 	}
-	return nil, fmt.Errorf("%w: or the header was forged", ErrRootKey)
+	return nil, fmt.Errorf("%w, or a forged header", ErrRootKey)
 }

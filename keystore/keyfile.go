@@ -7,11 +7,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/pocketkms/kms/internal/disk"
 )
 
 // A key file is one line of text: this, then the 32 bytes of the key in 64 lower-case hexadecimal digits, then a line feed.
@@ -44,7 +45,7 @@ func CreateKeyFile(path string) (err error) {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return disk.SyncDir(filepath.Dir(path))
 }
 
 // KeyFile is the root key in a file that [CreateKeyFile] made. The file is read each time the root key is used. It must be a
@@ -68,25 +69,17 @@ func (k keyFile) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	f, err := openKeyFile(string(k))
-	if err != nil {
+	line, err := disk.ReadPrivate(string(k), keyFileBytes)
+	switch {
+	case errors.Is(err, disk.ErrUnsafe):
+		return nil, fmt.Errorf("%w: %w", ErrPermissions, err)
+	case errors.Is(err, disk.ErrTooLong):
+		return nil, fmt.Errorf("%w: %s is not a key file", ErrRootKey, string(k))
+	case err != nil:
 		return nil, fmt.Errorf("keystore: key file: %w", err)
 	}
-	defer f.Close()
-	info, err := f.Stat() // of what was opened, so that nobody can swap it in between
-	if err != nil {
-		return nil, fmt.Errorf("keystore: key file: %w", err)
-	}
-	if !info.Mode().IsRegular() || !ownedSafely(info) {
-		return nil, fmt.Errorf("%w: %s has mode %v", ErrPermissions, string(k), info.Mode())
-	}
-	line := make([]byte, keyFileBytes+1) // one more, to see what is too long
 	defer clear(line)
-	n, err := io.ReadFull(f, line)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fmt.Errorf("keystore: key file: %w", err)
-	}
-	digits, ok := bytes.CutPrefix(bytes.TrimSuffix(line[:n], []byte("\n")), []byte(keyFilePrefix))
+	digits, ok := bytes.CutPrefix(bytes.TrimSuffix(line, []byte("\n")), []byte(keyFilePrefix))
 	raw := make([]byte, rootKeyBytes)
 	defer clear(raw)
 	if !ok || len(digits) != 2*rootKeyBytes {

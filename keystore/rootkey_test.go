@@ -167,6 +167,18 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
+func TestWithoutARootKeyNothingIsOpenedOrChanged(t *testing.T) {
+	b := memory.New()
+	_, err := keystore.Open(ctx, b, nil)
+	require.ErrorIs(t, err, keystore.ErrInvalid)
+	root := keystore.Ephemeral()
+	s := open(t, b, root)
+	require.ErrorIs(t, s.ChangeRootKey(ctx, nil), keystore.ErrInvalid)
+	_, err = keystore.Open(ctx, b, nil)
+	require.ErrorIs(t, err, keystore.ErrInvalid)
+	open(t, b, root)
+}
+
 var errUnreachable = errors.New("unreachable")
 
 type unreachable struct{ err error }

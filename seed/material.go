@@ -82,23 +82,31 @@ func (m Material) bytes(spec kms.KeySpec) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if material == nil { // which would mean: to be drawn
+		material = []byte{}
+	}
 	if spec == kms.KeySpecSymmetricDefault || strings.HasPrefix(string(spec), "HMAC_") {
 		if private {
 			secret.Clear(material)
 			return nil, errors.New("a private key is no material for KeySpec " + string(spec))
 		}
-		return append([]byte{}, material...), nil
+		return material, nil
 	}
 	key, err := x509.ParsePKCS8PrivateKey(material)
 	if err != nil {
-		return append([]byte{}, material...), nil // the service knows more kinds than x509, and says what is wrong
+		return material, nil // the service knows more kinds than x509, and says what is wrong
 	}
 	secret.Clear(material)
 	return x509.MarshalPKCS8PrivateKey(key)
 }
 
-func readPEM(text []byte) ([]byte, error) {
+func readPEM(text []byte) (_ []byte, err error) {
 	var found []byte
+	defer func() {
+		if err != nil {
+			secret.Clear(found)
+		}
+	}()
 	for {
 		block, rest := pem.Decode(text)
 		switch {
@@ -109,7 +117,6 @@ func readPEM(text []byte) ([]byte, error) {
 		}
 		text = rest
 		var key any
-		var err error
 		switch block.Type {
 		case "EC PARAMETERS":
 			continue
@@ -123,6 +130,7 @@ func readPEM(text []byte) ([]byte, error) {
 		default:
 			return nil, errors.New("a PEM block of this type, or an encrypted one, is not read")
 		}
+		secret.Clear(block.Bytes)
 		if err == nil {
 			found, err = x509.MarshalPKCS8PrivateKey(key)
 		}

@@ -36,8 +36,8 @@ type Key struct {
 	// Material is the key material; its zero value lets the Service draw it, another on each run.
 	Material Material
 
-	// State is Enabled, Disabled or PendingDeletion; absent means Enabled. PendingWindowInDays goes with PendingDeletion:
-	// 7 to 30 days from the making of the key; 0 means 30.
+	// State is Enabled, Disabled or PendingDeletion; absent means Enabled, or as it is if the key is there already.
+	// PendingWindowInDays goes with PendingDeletion: 7 to 30 days from the making of the key; 0 means 30.
 	State               kms.KeyState
 	PendingWindowInDays int32
 
@@ -57,8 +57,10 @@ func Load(ctx context.Context, svc *kms.Service, file io.Reader) error {
 	return Make(ctx, svc, keys...)
 }
 
-// Make makes keys in svc, in their order. A key that svc has already, of the same spec, usage and material, is left as it
-// is: to make the same keys again changes nothing. If it has another key of that ID, the error is a ConflictException.
+// Make makes keys in svc, in their order. Of a key that svc has already, of the same spec, usage and material, it completes
+// or sets right what the Key says, and leaves alone what the Key is silent on: so to make the same keys again changes nothing,
+// and what was interrupted is made up for. If svc has another key of that ID, the error is a ConflictException; an alias is
+// not taken from another key, nor a deletion cancelled.
 //
 // Nothing is made if a key's material cannot be read, or if two keys have the same ID or alias. Any other error ends it
 // where it occurs; errors name the key, and what the service says of it is a [kms.Error] in them.
@@ -125,6 +127,15 @@ func plan(svc *kms.Service, keys []Key) ([]planned, error) {
 	return plans, nil
 }
 
+// present is what of a planned key is there already.
+type present struct {
+	description string
+	tags        []kms.Tag
+	aliases     []string
+	state       kms.KeyState
+	policy      string
+}
+
 func (p *planned) make(ctx context.Context) error {
 	in := &kms.CreateKeyInput{
 		KeySpec:     p.Spec,
@@ -136,18 +147,87 @@ func (p *planned) make(ctx context.Context) error {
 		in.Tags = append(in.Tags, kms.Tag{TagKey: tag, TagValue: p.Tags[tag]})
 	}
 	_, err := p.svc.CreateKey(rig.WithKey(ctx, &rig.Key{ID: p.ID, Material: p.material}), in)
-	if errors.Is(err, kms.AlreadyExistsException) {
-		return nil
+	switch {
+	case err == nil:
+		return p.complete(ctx, &present{description: in.Description, tags: in.Tags, state: kms.KeyStateEnabled}, in.Tags)
+	case !errors.Is(err, kms.AlreadyExistsException):
+		return err
 	}
+	there, err := p.look(ctx)
 	if err != nil {
 		return err
 	}
+	return p.complete(ctx, there, in.Tags)
+}
+
+func (p *planned) look(ctx context.Context) (*present, error) {
+	key, err := p.svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: p.ID})
+	if err != nil {
+		return nil, err
+	}
+	tags, err := p.svc.ListResourceTags(ctx, &kms.ListResourceTagsInput{KeyId: p.ID}) // a page holds all that a key can have
+	if err != nil {
+		return nil, err
+	}
+	aliases, err := p.svc.ListAliases(ctx, &kms.ListAliasesInput{KeyId: p.ID}) // likewise
+	if err != nil {
+		return nil, err
+	}
+	policy, err := p.svc.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: p.ID})
+	if err != nil {
+		return nil, err
+	}
+	there := &present{description: key.KeyMetadata.Description, tags: tags.Tags, state: key.KeyMetadata.KeyState, policy: policy.Policy}
+	for _, alias := range aliases.Aliases {
+		there.aliases = append(there.aliases, alias.AliasName)
+	}
+	return there, nil
+}
+
+// complete changes only what is not yet as planned.
+func (p *planned) complete(ctx context.Context, there *present, tags []kms.Tag) error {
+	if there.state == kms.KeyStatePendingDeletion && p.State != "" && p.State != there.state {
+		return fmt.Errorf("the key is there, but it is to be deleted: it cannot be made %s", p.State)
+	}
+	if p.Description != "" && p.Description != there.description {
+		_, err := p.svc.UpdateKeyDescription(ctx, &kms.UpdateKeyDescriptionInput{KeyId: p.ID, Description: p.Description})
+		if err != nil {
+			return err
+		}
+	}
+	tags = slices.DeleteFunc(slices.Clone(tags), func(t kms.Tag) bool { return slices.Contains(there.tags, t) })
+	if len(tags) > 0 {
+		if _, err := p.svc.TagResource(ctx, &kms.TagResourceInput{KeyId: p.ID, Tags: tags}); err != nil {
+			return err
+		}
+	}
 	for _, alias := range p.Aliases {
+		if slices.Contains(there.aliases, alias) {
+			continue
+		}
 		if _, err := p.svc.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: alias, TargetKeyId: p.ID}); err != nil {
 			return err
 		}
 	}
+	if p.State != "" && p.State != there.state {
+		if err := p.enter(ctx); err != nil {
+			return err
+		}
+	}
+	if p.Policy == "" || p.Policy == there.policy {
+		return nil
+	}
+	_, err := p.svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{ // at last: it may forbid all of the above
+		KeyId: p.ID, Policy: p.Policy, BypassPolicyLockoutSafetyCheck: true,
+	})
+	return err
+}
+
+// enter brings the key into its state.
+func (p *planned) enter(ctx context.Context) (err error) {
 	switch p.State {
+	case kms.KeyStateEnabled:
+		_, err = p.svc.EnableKey(ctx, &kms.EnableKeyInput{KeyId: p.ID})
 	case kms.KeyStateDisabled:
 		_, err = p.svc.DisableKey(ctx, &kms.DisableKeyInput{KeyId: p.ID})
 	case kms.KeyStatePendingDeletion:
@@ -156,9 +236,6 @@ func (p *planned) make(ctx context.Context) error {
 			in.PendingWindowInDays = &p.PendingWindowInDays
 		}
 		_, err = p.svc.ScheduleKeyDeletion(ctx, in)
-	}
-	if err == nil && p.Policy != "" { // at last: it may forbid all of the above
-		_, err = p.svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: p.ID, Policy: p.Policy, BypassPolicyLockoutSafetyCheck: true})
 	}
 	return err
 }

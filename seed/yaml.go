@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -63,12 +62,10 @@ func Read(r io.Reader) ([]Key, error) {
 		return nil, fmt.Errorf("seed: the file is longer than %d bytes", maxFileBytes)
 	}
 	f, err := decode(text)
-	switch {
-	case err == io.EOF:
-		return nil, errors.New("seed: the file is empty")
-	case err != nil:
-		return nil, fmt.Errorf("seed: %s", withoutValues(err))
-	case f.Version != formatVersion:
+	if err != nil {
+		return nil, fmt.Errorf("seed: %w", err)
+	}
+	if f.Version != formatVersion {
 		return nil, fmt.Errorf("seed: the file has version %d; this program reads version %d", f.Version, formatVersion)
 	}
 	keys := make([]Key, len(f.Keys))
@@ -98,19 +95,25 @@ func Read(r io.Reader) ([]Key, error) {
 func decode(text []byte) (f file, err error) {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document yaml.Node
-	if err := d.Decode(&document); err != nil {
-		return f, err
+	if err := d.Decode(&document); err == io.EOF {
+		return f, errors.New("the file is empty")
+	} else if err != nil {
+		return f, malformed(err)
 	}
-	if err := d.Decode(new(yaml.Node)); err != io.EOF {
-		return f, cmp.Or(err, errors.New("the file has more than one document"))
+	if err := d.Decode(new(yaml.Node)); err == nil {
+		return f, errors.New("the file has more than one document")
+	} else if err != io.EOF {
+		return f, malformed(err)
 	}
 	if err := bound(&document); err != nil {
 		return f, err
 	}
 	d = yaml.NewDecoder(bytes.NewReader(text)) // a node cannot be decoded strictly
 	d.KnownFields(true)
-	err = d.Decode(&f)
-	return f, err
+	if err := d.Decode(&f); err != nil {
+		return f, malformed(err)
+	}
+	return f, nil
 }
 
 // bound refuses long mappings and lists, and entries of lists that are null, which package yaml passes over. It does not
@@ -153,14 +156,14 @@ func (m *material) form() (Material, error) {
 	return forms[0], nil
 }
 
-// Package yaml quotes the beginning of a value that does not fit: it may be material in the wrong place.
-var value = regexp.MustCompile("(?s) `.*?`")
+// where is how package yaml begins its errors, if it knows the line. What comes after may be words of the file.
+var where = regexp.MustCompile(`^yaml: (?:unmarshal errors:\n  )?(line \d+): `)
 
-func withoutValues(err error) string {
-	text := err.Error()
-	var all *yaml.TypeError
-	if errors.As(err, &all) {
-		text = "yaml: " + strings.Join(all.Errors[:min(len(all.Errors), 10)], "; ")
+// malformed says where a file is not of the form. Package yaml would say more, and quote from the file: values, names of
+// members and anchors, any of which may be material in the wrong place.
+func malformed(err error) error {
+	if match := where.FindStringSubmatch(err.Error()); match != nil {
+		return fmt.Errorf("%s is not as docs/seed.md describes", match[1])
 	}
-	return value.ReplaceAllString(text, "")
+	return errors.New("the file is not as docs/seed.md describes")
 }

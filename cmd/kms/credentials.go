@@ -12,6 +12,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/awsapi"
+	"github.com/pocketkms/kms/internal/disk"
 	"github.com/pocketkms/kms/internal/secret"
 )
 
@@ -39,7 +40,7 @@ type credentialsEntry struct {
 
 // readCredentials returns what finds the credentials of a file by their access key IDs. No error repeats a secret.
 func readCredentials(path string) (func(accessKeyID string) *awsapi.Credentials, error) {
-	data, err := readPrivate(path, maxCredentialsBytes)
+	data, err := disk.ReadPrivate(path, maxCredentialsBytes)
 	if err != nil {
 		return nil, fmt.Errorf("--credentials: %w", err)
 	}

@@ -108,10 +108,3 @@ func TestTheProgram(t *testing.T) {
 		require.Contains(t, stderr.String(), "open to other machines")
 	})
 }
-
-func TestAPipeHoldsNoSecretAndIsNotWaitedFor(t *testing.T) {
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
-	_, err := readPrivate(pipe, 10)
-	require.ErrorContains(t, err, "a regular file")
-}

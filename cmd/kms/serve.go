@@ -19,6 +19,7 @@ import (
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/awsapi"
+	"github.com/pocketkms/kms/internal/disk"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
@@ -146,9 +147,9 @@ func (p *program) openStore(s *settings) (keystore.Backend, keystore.RootKey, er
 	var passphrase []byte
 	var err error
 	if s.passphrase == "-" {
-		passphrase, err = readBounded(p.stdin, "standard input", maxPassphraseBytes)
+		passphrase, err = disk.Read(p.stdin, "standard input", maxPassphraseBytes)
 	} else {
-		passphrase, err = readPrivate(s.passphrase, maxPassphraseBytes)
+		passphrase, err = disk.ReadPrivate(s.passphrase, maxPassphraseBytes)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("--passphrase-file: %w", err)
@@ -185,11 +186,11 @@ func (s *settings) tls() (*tls.Config, error) {
 		return nil, fmt.Errorf("--tls-cert: %w", err)
 	}
 	defer file.Close()
-	chain, err := readBounded(file, s.tlsCert, maxPEMBytes)
+	chain, err := disk.Read(file, s.tlsCert, maxPEMBytes)
 	if err != nil {
 		return nil, fmt.Errorf("--tls-cert: %w", err)
 	}
-	key, err := readPrivate(s.tlsKey, maxPEMBytes)
+	key, err := disk.ReadPrivate(s.tlsKey, maxPEMBytes)
 	if err != nil {
 		return nil, fmt.Errorf("--tls-key: %w", err)
 	}
@@ -215,8 +216,7 @@ func (s *settings) url(listener net.Listener) string {
 	return u.String()
 }
 
-// front puts a health check before the protocol. Where everyone is trusted it keeps web pages out, which a browser would
-// let through if their own host's name resolves to loopback: whatever they send has an Origin.
+// front puts a health check before the protocol.
 func front(api http.Handler, options awsapi.Options, backend keystore.Backend) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
@@ -228,12 +228,6 @@ func front(api http.Handler, options awsapi.Options, backend keystore.Backend) h
 		}
 		io.WriteString(w, "ok")
 	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if options.Credentials == nil && r.Header.Get("Origin") != "" {
-			http.Error(w, "web pages may ask only a service with --credentials", http.StatusForbidden)
-			return
-		}
-		api.ServeHTTP(w, r)
-	})
+	mux.Handle("/", api)
 	return mux
 }

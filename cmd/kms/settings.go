@@ -33,7 +33,7 @@ func parse(args []string, help io.Writer) (*settings, error) {
 	flags.StringVar(&s.passphrase, "passphrase-file", "", "`FILE` with the passphrase of the store, or - for standard input; mode 0600 or less")
 	flags.StringVar(&s.account, "account", "111122223333", "the `ACCOUNT` of callers without credentials, and of seeded keys without another")
 	flags.StringVar(&s.region, "region", "us-east-1", "the `REGION` of requests whose signature names none, and of seeded keys without another")
-	flags.StringVar(&s.seed, "seed", "", "make the keys of `FILE` (docs/seed.md) that are not there yet")
+	flags.StringVar(&s.seed, "seed", "", "make the keys of `FILE` (docs/seed.md), or complete those that are there")
 	flags.StringVar(&s.audit, "audit", "", "append one JSON event for each call to `FILE`, and fail the calls for which that fails")
 	flags.StringVar(&s.credentials, "credentials", "", "take only requests that are signed with an access key of `FILE` (docs/serve.md); mode 0600\nor less. Without, everyone who can connect is trusted")
 	flags.StringVar(&s.tlsCert, "tls-cert", "", "serve TLS with the certificates in `FILE` (PEM, leaf first)")

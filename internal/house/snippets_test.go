@@ -60,18 +60,20 @@ func withoutCode(text string) string {
 
 // snippets finds the Go code of Markdown files that a reader could not run as it stands: every Go block is a whole
 // program, or a whole file of tests, and succeeds. There are no exceptions and so no way to mark one; signatures belong
-// into doc comments, and pseudo-code is a block of text.
+// into doc comments, and pseudo-code is a block of text. The programs of a page run in one directory, in their order: a
+// later one finds the files that an earlier one made, as it does with a reader who tries one after the other.
 func snippets(t *testing.T, tree fs.FS) (violations []string) {
 	eachText(t, tree, func(name, text string) {
 		if path.Ext(name) != ".md" || isTestdata(name) {
 			return
 		}
 		blocks, _ := split(name, text)
+		page := t.TempDir()
 		for _, b := range blocks {
 			if language, _, _ := strings.Cut(b.info, " "); language != "go" && language != "golang" {
 				continue
 			}
-			if err := run(t, b.code); err != nil {
+			if err := run(t, page, b.code); err != nil {
 				violations = append(violations, fmt.Sprintf("%s:%d: %v", b.file, b.line, err))
 			}
 		}
@@ -80,8 +82,9 @@ func snippets(t *testing.T, tree fs.FS) (violations []string) {
 }
 
 // run builds a program or tests against the workspace, as files of a directory outside of it, from where nothing
-// internal can be imported; and runs them in that directory, with nothing on standard input.
-func run(t *testing.T, code string) error {
+// internal can be imported, and runs them with nothing on standard input: a program in the directory of its page, tests in
+// theirs.
+func run(t *testing.T, page, code string) error {
 	file, err := parser.ParseFile(token.NewFileSet(), "snippet.go", code, parser.PackageClauseOnly)
 	if err != nil {
 		return errors.New("is not a whole Go file")
@@ -94,7 +97,7 @@ func run(t *testing.T, code string) error {
 	case pkg == "main":
 		source, build = "snippet.go", []string{"build"}
 	case strings.HasSuffix(pkg, "_test"):
-		source, build, args = "snippet_test.go", []string{"test", "-c"}, []string{"-test.v"}
+		source, build, args, page = "snippet_test.go", []string{"test", "-c"}, []string{"-test.v"}, dir
 	default:
 		return fmt.Errorf("package %s is neither a program nor a file of tests", pkg)
 	}
@@ -109,7 +112,7 @@ func run(t *testing.T, code string) error {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	command = exec.CommandContext(ctx, binary, args...)
-	command.Dir = dir
+	command.Dir = page
 	output, err := command.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("does not succeed: %w\n%s", err, output)
@@ -163,8 +166,24 @@ func TestGoThatDoesNotRunIsSeen(t *testing.T) {
 	}
 }
 
+func TestProgramsOfAPageBuildUponOneAnother(t *testing.T) {
+	program := func(work string) string {
+		return "```go\npackage main\n\nimport \"os\"\n\nfunc main() {\n\tif " + work + " != nil {\n\t\tos.Exit(1)\n\t}\n}\n```\n"
+	}
+	makes, needs := program(`os.Mkdir("made", 0o700)`), program(`os.Chdir("made")`)
+	failures := func(t *testing.T, tree fs.FS) (lines []string) {
+		for _, v := range snippets(t, tree) {
+			where, _, _ := strings.Cut(v, ": ")
+			lines = append(lines, where)
+		}
+		return lines
+	}
+	sees(t, failures, map[string]string{"a.md": makes + needs, "b.md": makes})
+	sees(t, failures, map[string]string{"a.md": needs + makes, "b.md": needs}, "a.md:1", "b.md:1")
+}
+
 func TestGoInDocumentsHasNothingInternal(t *testing.T) {
-	err := run(t, "package main\n\nimport _ \""+module+"/internal/house/count\"\n\nfunc main() {}\n")
+	err := run(t, t.TempDir(), "package main\n\nimport _ \""+module+"/internal/house/count\"\n\nfunc main() {}\n")
 
 	require.ErrorContains(t, err, "use of internal package")
 }

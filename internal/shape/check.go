@@ -19,6 +19,7 @@ type Violation struct {
 	Constraint string // "Member must ..."
 }
 
+// Error returns the violation as the API words it.
 func (v *Violation) Error() string {
 	return "Value" + v.Value + " at '" + v.Path + "' failed to satisfy constraint: " + v.Constraint
 }
@@ -74,8 +75,16 @@ func (s *Struct) Check(in any) []error {
 // Sent is an input as it came over a wire, where a member can be there and
 // empty, which a Go struct cannot tell from an absent one.
 type Sent struct {
-	Input any      // a pointer to the struct
-	Empty []string // the paths of its string members, nested ones too, that are there and empty
+	Input any                 // a pointer to the struct
+	Empty map[string]struct{} // the paths of its string members, nested ones too, that are there and empty
+}
+
+func (s *Sent) empty(path string) bool {
+	if s == nil {
+		return false
+	}
+	_, ok := s.Empty[path]
+	return ok
 }
 
 // CheckSent is Check for such an input.
@@ -121,7 +130,7 @@ func (s *Struct) check(v reflect.Value, prefix string, sent *Sent, found []error
 		f := v.Field(m.Index)
 		if f.IsZero() {
 			switch {
-			case sent != nil && m.Kind == String && slices.Contains(sent.Empty, prefix+m.Path):
+			case m.Kind == String && sent.empty(prefix+m.Path):
 				found = m.check(f, prefix, sent, found)
 			case m.Required || m.Present && sent != nil:
 				found = append(found, Null(prefix+m.Path))
@@ -155,7 +164,7 @@ func (m *Member) check(f reflect.Value, prefix string, sent *Sent, found []error
 		}
 	case StringList:
 		checkLength(f.Len(), m.length, violate)
-		if len(found) > 0 && m.length.hasMax && f.Len() > m.length.max {
+		if m.length.hasMax && f.Len() > m.length.max {
 			break // the list is not walked before its length is known to be in bounds
 		}
 		for i := range f.Len() {
@@ -170,6 +179,9 @@ func (m *Member) check(f reflect.Value, prefix string, sent *Sent, found []error
 		found = m.Nested.check(f, prefix+m.Path+".", sent, found)
 	case StructureList:
 		checkLength(f.Len(), m.length, violate)
+		if m.length.hasMax && f.Len() > m.length.max {
+			break
+		}
 		for i := range f.Len() {
 			found = m.Nested.check(f.Index(i), fmt.Sprintf("%s%s.%d.member.", prefix, m.Path, i+1), sent, found)
 			if len(found) >= maxViolations {

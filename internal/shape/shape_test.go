@@ -105,14 +105,28 @@ func TestCheckDoesNotAllocateForWhatIsFit(t *testing.T) {
 
 func TestAReportIsBounded(t *testing.T) {
 	s := fit()
-	s.Labels = slices.Repeat([]label{{strings.Repeat("é", 1<<16), strings.Repeat("v", 1<<16)}}, 1000)
+	s.Labels = slices.Repeat([]label{{strings.Repeat("é", 1<<16), strings.Repeat("v", 1<<16)}}, 60)
 	violations := Of[sample]().Check(s)
+	require.GreaterOrEqual(t, len(violations), maxViolations)
 	require.LessOrEqual(t, len(violations), maxViolations+2)
 	for _, v := range violations {
 		require.Less(t, len(v.Error()), maxPrinted+200)
 		require.True(t, strings.HasPrefix(v.Error(), "Value"))
 		require.NotContains(t, v.Error(), "\ufffd", "it is cut between characters")
 	}
+}
+
+func TestAListThatIsTooLongIsNotWalked(t *testing.T) {
+	s := fit()
+	s.Labels, s.Tokens = make([]label, 61), []string{"a", "b", "long"}
+	var got []string
+	for _, v := range Of[sample]().Check(s) {
+		got = append(got, v.Error())
+	}
+	require.Equal(t, []string{
+		"Value at 'tokens' failed to satisfy constraint: Member must have length less than or equal to 2",
+		"Value at 'labels' failed to satisfy constraint: Member must have length less than or equal to 60",
+	}, got)
 }
 
 func TestPublicTellsNoSecret(t *testing.T) {

@@ -34,6 +34,7 @@ import (
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/pocketkms/kms/internal/disk"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/internal/feed"
 )
@@ -105,7 +106,7 @@ func prepare(file *os.File) error {
 			return err
 		}
 	}
-	return syncDir(filepath.Dir(file.Name()))
+	return disk.SyncDir(filepath.Dir(file.Name()))
 }
 
 func (b *Backend) open(path string) (err error) {

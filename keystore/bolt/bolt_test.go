@@ -103,6 +103,14 @@ func TestRecordsAndRevisionsOutliveTheProcess(t *testing.T) {
 	}
 }
 
+// bbolt syncs the file before Commit returns, unless it is told to leave that, or a part of it, to the system.
+func TestCommitsAreSynced(t *testing.T) {
+	b, _ := newBackend(t)
+	require.False(t, b.db.NoSync)
+	require.False(t, b.db.NoGrowSync)
+	require.False(t, b.db.NoFreelistSync, "without it, to open a file means to read all of it")
+}
+
 func TestFileIsPrivate(t *testing.T) {
 	_, path := newBackend(t)
 	info, err := os.Stat(path)

@@ -33,13 +33,3 @@ func openLocked(path string) (*os.File, error) {
 		}
 	}
 }
-
-// syncDir makes the name of a new file durable.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
-}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package disk
 
 import (
 	"io/fs"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// openPrivate does not wait for a writer if the path is a pipe.
-func openPrivate(path string) (*os.File, error) {
+// openAtOnce does not wait for a writer if the path is a pipe.
+func openAtOnce(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 

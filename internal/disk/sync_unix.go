@@ -1,0 +1,15 @@
+//go:build unix && !solaris && !aix
+
+package disk
+
+import "os"
+
+// SyncDir makes the names of new files in a directory durable, where the system has a way to.
+func SyncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

@@ -1,0 +1,28 @@
+// Package programtest is for tests against programs that a machine may lack.
+package programtest
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// Need has the test skipped if one of the programs is not on this machine. In
+// the gate, which installs them all, the test fails then.
+func Need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			Missing(t, program)
+		}
+	}
+}
+
+// Missing ends a test that found out for itself what is missing.
+func Missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is not on this machine", what)
+	}
+	t.Skipf("%s is not on this machine", what)
+}

@@ -1,0 +1,72 @@
+package seed
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+)
+
+// held is Material whose bytes the test keeps an eye on.
+func held(material []byte, private bool) Material {
+	return Material{func() ([]byte, bool, error) { return material, private, nil }}
+}
+
+func TestMaterialIsErasedWhateverComesOfIt(t *testing.T) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	aes := bytes.Repeat([]byte{1}, 32)
+	unreadable := Material{func() ([]byte, bool, error) { return nil, false, errors.New("unreadable") }}
+	const id, other = "1234abcd-12ab-34cd-56ef-1234567890ab", "00000000-0000-4000-8000-000000000000"
+	for name, tt := range map[string]struct {
+		material []byte
+		keys     func(Material) []Key
+		fails    bool
+	}{
+		"a key is made": {aes, func(m Material) []Key { return []Key{{ID: id, Material: m}} }, false},
+		"a private key is made": {der, func(m Material) []Key {
+			return []Key{{ID: id, Spec: "ECC_NIST_P256", Usage: "SIGN_VERIFY", Material: m}}
+		}, false},
+		"a private key for another spec": {der, func(m Material) []Key { return []Key{{ID: id, Material: m}} }, true},
+		"the service refuses the key":    {aes, func(m Material) []Key { return []Key{{ID: "x", Material: m}} }, true},
+		"it is of no use for the spec": {aes, func(m Material) []Key {
+			return []Key{{ID: id, Spec: "ECC_NIST_P256", Usage: "SIGN_VERIFY", Material: m}}
+		}, true},
+		"another key cannot be read": {aes, func(m Material) []Key { return []Key{{ID: id, Material: m}, {ID: other, Material: unreadable}} }, true},
+		"an earlier key fails":       {aes, func(m Material) []Key { return []Key{{ID: "x"}, {ID: id, Material: m}} }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc, err := kms.New(kms.Config{})
+			require.NoError(t, err)
+			defer svc.Close()
+			material := bytes.Clone(tt.material)
+			err = Make(t.Context(), svc, tt.keys(held(material, name == "a private key for another spec"))...)
+			require.Equal(t, tt.fails, err != nil, "%v", err)
+			require.Equal(t, make([]byte, len(material)), material)
+		})
+	}
+}
+
+func TestMaterialIsGoodForMoreThanOneRun(t *testing.T) {
+	m := Bytes(bytes.Repeat([]byte{1}, 32))
+	var ids [2]string
+	for i := range ids {
+		svc, err := kms.New(kms.Config{})
+		require.NoError(t, err)
+		require.NoError(t, Make(t.Context(), svc, Key{ID: "1234abcd-12ab-34cd-56ef-1234567890ab", Material: m}))
+		out, err := svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: "1234abcd-12ab-34cd-56ef-1234567890ab"})
+		require.NoError(t, err)
+		ids[i] = out.KeyMetadata.CurrentKeyMaterialId
+		require.NoError(t, svc.Close())
+	}
+	require.Equal(t, ids[0], ids[1])
+}
