@@ -11,8 +11,9 @@ import (
 // changed meanwhile, so that a slow reader cannot bring back what a commit has
 // replaced.
 type cache[V any] struct {
-	hash func(*place) uint32
-	sets [cacheSets]cacheSet[V]
+	ofKeys bool
+	seed   maphash.Seed
+	sets   [cacheSets]cacheSet[V]
 }
 
 const (
@@ -47,7 +48,7 @@ func hashKey(accountEnd byte, idEnd uint32) uint32 {
 	return h >> 12
 }
 
-func hashKeyPlace(p *place) uint32 {
+func (p *place) hashKey() uint32 {
 	var accountEnd byte
 	if p.account != "" {
 		accountEnd = p.account[len(p.account)-1]
@@ -59,17 +60,18 @@ func hashKeyPlace(p *place) uint32 {
 	return hashKey(accountEnd, idEnd&0xffffff)
 }
 
-// newCache returns a cache whose sets hash chooses, or a random function of the
-// whole place if it is nil.
-func newCache[V any](hash func(*place) uint32) *cache[V] {
-	if hash == nil {
-		seed := maphash.MakeSeed()
-		hash = func(p *place) uint32 { return uint32(maphash.Comparable(seed, *p)) }
-	}
-	return &cache[V]{hash: hash}
+// newCache returns a cache of keys, or of what has names that callers choose:
+// those are spread over the sets by a random function of the whole place.
+func newCache[V any](ofKeys bool) *cache[V] {
+	return &cache[V]{ofKeys: ofKeys, seed: maphash.MakeSeed()}
 }
 
-func (c *cache[V]) set(p *place) *cacheSet[V] { return &c.sets[c.hash(p)%cacheSets] }
+func (c *cache[V]) set(p *place) *cacheSet[V] {
+	if c.ofKeys {
+		return &c.sets[p.hashKey()%cacheSets]
+	}
+	return &c.sets[maphash.Comparable(c.seed, *p)%cacheSets]
+}
 
 // get returns the value at p, or nil.
 func (c *cache[V]) get(p place) *V {

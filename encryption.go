@@ -404,10 +404,23 @@ func (k *key) admitEncryption(algorithm EncryptionAlgorithmSpec, context map[str
 	return nil
 }
 
+// aead returns a material of a symmetric key at work. Unlike primitive it is not
+// generic, which here would take longer than all else that it does.
+func (c *call) aead(k *key, m *material) (crypto.AEAD, error) {
+	p, err := c.put(c.ctx, k, m)
+	if err != nil {
+		return nil, err
+	}
+	if aead, ok := p.(crypto.AEAD); ok {
+		return aead, nil
+	}
+	return nil, errNoPrimitive(k)
+}
+
 // seal encrypts under k's current material; the result names it.
 func (c *call) seal(k *key, plaintext []byte, context map[string]string) ([]byte, error) {
 	m := k.current()
-	aead, err := primitiveOf[crypto.AEAD](c, k, m)
+	aead, err := c.aead(k, m)
 	if err != nil {
 		return nil, err
 	}
@@ -429,7 +442,7 @@ func (c *call) open(k *key, ciphertext []byte, context map[string]string) ([]byt
 		}
 		return nil, nil, exception(InvalidCiphertextException, "")
 	}
-	aead, err := primitiveOf[crypto.AEAD](c, k, m)
+	aead, err := c.aead(k, m)
 	if err != nil {
 		return nil, nil, err
 	}

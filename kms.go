@@ -161,8 +161,8 @@ func New(config Config) (*Service, error) {
 		config:  config,
 		store:   store,
 		audit:   config.Audit,
-		keys:    newCache[key](hashKeyPlace),
-		aliases: newCache[aliasEntry](nil),
+		keys:    newCache[key](true),
+		aliases: newCache[aliasEntry](false),
 		cancel:  cancel,
 		uses:    map[keyRef]*lastUse{},
 	}

@@ -129,19 +129,20 @@ func (c *core) put(ctx context.Context, k *key, m *material) (crypto.Key, error)
 
 // primitive returns k's current material at work, as the interface that its
 // usage calls for.
-func primitive[P crypto.Key](c *call, k *key) (P, error) { return primitiveOf[P](c, k, k.current()) }
-
-func primitiveOf[P crypto.Key](c *call, k *key, m *material) (P, error) {
+func primitive[P crypto.Key](c *call, k *key) (P, error) {
 	var none P
-	p, err := c.put(c.ctx, k, m)
+	p, err := c.put(c.ctx, k, k.current())
 	if err != nil {
 		return none, err
 	}
-	typed, ok := p.(P)
-	if !ok {
-		return none, fmt.Errorf("%w: key %s has no such primitive", crypto.ErrAlgorithm, k.arn)
+	if typed, ok := p.(P); ok {
+		return typed, nil
 	}
-	return typed, nil
+	return none, errNoPrimitive(k)
+}
+
+func errNoPrimitive(k *key) error {
+	return fmt.Errorf("%w: key %s has no such primitive", crypto.ErrAlgorithm, k.arn)
 }
 
 // newMaterial makes key material for a key, and its record to store.
