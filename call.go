@@ -78,6 +78,7 @@ type call struct {
 	serial   uint64        // of the call: see requestID
 	targets  [2]target     // the second is only ReEncrypt's destination and UpdateAlias's new key
 	count    int           // of targets
+	source   source        // of Decrypt and ReEncrypt
 	blob     *blobHeader   // of the ciphertext that Decrypt and ReEncrypt were given; nil if there is none
 	openedBy *material     // that decrypted, for the audit event
 	sealedBy *material     // that encrypted, likewise
@@ -104,6 +105,9 @@ func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (*Out,
 // run takes the seven steps that every call goes through. sent is in as it came
 // over a wire, if it did.
 func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent *shape.Sent) (out *Out, err error) {
+	if ctx == nil { // a mistake, which shall not end in a panic
+		ctx = context.Background()
+	}
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -291,6 +295,9 @@ func (c *core) uuid(kind int, serial uint64) [16]byte {
 func (c *call) end() {
 	clear(c.targets[:c.count])
 	c.ctx, c.Service, c.op, c.count, c.blob, c.openedBy, c.sealedBy, c.signer = nil, nil, nil, 0, nil, nil, nil, nil
+	if c.source.algorithm != "" { // it was set
+		c.source = source{}
+	}
 	if cap(c.scratch) <= 4*maxContextBytes {
 		calls.Put(c)
 	}

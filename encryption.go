@@ -197,13 +197,13 @@ var opDecrypt = define(operation[DecryptInput, DecryptOutput]{
 		if in.Recipient != nil {
 			return errNoRecipients
 		}
-		return in.source().validate("keyId")
+		return nil
 	},
 	identify: func(c *call, in *DecryptInput) error {
-		return c.identifySource(in.source(), c.op.permission)
+		return c.identifySource(in.source(), "keyId", c.op.permission)
 	},
 	admit: func(c *call, in *DecryptInput) error {
-		if err := c.admitSource(in.source()); err != nil {
+		if err := c.admitSource(); err != nil {
 			return err
 		}
 		return c.admitContext(in.DryRun, in.EncryptionContext)
@@ -233,17 +233,14 @@ func (s *Service) Decrypt(ctx context.Context, in *DecryptInput) (*DecryptOutput
 var opReEncrypt = define(operation[ReEncryptInput, ReEncryptOutput]{
 	description: description{name: "ReEncrypt", permission: "kms:ReEncryptFrom", keys: ownIdentify, crossAccount: true,
 		states: useState, readOnly: true, use: KeyLastUsageTrackingOperationReEncrypt},
-	validate: func(in *ReEncryptInput) error {
-		return in.source().validate("sourceKeyId")
-	},
 	identify: func(c *call, in *ReEncryptInput) error {
-		if err := c.identifySource(in.source(), "kms:ReEncryptFrom"); err != nil {
+		if err := c.identifySource(in.source(), "sourceKeyId", "kms:ReEncryptFrom"); err != nil {
 			return err
 		}
 		return c.identify(in.DestinationKeyId, "kms:ReEncryptTo", true)
 	},
 	admit: func(c *call, in *ReEncryptInput) error {
-		if err := c.admitSource(in.source()); err != nil {
+		if err := c.admitSource(); err != nil {
 			return err
 		}
 		destination := c.targets[1].key
@@ -316,7 +313,7 @@ func newSource(ciphertext []byte, keyID string, algorithm EncryptionAlgorithmSpe
 
 // validate checks what must be there; keyIDPath is the member that names the
 // key.
-func (src source) validate(keyIDPath string) error {
+func (src *source) validate(keyIDPath string) error {
 	var violations []error
 	if src.ciphertext == nil && !src.ignored {
 		violations = append(violations, shape.Null("ciphertextBlob"))
@@ -331,8 +328,13 @@ func (src source) validate(keyIDPath string) error {
 }
 
 // identifySource makes the key of a ciphertext the call's next target: the one
-// that the caller named, or else the one that the ciphertext names.
-func (c *call) identifySource(src source, permission string) error {
+// that the caller named, or else the one that the ciphertext names. keyIDPath is
+// the member that names it.
+func (c *call) identifySource(src source, keyIDPath, permission string) error {
+	if err := src.validate(keyIDPath); err != nil {
+		return err
+	}
+	c.source = src
 	if src.algorithm == EncryptionAlgorithmSymmetricDefault {
 		c.blob = parseBlob(src.ciphertext)
 	}
@@ -370,8 +372,8 @@ const incorrectKey = "The key ID in the request does not identify a CMK that can
 
 // admitSource refuses a ciphertext that is not for the call's first key to
 // decrypt.
-func (c *call) admitSource(src source) error {
-	k := c.key()
+func (c *call) admitSource() error {
+	k, src := c.key(), &c.source
 	if k.record.Usage != KeyUsageEncryptDecrypt {
 		return exception(IncorrectKeyException, incorrectKey)
 	}

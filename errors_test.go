@@ -156,3 +156,12 @@ func TestInputsAreNotKept(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []kms.Tag{{TagKey: "k", TagValue: "v"}, {TagKey: "l", TagValue: "w"}}, out.Tags)
 }
+
+func TestANilContextIsAnEmptyOne(t *testing.T) {
+	svc, _ := newService(t)
+	var none context.Context
+	_, err := svc.CreateKey(none, nil)
+	require.NoError(t, err)
+	_, err = svc.DescribeKey(none, nil)
+	require.ErrorIs(t, err, kms.ValidationException)
+}

@@ -310,10 +310,7 @@ func (c *core) follow(ctx context.Context, after *keystore.Revision) error {
 	return ctx.Err()
 }
 
-const (
-	sweepInterval = time.Minute
-	sweepBatch    = 100
-)
+const sweepInterval = time.Minute
 
 // sweep destroys keys whose time has come although nobody looks at them, and
 // stores last uses. Nothing waits for it: a key that is looked at is settled
@@ -330,35 +327,6 @@ func (c *core) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-		}
-	}
-}
-
-// destroyDue destroys every key whose deletion is due.
-func (c *core) destroyDue(ctx context.Context) error {
-	var failures error
-	for after := ""; ; {
-		due, err := c.store.Scan(ctx, "due/", after, sweepBatch)
-		if err != nil {
-			return err
-		}
-		now := c.config.Clock()
-		for _, r := range due {
-			ref, ok := parseDueName(r.Key)
-			after = r.Key
-			if !ok {
-				failures = errors.Join(failures, fmt.Errorf("%w: the name of record %q", keystore.ErrCorrupt, r.Key))
-				continue
-			}
-			if r.Key > ref.dueName(now) {
-				return failures
-			}
-			if _, err := c.lookup(ctx, ref, now); err != nil {
-				failures = errors.Join(failures, err)
-			}
-		}
-		if len(due) < sweepBatch {
-			return failures
 		}
 	}
 }

@@ -7,9 +7,75 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pocketkms/kms/keystore"
 )
+
+// GetKeyLastUsageInput names the key whose last use is asked for.
+type GetKeyLastUsageInput struct {
+	// KeyId is a key ID or key ARN of the caller's account.
+	KeyId string `kms:"required,len=1..2048"`
+}
+
+// GetKeyLastUsageOutput tells of a key's last use. An empty KeyLastUsage means that the key was never used, unless
+// KeyCreationDate lies before TrackingStartDate: then it was not used since TrackingStartDate.
+type GetKeyLastUsageOutput struct {
+	// KeyId is the bare key ID.
+	KeyId string
+
+	// KeyLastUsage is the last successful cryptographic operation. It is never nil; zero if none is known.
+	KeyLastUsage *KeyLastUsageData
+
+	// TrackingStartDate is when uses of this key began to be noted.
+	TrackingStartDate time.Time
+
+	// KeyCreationDate is when the key was made.
+	KeyCreationDate time.Time
+}
+
+// KeyLastUsageData is one use of a key.
+type KeyLastUsageData struct {
+	// Operation is what was done.
+	Operation KeyLastUsageTrackingOperation
+
+	// Timestamp is when it was done.
+	Timestamp time.Time
+
+	// CloudTrailEventId is the ID of the audit event of that call.
+	CloudTrailEventId string
+
+	// KmsRequestId is the ID of that call.
+	KmsRequestId string
+}
+
+var opGetKeyLastUsage = define(operation[GetKeyLastUsageInput, GetKeyLastUsageOutput]{
+	description: description{name: "GetKeyLastUsage", keys: keyOnly, readOnly: true},
+	act: func(c *call, in *GetKeyLastUsageInput) (*GetKeyLastUsageOutput, error) {
+		k := c.key()
+		out := &GetKeyLastUsageOutput{
+			KeyId:             k.ref.id,
+			KeyLastUsage:      &KeyLastUsageData{},
+			TrackingStartDate: k.record.Created,
+			KeyCreationDate:   k.record.Created,
+		}
+		if u, ok := k.lastUse.read(); ok {
+			out.KeyLastUsage = &KeyLastUsageData{
+				Operation:         u.Operation,
+				Timestamp:         u.Time.UTC(),
+				CloudTrailEventId: formatUUID(u.EventID),
+				KmsRequestId:      formatUUID(u.RequestID),
+			}
+		}
+		return out, nil
+	},
+})
+
+// GetKeyLastUsage tells of the last successful cryptographic operation under a
+// key. Uses are tracked from the key's creation on.
+func (s *Service) GetKeyLastUsage(ctx context.Context, in *GetKeyLastUsageInput) (*GetKeyLastUsageOutput, error) {
+	return opGetKeyLastUsage.do(ctx, s, in)
+}
 
 // A lastUse is a key's last successful cryptographic operation. It is kept in
 // memory and stored from time to time, and when the service closes: a write for

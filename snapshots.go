@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -273,70 +272,6 @@ func (c *core) confirm(ctx context.Context, k *key) error {
 		return keystore.ErrConflict
 	}
 	return err
-}
-
-// destroyBatch is how many records are deleted in one transaction.
-const destroyBatch = 50
-
-// destroy deletes a key whose time has come, with its materials, aliases and
-// tags, so that no readable trace of them is left. It can be cut off anywhere:
-// the key record, which goes last, brings the next caller back here.
-func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
-	if !k.record.Ending {
-		// A process whose clock is behind could otherwise cancel the deletion of a key that has lost its material.
-		record := k.record.clone()
-		record.Ending = true
-		var err error
-		if k, err = c.commit(ctx, k, record, keystore.Tx{}); err != nil {
-			return err
-		}
-	}
-	expect := []keystore.Expectation{{Key: k.ref.recordName(), Revision: k.revision}}
-	for _, m := range k.materials {
-		if p := m.atWork.Swap(nil); p != nil {
-			(*p).Destroy()
-		}
-	}
-	for _, prefix := range []string{k.ref.materialsName(), k.ref.aliasesName()} {
-		for {
-			records, err := c.store.Scan(ctx, prefix, "", destroyBatch)
-			if err != nil {
-				return err
-			}
-			if len(records) == 0 {
-				break
-			}
-			tx := keystore.Tx{Expect: slices.Clone(expect)}
-			for _, r := range records {
-				tx.Deletes = append(tx.Deletes, r.Key)
-				if prefix == k.ref.aliasesName() {
-					// The alias may be moving to another key at this moment.
-					tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision})
-					alias := aliasRef{k.ref.account, k.ref.region, aliasPrefix + r.Key[len(prefix):]}
-					tx.Deletes = append(tx.Deletes, alias.recordName())
-					defer c.aliases.dropIf(alias.place(), func(*aliasEntry) bool { return true })
-				}
-			}
-			if _, err := c.store.Commit(ctx, tx); err != nil {
-				return err
-			}
-		}
-	}
-	_, err := c.store.Commit(ctx, keystore.Tx{
-		Expect:  expect,
-		Deletes: []string{k.ref.recordName(), k.ref.usageName(), k.ref.dueName(*k.record.DeletionDate)},
-		Scrub:   true,
-	})
-	if errors.Is(err, keystore.ErrNotScrubbed) { // the key is gone all the same; the next one to go takes its traces along
-		c.config.Logger.Warn("kms: traces of a deleted key may be left in the key store until the next deletion", "key", k.arn, "error", err)
-		err = nil
-	}
-	c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
-	if err != nil {
-		return err
-	}
-	c.forgetUse(k.ref)
-	return c.recordServiceEvent(ctx, "DeleteKey", k, now, nil)
 }
 
 // rotateDue makes the automatic rotations that are due: one for each period
