@@ -46,6 +46,8 @@ func newUseFixture(t *testing.T, keys int) *useFixture {
 	svc, err := New(Config{Backend: f.backend, RootKey: keystore.Ephemeral(), Clock: func() time.Time { return *f.now.Load() }})
 	require.NoError(t, err)
 	t.Cleanup(func() { svc.Close() })
+	svc.cancel() // the tests do the work in the background themselves, one step at a time
+	svc.workers.Wait()
 	f.Service = svc
 	for range keys {
 		out, err := svc.CreateKey(t.Context(), nil)
@@ -111,15 +113,17 @@ func TestALateCallDoesNotSetALastUseBack(t *testing.T) {
 
 func TestADamagedKeyDoesNotHinderTheLastUsesOfOthers(t *testing.T) {
 	f := newUseFixture(t, 3)
-	for _, key := range f.keys {
-		f.use(t, key, 3)
-	}
-	damaged := keyRef{"111122223333", "us-east-1", f.keys[1]}
-	_, err := f.backend.Backend.Commit(t.Context(), keystore.Tx{Puts: []keystore.Put{{Key: damaged.recordName(), Value: []byte("damaged")}}})
+	ref := func(i int) keyRef { return keyRef{"111122223333", "us-east-1", f.keys[i]} }
+	_, err := f.backend.Backend.Commit(t.Context(), keystore.Tx{Puts: []keystore.Put{{Key: ref(1).recordName(), Value: []byte("damaged")}}})
 	require.NoError(t, err)
+	for i := range f.keys {
+		u, record := new(lastUse), usageRecord{Operation: KeyLastUsageTrackingOperationEncrypt, Time: hour(3)}
+		require.True(t, u.note(nil, 0, record))
+		f.toStore(ref(i), u, record)
+	}
 	require.ErrorIs(t, f.storeUses(t.Context()), keystore.ErrCorrupt)
-	for _, key := range []string{f.keys[0], f.keys[2]} {
-		_, err := f.store.Get(t.Context(), keyRef{"111122223333", "us-east-1", key}.usageName())
+	for _, i := range []int{0, 2} {
+		_, err := f.store.Get(t.Context(), ref(i).usageName())
 		require.NoError(t, err)
 	}
 }
