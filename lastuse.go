@@ -196,8 +196,20 @@ func (c *core) storeUsesOf(ctx context.Context, refs []keyRef, uses map[keyRef]*
 				continue
 			}
 			record, _ := uses[ref].read()
+			before, err := c.store.Get(ctx, ref.usageName())
+			if err == nil {
+				later, err := decodeRecord[usageRecord](before)
+				if err == nil && later.Time.After(record.Time) { // of another process
+					stored[ref] = record
+					continue
+				}
+			} else if !errors.Is(err, keystore.ErrNotFound) {
+				failures = errors.Join(failures, err)
+				continue
+			}
 			stored[ref] = record
-			tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision})
+			tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision},
+				keystore.Expectation{Key: ref.usageName(), Revision: before.Revision})
 			tx.Puts = append(tx.Puts, keystore.Put{Key: ref.usageName(), Value: encodeRecord(record)})
 		}
 		_, err := c.store.Commit(ctx, tx)

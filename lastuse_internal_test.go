@@ -104,6 +104,18 @@ func TestAUseDuringAStoreIsNotLost(t *testing.T) {
 	f.requireUsed(t, f.keys[0], 8)
 }
 
+func TestALateStoreDoesNotSetALastUseBack(t *testing.T) {
+	f := newUseFixture(t, 1)
+	f.use(t, f.keys[0], 1)
+	f.backend.before(func(keystore.Tx) error { // another process stores a later use first
+		f.backend.before(nil)
+		f.use(t, f.keys[0], 6)
+		return f.storeUses(t.Context())
+	})
+	require.NoError(t, f.storeUses(t.Context()))
+	f.requireUsed(t, f.keys[0], 6)
+}
+
 func TestALateCallDoesNotSetALastUseBack(t *testing.T) {
 	f := newUseFixture(t, 1)
 	f.use(t, f.keys[0], 9)
