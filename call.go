@@ -295,7 +295,7 @@ func (c *core) uuid(kind int, serial uint64) [16]byte {
 func (c *call) end() {
 	clear(c.targets[:c.count])
 	c.ctx, c.Service, c.op, c.count, c.blob, c.openedBy, c.sealedBy, c.signer = nil, nil, nil, 0, nil, nil, nil, nil
-	if c.source.algorithm != "" { // it was set
+	if c.source.algorithm != "" {
 		c.source = source{}
 	}
 	if cap(c.scratch) <= 4*maxContextBytes {
@@ -358,7 +358,7 @@ func (c *call) resolve(sent, permission string, aliases bool) (*key, error) {
 		alias := aliasRef{id.account, id.region, id.alias}
 		a, err := c.alias(c.ctx, alias)
 		if err != nil {
-			return nil, err
+			return nil, c.unreadable(err, foreign, denied(c.caller, permission, sent, noResourcePolicy))
 		}
 		if a == nil {
 			if k := c.prospectiveKey(alias); k != nil && !foreign {
@@ -373,7 +373,7 @@ func (c *call) resolve(sent, permission string, aliases bool) (*key, error) {
 	}
 	k, err := c.lookup(c.ctx, ref, c.now)
 	if err != nil {
-		return nil, err
+		return nil, c.unreadable(err, foreign, denied(c.caller, permission, sent, noResourcePolicy))
 	}
 	switch {
 	case k != nil:
@@ -384,6 +384,16 @@ func (c *call) resolve(sent, permission string, aliases bool) (*key, error) {
 		return nil, exception(NotFoundException, "Alias %s is not found.", c.aliasARN(aliasRef{id.account, id.region, id.alias}))
 	}
 	return nil, keyNotFound(c.keyARN(ref))
+}
+
+// unreadable is the failure to read a key or an alias. To a caller of another
+// account it is a refusal as any other; the operator hears of it.
+func (c *call) unreadable(err error, foreign bool, refusal *Error) error {
+	if !foreign || c.ctx.Err() != nil {
+		return err
+	}
+	c.config.Logger.Error("kms: a key of another account than the caller's cannot be read", "error", err)
+	return refusal
 }
 
 func keyNotFound(arn string) *Error {

@@ -352,7 +352,7 @@ func (c *call) identifySource(src source, keyIDPath, permission string) error {
 		k, err = c.lookup(c.ctx, keyRef{c.blob.account(c.caller.account), c.region, c.blob.keyID()}, c.now)
 	}
 	if err != nil {
-		return err
+		return c.unreadable(err, c.blob.account(c.caller.account) != c.caller.account, deniedCiphertext(c.caller, permission))
 	}
 	if k == nil {
 		return deniedCiphertext(c.caller, permission)

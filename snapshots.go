@@ -161,7 +161,8 @@ func storedMaterial(ref keyRef, bytes []byte) (keyMaterial, keystore.Put) {
 }
 
 // materialID names a key material: the same bytes in the same key have the same
-// name, in another key another, and the name tells nothing of the bytes.
+// name, in another key another, and the name tells nothing of bytes that were
+// drawn at random.
 func materialID(keyID string, bytes []byte) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "github.com/pocketkms/kms key material\x00%s\x00", keyID)

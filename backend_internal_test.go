@@ -168,3 +168,21 @@ func TestTheExceptionsOfAnotherServiceAreNotThisOnes(t *testing.T) {
 		require.Equal(t, "DisableKey", e.Operation)
 	}
 }
+
+func TestADamagedForeignKeyLooksLikeAForbiddenOne(t *testing.T) {
+	f := newUseFixture(t, 1)
+	ref := keyRef{"111122223333", "us-east-1", f.keys[0]}
+	sealed, err := f.Encrypt(t.Context(), &EncryptInput{KeyId: ref.id, Plaintext: []byte("x")})
+	require.NoError(t, err)
+	_, err = f.backend.Backend.Commit(t.Context(), keystore.Tx{Puts: []keystore.Put{{Key: ref.recordName(), Value: []byte("damaged")}}})
+	require.NoError(t, err)
+	f.core.keys.clear()
+	in := &DescribeKeyInput{KeyId: f.keyARN(ref)}
+	_, err = f.DescribeKey(t.Context(), in)
+	require.ErrorIs(t, err, keystore.ErrCorrupt)
+	foreign := f.As(rootOf("aws", "444455556666"))
+	_, err = foreign.DescribeKey(t.Context(), in)
+	require.ErrorIs(t, err, AccessDeniedException)
+	_, err = foreign.Decrypt(t.Context(), &DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
+	require.ErrorIs(t, err, AccessDeniedException)
+}
