@@ -133,7 +133,9 @@ func requireRecord[T any](t *testing.T, r keystore.Record) {
 func FuzzReadMarker(f *testing.F) {
 	c := &call{op: &description{name: "ListKeys"}}
 	const scope = "key/111122223333/us-east-1/"
-	f.Add(c.marker(scope+"1234abcd-12ab-34cd-56ef-1234567890ab", scope))
+	marker := c.marker(scope+"1234abcd-12ab-34cd-56ef-1234567890ab", scope)
+	f.Add(marker)
+	f.Add(marker[:40] + "\r\n" + marker[40:])
 	for _, s := range []string{"", "x", "AAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAA", "====", "\u00ff"} {
 		f.Add(s)
 	}
