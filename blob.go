@@ -111,11 +111,11 @@ const maxContextBytes = 8192
 // length in two bytes. It is valid until the call's next use of its scratch.
 func (c *call) associatedData(header []byte, context map[string]string) ([]byte, error) {
 	data := append(c.scratch[:0], header...)
-	pairs := c.pairs[:0]
+	var few [4]pair
+	pairs := few[:0]
 	size := 0
 	for name, value := range context {
 		if size += 4 + len(name) + len(value); size > maxContextBytes {
-			clear(pairs)
 			return nil, invalid("The encryption context is longer than %d bytes.", maxContextBytes)
 		}
 		pairs = append(pairs, pair{name, value})
@@ -133,8 +133,7 @@ func (c *call) associatedData(header []byte, context map[string]string) ([]byte,
 		data = binary.BigEndian.AppendUint16(data, uint16(len(p.value)))
 		data = append(data, p.value...)
 	}
-	clear(pairs)
-	c.scratch, c.pairs = data, pairs
+	c.scratch = data
 	return data, nil
 }
 

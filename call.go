@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"reflect"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -27,8 +26,6 @@ type description struct {
 	usage        KeyUsageType // that the key must have; empty for any
 	readOnly     bool         // changes nothing, for the audit event
 	use          KeyLastUsageTrackingOperation
-
-	keyID, dryRun, grantTokens int // the members' field indexes; -1 where there is none
 }
 
 // An identifierRule says what an operation takes for its KeyId.
@@ -46,22 +43,28 @@ const (
 type operation[In, Out any] struct {
 	description
 	in, out  *shape.Struct
+	members  members[In]
 	validate func(*In) error        // beyond the constraints in In's tags; may be nil
 	identify func(*call, *In) error // where KeyId is not all; with ownIdentify
 	admit    func(*call, *In) error // beyond key state and usage; may be nil
 	act      func(*call, *In) (*Out, error)
 }
 
+// members are those that mean the same in every input that has them.
+type members[In any] struct {
+	keyID       shape.Field[In, string]
+	dryRun      shape.Field[In, bool]
+	grantTokens shape.Field[In, []string]
+}
+
 // define completes an operation's description from its types.
 func define[In, Out any](op operation[In, Out]) *operation[In, Out] {
 	op.in, op.out = shape.Of[In](), shape.Of[Out]()
-	index := func(name string) int {
-		if m, ok := op.in.Member(name); ok {
-			return m.Index
-		}
-		return -1
+	op.members = members[In]{
+		keyID:       shape.FieldOf[In, string]("KeyId"),
+		dryRun:      shape.FieldOf[In, bool]("DryRun"),
+		grantTokens: shape.FieldOf[In, []string]("GrantTokens"),
 	}
-	op.keyID, op.dryRun, op.grantTokens = index("KeyId"), index("DryRun"), index("GrantTokens")
 	if op.permission == "" {
 		op.permission = "kms:" + op.name
 	}
@@ -75,7 +78,7 @@ type call struct {
 	*Service
 	op       *description
 	now      time.Time
-	serial   uint64        // of the call: see requestID
+	serial   uint64        // of the call, drawn when it is asked for: see uuid
 	targets  [2]target     // the second is only ReEncrypt's destination and UpdateAlias's new key
 	count    int           // of targets
 	source   source        // of Decrypt and ReEncrypt
@@ -84,7 +87,6 @@ type call struct {
 	sealedBy *material     // that encrypted, likewise
 	signer   crypto.Signer // of Sign and Verify
 	scratch  []byte
-	pairs    []pair
 }
 
 // A target is a key that a call is about, with the permission that it takes.
@@ -185,7 +187,6 @@ const maxAttempts = 1000
 // attempt takes the steps from validate to act, anew when another change to the
 // same records came between.
 func (op *operation[In, Out]) attempt(c *call, in *In, sent *shape.Sent) (*Out, error) {
-	v := reflect.ValueOf(in).Elem()
 	if violations := op.check(in, sent); violations != nil {
 		return nil, invalidShape(violations)
 	}
@@ -200,15 +201,18 @@ func (op *operation[In, Out]) attempt(c *call, in *In, sent *shape.Sent) (*Out, 
 	if c.caller.kind == principalNobody {
 		return nil, denied(c.caller, op.permission, "*", noIdentityPolicy)
 	}
-	if op.grantTokens >= 0 && v.Field(op.grantTokens).Len() > 0 {
+	if len(op.members.grantTokens.Of(in)) > 0 {
 		return nil, exception(InvalidGrantTokenException, "The grant token is not valid.")
 	}
 	for tries := 1; ; tries++ {
-		out, err := op.try(c, v, in)
+		out, err := op.try(c, in)
+		if err == nil {
+			return out, nil
+		}
 		// A key that is destroyed under a call is looked up again, and not found.
 		again := errors.Is(err, keystore.ErrConflict) || errors.Is(err, crypto.ErrDestroyed)
 		if !again || tries == maxAttempts {
-			return out, err
+			return nil, err
 		}
 		if err := pause(c.ctx, tries); err != nil {
 			return nil, err
@@ -223,13 +227,13 @@ func (op *operation[In, Out]) check(in *In, sent *shape.Sent) []error {
 	return op.in.Check(in)
 }
 
-func (op *operation[In, Out]) try(c *call, v reflect.Value, in *In) (*Out, error) {
+func (op *operation[In, Out]) try(c *call, in *In) (*Out, error) {
 	clear(c.targets[:c.count])
 	c.count, c.blob = 0, nil
 	var err error
 	switch op.keys {
 	case keyOnly, keyOrAlias:
-		err = c.identify(v.Field(op.keyID).String(), op.permission, op.keys == keyOrAlias)
+		err = c.identify(op.members.keyID.Of(in), op.permission, op.keys == keyOrAlias)
 	case ownIdentify:
 		err = op.identify(c, in)
 	}
@@ -247,7 +251,7 @@ func (op *operation[In, Out]) try(c *call, v reflect.Value, in *In) (*Out, error
 			return nil, err
 		}
 	}
-	if op.dryRun >= 0 && v.Field(op.dryRun).Bool() {
+	if op.members.dryRun.Of(in) {
 		return nil, exception(DryRunOperationException, "The request would have succeeded, but the DryRun option is set.")
 	}
 	return op.act(c, in)
@@ -267,7 +271,7 @@ func pause(ctx context.Context, tries int) error {
 }
 
 func (c *call) begin(ctx context.Context, s *Service, op *description) {
-	c.ctx, c.Service, c.op, c.now, c.serial = ctx, s, op, s.config.Clock(), rand.Uint64()
+	c.ctx, c.Service, c.op, c.now, c.serial = ctx, s, op, s.config.Clock(), 0
 }
 
 // requestID names the call, and eventID its audit event: UUIDs, made when they
@@ -276,10 +280,17 @@ func (c *call) requestID() [16]byte {
 	if id := audit.RequestOf(c.ctx).ID; id != [16]byte{} {
 		return id
 	}
-	return c.uuid(0, c.serial)
+	return c.uuid(0)
 }
 
-func (c *call) eventID() [16]byte { return c.uuid(1, c.serial) }
+func (c *call) eventID() [16]byte { return c.uuid(1) }
+
+func (c *call) uuid(kind int) [16]byte {
+	for c.serial == 0 {
+		c.serial = rand.Uint64()
+	}
+	return c.core.uuid(kind, c.serial)
+}
 
 // uuid returns an identifier of this process: random bits of its own in front,
 // which differ by kind, and serial behind.
@@ -316,17 +327,19 @@ func (c *call) identify(sent, permission string, aliases bool) error {
 	return c.target(t)
 }
 
-// target makes t the call's next target. A key of another account, or one that
-// was not named, is refused at once to those who may not use it: no other
-// failure shall tell them that it exists.
+// target makes t the call's next target. A hidden key is refused at once to
+// those who may not use it, before any other failure.
 func (c *call) target(t target) error {
 	c.targets[c.count] = t
 	c.count++
-	if t.sent != "" || t.ciphertext {
+	if t.hidden() {
 		return c.authorizeTarget(&t)
 	}
 	return nil
 }
+
+// hidden tells whether only those who may use the key shall learn that it exists.
+func (t *target) hidden() bool { return t.sent != "" || t.ciphertext }
 
 // key is the call's first key.
 func (c *call) key() *key { return c.targets[0].key }
@@ -408,8 +421,10 @@ func (c *call) authorize() error {
 		}
 	}
 	for i := range c.count {
-		if err := c.authorizeTarget(&c.targets[i]); err != nil {
-			return err
+		if t := &c.targets[i]; !t.hidden() { // or it has been authorized already
+			if err := c.authorizeTarget(t); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -34,13 +34,6 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 			require.Equal(t, crossAccount[d.name], d.crossAccount)
 
 			input := method.Type.In(2).Elem()
-			for name, index := range map[string]int{"KeyId": d.keyID, "DryRun": d.dryRun, "GrantTokens": d.grantTokens} {
-				want := -1
-				if f, ok := input.FieldByName(name); ok {
-					want = f.Index[0]
-				}
-				require.Equal(t, want, index, name)
-			}
 			switch d.keys {
 			case noKey:
 				for _, name := range []string{"KeyId", "SourceKeyId", "TargetKeyId", "AliasName"} {
@@ -48,7 +41,8 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 					require.False(t, ok, "a call that names a key identifies it")
 				}
 			case keyOnly, keyOrAlias:
-				require.GreaterOrEqual(t, d.keyID, 0)
+				_, ok := input.FieldByName("KeyId")
+				require.True(t, ok)
 			}
 			if d.use != "" {
 				require.Equal(t, d.name, string(d.use))

@@ -62,14 +62,14 @@ const maxPrinted = 4096
 // Check returns every violation of in, a pointer to a struct of s's type; nil
 // when there is none. It does not allocate then.
 func (s *Struct) Check(in any) []error {
-	v := reflect.ValueOf(in).Elem()
-	if v.Type() != s.Type {
-		panic("shape: a " + v.Type().String() + " is no " + s.Type.String())
+	v := reflect.ValueOf(in)
+	if v.Type() != s.pointer {
+		panic("shape: a " + v.Type().String() + " is no " + s.pointer.String())
 	}
-	if s.fine(v.Addr().UnsafePointer()) {
+	if s.fine(v.UnsafePointer()) {
 		return nil
 	}
-	return s.check(v, "", nil, nil)
+	return s.check(v.Elem(), "", nil, nil)
 }
 
 // Sent is an input as it came over a wire, where a member can be there and

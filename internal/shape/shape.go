@@ -26,6 +26,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unsafe"
 )
 
 // Kind is how a member's value is shaped, as the API's model has it.
@@ -50,8 +51,9 @@ type Struct struct {
 	Type    reflect.Type
 	Members []Member
 
-	checked []*Member // those that a value can violate something of
-	present bool      // a member of it, or of a nested structure, is Present
+	pointer reflect.Type // to Type
+	checked []*Member    // those that a value can violate something of
+	present bool         // a member of it, or of a nested structure, is Present
 }
 
 // A Member is one member of a structure.
@@ -91,7 +93,7 @@ func of(t reflect.Type) *Struct {
 	if s, ok := compiled.Load(t); ok {
 		return s.(*Struct)
 	}
-	s := &Struct{Type: t}
+	s := &Struct{Type: t, pointer: reflect.PointerTo(t)}
 	for i := range t.NumField() {
 		s.Members = append(s.Members, compile(t.Field(i), i))
 	}
@@ -113,6 +115,35 @@ func (s *Struct) Member(name string) (*Member, bool) {
 		}
 	}
 	return nil, false
+}
+
+// A Field is the place of one member, of type T, in structures of type S. To
+// read it takes next to no time, where reflection's Field takes some 10 ns.
+type Field[S, T any] struct {
+	offset uintptr
+	there  bool
+}
+
+// FieldOf returns the Field of S named name. If S has no such member, every
+// structure has the zero T for it. A member of another type than T panics, as a
+// tag does that cannot be read.
+func FieldOf[S, T any](name string) Field[S, T] {
+	m, ok := Of[S]().Member(name)
+	if !ok {
+		return Field[S, T]{}
+	}
+	if got, want := reflect.TypeFor[S]().Field(m.Index).Type, reflect.TypeFor[T](); got != want {
+		panic("shape: member " + name + " has type " + got.String() + " and not " + want.String())
+	}
+	return Field[S, T]{m.offset, true}
+}
+
+// Of returns the member's value in s.
+func (f Field[S, T]) Of(s *S) (value T) {
+	if f.there {
+		value = *(*T)(unsafe.Add(unsafe.Pointer(s), f.offset))
+	}
+	return value
 }
 
 var (

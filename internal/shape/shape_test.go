@@ -44,6 +44,15 @@ func fit() *sample {
 		Labels: []label{{"a", "b"}}, Flag: true, When: time.Date(2026, 3, 1, 15, 4, 5, 0, time.UTC), Size: new(int64(7))}
 }
 
+func TestFieldReadsItsMember(t *testing.T) {
+	s := fit()
+	require.Equal(t, "k", FieldOf[sample, string]("KeyId").Of(s))
+	require.Equal(t, []string{"t"}, FieldOf[sample, []string]("Tokens").Of(s))
+	require.True(t, FieldOf[sample, bool]("Flag").Of(s))
+	require.False(t, FieldOf[sample, bool]("DryRun").Of(s), "a member that is not there")
+	require.PanicsWithValue(t, "shape: member Colour has type shape.colour and not string", func() { FieldOf[sample, string]("Colour") })
+}
+
 func TestCheckFindsEveryViolationAndNoOther(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spoil func(s *sample)
