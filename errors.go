@@ -149,6 +149,7 @@ func wrapError(ctx context.Context, err error, operation string) error {
 		}
 		named := *e
 		named.Operation = operation
+		named.Message = strings.ToValidUTF8(e.Message, "\uFFFD") // it may repeat what was sent
 		return &named
 	}
 	switch {

@@ -282,7 +282,7 @@ func (m *Member) printed(f reflect.Value) string {
 	if len(text) > maxPrinted {
 		text = strings.ToValidUTF8(text[:maxPrinted], "") + "..."
 	}
-	return " '" + text + "'"
+	return " '" + strings.ToValidUTF8(text, "\uFFFD") + "'"
 }
 
 // Null is the violation of a member that must be there.
