@@ -12,6 +12,7 @@ import (
 
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/internal/shape"
 	"github.com/pocketkms/kms/keystore"
 )
@@ -166,7 +167,11 @@ var errPanic = exception(KMSInternalException, "The request could not be complet
 
 // intercept gives the interceptor the call to let go on, or not.
 func (op *operation[In, Out]) intercept(c *call, in *In, sent *shape.Sent) (*Out, error) {
-	out, err := c.config.Intercept(c.ctx, c.Service, op, in, func() (any, error) { return op.attempt(c, in, sent) })
+	ctx := c.ctx
+	if sent != nil {
+		ctx = rig.WithSent(ctx, sent)
+	}
+	out, err := c.config.Intercept(ctx, c.Service, op, in, func() (any, error) { return op.attempt(c, in, sent) })
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil, untouched{err}
 	}

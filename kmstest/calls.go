@@ -83,10 +83,16 @@ func (s *Service) ResetCalls() {
 	s.calls = nil
 }
 
-// Inputs returns copies of what was sent to one operation, in the order of the calls:
+// Inputs returns copies of what was sent to one operation, in the order of the calls. It fails the test if In is no
+// operation's input, as those of the AWS SDK are not.
 //
 //	for _, in := range kmstest.Inputs[kms.DecryptInput](svc) { ... }
 func Inputs[In any](s *Service) []*In {
+	s.t.Helper()
+	isInput := func(op kms.Operation) bool { _, ok := op.NewInput().(*In); return ok }
+	if !slices.ContainsFunc(kms.Operations(), isInput) {
+		s.t.Fatalf("kmstest: no operation of the Service takes a %v", reflect.TypeFor[In]())
+	}
 	inputs := []*In{}
 	for _, c := range s.Calls() {
 		if in, ok := c.Input().(*In); ok {

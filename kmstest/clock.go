@@ -14,10 +14,12 @@ type clock struct {
 	now     time.Time
 	waiting int
 	changed chan struct{} // closed, and replaced, when now or waiting changes
-	closed  bool
+	closed  chan struct{} // closed with the Service
 }
 
-func newClock(at time.Time) *clock { return &clock{now: at, changed: make(chan struct{})} }
+func newClock(at time.Time) *clock {
+	return &clock{now: at, changed: make(chan struct{}), closed: make(chan struct{})}
+}
 
 func (c *clock) read() time.Time {
 	c.mu.Lock()
@@ -28,7 +30,7 @@ func (c *clock) read() time.Time {
 func (c *clock) advance(d time.Duration) { c.change(func() { c.now = c.now.Add(d) }) }
 
 // close ends all waiting.
-func (c *clock) close() { c.change(func() { c.closed = true }) }
+func (c *clock) close() { close(c.closed) }
 
 func (c *clock) change(change func()) {
 	c.mu.Lock()
@@ -46,20 +48,33 @@ func (c *clock) wait(ctx context.Context, d time.Duration) error {
 	return c.until(ctx, func() bool { return !c.now.Before(until) })
 }
 
+// waitRealTime is wait on the computer's clock.
+func (c *clock) waitRealTime(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-c.closed:
+		return kms.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // until returns once holds does, which is asked with the clock locked.
 func (c *clock) until(ctx context.Context, holds func() bool) error {
 	for {
 		c.mu.Lock()
-		done, closed, changed := holds(), c.closed, c.changed
+		done, changed := holds(), c.changed
 		c.mu.Unlock()
-		switch {
-		case done:
+		if done {
 			return nil
-		case closed:
-			return kms.ErrClosed
 		}
 		select {
 		case <-changed:
+		case <-c.closed:
+			return kms.ErrClosed
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
 )
@@ -148,7 +149,7 @@ func (s *Service) answer(ctx context.Context, on *kms.Service, op kms.Operation,
 		return proceed()
 	}
 	defer s.store.leave(p)
-	out, err := op.Invoke(ctx, p.In(on.Region()).As(on.Caller()), in)
+	out, err := op.Invoke(ctx, p.In(on.Region()).As(on.Caller()), rig.Sent(ctx, in))
 	if errors.Is(err, errPast) { // the clock has brought about the end of a key, say, or an AWS managed key is to be made
 		return proceed()
 	}

@@ -3,6 +3,8 @@ package kmstest_test
 import (
 	"context"
 	"fmt"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/awsapi"
 	"github.com/pocketkms/kms/kmstest"
 )
 
@@ -236,6 +239,31 @@ func TestWhatTheClockChangesWithinTheDelayIsDone(t *testing.T) {
 	again, err := describe(svc.Service, "alias/aws/s3")
 	require.NoError(t, err)
 	require.Equal(t, k.KeyId, again.KeyId)
+}
+
+// Over a wire a member can be there and empty, which is refused like ever while something is hidden.
+func TestThePastGetsWhatWasSent(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	handler := awsapi.Handler(svc.Service, awsapi.Options{})
+	answers := func() (answers []string) {
+		for _, sent := range [][2]string{{"ListAliases", `{"KeyId":""}`}, {"ListAliases", `{"Marker":""}`}, {"DescribeKey", `{"KeyId":""}`}, {"ListKeys", `{}`}} {
+			r := httptest.NewRequest("POST", "/", strings.NewReader(sent[1]))
+			r.Header.Set("X-Amz-Target", "TrentService."+sent[0])
+			r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			answers = append(answers, w.Body.String())
+		}
+		return answers
+	}
+	before := answers()
+	require.Contains(t, before[0], "Value '' at 'keyId' failed to satisfy constraint")
+	createAlias(t, svc.Service, "alias/app", id)
+	_, err := describe(svc.Service, "alias/app")
+	require.ErrorIs(t, err, kms.NotFoundException, "it is hidden")
+	require.Equal(t, before, answers())
 }
 
 func TestViewsSeeTheSamePast(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ type Fault struct {
 
 	// Key is the key ID, key ARN, alias name or alias ARN of the key that it is about; absent means any, or none. A call is
 	// about a key if it names it in any of these forms, or sends a ciphertext that does; and wherever it sends the same text.
+	// A bare ID or alias name means the key of the Service's own account and Region, and that of the caller's.
 	Key string
 
 	// After lets so many such calls pass before, and Count ends the fault after so many were hit; 0 means no end.
@@ -29,7 +31,8 @@ type Fault struct {
 
 	// Err is what the call fails with: [Throttling], [Internal], [DependencyTimeout], any other [kms.Error],
 	// [ErrConnection] or a context's error. Nil lets the call go on after its Latency. Any other error becomes a
-	// KMSInternalException.
+	// KMSInternalException. Through package awsapi, a context's error is a DependencyTimeoutException with status 503,
+	// unless the client's own context has ended.
 	Err error
 
 	// Late lets the call take effect first, and loses its answer: what a client sees who must not repeat the call blindly.
@@ -70,8 +73,8 @@ type fault struct {
 	random     *rand.Rand
 }
 
-// Inject adds a fault, until remove is called. Where several hit a call, their latencies add up, and the first one with an
-// error decides.
+// Inject adds a fault, until remove is called. Where several match a call, their latencies add up, and the first one with an
+// error decides; others with an error do not hit the call, and so keep their Count for later ones.
 func (s *Service) Inject(f Fault) (remove func()) {
 	s.t.Helper()
 	for _, name := range f.Operations {
@@ -104,9 +107,20 @@ func (s *Service) Inject(f Fault) (remove func()) {
 
 // An effect is what all faults together do to a call.
 type effect struct {
-	latency, realLatency time.Duration
-	err                  error
-	late                 bool
+	before latency
+	err    error
+	late   bool
+	after  latency // with late
+}
+
+type latency struct{ clock, realTime time.Duration }
+
+func (l *latency) add(f *fault) {
+	if f.RealTime {
+		l.realTime += f.Latency
+	} else {
+		l.clock += f.Latency
+	}
 }
 
 func (s *Service) effect(on *kms.Service, op kms.Operation, in any) (e effect) {
@@ -114,50 +128,48 @@ func (s *Service) effect(on *kms.Service, op kms.Operation, in any) (e effect) {
 	faults := append([]*fault(nil), s.faults...)
 	s.mu.Unlock()
 	for _, f := range faults {
-		if !f.matches(on, op, in) || !s.hit(f) {
+		if !f.matches(s.Service, on, op, in) || !s.hit(f, e.err != nil) {
 			continue
-		}
-		if f.RealTime {
-			e.realLatency += f.Latency
-		} else {
-			e.latency += f.Latency
 		}
 		if f.Err != nil {
 			e.err, e.late = f.Err, f.Late
-			return e
+		}
+		if f.Late {
+			e.after.add(f)
+		} else {
+			e.before.add(f)
 		}
 	}
 	return e
 }
 
-func (s *Service) hit(f *fault) bool {
+// hit tells whether f, which matches a call, hits it. If the call has an error already, another one does not.
+func (s *Service) hit(f *fault, failed bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.seen++
-	if f.seen <= f.After || f.Count > 0 && f.hits == f.Count || f.Probability > 0 && f.random.Float64() >= f.Probability {
+	if f.seen <= f.After || f.Count > 0 && f.hits == f.Count || failed && f.Err != nil ||
+		f.Probability > 0 && f.random.Float64() >= f.Probability {
 		return false
 	}
 	f.hits++
 	return true
 }
 
-func (s *Service) delay(ctx context.Context, e effect) error {
-	if e.realLatency > 0 {
-		timer := time.NewTimer(e.realLatency)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return ctx.Err()
+func (s *Service) delay(ctx context.Context, l latency) error {
+	if l.realTime > 0 {
+		if err := s.clock.waitRealTime(ctx, l.realTime); err != nil {
+			return err
 		}
 	}
-	if e.latency > 0 {
-		return s.clock.wait(ctx, e.latency)
+	if l.clock > 0 {
+		return s.clock.wait(ctx, l.clock)
 	}
 	return nil
 }
 
-func (f *fault) matches(on *kms.Service, op kms.Operation, in any) bool {
+// matches tells whether a call on a view of home is one that the fault is about.
+func (f *fault) matches(home, on *kms.Service, op kms.Operation, in any) bool {
 	named := len(f.Operations) == 0
 	for _, name := range f.Operations {
 		named = named || name == op.Name()
@@ -165,9 +177,9 @@ func (f *fault) matches(on *kms.Service, op kms.Operation, in any) bool {
 	if !named || f.Key == "" {
 		return named
 	}
-	about := resolve(on, f.Key)
+	abouts := []string{resolve(on, f.Key), resolve(home, f.Key)} // for the caller, and for the writer of the test
 	for _, sent := range identifiers(on, in) {
-		if sent == f.Key || about != "" && resolve(on, sent) == about {
+		if arn := resolve(on, sent); sent == f.Key || arn != "" && slices.Contains(abouts, arn) {
 			return true
 		}
 	}

@@ -85,6 +85,45 @@ func TestAFaultHitsSoManyCallsAfterSoMany(t *testing.T) {
 	}
 }
 
+func TestOfSeveralFaultsTheFirstErrorDecides(t *testing.T) {
+	t.Parallel()
+	svc := kmstest.New(t)
+	svc.Inject(kmstest.Fault{Err: kmstest.Throttling(), Count: 2})
+	svc.Inject(kmstest.Fault{Err: kmstest.Internal(), After: 1, Count: 1})
+	svc.Inject(kmstest.Fault{Err: kmstest.DependencyTimeout(), After: 3})
+	var codes []string
+	for range 4 {
+		_, err := svc.ListKeys(t.Context(), nil)
+		var failure *kms.Error
+		require.ErrorAs(t, err, &failure)
+		codes = append(codes, failure.ErrorCode())
+	}
+	require.Equal(t, []string{"ThrottlingException", "ThrottlingException", "KMSInternalException", "DependencyTimeoutException"}, codes)
+}
+
+// Wherever they stand among the faults, latencies come before the effect, but that of the late fault.
+func TestLatenciesAddUpInAnyOrder(t *testing.T) {
+	slow, late := kmstest.Fault{Latency: time.Hour, RealTime: true}, kmstest.Fault{Latency: time.Minute, RealTime: true, Late: true, Err: kmstest.ErrConnection}
+	for name, faults := range map[string][]kmstest.Fault{"error last": {slow, late}, "error first": {late, slow}} {
+		synctest.Test(t, func(t *testing.T) {
+			svc := kmstest.New(t)
+			for _, f := range faults {
+				svc.Inject(f)
+			}
+			start := time.Now()
+			go func() {
+				time.Sleep(time.Hour - time.Second)
+				require.Equal(t, 0, keys(t, svc), name)
+				time.Sleep(2 * time.Second)
+				require.Equal(t, 1, keys(t, svc), name)
+			}()
+			_, err := svc.CreateKey(t.Context(), nil)
+			require.ErrorIs(t, err, kmstest.ErrConnection)
+			require.Equal(t, time.Hour+time.Minute, time.Since(start), name)
+		})
+	}
+}
+
 func TestProbableFaultsAreTheSameOnEveryRun(t *testing.T) {
 	t.Parallel()
 	run := func(fault kmstest.Fault) string {
@@ -158,6 +197,18 @@ func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
 		require.ErrorIs(t, decrypt(svc.As(alice), "", blob), kms.ThrottlingException)
 		require.ErrorIs(t, decrypt(svc.As(kms.Principal{}), "", []byte{1}), kms.AccessDeniedException)
 	})
+	t.Run("by the writer's name for it, whoever calls", func(t *testing.T) {
+		bob, err := kms.ParsePrincipal("arn:aws:iam::444455556666:root")
+		require.NoError(t, err)
+		for _, name := range names {
+			remove := svc.Inject(kmstest.Fault{Key: name, Err: kmstest.Throttling()})
+			_, err = encrypt(svc.As(bob), names["ARN"])
+			require.ErrorIs(t, err, kms.ThrottlingException, name)
+			_, err = encrypt(svc.In("eu-west-1"), names["ARN"])
+			require.ErrorIs(t, err, kms.ThrottlingException, name)
+			remove()
+		}
+	})
 	t.Run("a multi-Region key, by its ciphertext", func(t *testing.T) {
 		svc.Inject(kmstest.Fault{Key: multi.KeyMetadata.KeyId, Err: kmstest.Throttling()})
 		require.ErrorIs(t, decrypt(svc.Service, "", multiBlob), kms.ThrottlingException)
@@ -225,6 +276,7 @@ func TestASlowCallEndsWithItsContextAndWithTheService(t *testing.T) {
 	e := &ended{TB: t}
 	svc := kmstest.New(e)
 	svc.Inject(kmstest.Fault{Operations: []string{"ListKeys"}, Latency: time.Hour})
+	svc.Inject(kmstest.Fault{Operations: []string{"ListAliases"}, Latency: time.Hour, RealTime: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	results := make(chan error)
 	call := func() { _, err := svc.ListKeys(ctx, nil); results <- err }
@@ -237,7 +289,9 @@ func TestASlowCallEndsWithItsContextAndWithTheService(t *testing.T) {
 	ctx = t.Context()
 	go call()
 	svc.BlockUntil(1)
+	go func() { _, err := svc.ListAliases(ctx, nil); results <- err }()
 	e.end()
+	require.ErrorIs(t, <-results, kms.ErrClosed)
 	require.ErrorIs(t, <-results, kms.ErrClosed)
 }
 
@@ -293,4 +347,12 @@ func TestFaultsCountConcurrentCalls(t *testing.T) {
 	}
 	require.Equal(t, 25, failed)
 	svc.RequireCalled(t, "ListKeys", 80)
+}
+
+// keys counts the keys of a service in passing, unharmed by its faults.
+func keys(t *testing.T, svc *kmstest.Service) int {
+	fork := svc.Fork(t)
+	out, err := fork.ListKeys(t.Context(), nil)
+	require.NoError(t, err)
+	return len(out.Keys)
 }

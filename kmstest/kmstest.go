@@ -93,9 +93,14 @@ func New(t testing.TB, options ...Option) *Service {
 
 // Fork returns a copy of s as it is now, for t, with a clock of its own that starts at the now of s. Neither sees the other's
 // changes. The copy has neither faults nor recorded calls yet; options change the rest. It takes the same time however many
-// keys s has.
+// keys s has. The test of s must not have ended.
 func (s *Service) Fork(t testing.TB, options ...Option) *Service {
 	t.Helper()
+	select {
+	case <-s.clock.closed:
+		t.Fatalf("kmstest: cannot fork a Service whose test has ended")
+	default:
+	}
 	if err := s.store.flush(context.Background()); err != nil {
 		t.Fatalf("kmstest: cannot fork: %v", err)
 	}
@@ -169,13 +174,16 @@ func (s *Service) intercept(ctx context.Context, on *kms.Service, op kms.Operati
 		visible = func() (any, error) { return s.config.Intercept(ctx, on, op, in, inner) }
 	}
 	e := s.effect(on, op, in)
-	if e.err != nil && e.late {
+	if err = s.delay(ctx, e.before); err != nil {
+		return nil, err
+	}
+	if e.late {
 		if _, err = visible(); err != nil {
 			return nil, err
 		}
-	}
-	if err = s.delay(ctx, e); err != nil {
-		return nil, err
+		if err = s.delay(ctx, e.after); err != nil {
+			return nil, err
+		}
 	}
 	if e.err != nil {
 		r.injected = true

@@ -246,7 +246,7 @@ func TestForksOutliveTheirParent(t *testing.T) {
 	e.end()
 	_, err := encrypt(fork.Service, id)
 	require.NoError(t, err)
-	requireFailure(t, "closed", func(t testing.TB) { parent.Fork(t) })
+	requireFailure(t, "whose test has ended", func(t testing.TB) { parent.Fork(t) })
 }
 
 func TestAForkCannotStartBeforeItsParentsNow(t *testing.T) {

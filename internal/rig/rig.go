@@ -1,10 +1,12 @@
 // Package rig is what the packages for tests and the service agree on, and nobody else can reach: keys made beforehand,
-// copies of a service, and connections that break.
+// copies of a service, inputs as they were sent, and connections that break.
 package rig
 
 import (
 	"context"
 	"errors"
+
+	"github.com/pocketkms/kms/internal/shape"
 )
 
 // A Key is what the CreateKey of a context with it takes instead of what it would have drawn itself.
@@ -22,6 +24,21 @@ func WithKey(ctx context.Context, k *Key) context.Context { return context.WithV
 func KeyFrom(ctx context.Context) *Key {
 	k, _ := ctx.Value(keyOf{}).(*Key)
 	return k
+}
+
+type sentOf struct{}
+
+// WithSent returns the context in which an interceptor gets an input that came over a wire.
+func WithSent(ctx context.Context, sent *shape.Sent) context.Context {
+	return context.WithValue(ctx, sentOf{}, sent)
+}
+
+// Sent returns in, the input that an interceptor was given, as Invoke takes it: with all that its context knows of it.
+func Sent(ctx context.Context, in any) any {
+	if sent, ok := ctx.Value(sentOf{}).(*shape.Sent); ok && sent.Input == in {
+		return sent
+	}
+	return in
 }
 
 // A Backend is a keystore.Backend that is given a function which stores what the service on it has in memory alone.
