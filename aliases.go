@@ -342,8 +342,8 @@ var opListAliases = define(operation[ListAliasesInput, ListAliasesOutput]{
 		if err != nil {
 			return nil, err
 		}
-		list, err := collect(c, p, func(r keystore.Record) (*AliasListEntry, error) {
-			return c.describeAlias(c.callerAlias(aliasPrefix + strings.TrimPrefix(r.Key, scope)))
+		list, err := collect(c, p, func(name string) (*AliasListEntry, error) {
+			return c.describeAlias(c.callerAlias(aliasPrefix + strings.TrimPrefix(name, scope)))
 		})
 		if err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/keystore"
 )
 
 // A trail keeps the events it is given, unless it is told to fail.
@@ -627,17 +629,81 @@ func TestNoSecretIsToldOfAnyCall(t *testing.T) {
 	require.NotEmpty(t, log.String())
 }
 
-func TestARotationThatCannotBeRecordedIsTheServicesFailure(t *testing.T) {
-	s := new(trail)
-	f := newFixture(t, func(c *kms.Config) { c.Audit = s })
-	s.failWith(func(e *audit.Event) error {
-		if e.EventType == audit.ServiceEvent {
-			return &kms.Error{Code: kms.DisabledException, Message: "theirs"}
+// What the service does by itself is no fault of the call that meets it. Its
+// event waits in the store, also for another process, until a sink takes it.
+func TestAServiceEventThatTheSinkRefusesIsDeliveredLater(t *testing.T) {
+	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
+	refusing := new(trail)
+	var refused []string
+	refusing.failWith(func(e *audit.Event) error {
+		if e.EventType != audit.ServiceEvent {
+			return nil
 		}
-		return nil
+		refused = append(refused, e.EventName+" "+e.EventID)
+		switch len(refused) {
+		case 1:
+			return &kms.Error{Code: kms.DisabledException, Message: "theirs"}
+		case 2:
+			panic("no")
+		}
+		return keystore.ErrConflict
 	})
-	_, err := f.svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: f.symmetric.KeyId})
-	requireError(t, err, kms.KMSInternalException, "The request could not be completed: the call could not be recorded: kms: DisabledException: theirs")
+	svc := openService(t, path, clock, func(c *kms.Config) { c.Audit = refusing })
+	keep, end := createKey(t, svc, nil), createKey(t, svc, nil)
+	_, err := svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: keep.KeyId})
+	require.NoError(t, err)
+	_, err = svc.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: keep.KeyId, RotationPeriodInDays: new(int32(90))})
+	require.NoError(t, err)
+	scheduleDeletion(t, svc, end.KeyId, 7)
+	clock.Move(180 * day)
+	require.Len(t, rotationDates(t, svc, keep.KeyId), 3)
+	_, err = svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: end.KeyId})
+	require.ErrorIs(t, err, kms.NotFoundException)
+	require.Len(t, refused, 4)
+	rotate := refusing.take()[2]
+	require.Equal(t, "RotateKeyOnDemand", rotate.EventName)
+	require.Empty(t, rotate.ErrorCode, "it has rotated")
+	require.NoError(t, svc.Close())
+
+	events := make(chan string, len(refused))
+	openService(t, path, clock, func(c *kms.Config) {
+		c.Audit = audit.SinkFunc(func(_ context.Context, e *audit.Event) error {
+			require.Equal(t, audit.ServiceEvent, e.EventType)
+			events <- e.EventName + " " + e.EventID
+			return nil
+		})
+	})
+	var delivered []string
+	for range refused {
+		delivered = append(delivered, <-events)
+	}
+	require.ElementsMatch(t, refused, delivered)
+}
+
+// A sink that minds its context still gets the event of what was done.
+func TestACallWhoseCallerHasLeftIsRecorded(t *testing.T) {
+	s := new(trail)
+	ctx, cancel := context.WithCancel(t.Context())
+	svc, _ := newService(t, func(c *kms.Config) {
+		c.Audit = audit.SinkFunc(func(ctx context.Context, e *audit.Event) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return s.Record(ctx, e)
+		})
+		c.Intercept = func(_ context.Context, _ *kms.Service, op kms.Operation, _ any, proceed func() (any, error)) (any, error) {
+			out, err := proceed()
+			if op.Name() == "CreateKey" {
+				cancel()
+			}
+			return out, err
+		}
+	})
+	_, err := svc.CreateKey(audit.WithRequest(ctx, audit.Request{UserAgent: "agent"}), nil)
+	require.NoError(t, err)
+	events := s.take()
+	require.Len(t, events, 1)
+	require.Equal(t, "agent", events[0].UserAgent)
 }
 
 func TestAFailedCallNamesNoKeyMaterial(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
 )
@@ -40,10 +41,14 @@ type useFixture struct {
 
 func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
 
-func newUseFixture(t *testing.T, keys int) *useFixture {
+func newUseFixture(t *testing.T, keys int, settings ...func(*Config)) *useFixture {
 	f := &useFixture{backend: &failing{Backend: memory.New()}}
 	f.now.Store(new(hour(0)))
-	svc, err := New(Config{Backend: f.backend, RootKey: keystore.Ephemeral(), Clock: func() time.Time { return *f.now.Load() }})
+	config := Config{Backend: f.backend, RootKey: keystore.Ephemeral(), Clock: func() time.Time { return *f.now.Load() }}
+	for _, set := range settings {
+		set(&config)
+	}
+	svc, err := New(config)
 	require.NoError(t, err)
 	t.Cleanup(func() { svc.Close() })
 	svc.cancel() // the tests do the work in the background themselves, one step at a time
@@ -125,31 +130,212 @@ func TestALateCallDoesNotSetALastUseBack(t *testing.T) {
 
 func TestADamagedKeyDoesNotHinderTheLastUsesOfOthers(t *testing.T) {
 	f := newUseFixture(t, 3)
-	ref := func(i int) keyRef { return keyRef{"111122223333", "us-east-1", f.keys[i]} }
-	_, err := f.backend.Backend.Commit(t.Context(), keystore.Tx{Puts: []keystore.Put{{Key: ref(1).recordName(), Value: []byte("damaged")}}})
-	require.NoError(t, err)
+	f.damage(t, f.ref(1).recordName())
 	for i := range f.keys {
 		u, record := new(lastUse), usageRecord{Operation: KeyLastUsageTrackingOperationEncrypt, Time: hour(3)}
 		require.True(t, u.note(nil, 0, record))
-		f.toStore(ref(i), u, record)
+		f.toStore(f.ref(i), u, record)
 	}
 	require.ErrorIs(t, f.storeUses(t.Context()), keystore.ErrCorrupt)
 	for _, i := range []int{0, 2} {
-		_, err := f.store.Get(t.Context(), ref(i).usageName())
+		_, err := f.store.Get(t.Context(), f.ref(i).usageName())
 		require.NoError(t, err)
 	}
 }
 
-func TestASweepGoesOnPastANameThatItCannotRead(t *testing.T) {
-	f := newUseFixture(t, 1)
-	_, err := f.ScheduleKeyDeletion(t.Context(), &ScheduleKeyDeletionInput{KeyId: f.keys[0]})
+// damage writes what no seal fits.
+func (f *useFixture) damage(t *testing.T, names ...string) {
+	var tx keystore.Tx
+	for _, name := range names {
+		tx.Puts = append(tx.Puts, keystore.Put{Key: name, Value: []byte("damaged")})
+	}
+	_, err := f.backend.Backend.Commit(t.Context(), tx)
 	require.NoError(t, err)
-	_, err = f.store.Commit(t.Context(), keystore.Tx{Puts: []keystore.Put{{Key: "due/000000000000", Value: []byte("?")}}})
+	f.core.keys.clear()
+}
+
+func (f *useFixture) ref(key int) keyRef { return keyRef{"111122223333", "us-east-1", f.keys[key]} }
+
+func TestASweepGoesOnPastWhatItCannotRead(t *testing.T) {
+	f := newUseFixture(t, 2)
+	for i := range f.keys {
+		_, err := f.ScheduleKeyDeletion(t.Context(), &ScheduleKeyDeletionInput{KeyId: f.keys[i]})
+		require.NoError(t, err)
+	}
+	_, err := f.store.Commit(t.Context(), keystore.Tx{Puts: []keystore.Put{{Key: "due/000000000000", Value: []byte("?")}}})
 	require.NoError(t, err)
+	f.damage(t, "due/9", f.ref(0).dueName(hour(30*24)))
 	f.now.Store(new(hour(30 * 24)))
 	require.ErrorIs(t, f.destroyDue(t.Context()), keystore.ErrCorrupt)
-	_, err = f.store.Get(t.Context(), keyRef{"111122223333", "us-east-1", f.keys[0]}.recordName())
-	require.ErrorIs(t, err, keystore.ErrNotFound)
+	for i := range f.keys {
+		_, err = f.store.Get(t.Context(), f.ref(i).recordName())
+		require.ErrorIs(t, err, keystore.ErrNotFound)
+	}
+}
+
+func TestDamagedMaterialIsDestroyedToo(t *testing.T) {
+	f := newUseFixture(t, 1)
+	for range 2 {
+		_, err := f.RotateKeyOnDemand(t.Context(), &RotateKeyOnDemandInput{KeyId: f.keys[0]})
+		require.NoError(t, err)
+	}
+	_, err := f.ScheduleKeyDeletion(t.Context(), &ScheduleKeyDeletionInput{KeyId: f.keys[0]})
+	require.NoError(t, err)
+	materials, err := f.store.Scan(t.Context(), f.ref(0).materialsName(), "", 10)
+	require.NoError(t, err)
+	require.Len(t, materials, 3)
+	f.damage(t, materials[0].Key)
+	f.now.Store(new(hour(30 * 24)))
+	require.NoError(t, f.destroyDue(t.Context()))
+	left, err := f.store.Scan(t.Context(), "", "", 10)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+func TestADamagedKeyIsListed(t *testing.T) {
+	f := newUseFixture(t, 3)
+	before, err := f.ListKeys(t.Context(), nil)
+	require.NoError(t, err)
+	f.damage(t, f.ref(1).recordName())
+	after, err := f.ListKeys(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	_, err = f.DescribeKey(t.Context(), &DescribeKeyInput{KeyId: f.keys[1]})
+	require.ErrorIs(t, err, keystore.ErrCorrupt)
+}
+
+func TestADamagedLastUseHindersNothingAndIsReplaced(t *testing.T) {
+	f := newUseFixture(t, 1)
+	f.use(t, f.keys[0], 1)
+	require.NoError(t, f.storeUses(t.Context()))
+	f.damage(t, f.ref(0).usageName())
+	_, err := f.GetKeyLastUsage(t.Context(), &GetKeyLastUsageInput{KeyId: f.keys[0]})
+	require.ErrorIs(t, err, keystore.ErrCorrupt)
+	f.use(t, f.keys[0], 2)
+	require.NoError(t, f.storeUses(t.Context()))
+	f.requireUsed(t, f.keys[0], 2)
+}
+
+// A call may hold a snapshot of the key that the cache has given up.
+func TestAUseUnderAnOldSnapshotIsKnown(t *testing.T) {
+	f := newUseFixture(t, 1)
+	old, err := f.lookup(t.Context(), f.ref(0), hour(0))
+	require.NoError(t, err)
+	f.core.keys.clear()
+	_, err = f.lookup(t.Context(), f.ref(0), hour(0))
+	require.NoError(t, err)
+	record := usageRecord{Operation: KeyLastUsageTrackingOperationEncrypt, Time: hour(4)}
+	require.True(t, old.lastUse.note(nil, 0, record))
+	f.toStore(f.ref(0), old.lastUse, record)
+	f.requireUsed(t, f.keys[0], 4)
+}
+
+func TestTheLastUseByAnotherProcessIsKnownOnceItIsStored(t *testing.T) {
+	backend, root := memory.New(), keystore.Ephemeral()
+	config := Config{Backend: backend, RootKey: root}
+	one, err := New(config)
+	require.NoError(t, err)
+	defer one.Close()
+	two, err := New(config)
+	require.NoError(t, err)
+	defer two.Close()
+	key, err := one.CreateKey(t.Context(), nil)
+	require.NoError(t, err)
+	in := &GetKeyLastUsageInput{KeyId: key.KeyMetadata.KeyId}
+	unused, err := one.GetKeyLastUsage(t.Context(), in)
+	require.NoError(t, err)
+	require.Zero(t, *unused.KeyLastUsage)
+	_, err = two.Encrypt(t.Context(), &EncryptInput{KeyId: in.KeyId, Plaintext: []byte("x")})
+	require.NoError(t, err)
+	require.NoError(t, two.storeUses(t.Context()))
+	used, err := one.GetKeyLastUsage(t.Context(), in)
+	require.NoError(t, err)
+	require.Equal(t, KeyLastUsageTrackingOperationEncrypt, used.KeyLastUsage.Operation)
+}
+
+func TestACallThatCannotBeRecordedIsNoLastUse(t *testing.T) {
+	refuse := false
+	f := newUseFixture(t, 1, func(c *Config) {
+		c.Audit = audit.SinkFunc(func(context.Context, *audit.Event) error {
+			if refuse {
+				return errors.New("refused")
+			}
+			return nil
+		})
+	})
+	f.use(t, f.keys[0], 1)
+	refuse = true
+	f.now.Store(new(hour(2)))
+	_, err := f.Encrypt(t.Context(), &EncryptInput{KeyId: f.keys[0], Plaintext: []byte("x")})
+	require.ErrorIs(t, err, KMSInternalException)
+	refuse = false
+	f.requireUsed(t, f.keys[0], 1)
+}
+
+func TestAServiceEventStaysInTheStoreUntilTheSinkHasIt(t *testing.T) {
+	var refusal error
+	f := newUseFixture(t, 1, func(c *Config) {
+		c.Audit = audit.SinkFunc(func(_ context.Context, e *audit.Event) error {
+			if e.EventType == audit.ServiceEvent {
+				return refusal
+			}
+			return nil
+		})
+	})
+	requireWaiting := func(want int) {
+		t.Helper()
+		waiting, err := f.store.Scan(t.Context(), outboxName, "", 10)
+		require.NoError(t, err)
+		require.Len(t, waiting, want)
+	}
+	rotate := func() {
+		t.Helper()
+		_, err := f.RotateKeyOnDemand(t.Context(), &RotateKeyOnDemandInput{KeyId: f.keys[0]})
+		require.NoError(t, err)
+	}
+	rotate()
+	requireWaiting(0)
+	refusal = errors.New("refused")
+	rotate()
+	rotate()
+	requireWaiting(2)
+	require.ErrorIs(t, f.deliverStored(t.Context()), refusal)
+	requireWaiting(2)
+	f.damage(t, outboxName+"000000000000")
+	refusal = nil
+	require.ErrorIs(t, f.deliverStored(t.Context()), keystore.ErrCorrupt)
+	_, err := f.backend.Backend.Commit(t.Context(), keystore.Tx{Deletes: []string{outboxName + "000000000000"}})
+	require.NoError(t, err)
+	requireWaiting(0)
+}
+
+// As long as the store cannot be written, keys work and do not rotate.
+func TestADueRotationThatCannotBeStoredWaits(t *testing.T) {
+	f := newUseFixture(t, 1)
+	sealed, err := f.Encrypt(t.Context(), &EncryptInput{KeyId: f.keys[0], Plaintext: []byte("x")})
+	require.NoError(t, err)
+	_, err = f.EnableKeyRotation(t.Context(), &EnableKeyRotationInput{KeyId: f.keys[0], RotationPeriodInDays: new(int32(90))})
+	require.NoError(t, err)
+	require.NoError(t, f.storeUses(t.Context()))
+	f.now.Store(new(hour(100 * 24)))
+	f.backend.before(func(keystore.Tx) error { return keystore.ErrFull })
+	in := &DecryptInput{CiphertextBlob: sealed.CiphertextBlob}
+	before, err := f.Decrypt(t.Context(), in)
+	require.NoError(t, err)
+	listed, err := f.ListKeys(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, listed.Keys, 1)
+	rotations, err := f.ListKeyRotations(t.Context(), &ListKeyRotationsInput{KeyId: f.keys[0]})
+	require.NoError(t, err)
+	require.Empty(t, rotations.Rotations)
+
+	f.backend.before(nil)
+	after, err := f.Decrypt(t.Context(), in)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	rotations, err = f.ListKeyRotations(t.Context(), &ListKeyRotationsInput{KeyId: f.keys[0]})
+	require.NoError(t, err)
+	require.Len(t, rotations.Rotations, 1)
 }
 
 // The store may be sealed by another KMS, whose exceptions are not this one's.
@@ -171,13 +357,10 @@ func TestTheExceptionsOfAnotherServiceAreNotThisOnes(t *testing.T) {
 
 func TestADamagedForeignKeyLooksLikeAForbiddenOne(t *testing.T) {
 	f := newUseFixture(t, 1)
-	ref := keyRef{"111122223333", "us-east-1", f.keys[0]}
-	sealed, err := f.Encrypt(t.Context(), &EncryptInput{KeyId: ref.id, Plaintext: []byte("x")})
+	sealed, err := f.Encrypt(t.Context(), &EncryptInput{KeyId: f.keys[0], Plaintext: []byte("x")})
 	require.NoError(t, err)
-	_, err = f.backend.Backend.Commit(t.Context(), keystore.Tx{Puts: []keystore.Put{{Key: ref.recordName(), Value: []byte("damaged")}}})
-	require.NoError(t, err)
-	f.core.keys.clear()
-	in := &DescribeKeyInput{KeyId: f.keyARN(ref)}
+	f.damage(t, f.ref(0).recordName())
+	in := &DescribeKeyInput{KeyId: f.keyARN(f.ref(0))}
 	_, err = f.DescribeKey(t.Context(), in)
 	require.ErrorIs(t, err, keystore.ErrCorrupt)
 	foreign := f.As(rootOf("aws", "444455556666"))

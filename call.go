@@ -130,9 +130,6 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 	}()
 	c.begin(ctx, s, &op.description) // may panic: the clock is not ours
 	out, err = op.contain(c, in, sent)
-	if err == nil && op.use != "" {
-		c.recordUse()
-	}
 	if s.audit != nil {
 		if failure := op.record(c, in, out, err); failure != nil && !s.forgive(failure) {
 			if out != nil {
@@ -143,6 +140,9 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 	}
 	if err != nil {
 		return nil, wrapError(ctx, err, op.name)
+	}
+	if op.use != "" {
+		c.recordUse()
 	}
 	return out, nil
 }

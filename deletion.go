@@ -115,36 +115,21 @@ func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
 			(*p).Destroy()
 		}
 	}
-	for _, prefix := range []string{k.ref.materialsName(), k.ref.aliasesName()} {
-		for {
-			records, err := c.store.Scan(ctx, prefix, "", destroyBatch)
-			if err != nil {
-				return err
-			}
-			if len(records) == 0 {
-				break
-			}
-			tx := keystore.Tx{Expect: slices.Clone(expect)}
-			for _, r := range records {
-				tx.Deletes = append(tx.Deletes, r.Key)
-				if prefix == k.ref.aliasesName() {
-					// The alias may be moving to another key at this moment.
-					tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision})
-					alias := aliasRef{k.ref.account, k.ref.region, aliasPrefix + r.Key[len(prefix):]}
-					tx.Deletes = append(tx.Deletes, alias.recordName())
-					defer c.aliases.dropIf(alias.place(), func(*aliasEntry) bool { return true })
-				}
-			}
-			if _, err := c.store.Commit(ctx, tx); err != nil {
-				return err
-			}
-		}
+	if err := c.destroyMaterials(ctx, k, expect); err != nil {
+		return err
 	}
-	_, err := c.store.Commit(ctx, keystore.Tx{
+	if err := c.destroyAliases(ctx, k, expect); err != nil {
+		return err
+	}
+	tx := keystore.Tx{
 		Expect:  expect,
 		Deletes: []string{k.ref.recordName(), k.ref.usageName(), k.ref.dueName(*k.record.DeletionDate)},
 		Scrub:   true,
-	})
+	}
+	events := outbox{core: c}
+	defer events.close()
+	events.add(&tx, "DeleteKey", k, now, nil)
+	_, err := c.store.Commit(ctx, tx)
 	if errors.Is(err, keystore.ErrNotScrubbed) { // the key is gone all the same; the next one to go takes its traces along
 		c.config.Logger.Warn("kms: traces of a deleted key may be left in the key store until the next deletion", "key", k.arn, "error", err)
 		err = nil
@@ -154,37 +139,72 @@ func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
 		return err
 	}
 	c.forgetUse(k.ref)
-	return c.recordServiceEvent(ctx, "DeleteKey", k, now, nil)
+	events.deliver(ctx)
+	return nil
 }
 
-// dueBatch is how many keys destroyDue reads at a time.
-const dueBatch = 100
+func (c *core) destroyMaterials(ctx context.Context, k *key, expect []keystore.Expectation) error {
+	for {
+		tx := keystore.Tx{Expect: expect}
+		for name, err := range c.names(ctx, k.ref.materialsName(), "", destroyBatch) {
+			if err != nil {
+				return err
+			}
+			if tx.Deletes = append(tx.Deletes, name); len(tx.Deletes) == destroyBatch {
+				break
+			}
+		}
+		if len(tx.Deletes) == 0 {
+			return nil
+		}
+		if _, err := c.store.Commit(ctx, tx); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *core) destroyAliases(ctx context.Context, k *key, expect []keystore.Expectation) error {
+	prefix := k.ref.aliasesName()
+	for {
+		records, err := c.store.Scan(ctx, prefix, "", destroyBatch)
+		if err != nil || len(records) == 0 {
+			return err
+		}
+		tx := keystore.Tx{Expect: slices.Clone(expect)}
+		for _, r := range records {
+			alias := aliasRef{k.ref.account, k.ref.region, aliasPrefix + r.Key[len(prefix):]}
+			tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision}) // it may be moving to another key
+			tx.Deletes = append(tx.Deletes, r.Key, alias.recordName())
+			defer c.aliases.dropIf(alias.place(), func(*aliasEntry) bool { return true })
+		}
+		if _, err := c.store.Commit(ctx, tx); err != nil {
+			return err
+		}
+	}
+}
+
+// sweepBatch is how many records the work in the background reads at a time.
+const sweepBatch = 100
 
 // destroyDue destroys every key whose deletion is due.
 func (c *core) destroyDue(ctx context.Context) error {
+	now := c.config.Clock()
 	var failures error
-	for after := ""; ; {
-		due, err := c.store.Scan(ctx, "due/", after, dueBatch)
+	for name, err := range c.names(ctx, "due/", "", sweepBatch) {
 		if err != nil {
-			return err
+			return errors.Join(failures, err)
 		}
-		now := c.config.Clock()
-		for _, r := range due {
-			ref, ok := parseDueName(r.Key)
-			after = r.Key
-			if !ok {
-				failures = errors.Join(failures, fmt.Errorf("%w: the name of record %q", keystore.ErrCorrupt, r.Key))
-				continue
-			}
-			if r.Key > ref.dueName(now) {
-				return failures
-			}
-			if _, err := c.lookup(ctx, ref, now); err != nil {
-				failures = errors.Join(failures, err)
-			}
+		ref, ok := parseDueName(name)
+		if !ok {
+			failures = errors.Join(failures, fmt.Errorf("%w: the name of record %q", keystore.ErrCorrupt, name))
+			continue
 		}
-		if len(due) < dueBatch {
-			return failures
+		if name > ref.dueName(now) {
+			break
+		}
+		if _, err := c.lookup(ctx, ref, now); err != nil {
+			failures = errors.Join(failures, err)
 		}
 	}
+	return failures
 }

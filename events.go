@@ -4,10 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"reflect"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"github.com/pocketkms/kms/audit"
 )
@@ -57,7 +56,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 			e.ResponseElements = map[string]any{"keyId": c.key().arn}
 		}
 	}
-	return c.audit.Record(c.ctx, e)
+	return c.audit.Record(context.WithoutCancel(c.ctx), e) // what was done is told, though its caller has left
 }
 
 // parameters are the members of in that may be told. Encryption algorithms are
@@ -90,20 +89,24 @@ func (c *call) keyMaterials() map[string]any {
 }
 
 // forgive tells whether a call may go on whose event the sink refused. If so,
-// the operator hears of it, once a minute at most.
+// the operator hears of it.
 func (c *core) forgive(failure error) bool {
-	if !c.config.AuditBestEffort {
-		return false
+	if c.config.AuditBestEffort {
+		c.complain(&c.unrecorded, "kms: events are not recorded", failure)
 	}
-	now := c.config.Clock().Unix()
-	if last := c.forgiven.Load(); now-last >= 60 && c.forgiven.CompareAndSwap(last, now) {
-		c.config.Logger.Error("kms: events are not recorded", "error", failure)
-	}
-	return true
+	return c.config.AuditBestEffort
 }
 
-// unrecorded is the failure of a call, or of a change, whose event the audit
-// sink refused. The sink's error says why, but is not the call's own: it may be
+// complain logs what goes wrong again and again, once a minute at most. last is
+// when it did so, in seconds since 1970.
+func (c *core) complain(last *atomic.Int64, message string, err error) {
+	now := c.config.Clock().Unix()
+	if then := last.Load(); now-then >= 60 && last.CompareAndSwap(then, now) {
+		c.config.Logger.Error(message, "error", err)
+	}
+}
+
+// unrecorded is the failure of a call whose event the audit sink refused. The sink's error says why, but is not the call's own: it may be
 // an exception of another service, or a context's.
 func unrecorded(failure error) *Error {
 	return &Error{
@@ -133,52 +136,4 @@ func userIdentity(p Principal) audit.UserIdentity {
 		u.Type, u.PrincipalID = audit.FederatedUser, p.account+":"+name
 	}
 	return u
-}
-
-// recordServiceEvent tells of what the service did by itself with a key.
-func (c *core) recordServiceEvent(ctx context.Context, name string, k *key, now time.Time, details map[string]any) error {
-	if c.audit == nil {
-		return nil
-	}
-	err := c.audit.Record(ctx, &audit.Event{
-		EventVersion:        audit.EventVersion,
-		UserIdentity:        audit.UserIdentity{AccountID: k.ref.account, InvokedBy: audit.Internal},
-		EventTime:           now.UTC(),
-		EventSource:         audit.EventSource,
-		EventName:           name,
-		AWSRegion:           k.ref.region,
-		SourceIPAddress:     audit.Internal,
-		UserAgent:           audit.Internal,
-		EventID:             formatUUID(c.uuid(1, rand.Uint64())),
-		Resources:           []audit.Resource{{AccountID: k.ref.account, Type: audit.KeyResource, ARN: k.arn}},
-		EventType:           audit.ServiceEvent,
-		ServiceEventDetails: details,
-		ManagementEvent:     true,
-		RecipientAccountID:  k.ref.account,
-		EventCategory:       audit.Management,
-	})
-	if err != nil && !c.forgive(err) {
-		return unrecorded(err)
-	}
-	return nil
-}
-
-// recordRotation tells of each rotation that turned old into next.
-func (c *core) recordRotation(ctx context.Context, old, next *key, now time.Time) error {
-	if c.audit == nil {
-		return nil
-	}
-	var failure error
-	for i := len(old.record.Materials); i < len(next.record.Materials); i++ {
-		m := next.record.Materials[i]
-		err := c.recordServiceEvent(ctx, "RotateKey", next, now, map[string]any{
-			"keyId":                 next.ref.id,
-			"keyOrigin":             string(next.record.Origin),
-			"rotationType":          string(m.Rotation),
-			"previousKeyMaterialId": next.record.Materials[i-1].ID,
-			"currentKeyMaterialId":  m.ID,
-		})
-		failure = cmp.Or(failure, err)
-	}
-	return failure
 }

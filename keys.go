@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -477,12 +478,15 @@ var opListKeys = define(operation[ListKeysInput, ListKeysOutput]{
 		if err != nil {
 			return nil, err
 		}
-		list, err := collect(c, p, func(r keystore.Record) (*KeyListEntry, error) {
-			ref, ok := parseKeyName(r.Key)
+		list, err := collect(c, p, func(name string) (*KeyListEntry, error) {
+			ref, ok := parseKeyName(name)
 			if !ok {
 				return nil, nil
 			}
-			k, err := c.lookup(c.ctx, ref, c.now) // the clock may have ended it
+			k, err := c.lookup(c.ctx, ref, c.now)    // the clock may have ended it
+			if errors.Is(err, keystore.ErrCorrupt) { // DescribeKey tells what is wrong with it
+				return &KeyListEntry{KeyId: ref.id, KeyArn: c.keyARN(ref)}, nil
+			}
 			if k == nil || err != nil {
 				return nil, err
 			}

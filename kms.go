@@ -105,7 +105,9 @@ type core struct {
 
 	prefixes [2][8]byte // of the identifiers of calls and of events
 
-	forgiven atomic.Int64 // when the log last told of events that were not recorded, in seconds since 1970
+	delivering sync.Map // names of records of events that are on their way to the sink
+
+	unrecorded, undelivered, unrotated atomic.Int64 // when the log last told of each: see complain
 
 	closed  atomic.Bool
 	cancel  context.CancelFunc
@@ -312,14 +314,14 @@ func (c *core) follow(ctx context.Context, after *keystore.Revision) error {
 
 const sweepInterval = time.Minute
 
-// sweep destroys keys whose time has come although nobody looks at them, and
-// stores last uses. Nothing waits for it: a key that is looked at is settled
+// sweep destroys keys whose time has come although nobody looks at them,
+// delivers events that the audit sink has refused, and stores last uses. Nothing waits for it: a key that is looked at is settled
 // then.
 func (c *core) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {
-		err := c.contain("sweep", func() error { return errors.Join(c.destroyDue(ctx), c.storeUses(ctx)) })
+		err := c.contain("sweep", func() error { return errors.Join(c.destroyDue(ctx), c.deliverStored(ctx), c.storeUses(ctx)) })
 		if err != nil && ctx.Err() == nil {
 			c.config.Logger.Warn("kms: work in the background failed and will be tried again", "error", err)
 		}

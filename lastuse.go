@@ -59,7 +59,11 @@ var opGetKeyLastUsage = define(operation[GetKeyLastUsageInput, GetKeyLastUsageOu
 			TrackingStartDate: k.record.Created,
 			KeyCreationDate:   k.record.Created,
 		}
-		if u, ok := k.lastUse.read(); ok {
+		u, err := c.latestUse(c.ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		if !u.Time.IsZero() {
 			out.KeyLastUsage = &KeyLastUsageData{
 				Operation:         u.Operation,
 				Timestamp:         u.Time.UTC(),
@@ -138,32 +142,41 @@ func (c *core) toStore(ref keyRef, u *lastUse, record usageRecord) {
 	u.mu.Unlock()
 }
 
-// loadLastUse returns what is known of the key's last use.
-func (c *core) loadLastUse(ctx context.Context, ref keyRef) (*lastUse, error) {
+// lastUseOf returns the last use of a key that waits to be stored, or a new one.
+func (c *core) lastUseOf(ref keyRef) *lastUse {
 	c.usesMu.Lock()
-	u := c.uses[ref]
-	c.usesMu.Unlock()
-	if u != nil {
-		return u, nil
+	defer c.usesMu.Unlock()
+	if u := c.uses[ref]; u != nil {
+		return u
 	}
-	r, err := c.store.Get(ctx, ref.usageName())
-	if errors.Is(err, keystore.ErrNotFound) {
-		return &lastUse{}, nil
-	} else if err != nil {
-		return nil, err
-	}
-	record, err := decodeRecord[usageRecord](r)
-	if err != nil {
-		return nil, err
-	}
-	return &lastUse{record: *record}, nil
+	return new(lastUse)
 }
 
-// read returns the last use, and whether there was any.
-func (u *lastUse) read() (usageRecord, bool) {
+// latestUse returns the last use of k that is known: noted in k, or by a
+// snapshot that was loaded beside it, or stored by whatever process.
+func (c *core) latestUse(ctx context.Context, k *key) (usageRecord, error) {
+	latest := k.lastUse.read()
+	if waiting := c.lastUseOf(k.ref).read(); waiting.Time.After(latest.Time) {
+		latest = waiting
+	}
+	r, err := c.store.Get(ctx, k.ref.usageName())
+	if errors.Is(err, keystore.ErrNotFound) {
+		return latest, nil
+	} else if err != nil {
+		return latest, err
+	}
+	stored, err := decodeRecord[usageRecord](r)
+	if err == nil && stored.Time.After(latest.Time) {
+		latest = *stored
+	}
+	return latest, err
+}
+
+// read returns the last use; zero if there was none.
+func (u *lastUse) read() usageRecord {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.record, !u.record.Time.IsZero()
+	return u.record
 }
 
 // storeUses stores the last uses that are not in the store yet. They wait in
@@ -195,21 +208,25 @@ func (c *core) storeUsesOf(ctx context.Context, refs []keyRef, uses map[keyRef]*
 				failures = errors.Join(failures, err)
 				continue
 			}
-			record, _ := uses[ref].read()
+			record := uses[ref].read()
 			before, err := c.store.Get(ctx, ref.usageName())
-			if err == nil {
+			switch {
+			case err == nil:
 				later, err := decodeRecord[usageRecord](before)
 				if err == nil && later.Time.After(record.Time) { // of another process
 					stored[ref] = record
 					continue
 				}
-			} else if !errors.Is(err, keystore.ErrNotFound) {
+			case errors.Is(err, keystore.ErrCorrupt): // to be replaced, whatever its revision
+			case !errors.Is(err, keystore.ErrNotFound):
 				failures = errors.Join(failures, err)
 				continue
 			}
 			stored[ref] = record
-			tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision},
-				keystore.Expectation{Key: ref.usageName(), Revision: before.Revision})
+			tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision})
+			if !errors.Is(err, keystore.ErrCorrupt) {
+				tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.usageName(), Revision: before.Revision})
+			}
 			tx.Puts = append(tx.Puts, keystore.Put{Key: ref.usageName(), Value: encodeRecord(record)})
 		}
 		_, err := c.store.Commit(ctx, tx)

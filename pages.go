@@ -1,9 +1,13 @@
 package kms
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
+	"iter"
 
+	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -26,29 +30,53 @@ func (c *call) page(marker string, limit *int32, defaultLimit int, scope string)
 	return p, err
 }
 
-// collect turns the records whose names are places of p's listing into
-// entries, up to one more than p's limit. entry returns nil for a record to
-// pass over.
-func collect[T any](c *call, p page, entry func(keystore.Record) (*T, error)) ([]T, error) {
+// collect turns the names of records, which are places of p's listing, into
+// entries, up to one more than p's limit. entry returns nil for one to pass
+// over.
+func collect[T any](c *call, p page, entry func(name string) (*T, error)) ([]T, error) {
 	list := []T{}
-	for after := p.after; ; {
-		wanted := p.limit + 1 - len(list)
-		records, err := c.store.Scan(c.ctx, p.scope, after, wanted)
+	for name, err := range c.names(c.ctx, p.scope, p.after, p.limit+1) {
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range records {
-			e, err := entry(r)
-			if err != nil {
-				return nil, err
-			}
-			if e != nil {
-				list = append(list, *e)
-			}
-			after = r.Key
+		e, err := entry(name)
+		if err != nil {
+			return nil, err
 		}
-		if len(records) < wanted || len(list) > p.limit {
-			return list, nil
+		if e != nil {
+			list = append(list, *e)
+		}
+		if len(list) > p.limit {
+			break
+		}
+	}
+	return list, nil
+}
+
+// names are those of the records with a prefix, in order, read some at a time.
+// They include the names of records that cannot be read: one damaged record
+// shall not hide the others. It ends with the first error of the store's own.
+func (c *core) names(ctx context.Context, prefix, after string, batch int) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for {
+			records, err := c.store.Scan(ctx, prefix, after, batch)
+			var damaged *keystore.RecordError
+			if errors.As(err, &damaged) {
+				records = append(records, keystore.Record{Key: damaged.Key})
+			} else if err != nil {
+				yield("", err)
+				return
+			}
+			for _, r := range records {
+				secret.Clear(r.Value)
+				if !yield(r.Key, nil) {
+					return
+				}
+				after = r.Key
+			}
+			if damaged == nil && len(records) < batch {
+				return
+			}
 		}
 	}
 }

@@ -212,16 +212,14 @@ var opRotateKeyOnDemand = define(operation[RotateKeyOnDemandInput, RotateKeyOnDe
 		if err != nil {
 			return nil, err
 		}
-		defer clearPuts([]keystore.Put{put})
 		m.Rotated, m.Rotation = new(c.now.UTC()), RotationTypeOnDemand
 		record := k.record.clone()
 		record.Materials = append(record.Materials, m)
 		record.OnDemandRotations++
-		next, err := c.commit(c.ctx, k, record, keystore.Tx{Puts: []keystore.Put{put}})
-		if err != nil {
+		if _, err := c.rotate(c.ctx, k, record, keystore.Tx{Puts: []keystore.Put{put}}, c.now); err != nil {
 			return nil, err
 		}
-		return &RotateKeyOnDemandOutput{KeyId: k.arn}, c.recordRotation(c.ctx, k, next, c.now)
+		return &RotateKeyOnDemandOutput{KeyId: k.arn}, nil
 	},
 })
 

@@ -208,7 +208,13 @@ func (c *core) passTime(ctx context.Context, k *key, now time.Time) (*key, error
 	if k.state == KeyStatePendingDeletion {
 		return nil, c.destroy(ctx, k, now)
 	}
-	return c.rotateDue(ctx, k, now)
+	next, err := c.rotateDue(ctx, k, now)
+	if err == nil || errors.Is(err, keystore.ErrConflict) || errors.Is(err, keystore.ErrClosed) || ctx.Err() != nil {
+		return next, err
+	}
+	// The store cannot be written. A rotation can be late; what the key has encrypted must be read now.
+	c.complain(&c.unrotated, "kms: keys are not rotated", err)
+	return k, nil
 }
 
 func (c *core) loadKey(ctx context.Context, ref keyRef) (*key, error) {
@@ -227,8 +233,8 @@ func (c *core) loadKey(ctx context.Context, ref keyRef) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.lastUse, err = c.loadLastUse(ctx, ref)
-	return k, err
+	k.lastUse = c.lastUseOf(ref)
+	return k, nil
 }
 
 // commit stores record as the next state of k, with whatever else belongs to
@@ -296,16 +302,36 @@ func (c *core) rotateDue(ctx context.Context, k *key, now time.Time) (*key, erro
 	if !now.Before(record.Rotation.Next) { // more were missed than are worth making up for
 		record.Rotation.Next = now.AddDate(0, 0, int(record.Rotation.PeriodInDays))
 	}
+	return c.rotate(ctx, k, record, tx, now)
+}
+
+// maxRotationsAtOnce bounds what a clock that was set far ahead can ask for:
+// with an event for each, it fits in one transaction.
+const maxRotationsAtOnce = 40
+
+// rotate commits record, which has new materials, with the materials in tx, and
+// tells of each.
+func (c *core) rotate(ctx context.Context, k *key, record *keyRecord, tx keystore.Tx, now time.Time) (*key, error) {
+	defer clearPuts(tx.Puts)
+	events := outbox{core: c}
+	defer events.close()
+	for i := len(k.record.Materials); i < len(record.Materials); i++ {
+		m := record.Materials[i]
+		events.add(&tx, "RotateKey", k, now, map[string]any{
+			"keyId":                 k.ref.id,
+			"keyOrigin":             string(record.Origin),
+			"rotationType":          string(m.Rotation),
+			"previousKeyMaterialId": record.Materials[i-1].ID,
+			"currentKeyMaterialId":  m.ID,
+		})
+	}
 	next, err := c.commit(ctx, k, record, tx)
-	clearPuts(tx.Puts)
 	if err != nil {
 		return nil, err
 	}
-	return next, c.recordRotation(ctx, k, next, now)
+	events.deliver(ctx)
+	return next, nil
 }
-
-// maxRotationsAtOnce bounds what a clock that was set far ahead can ask for.
-const maxRotationsAtOnce = 50
 
 // clearPuts erases the key material among what was stored.
 func clearPuts(puts []keystore.Put) {

@@ -27,7 +27,8 @@ func (f SinkFunc) Record(ctx context.Context, e *Event) error { return f(ctx, e)
 
 // JSONLines returns a Sink that writes each event to w as one line of JSON, in one call of Write, one call at a time.
 // A failed or short Write is an error; if it left a part of a line behind, that line is ended before the next event, so
-// that a reader loses one event and no more. JSONLines neither buffers nor syncs nor closes w.
+// that a reader loses one event and no more. w has to be at the beginning of a line: of what others left behind in it,
+// JSONLines knows nothing. It neither buffers nor syncs nor closes w.
 func JSONLines(w io.Writer) Sink { return &jsonLines{w: w} }
 
 type jsonLines struct {

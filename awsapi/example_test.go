@@ -42,19 +42,20 @@ func ExampleHTTPClient() {
 	// {"__type":"NotFoundException","message":"Alias arn:aws:kms:us-east-1:111122223333:alias/none is not found."}
 }
 
-// A server for one user, whose requests must be signed.
+// A server for one account, whose requests must be signed. Its root is the only principal that may do anything for now:
+// others are known, and refused.
 func ExampleHandler() {
 	svc, err := kms.New(kms.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer svc.Close()
-	alice, err := kms.ParsePrincipal("arn:aws:iam::111122223333:user/alice")
+	root, err := kms.ParsePrincipal("arn:aws:iam::111122223333:root")
 	if err != nil {
 		log.Fatal(err)
 	}
 	keys := map[string]*awsapi.Credentials{
-		"AKIAIOSFODNN7EXAMPLE": awsapi.NewCredentials(alice, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+		"AKIAIOSFODNN7EXAMPLE": awsapi.NewCredentials(root, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
 	}
 	handler := awsapi.Handler(svc, awsapi.Options{
 		Credentials: func(accessKeyID string) *awsapi.Credentials { return keys[accessKeyID] },

@@ -66,7 +66,8 @@ type Options struct {
 // Handler serves all operations of svc. The Region is that of a request's credential scope, or svc's if there is none.
 //
 // A request waits for its body without more memory than net/http has already taken; the timeouts that end its waiting are
-// the server's: see [Server]. Bodies may have up to 1 MiB, compressed (gzip) or not, and 64 at a time more than 16 KiB.
+// the server's: see [Server]. Bodies may have up to 1 MiB, compressed (gzip) or not. At most 64 at a time are compressed or
+// have more than 16 KiB; more are refused with a ThrottlingException.
 //
 // Where there are no credentials, a request with an Origin header is refused. Browsers send one with every POST of a page,
 // even to what they take for the page's own site, and that is this service once the site's name resolves to its address
@@ -109,7 +110,8 @@ const (
 	// a description of 8,192, and 50 tags of 384, even if each is written as an escape of 6 bytes.
 	maxBody = 1 << 20
 	// smallBody is enough for all inputs but policies, attestation documents and long grant tokens. Only maxLarge
-	// larger ones are held at a time, so that no number of slow connections takes all memory.
+	// larger ones are held at a time, so that no number of slow connections takes all memory. A compressed body counts
+	// as large: what it will need is not known before.
 	smallBody = 16 << 10
 	maxLarge  = 64
 )
@@ -319,18 +321,20 @@ var (
 	errWebPage  = &exception{http.StatusForbidden, string(kms.AccessDeniedException), "Web pages may ask only a service that verifies signatures."}
 )
 
-// receive waits for the first byte of the body. Until then there is no exchange.
+// receive waits for the first byte of the body, or its end. Until then there is no exchange. An empty body is not refused
+// here, but where it is read as JSON: before that the signature is verified.
 func (h *handler) receive(r *http.Request) (*exchange, error) {
 	if r.ContentLength > maxBody {
 		return nil, errTooLarge
 	}
 	var first [1]byte
-	if _, err := io.ReadFull(r.Body, first[:]); err != nil {
+	n, err := io.ReadFull(r.Body, first[:])
+	if err != nil && err != io.EOF {
 		return nil, refuse(serialization, "")
 	}
 	x := exchanges.Get().(*exchange)
 	x.handler = h
-	x.request = append(x.request, first[0])
+	x.request = append(x.request, first[:n]...)
 	return x, nil
 }
 
@@ -338,12 +342,15 @@ func (h *handler) receive(r *http.Request) (*exchange, error) {
 func (x *exchange) fill(from io.Reader) error {
 	for {
 		if len(x.request) == cap(x.request) {
-			if err := x.grow(); err != nil {
-				return err
-			}
+			x.grow()
 		}
 		n, err := from.Read(x.request[len(x.request):cap(x.request)])
 		x.request = x.request[:len(x.request)+n]
+		if len(x.request) > smallBody {
+			if err := x.enlarge(); err != nil {
+				return err
+			}
+		}
 		switch {
 		case len(x.request) > maxBody:
 			return errTooLarge
@@ -355,16 +362,16 @@ func (x *exchange) fill(from io.Reader) error {
 	}
 }
 
-func (x *exchange) grow() error {
-	if len(x.request) >= smallBody {
-		if err := x.enlarge(); err != nil {
-			return err
-		}
+// grow doubles the room for the request. One that is not large gets a byte more than a small body has: whether that byte
+// comes decides what the request is.
+func (x *exchange) grow() {
+	size := 2 * cap(x.request)
+	if !x.isLarge {
+		size = min(size, smallBody+1)
 	}
-	larger := append(make([]byte, 0, 2*cap(x.request)), x.request...)
+	larger := append(make([]byte, 0, size), x.request...)
 	secret.Clear(x.request)
 	x.request = larger
-	return nil
 }
 
 // enlarge makes this one of the exchanges that may be large.

@@ -202,6 +202,19 @@ func TestGoodSignaturesAreAccepted(t *testing.T) {
 	}
 }
 
+// Who cannot sign is told so, and nothing of the body.
+func TestEmptyBodyIsRefusedAfterItsSignature(t *testing.T) {
+	now := signTime
+	h, _ := signedHandler(t, &now)
+	s := good()
+	s.body = ""
+	_, body := exchangeOf(h, s.request())
+	require.Equal(t, `{"__type":"SerializationException"}`, body)
+	s.secret = "another"
+	_, body = exchangeOf(h, s.request())
+	require.Contains(t, body, `{"__type":"InvalidSignatureException"`)
+}
+
 func TestWrongSignaturesAreRefused(t *testing.T) {
 	now := signTime
 	h, _ := signedHandler(t, &now)

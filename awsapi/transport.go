@@ -28,7 +28,8 @@ func NewTransport(h http.Handler) *Transport { return &Transport{h} }
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) { return t.Do(r) }
 
 // Do sends a request and returns the response. Its errors are those of a connection: the context's own, and what the
-// request's body failed with. Do closes that body. The response's body is in memory, and erased when it is closed.
+// request's body failed with. Do closes that body. The response's body is in memory, and erased when it is closed, or
+// before an error is returned instead.
 func (t *Transport) Do(r *http.Request) (response *http.Response, err error) {
 	source := source{body: r.Body}
 	if source.body == nil {
@@ -60,6 +61,9 @@ func (t *Transport) Do(r *http.Request) (response *http.Response, err error) {
 			if p != http.ErrAbortHandler {
 				err = fmt.Errorf("%w: the handler panicked with a %T", errAborted, p)
 			}
+		}
+		if err != nil {
+			w.body.Close() // the answer that nobody gets may hold secrets too
 		}
 	}()
 	t.handler.ServeHTTP(w, &received)

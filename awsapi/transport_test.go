@@ -109,6 +109,31 @@ func TestAbortedHandlerIsABrokenConnection(t *testing.T) {
 	}
 }
 
+func TestAnswerThatNobodyGetsIsErased(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	broken := &closing{Reader: strings.NewReader("x"), err: errors.New("no more")}
+	for name, tt := range map[string]struct {
+		request *http.Request
+		after   func(*http.Request)
+	}{
+		"the context ended":     {clientRequest(t, ctx, nil), func(*http.Request) { cancel() }},
+		"the body failed":       {clientRequest(t, t.Context(), broken), func(r *http.Request) { io.ReadAll(r.Body) }},
+		"the handler panicked":  {clientRequest(t, t.Context(), nil), func(*http.Request) { panic("swordfish") }},
+		"the connection breaks": {clientRequest(t, t.Context(), nil), func(*http.Request) { panic(http.ErrAbortHandler) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var written []byte
+			_, err := NewTransport(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, "a data key")
+				written = w.(*recorder).body.data
+				tt.after(r)
+			})).Do(tt.request)
+			require.Error(t, err)
+			require.Equal(t, make([]byte, len("a data key")), written)
+		})
+	}
+}
+
 func TestHandlerMayAnswerAsItLikes(t *testing.T) {
 	response, err := NewTransport(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		require.Equal(t, "kms.us-east-1.amazonaws.com", r.Host)

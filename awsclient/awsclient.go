@@ -1,5 +1,8 @@
 // Package awsclient gives the AWS SDK's own KMS client for a [kms.Service] in the same process: no socket, no account, no
 // credentials. It suits code that takes a *kms.Client of the SDK, or an interface of some of its methods.
+//
+// The client tries again like any other of the SDK, and waits before it does. A test that injects throttling or failures
+// takes the waiting away: the example of [New] shows how.
 package awsclient
 
 import (

@@ -53,8 +53,8 @@ func Base64(text string) Material {
 	}}
 }
 
-// PEM is a private key in a block "PRIVATE KEY" (PKCS#8), "EC PRIVATE KEY" (SEC 1) or "RSA PRIVATE KEY" (PKCS#1), not
-// encrypted. "EC PARAMETERS", which openssl writes before it, is passed over.
+// PEM is a private key in a block "PRIVATE KEY" (PKCS#8) or "EC PRIVATE KEY" (SEC 1), not encrypted. "EC PARAMETERS", which
+// openssl writes before it, is passed over.
 func PEM(text string) Material {
 	return Material{func() ([]byte, bool, error) {
 		material, err := readPEM([]byte(text))
@@ -116,7 +116,7 @@ func readPEM(text []byte) (_ []byte, err error) {
 			return found, nil
 		}
 		text = rest
-		var key any
+		var key *ecdsa.PrivateKey
 		switch block.Type {
 		case "EC PARAMETERS":
 			continue
@@ -125,9 +125,8 @@ func readPEM(text []byte) (_ []byte, err error) {
 			continue
 		case "EC PRIVATE KEY":
 			key, err = x509.ParseECPrivateKey(block.Bytes)
-		case "RSA PRIVATE KEY":
-			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 		default:
+			secret.Clear(block.Bytes)
 			return nil, errors.New("a PEM block of this type, or an encrypted one, is not read")
 		}
 		secret.Clear(block.Bytes)

@@ -60,7 +60,8 @@ func Load(ctx context.Context, svc *kms.Service, file io.Reader) error {
 // Make makes keys in svc, in their order. Of a key that svc has already, of the same spec, usage and material, it completes
 // or sets right what the Key says, and leaves alone what the Key is silent on: so to make the same keys again changes nothing,
 // and what was interrupted is made up for. If svc has another key of that ID, the error is a ConflictException; an alias is
-// not taken from another key, nor a deletion cancelled.
+// not taken from another key, nor a deletion cancelled. A key that is to be deleted takes no description, tags and aliases any
+// more: they are left as they are if the Key says nothing of its State.
 //
 // Nothing is made if a key's material cannot be read, or if two keys have the same ID or alias. Any other error ends it
 // where it occurs; errors name the key, and what the service says of it is a [kms.Error] in them.
@@ -189,6 +190,27 @@ func (p *planned) complete(ctx context.Context, there *present, tags []kms.Tag) 
 	if there.state == kms.KeyStatePendingDeletion && p.State != "" && p.State != there.state {
 		return fmt.Errorf("the key is there, but it is to be deleted: it cannot be made %s", p.State)
 	}
+	if there.state != kms.KeyStatePendingDeletion || p.State != "" {
+		if err := p.label(ctx, there, tags); err != nil {
+			return err
+		}
+	}
+	if p.State != "" && p.State != there.state {
+		if err := p.enter(ctx); err != nil {
+			return err
+		}
+	}
+	if p.Policy == "" || p.Policy == there.policy {
+		return nil
+	}
+	_, err := p.svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{ // at last: it may forbid all of the above
+		KeyId: p.ID, Policy: p.Policy, BypassPolicyLockoutSafetyCheck: true,
+	})
+	return err
+}
+
+// label gives the key its description, tags and aliases, which the service refuses while a deletion is pending.
+func (p *planned) label(ctx context.Context, there *present, tags []kms.Tag) error {
 	if p.Description != "" && p.Description != there.description {
 		_, err := p.svc.UpdateKeyDescription(ctx, &kms.UpdateKeyDescriptionInput{KeyId: p.ID, Description: p.Description})
 		if err != nil {
@@ -209,18 +231,7 @@ func (p *planned) complete(ctx context.Context, there *present, tags []kms.Tag) 
 			return err
 		}
 	}
-	if p.State != "" && p.State != there.state {
-		if err := p.enter(ctx); err != nil {
-			return err
-		}
-	}
-	if p.Policy == "" || p.Policy == there.policy {
-		return nil
-	}
-	_, err := p.svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{ // at last: it may forbid all of the above
-		KeyId: p.ID, Policy: p.Policy, BypassPolicyLockoutSafetyCheck: true,
-	})
-	return err
+	return nil
 }
 
 // enter brings the key into its state.

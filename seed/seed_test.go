@@ -308,6 +308,37 @@ func TestAPendingDeletionIsNotCancelled(t *testing.T) {
 	require.Equal(t, before, describe(t, svc, symmetricID))
 }
 
+// What an application does to its keys does not keep the service that is seeded at each start from starting.
+func TestAKeyThatIsToBeDeletedIsLeftAloneByWhatNamesNoState(t *testing.T) {
+	for name, change := range map[string]func(*seed.Key){
+		"the alias is gone":   func(*seed.Key) {},
+		"another description": func(k *seed.Key) { k.Description = "another" },
+		"another tag":         func(k *seed.Key) { k.Tags = map[string]string{"stage": "production"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := newService(t)
+			ctx := t.Context()
+			key := seed.Key{ID: symmetricID, Aliases: []string{"alias/app"}, Description: "one", Tags: map[string]string{"stage": "test"}}
+			require.NoError(t, seed.Make(ctx, svc, key))
+			_, err1 := svc.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: "alias/app"})
+			_, err2 := svc.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: symmetricID})
+			require.NoError(t, errors.Join(err1, err2))
+			before := describe(t, svc, symmetricID)
+			change(&key)
+			key.Policy = policy // which such a key takes
+
+			require.NoError(t, seed.Make(ctx, svc, key))
+			require.Equal(t, before, describe(t, svc, symmetricID))
+			got, err := svc.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: symmetricID})
+			require.NoError(t, err)
+			require.Equal(t, policy, got.Policy)
+
+			key.State = kms.KeyStatePendingDeletion // now it is asked for
+			require.ErrorIs(t, seed.Make(ctx, svc, key), kms.KMSInvalidStateException)
+		})
+	}
+}
+
 func TestAnotherKeyOfTheSameIDIsAConflict(t *testing.T) {
 	svc := loaded(t)
 	for name, key := range map[string]seed.Key{
@@ -361,6 +392,7 @@ func TestKeysThatCannotBeAreRefused(t *testing.T) {
 		"two PEM blocks":             {sign(seed.PEM(strings.Repeat("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", 2))), "not one PEM block"},
 		"PEM with a tail":            {sign(seed.PEM("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\nsecret")), "not one PEM block"},
 		"an encrypted PEM block":     {sign(seed.PEM("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")), "encrypted"},
+		"a PEM block of RSA":         {sign(seed.PEM("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n")), "PEM block of this type"},
 		"a certificate":              {sign(seed.PEM("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")), "PEM block of this type"},
 		"an empty PEM block":         {sign(seed.PEM("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n")), "does not hold the private key"},
 		"a PEM block of something":   {sign(seed.PEM("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")), "unfit key material"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -23,6 +24,8 @@ const (
 
 	// minSecretBytes keeps out what can be guessed: whoever has seen a signed request can try secrets at leisure.
 	minSecretBytes = 16
+
+	partition = "aws" // of the service, and so of all principals that can use it
 )
 
 // A credentialsFile is what docs/serve.md describes.
@@ -98,6 +101,9 @@ func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {
 	principal, err := kms.ParsePrincipal(e.Principal)
 	if err != nil {
 		return nil, errors.New("its principal is not the ARN of one, such as arn:aws:iam::111122223333:root")
+	}
+	if !strings.HasPrefix(e.Principal, "arn:"+partition+":") {
+		return nil, fmt.Errorf("its principal is of another partition than the service, which is of %s: it could do nothing", partition)
 	}
 	if e.SessionToken == "" {
 		return awsapi.NewCredentials(principal, e.SecretAccessKey), nil

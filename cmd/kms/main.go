@@ -1,17 +1,20 @@
 // Kms is a key management service on a port of this machine, for programs in any language that has an SDK of AWS:
 //
 //	kms serve [flags]
+//	kms version
 //
 // docs/serve.md says how to use it.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +25,7 @@ const usage = `Kms is a key management service on a port of this machine. It spe
 usage:
 
   kms serve [flags]   serve until SIGINT or SIGTERM; kms serve -h lists the flags
+  kms version         print the version, and that of Go which built it
   kms help            print this text
 `
 
@@ -70,9 +74,20 @@ func (p *program) command(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "serve":
 		return p.serve(ctx, args[1:])
+	case "version", "-version", "--version":
+		return p.version()
 	case "help", "-h", "-help", "--help":
 		_, err := io.WriteString(p.stdout, usage)
 		return err
 	}
 	return usageError(fmt.Sprintf("%.40q is not a command: kms help lists them", args[0]))
+}
+
+func (p *program) version() error {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return errors.New("the program was built without module information")
+	}
+	_, err := fmt.Fprintln(p.stdout, "kms", cmp.Or(info.Main.Version, "(devel)"), info.GoVersion)
+	return err
 }

@@ -120,6 +120,15 @@ func TestHelpIsPrintedWhenItIsAskedFor(t *testing.T) {
 	require.Contains(t, stdout, "(us-east-1)\n")
 }
 
+func TestVersionIsPrinted(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"-version"}, {"--version"}} {
+		status, stdout, stderr := run(t, "", args...)
+		require.Zero(t, status)
+		require.Regexp(t, `^kms \S+ go1\..+\n$`, stdout)
+		require.Empty(t, stderr)
+	}
+}
+
 func TestDocumentHasEveryFlagAndAnExampleThatIsRead(t *testing.T) {
 	text, err := os.ReadFile("../../docs/serve.md")
 	require.NoError(t, err)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -54,6 +55,25 @@ func (c *child) end(signal syscall.Signal) (int, string, string) {
 	require.NoError(c, err)
 	_ = c.Wait() // an error for each status but 0
 	return c.ProcessState.ExitCode(), string(rest), string(log)
+}
+
+func TestAnAuditPipeWithoutAReaderFailsTheCalls(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit")
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	opened := make(chan error, 1)
+	var reader *os.File
+	go func() {
+		var err error
+		reader, err = os.Open(path) // waits for the service to open it too
+		opened <- err
+	}()
+	i := start(t, program{}, "--audit", path)
+	require.NoError(t, <-opened)
+	status, _ := i.call(access{}, "CreateKey", `{}`)
+	require.Equal(t, http.StatusOK, status)
+	require.NoError(t, reader.Close())
+	status, _ = i.call(access{}, "CreateKey", `{}`)
+	require.Equal(t, http.StatusInternalServerError, status)
 }
 
 func TestTheProgram(t *testing.T) {

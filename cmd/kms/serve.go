@@ -60,9 +60,16 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		}
 	}
 
-	config := kms.Config{Account: s.account, Region: s.region, Logger: logger}
+	// Where it cannot listen it makes and changes nothing. Who connects from here on waits.
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	defer listener.Close() // the server, once there is one, does so too
+
+	config := kms.Config{Account: s.account, Partition: partition, Region: s.region, Logger: logger}
 	if s.audit != "" {
-		log, err := os.OpenFile(s.audit, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		log, err := openAudit(s.audit)
 		if err != nil {
 			return fmt.Errorf("--audit: %w", err)
 		}
@@ -86,10 +93,6 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		}
 	}
 
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
-	}
 	server := awsapi.Server(front(awsapi.Handler(svc, options), options, config.Backend))
 	server.TLSConfig = transport
 	server.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
@@ -136,6 +139,38 @@ func closed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
+	return err
+}
+
+// openAudit opens a file to append lines to. An unfinished line at its end, of a process that was cut off, is ended first.
+func openAudit(path string) (*os.File, error) {
+	log, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := endLine(log); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return log, nil
+}
+
+// endLine reads through a descriptor of its own: were log opened for reading too, a named pipe whose reader is gone would
+// not break, but fill up and block.
+func endLine(log *os.File) error {
+	info, err := log.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return err
+	}
+	written, err := os.Open(log.Name())
+	if err != nil {
+		return err
+	}
+	defer written.Close()
+	var last [1]byte
+	if _, err := written.ReadAt(last[:], info.Size()-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = log.WriteString("\n")
 	return err
 }
 

@@ -127,6 +127,20 @@ func TestStoreIsThereOnTheNextStart(t *testing.T) {
 	require.Equal(t, created.KeyMetadata.Arn, found.KeyMetadata.Arn)
 }
 
+func TestNothingIsMadeWhereThePortIsTaken(t *testing.T) {
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	dir := t.TempDir()
+	status, _, stderr := run(t, "a good passphrase", "serve", "--listen", taken.Addr().String(), "--passphrase-file", "-",
+		"--store", filepath.Join(dir, "keys"), "--audit", filepath.Join(dir, "audit"), "--seed", file(t, "seed.yaml", "version: 1\nkeys: []\n"))
+	require.Equal(t, 1, status)
+	require.Contains(t, stderr, "address already in use")
+	made, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, made)
+}
+
 func TestSeedIsThereFromTheBeginning(t *testing.T) {
 	seed := file(t, "seed.yaml", "version: 1\nkeys:\n- id: 1234abcd-12ab-34cd-56ef-1234567890ab\n  aliases: [alias/app]\n")
 	i := start(t, program{}, "--seed", seed)
@@ -149,6 +163,21 @@ func TestAuditLogHasTheCallsAndNotTheProbes(t *testing.T) {
 	info, err := os.Stat(log)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode())
+}
+
+func TestAnEventAfterATornOneHasItsOwnLine(t *testing.T) {
+	const torn = `{"eventName":"Cre`
+	log := file(t, "audit", torn)
+	i := start(t, program{}, "--audit", log)
+	i.call(access{}, "CreateKey", `{}`)
+	require.Zero(t, i.stop())
+	text, err := os.ReadFile(log)
+	require.NoError(t, err)
+	lines := strings.Split(string(text), "\n")
+	require.Len(t, lines, 3)
+	require.Equal(t, torn, lines[0])
+	require.True(t, json.Valid([]byte(lines[1])), lines[1])
+	require.Empty(t, lines[2])
 }
 
 func TestWithCredentialsOnlySignedRequestsAreAnswered(t *testing.T) {
