@@ -634,13 +634,13 @@ func TestNoSecretIsToldOfAnyCall(t *testing.T) {
 func TestAServiceEventThatTheSinkRefusesIsDeliveredLater(t *testing.T) {
 	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
 	refusing := new(trail)
-	var refused []string
+	refusals, refused := 0, map[string]bool{} // each may be offered again meanwhile
 	refusing.failWith(func(e *audit.Event) error {
 		if e.EventType != audit.ServiceEvent {
 			return nil
 		}
-		refused = append(refused, e.EventName+" "+e.EventID)
-		switch len(refused) {
+		refused[e.EventName+" "+e.EventID] = true
+		switch refusals++; refusals {
 		case 1:
 			return &kms.Error{Code: kms.DisabledException, Message: "theirs"}
 		case 2:
@@ -673,11 +673,11 @@ func TestAServiceEventThatTheSinkRefusesIsDeliveredLater(t *testing.T) {
 			return nil
 		})
 	})
-	var delivered []string
+	delivered := map[string]bool{}
 	for range refused {
-		delivered = append(delivered, <-events)
+		delivered[<-events] = true
 	}
-	require.ElementsMatch(t, refused, delivered)
+	require.Equal(t, refused, delivered)
 }
 
 // A sink that minds its context still gets the event of what was done.
