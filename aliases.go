@@ -107,7 +107,7 @@ func (c *core) prospectiveKey(alias aliasRef) *key {
 	ref := keyRef{alias.account, alias.region, newKeyID(false)}
 	return &key{
 		ref: ref,
-		arn: c.keyARN(ref),
+		arn: c.aliasARN(alias), // an ID that was only just drawn would tell nobody anything
 		record: &keyRecord{
 			Spec:        KeySpecSymmetricDefault,
 			Usage:       KeyUsageEncryptDecrypt,
@@ -196,8 +196,6 @@ func validateAliasName(name string) error {
 	switch {
 	case !strings.HasPrefix(name, aliasPrefix) || name == aliasPrefix:
 		return invalid(`Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
-	case strings.HasPrefix(name, reservedAliasPrefix):
-		return exception(InvalidAliasNameException, "The prefix %s is reserved for AWS managed keys.", reservedAliasPrefix)
 	case !isAliasName(name):
 		return invalid("%s contains invalid characters for an alias", name)
 	}
@@ -208,6 +206,12 @@ var opCreateAlias = define(operation[CreateAliasInput, CreateAliasOutput]{
 	description: description{name: "CreateAlias", keys: ownIdentify, states: changeState},
 	validate:    func(in *CreateAliasInput) error { return validateAliasName(in.AliasName) },
 	identify:    func(c *call, in *CreateAliasInput) error { return c.identifyAliasTarget(in.TargetKeyId) },
+	admit: func(_ *call, in *CreateAliasInput) error {
+		if strings.HasPrefix(in.AliasName, reservedAliasPrefix) {
+			return exception(InvalidAliasNameException, "The prefix %s is reserved for AWS managed keys.", reservedAliasPrefix)
+		}
+		return nil
+	},
 	act: func(c *call, in *CreateAliasInput) (*CreateAliasOutput, error) {
 		alias, k := c.callerAlias(in.AliasName), c.key()
 		existing, err := c.describeAlias(alias) // not one whose key has come to its end
@@ -326,16 +330,15 @@ func (s *Service) DeleteAlias(ctx context.Context, in *DeleteAliasInput) (*Delet
 
 var opListAliases = define(operation[ListAliasesInput, ListAliasesOutput]{
 	description: description{name: "ListAliases", keys: ownIdentify, readOnly: true},
-	identify: func(c *call, in *ListAliasesInput) error {
-		if in.KeyId == "" {
-			return nil
-		}
-		return c.identify(in.KeyId, c.op.permission, false)
-	},
+	identify:    func(*call, *ListAliasesInput) error { return nil }, // KeyId is a filter, and takes no permission on that key
 	act: func(c *call, in *ListAliasesInput) (*ListAliasesOutput, error) {
 		scope := aliasesOf(c.caller.account, c.region)
-		if c.count > 0 {
-			scope = c.key().ref.aliasesName()
+		if in.KeyId != "" {
+			k, err := c.resolve(in.KeyId, c.op.permission, false)
+			if err != nil {
+				return nil, err
+			}
+			scope = k.ref.aliasesName()
 		}
 		place := func(name string) string { return scope + strings.TrimPrefix(name, aliasPrefix) }
 		p, err := c.page(in.Marker, in.Limit, 50, scope)
@@ -348,7 +351,7 @@ var opListAliases = define(operation[ListAliasesInput, ListAliasesOutput]{
 		if err != nil {
 			return nil, err
 		}
-		if c.count == 0 {
+		if in.KeyId == "" {
 			for _, name := range predefinedAliases {
 				alias := c.callerAlias(name)
 				if a, err := c.alias(c.ctx, alias); err != nil {

@@ -128,8 +128,6 @@ func TestANameThatNoAliasCanHaveIsRefused(t *testing.T) {
 		{"alias/", kms.ValidationException, prefix},
 		{"aliasname", kms.ValidationException, prefix},
 		{"alias/a:b", kms.ValidationException, "alias/a:b contains invalid characters for an alias"},
-		{"alias/aws/s3", kms.InvalidAliasNameException, "The prefix alias/aws/ is reserved for AWS managed keys."},
-		{"alias/aws/mine", kms.InvalidAliasNameException, "The prefix alias/aws/ is reserved for AWS managed keys."},
 		{"alias/a b", kms.ValidationException, fmt.Sprintf(violation, "alias/a b") + "satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"},
 		{"alias/é", kms.ValidationException, fmt.Sprintf(violation, "alias/é") + "satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"},
 		{"alias/a\n", kms.ValidationException, fmt.Sprintf(violation, "alias/a\n") + "satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"},
@@ -143,6 +141,22 @@ func TestANameThatNoAliasCanHaveIsRefused(t *testing.T) {
 			requireError(t, deleteAlias(svc, test.name), test.code, "%s", test.message)
 		})
 	}
+}
+
+func TestNamesOfAWSManagedKeysAreReserved(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	managed := describe(t, svc, "alias/aws/ssm")
+	for _, name := range []string{"alias/aws/s3", "alias/aws/mine", "alias/aws/ssm"} {
+		_, err := svc.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: name, TargetKeyId: k.KeyId})
+		requireError(t, err, kms.InvalidAliasNameException, "The prefix alias/aws/ is reserved for AWS managed keys.")
+	}
+	for _, name := range []string{"alias/aws/s3", "alias/aws/mine"} {
+		requireError(t, updateAlias(svc, name, k.KeyId), kms.NotFoundException, "Alias %s is not found.", aliasARN+name)
+		requireError(t, deleteAlias(svc, name), kms.NotFoundException, "Alias %s is not found.", aliasARN+name)
+	}
+	requireDenied(t, updateAlias(svc, "alias/aws/ssm", k.KeyId), svc.Caller(), "kms:UpdateAlias", managed.Arn)
+	requireDenied(t, deleteAlias(svc, "alias/aws/ssm"), svc.Caller(), "kms:DeleteAlias", managed.Arn)
 }
 
 func TestAKeyHasAtMost50Aliases(t *testing.T) {
@@ -381,12 +395,16 @@ func TestOfTwoThatMakeOneAliasAtOnceOneComesLater(t *testing.T) {
 }
 
 func TestOnlyDescribeKeyMakesAnAWSManagedKey(t *testing.T) {
-	svc, _ := newService(t)
+	s := new(trail)
+	svc, _ := newService(t, func(c *kms.Config) { c.Audit = s })
 	ctx := context.Background()
 	_, err := svc.Encrypt(ctx, &kms.EncryptInput{KeyId: "alias/aws/s3", Plaintext: []byte("text")})
 	requireDenied(t, err, svc.Caller(), "kms:Encrypt", aliasARN+"alias/aws/s3")
 	_, err = svc.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: "alias/aws/s3"})
-	require.Error(t, err)
+	requireError(t, err, kms.UnsupportedOperationException, "%salias/aws/s3 key spec is SYMMETRIC_DEFAULT which is not valid for GetPublicKey.", aliasARN)
+	for _, e := range s.take() {
+		require.Empty(t, e.Resources, "there is no key yet")
+	}
 	stranger := svc.As(rootOf(t, "444455556666"))
 	_, err = stranger.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aliasARN + "alias/aws/s3"})
 	requireDenied(t, err, stranger.Caller(), "kms:DescribeKey", aliasARN+"alias/aws/s3")
@@ -423,7 +441,4 @@ func TestAnAWSManagedKeyIsOnlyForItsServiceToUseAndForTheAccountToLookAt(t *test
 			requireDenied(t, err, f.svc.Caller(), permission, managed.Arn)
 		}
 	})
-	svc, _ := newService(t)
-	describe(t, svc, "alias/aws/ssm")
-	requireError(t, deleteAlias(svc, "alias/aws/ssm"), kms.InvalidAliasNameException, "The prefix alias/aws/ is reserved for AWS managed keys.")
 }

@@ -142,7 +142,7 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 		}
 		done := events[2]
 		switch op.Name() {
-		case "ListKeys", "GenerateRandom":
+		case "ListAliases", "ListKeys", "GenerateRandom":
 			require.Empty(t, done.Resources)
 		case "ReEncrypt", "UpdateAlias":
 			require.Equal(t, []audit.Resource{
@@ -154,7 +154,11 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 			require.Equal(t, []audit.Resource{{AccountID: "111122223333", Type: audit.KeyResource, ARN: f.subject(op.Name()).Arn}}, done.Resources)
 		}
 		if slices.Contains(mutators, op.Name()) && op.Name() != "CreateKey" {
-			require.Equal(t, f.symmetric.Arn, done.ResponseElements["keyId"])
+			key := f.symmetric
+			if op.Name() == "UpdateAlias" {
+				key = f.other
+			}
+			require.Equal(t, key.Arn, done.ResponseElements["keyId"])
 		}
 		_, err = json.Marshal(done)
 		require.NoError(t, err)
@@ -330,6 +334,30 @@ func TestEventsAreThoseOfCloudTrail(t *testing.T) {
   "readOnly": false,
 ` + resourceJSON("KEY") + eventTail,
 		},
+		"CreateKey": {
+			func(f *fixture) any { return &kms.CreateKeyInput{Tags: []kms.Tag{{TagKey: "aws:k"}}} },
+			eventHead + `"CreateKey"` + eventSource + `  "errorCode": "TagException",
+  "errorMessage": "Tags beginning with aws: are reserved",
+  "requestParameters": {
+    "bypassPolicyLockoutSafetyCheck": false,
+    "customerMasterKeySpec": "SYMMETRIC_DEFAULT",
+    "description": "",
+    "keySpec": "SYMMETRIC_DEFAULT",
+    "keyUsage": "ENCRYPT_DECRYPT",
+    "origin": "AWS_KMS",
+    "tags": [
+      {
+        "tagKey": "aws:k",
+        "tagValue": ""
+      }
+    ]
+  },
+  "responseElements": null,
+  "requestID": "REQUEST",
+  "eventID": "EVENT",
+  "readOnly": false,
+  "resources": []` + eventTail,
+		},
 		"TagResource": {
 			func(f *fixture) any {
 				return &kms.TagResourceInput{KeyId: f.symmetric.KeyId, Tags: []kms.Tag{{TagKey: "k"}}}
@@ -460,13 +488,15 @@ func TestACallThatNeedNotBeRecordedSucceeds(t *testing.T) {
 // A sink that is itself a client of a KMS has exceptions of its own.
 func TestTheSinksErrorIsNotTheCalls(t *testing.T) {
 	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any) {
-		for _, cause := range []error{&kms.Error{Code: kms.DisabledException, Message: "theirs"}, context.DeadlineExceeded, kms.ErrClosed} {
+		for _, cause := range []error{&kms.Error{Code: kms.DisabledException, Message: "theirs"}, context.DeadlineExceeded, kms.ErrClosed, kms.AlreadyExistsException} {
 			s.failWith(func(*audit.Event) error { return cause })
 			_, err := op.Invoke(t.Context(), f.svc, nilOf(op))
 			var e *kms.Error
 			require.ErrorAs(t, err, &e)
 			require.Equal(t, kms.KMSInternalException, e.Code)
 			require.Equal(t, op.Name(), e.Operation)
+			var code kms.ErrorCode
+			require.False(t, errors.As(err, &code))
 		}
 	})
 }
@@ -627,6 +657,24 @@ func TestNoSecretIsToldOfAnyCall(t *testing.T) {
 		}
 	}, func(c *kms.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	require.NotEmpty(t, log.String())
+}
+
+// The trail of the caller's account does not tell what the answer hides.
+func TestARefusedCallOnAForeignKeyNamesNoKey(t *testing.T) {
+	s := new(trail)
+	f := newFixture(t, func(c *kms.Config) { c.Audit = s })
+	there := f.svc.As(rootOf(t, foreignAccount))
+	s.take()
+	_, err := there.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: "arn:aws:kms:us-east-1:111122223333:" + fixtureAlias})
+	require.ErrorIs(t, err, kms.AccessDeniedException)
+	_, err = there.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.ciphertext})
+	require.ErrorIs(t, err, kms.AccessDeniedException)
+	events := s.take()
+	require.Len(t, events, 2)
+	for _, e := range events {
+		require.Equal(t, foreignAccount, e.RecipientAccountID)
+		require.Empty(t, e.Resources)
+	}
 }
 
 // What the service does by itself is no fault of the call that meets it. Its

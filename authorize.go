@@ -50,11 +50,17 @@ func denied(caller Principal, permission, resource, reason string) *Error {
 }
 
 // deniedCiphertext is the AccessDeniedException for a ciphertext whose key the
-// caller did not name: it does not tell a missing key from a forbidden one.
-func deniedCiphertext(caller Principal, permission string) *Error {
-	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on the resource associated with this ciphertext because "+
-		"the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access",
-		caller.name(), permission)
+// caller did not name. Only of a key of the caller's own account does it tell
+// that an identity policy is what lacks; otherwise it does not tell a missing
+// key from a forbidden one.
+func deniedCiphertext(caller Principal, permission string, own bool, reason string) *Error {
+	if own && reason == noIdentityPolicy {
+		reason += " the " + permission + " action"
+	} else {
+		reason = "the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access"
+	}
+	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on the resource associated with this ciphertext because %s",
+		caller.name(), permission, reason)
 }
 
 // name is how a message calls the principal.

@@ -141,8 +141,9 @@ func TestAForbiddenForeignKeyLooksLikeAMissingOne(t *testing.T) {
 			{here + "alias/aws/s3", here + "alias/aws/ebs"},
 			{here + "alias/aws/s3", here + "alias/aws/nothing"},
 		} {
-			for _, member := range keyMembers(in) {
+			for i, member := range keyMembers(in) {
 				valid := member.String()
+				restore := lendSource(t, there, op, in, i)
 				var answers []string
 				for _, id := range pair {
 					member.SetString(id)
@@ -154,9 +155,24 @@ func TestAForbiddenForeignKeyLooksLikeAMissingOne(t *testing.T) {
 				require.Equal(t, answers[1], answers[0])
 				require.NotContains(t, answers[0], f.symmetric.KeyId)
 				member.SetString(valid)
+				restore()
 			}
 		}
 	})
+}
+
+// lendSource has a ReEncrypt whose destination is at hand, member 1, begin with
+// a ciphertext of the caller's own: nothing else is to refuse it.
+func lendSource(t *testing.T, caller *kms.Service, op kms.Operation, in any, member int) (restore func()) {
+	reEncrypt, ok := in.(*kms.ReEncryptInput)
+	if !ok || member == 0 {
+		return func() {}
+	}
+	before := *reEncrypt
+	mine := createKey(t, caller, nil)
+	reEncrypt.SourceKeyId, reEncrypt.CiphertextBlob = mine.KeyId, encrypt(t, caller, mine.KeyId, "x")
+	reEncrypt.SourceEncryptionContext = nil
+	return func() { *reEncrypt = before }
 }
 
 func TestAForbiddenCiphertextLooksLikeOneOfAMissingKey(t *testing.T) {
@@ -164,14 +180,26 @@ func TestAForbiddenCiphertextLooksLikeOneOfAMissingKey(t *testing.T) {
 	there := f.svc.As(rootOf(t, foreignAccount))
 	mine := createKey(t, there, nil)
 	alice := f.svc.As(principal(t, "arn:aws:iam::111122223333:user/alice"))
-	for name, ciphertext := range map[string][]byte{"forbidden": f.ciphertext, "missing": flip(f.ciphertext, 8*10)} {
-		t.Run(name, func(t *testing.T) {
-			for _, caller := range []*kms.Service{there, alice} {
-				_, err := caller.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: ciphertext})
-				requireError(t, err, kms.AccessDeniedException, "%s", deniedCiphertextMessage(caller.Caller().ARN(), "kms:Decrypt"))
-				_, err = caller.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: ciphertext, DestinationKeyId: mine.Arn})
-				requireError(t, err, kms.AccessDeniedException, "%s", deniedCiphertextMessage(caller.Caller().ARN(), "kms:ReEncryptFrom"))
-			}
+	missing := flip(f.ciphertext, 8*10)
+	for _, tt := range []struct {
+		name       string
+		caller     *kms.Service
+		ciphertext []byte
+		message    func(arn, permission string) string
+	}{
+		{"forbidden", there, f.ciphertext, deniedCiphertextMessage},
+		{"missing", there, missing, deniedCiphertextMessage},
+		{"missing, in her own account", alice, missing, deniedCiphertextMessage},
+		{"forbidden, in her own account", alice, f.ciphertext, func(arn, permission string) string {
+			return "User: " + arn + " is not authorized to perform: " + permission +
+				" on the resource associated with this ciphertext because no identity-based policy allows the " + permission + " action"
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := tt.caller.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: tt.ciphertext})
+			requireError(t, err, kms.AccessDeniedException, "%s", tt.message(tt.caller.Caller().ARN(), "kms:Decrypt"))
+			_, err = tt.caller.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: tt.ciphertext, DestinationKeyId: mine.Arn})
+			requireError(t, err, kms.AccessDeniedException, "%s", tt.message(tt.caller.Caller().ARN(), "kms:ReEncryptFrom"))
 		})
 	}
 	// The bare ID of a foreign key means it if the ciphertext does.

@@ -45,9 +45,11 @@ type operation[In, Out any] struct {
 	description
 	in, out  *shape.Struct
 	members  members[In]
-	validate func(*In) error        // beyond the constraints in In's tags; may be nil
-	identify func(*call, *In) error // where KeyId is not all; with ownIdentify
-	admit    func(*call, *In) error // beyond key state and usage; may be nil
+	missing  func(*In) []error         // violations of the input's shape that tags cannot express; may be nil
+	validate func(*In) error           // ValidationExceptions of other forms; may be nil
+	identify func(*call, *In) error    // where KeyId is not all; with ownIdentify
+	admit    func(*call, *In) error    // beyond key state and usage; may be nil
+	tell     func(*In, map[string]any) // adds to an audit event's parameters what is there even if absent; may be nil
 	act      func(*call, *In) (*Out, error)
 }
 
@@ -192,7 +194,11 @@ const maxAttempts = 1000
 // attempt takes the steps from validate to act, anew when another change to the
 // same records came between.
 func (op *operation[In, Out]) attempt(c *call, in *In, sent *shape.Sent) (*Out, error) {
-	if violations := op.check(in, sent); violations != nil {
+	violations := op.check(in, sent)
+	if op.missing != nil {
+		violations = append(violations, op.missing(in)...)
+	}
+	if violations != nil {
 		return nil, invalidShape(violations)
 	}
 	if op.validate != nil {
@@ -205,9 +211,6 @@ func (op *operation[In, Out]) attempt(c *call, in *In, sent *shape.Sent) (*Out, 
 	}
 	if c.caller.kind == principalNobody {
 		return nil, denied(c.caller, op.permission, "*", noIdentityPolicy)
-	}
-	if len(op.members.grantTokens.Of(in)) > 0 {
-		return nil, exception(InvalidGrantTokenException, "The grant token is not valid.")
 	}
 	for tries := 1; ; tries++ {
 		out, err := op.try(c, in)
@@ -247,6 +250,9 @@ func (op *operation[In, Out]) try(c *call, in *In) (*Out, error) {
 	}
 	if err := c.authorize(); err != nil {
 		return nil, err
+	}
+	if len(op.members.grantTokens.Of(in)) > 0 {
+		return nil, exception(InvalidGrantTokenException, "The grant token is not valid.")
 	}
 	if err := c.admit(); err != nil {
 		return nil, err
@@ -337,10 +343,15 @@ func (c *call) identify(sent, permission string, aliases bool) error {
 func (c *call) target(t target) error {
 	c.targets[c.count] = t
 	c.count++
-	if t.hidden() {
-		return c.authorizeTarget(&t)
+	if !t.hidden() {
+		return nil
 	}
-	return nil
+	err := c.authorizeTarget(&t)
+	if err != nil { // nor does the audit event tell of it
+		c.count--
+		c.targets[c.count] = target{}
+	}
+	return err
 }
 
 // hidden tells whether only those who may use the key shall learn that it exists.
@@ -441,11 +452,9 @@ func (c *call) authorizeTarget(t *target) error {
 	case d.allowed:
 		return nil
 	case t.ciphertext:
-		return deniedCiphertext(c.caller, t.permission)
+		return deniedCiphertext(c.caller, t.permission, t.ref.account == c.caller.account, d.reason)
 	case t.sent != "": // in the words for a key that does not exist
 		return denied(c.caller, t.permission, t.sent, d.reason)
-	case t.alias != "": // the ID of a key that is not there yet means nothing
-		return denied(c.caller, t.permission, c.aliasARN(aliasRef{t.ref.account, t.ref.region, t.alias}), d.reason)
 	}
 	return denied(c.caller, t.permission, t.arn, d.reason)
 }

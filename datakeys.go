@@ -110,13 +110,11 @@ type GenerateRandomOutput struct {
 var opGenerateDataKey = define(operation[GenerateDataKeyInput, GenerateDataKeyOutput]{
 	description: description{name: "GenerateDataKey", keys: keyOrAlias, crossAccount: true, states: useState,
 		usage: KeyUsageEncryptDecrypt, readOnly: true, use: KeyLastUsageTrackingOperationGenerateDataKey},
-	validate: func(in *GenerateDataKeyInput) error {
+	validate: func(in *GenerateDataKeyInput) error { return validateDataKey(in.KeySpec, in.NumberOfBytes) },
+	admit: func(c *call, in *GenerateDataKeyInput) error {
 		if in.Recipient != nil {
 			return errNoRecipients
 		}
-		return validateDataKey(in.KeySpec, in.NumberOfBytes)
-	},
-	admit: func(c *call, in *GenerateDataKeyInput) error {
 		if err := c.key().admitDataKey(c.op.name); err != nil {
 			return err
 		}
@@ -182,18 +180,21 @@ func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, in *Gener
 var opGenerateRandom = define(operation[GenerateRandomInput, GenerateRandomOutput]{
 	description: description{name: "GenerateRandom", readOnly: true},
 	validate: func(in *GenerateRandomInput) error {
-		switch {
-		case in.Recipient != nil:
-			return errNoRecipients
-		case in.NumberOfBytes == nil:
+		if in.NumberOfBytes == nil {
 			return invalid("NumberOfBytes is required.")
 		}
 		return nil
 	},
-	act: func(c *call, in *GenerateRandomInput) (*GenerateRandomOutput, error) {
-		if in.CustomKeyStoreId != "" {
-			return nil, noSuchCustomKeyStore(in.CustomKeyStoreId)
+	admit: func(c *call, in *GenerateRandomInput) error {
+		switch {
+		case in.CustomKeyStoreId != "":
+			return noSuchCustomKeyStore(in.CustomKeyStoreId)
+		case in.Recipient != nil:
+			return errNoRecipients
 		}
+		return nil
+	},
+	act: func(c *call, in *GenerateRandomInput) (*GenerateRandomOutput, error) {
 		out := &GenerateRandomOutput{Plaintext: make([]byte, *in.NumberOfBytes)}
 		rand.Read(out.Plaintext)
 		return out, nil

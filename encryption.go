@@ -193,20 +193,17 @@ func (s *Service) Encrypt(ctx context.Context, in *EncryptInput) (*EncryptOutput
 var opDecrypt = define(operation[DecryptInput, DecryptOutput]{
 	description: description{name: "Decrypt", keys: ownIdentify, crossAccount: true, states: useState,
 		readOnly: true, use: KeyLastUsageTrackingOperationDecrypt},
-	validate: func(in *DecryptInput) error {
+	missing: func(in *DecryptInput) []error {
+		return missingOfSource(in.CiphertextBlob, in.KeyId, "keyId", in.EncryptionAlgorithm, in.DryRun, in.DryRunModifiers)
+	},
+	identify: func(c *call, in *DecryptInput) error {
+		return c.identifySource(in.source(), c.op.permission)
+	},
+	admit: func(c *call, in *DecryptInput) error {
 		if in.Recipient != nil {
 			return errNoRecipients
 		}
-		return nil
-	},
-	identify: func(c *call, in *DecryptInput) error {
-		return c.identifySource(in.source(), "keyId", c.op.permission)
-	},
-	admit: func(c *call, in *DecryptInput) error {
-		if err := c.admitSource(); err != nil {
-			return err
-		}
-		return c.admitContext(in.DryRun, in.EncryptionContext)
+		return c.admitSource(in.DryRun)
 	},
 	act: func(c *call, in *DecryptInput) (*DecryptOutput, error) {
 		plaintext, m, err := c.open(c.key(), in.CiphertextBlob, in.EncryptionContext)
@@ -233,14 +230,17 @@ func (s *Service) Decrypt(ctx context.Context, in *DecryptInput) (*DecryptOutput
 var opReEncrypt = define(operation[ReEncryptInput, ReEncryptOutput]{
 	description: description{name: "ReEncrypt", permission: "kms:ReEncryptFrom", keys: ownIdentify, crossAccount: true,
 		states: useState, readOnly: true, use: KeyLastUsageTrackingOperationReEncrypt},
+	missing: func(in *ReEncryptInput) []error {
+		return missingOfSource(in.CiphertextBlob, in.SourceKeyId, "sourceKeyId", in.SourceEncryptionAlgorithm, in.DryRun, in.DryRunModifiers)
+	},
 	identify: func(c *call, in *ReEncryptInput) error {
-		if err := c.identifySource(in.source(), "sourceKeyId", "kms:ReEncryptFrom"); err != nil {
+		if err := c.identifySource(in.source(), "kms:ReEncryptFrom"); err != nil {
 			return err
 		}
 		return c.identify(in.DestinationKeyId, "kms:ReEncryptTo", true)
 	},
 	admit: func(c *call, in *ReEncryptInput) error {
-		if err := c.admitSource(); err != nil {
+		if err := c.admitSource(in.DryRun); err != nil {
 			return err
 		}
 		destination := c.targets[1].key
@@ -250,7 +250,7 @@ var opReEncrypt = define(operation[ReEncryptInput, ReEncryptOutput]{
 		if err := destination.admitEncryption(in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext); err != nil {
 			return err
 		}
-		return c.admitContext(in.DryRun, in.SourceEncryptionContext, in.DestinationEncryptionContext)
+		return c.admitContext(in.DryRun, in.DestinationEncryptionContext)
 	},
 	act: func(c *call, in *ReEncryptInput) (*ReEncryptOutput, error) {
 		source, destination := c.targets[0].key, c.targets[1].key
@@ -305,35 +305,32 @@ func (in *ReEncryptInput) source() source {
 
 func newSource(ciphertext []byte, keyID string, algorithm EncryptionAlgorithmSpec, context map[string]string, dryRun bool, modifiers []DryRunModifierType) source {
 	src := source{ciphertext: ciphertext, keyID: keyID, algorithm: orDefault(algorithm, EncryptionAlgorithmSymmetricDefault), context: context}
-	if dryRun && slices.Contains(modifiers, DryRunModifierIgnoreCiphertext) {
+	if ignoresCiphertext(dryRun, modifiers) {
 		src.ciphertext, src.ignored = nil, true
 	}
 	return src
 }
 
-// validate checks what must be there; keyIDPath is the member that names the
-// key.
-func (src *source) validate(keyIDPath string) error {
-	var violations []error
-	if src.ciphertext == nil && !src.ignored {
+func ignoresCiphertext(dryRun bool, modifiers []DryRunModifierType) bool {
+	return dryRun && slices.Contains(modifiers, DryRunModifierIgnoreCiphertext)
+}
+
+// missingOfSource tells of what must be there. keyIDPath is the member that
+// names the key.
+func missingOfSource(ciphertext []byte, keyID, keyIDPath string, algorithm EncryptionAlgorithmSpec, dryRun bool, modifiers []DryRunModifierType) (violations []error) {
+	ignored := ignoresCiphertext(dryRun, modifiers)
+	if ciphertext == nil && !ignored {
 		violations = append(violations, shape.Null("ciphertextBlob"))
 	}
-	if src.keyID == "" && (src.ignored || src.algorithm != EncryptionAlgorithmSymmetricDefault) {
+	if keyID == "" && (ignored || algorithm != "" && algorithm != EncryptionAlgorithmSymmetricDefault) {
 		violations = append(violations, shape.Null(keyIDPath))
 	}
-	if violations != nil {
-		return invalidShape(violations)
-	}
-	return nil
+	return violations
 }
 
 // identifySource makes the key of a ciphertext the call's next target: the one
-// that the caller named, or else the one that the ciphertext names. keyIDPath is
-// the member that names it.
-func (c *call) identifySource(src source, keyIDPath, permission string) error {
-	if err := src.validate(keyIDPath); err != nil {
-		return err
-	}
+// that the caller named, or else the one that the ciphertext names.
+func (c *call) identifySource(src source, permission string) error {
 	c.source = src
 	if src.algorithm == EncryptionAlgorithmSymmetricDefault {
 		c.blob = parseBlob(src.ciphertext)
@@ -352,10 +349,10 @@ func (c *call) identifySource(src source, keyIDPath, permission string) error {
 		k, err = c.lookup(c.ctx, keyRef{c.blob.account(c.caller.account), c.region, c.blob.keyID()}, c.now)
 	}
 	if err != nil {
-		return c.unreadable(err, c.blob.account(c.caller.account) != c.caller.account, deniedCiphertext(c.caller, permission))
+		return c.unreadable(err, c.blob.account(c.caller.account) != c.caller.account, deniedCiphertext(c.caller, permission, false, ""))
 	}
 	if k == nil {
-		return deniedCiphertext(c.caller, permission)
+		return deniedCiphertext(c.caller, permission, false, "")
 	}
 	return c.target(target{key: k, permission: permission, ciphertext: true})
 }
@@ -371,8 +368,8 @@ func (c *call) blobKey() *key {
 const incorrectKey = "The key ID in the request does not identify a CMK that can perform this operation."
 
 // admitSource refuses a ciphertext that is not for the call's first key to
-// decrypt.
-func (c *call) admitSource() error {
+// decrypt. A dry run, which ends before that is done, does it here.
+func (c *call) admitSource(dryRun bool) error {
 	k, src := c.key(), &c.source
 	if k.record.Usage != KeyUsageEncryptDecrypt {
 		return exception(IncorrectKeyException, incorrectKey)
@@ -382,11 +379,15 @@ func (c *call) admitSource() error {
 	}
 	switch {
 	case src.ignored:
-		return nil
+		return c.admitContext(dryRun, src.context)
 	case c.blob == nil:
 		return exception(InvalidCiphertextException, "")
 	case !c.blob.sameKey(k.current().header):
 		return exception(IncorrectKeyException, incorrectKey)
+	case dryRun:
+		plaintext, _, err := c.open(k, src.ciphertext, src.context)
+		secret.Clear(plaintext)
+		return err
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	mathrand "math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/quick"
@@ -421,4 +422,51 @@ func TestWhateverIsEncryptedDecryptsToItself(t *testing.T) {
 		return err != nil
 	}
 	require.NoError(t, quick.Check(roundTrip, &quick.Config{MaxCount: 300}), "seed %d", seed)
+}
+
+// What Decrypt and ReEncrypt need depends on their other members, and is asked
+// for together with all else that is wrong with the request's shape.
+func TestACiphertextIsRequiredLikeAnyMember(t *testing.T) {
+	svc, _ := newService(t)
+	tokens := slices.Repeat([]string{"token"}, 11)
+	const null = "Value null at '%s' failed to satisfy constraint: Member must not be null"
+	for _, caller := range []*kms.Service{svc, svc.As(kms.Principal{})} {
+		for _, in := range []*kms.DecryptInput{{}, {GrantTokens: tokens[:1]}, {Recipient: &kms.RecipientInfo{}}} {
+			_, err := caller.Decrypt(t.Context(), in)
+			requireError(t, err, kms.ValidationException, "1 validation error detected: "+null, "ciphertextBlob")
+		}
+	}
+	_, err := svc.Decrypt(t.Context(), &kms.DecryptInput{GrantTokens: tokens})
+	requireError(t, err, kms.ValidationException, "2 validation errors detected: Value at 'grantTokens' failed to satisfy constraint: "+
+		"Member must have length less than or equal to 10; "+null, "ciphertextBlob")
+	_, err = svc.ReEncrypt(t.Context(), &kms.ReEncryptInput{SourceEncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256})
+	requireError(t, err, kms.ValidationException, "3 validation errors detected: "+null+"; "+null+"; "+null,
+		"destinationKeyId", "ciphertextBlob", "sourceKeyId")
+}
+
+// A dry run of Decrypt finds out whether it would succeed, unless it is told to
+// leave the ciphertext alone.
+func TestADryRunTriesTheCiphertext(t *testing.T) {
+	f := newFixture(t)
+	flipped := flip(f.ciphertext, 8*len(f.ciphertext)-1)
+	for name, tt := range map[string]struct {
+		ciphertext []byte
+		context    map[string]string
+		modifiers  []kms.DryRunModifierType
+		want       kms.ErrorCode
+	}{
+		"right":                         {f.ciphertext, nil, nil, kms.DryRunOperationException},
+		"changed":                       {flipped, nil, nil, kms.InvalidCiphertextException},
+		"in another encryption context": {f.ciphertext, map[string]string{"tenant": "8"}, nil, kms.InvalidCiphertextException},
+		"changed, and ignored":          {flipped, nil, []kms.DryRunModifierType{kms.DryRunModifierIgnoreCiphertext}, kms.DryRunOperationException},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := f.svc.Decrypt(t.Context(), &kms.DecryptInput{KeyId: f.symmetric.KeyId, CiphertextBlob: tt.ciphertext,
+				EncryptionContext: tt.context, DryRun: true, DryRunModifiers: tt.modifiers})
+			require.ErrorIs(t, err, tt.want)
+			_, err = f.svc.ReEncrypt(t.Context(), &kms.ReEncryptInput{SourceKeyId: f.symmetric.KeyId, CiphertextBlob: tt.ciphertext,
+				SourceEncryptionContext: tt.context, DestinationKeyId: f.other.KeyId, DryRun: true, DryRunModifiers: tt.modifiers})
+			require.ErrorIs(t, err, tt.want)
+		})
+	}
 }

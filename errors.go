@@ -185,6 +185,9 @@ func (e foreignError) Is(target error) bool {
 
 // As finds the first error of target's type, which is not that of an exception.
 func (e foreignError) As(target any) bool {
-	_, exception := target.(**Error)
-	return !exception && errors.As(e.err, target)
+	switch target.(type) {
+	case **Error, *ErrorCode:
+		return false
+	}
+	return errors.As(e.err, target)
 }

@@ -48,12 +48,15 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	}
 	for i := range c.count {
 		k := c.targets[i].key
+		if k.alias != "" {
+			continue // it is not there yet
+		}
 		e.Resources = append(e.Resources, audit.Resource{AccountID: k.ref.account, Type: audit.KeyResource, ARN: k.arn})
 	}
 	if err == nil && !op.readOnly {
 		e.ResponseElements = op.out.Public(out)
 		if len(op.out.Members) == 0 && c.count > 0 {
-			e.ResponseElements = map[string]any{"keyId": c.key().arn}
+			e.ResponseElements = map[string]any{"keyId": c.targets[c.count-1].arn}
 		}
 	}
 	return c.audit.Record(context.WithoutCancel(c.ctx), e) // what was done is told, though its caller has left
@@ -63,6 +66,12 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 // always among them.
 func (op *operation[In, Out]) parameters(in *In) map[string]any {
 	told := op.in.Public(in)
+	if op.tell != nil {
+		if told == nil {
+			told = make(map[string]any)
+		}
+		op.tell(in, told)
+	}
 	for i := range op.in.Members {
 		m := &op.in.Members[i]
 		if told[m.Path] == nil && op.in.Type.Field(m.Index).Type == reflect.TypeFor[EncryptionAlgorithmSpec]() {

@@ -253,6 +253,21 @@ type UpdateKeyDescriptionOutput struct{}
 var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
 	description: description{name: "CreateKey"},
 	validate:    validateCreateKey,
+	admit: func(_ *call, in *CreateKeyInput) error {
+		if err := validatePolicy(in.Policy); err != nil {
+			return err
+		}
+		return validateTags(in.Tags)
+	},
+	tell: func(in *CreateKeyInput, event map[string]any) {
+		spec := in.spec()
+		event["keySpec"], event["customerMasterKeySpec"] = string(spec), string(spec)
+		event["origin"] = string(orDefault(in.Origin, OriginAWSKMS))
+		event["description"], event["bypassPolicyLockoutSafetyCheck"] = in.Description, in.BypassPolicyLockoutSafetyCheck
+		if spec == KeySpecSymmetricDefault {
+			event["keyUsage"] = string(orDefault(in.KeyUsage, KeyUsageEncryptDecrypt))
+		}
+	},
 	act: func(c *call, in *CreateKeyInput) (*CreateKeyOutput, error) {
 		s, usage, err := chooseSpec(in)
 		if err != nil {
@@ -308,12 +323,6 @@ func validateCreateKey(in *CreateKeyInput) error {
 	if err := validateDescription(in.Description); err != nil {
 		return err
 	}
-	if err := validatePolicy(in.Policy); err != nil {
-		return err
-	}
-	if err := validateTags(in.Tags); err != nil {
-		return err
-	}
 	switch in.Origin {
 	case OriginAWSCloudHSM, OriginExternalKeyStore:
 		if in.CustomKeyStoreId == "" {
@@ -330,9 +339,13 @@ func validateCreateKey(in *CreateKeyInput) error {
 	return nil
 }
 
+func (in *CreateKeyInput) spec() KeySpec {
+	return orDefault(in.KeySpec, orDefault(KeySpec(in.CustomerMasterKeySpec), KeySpecSymmetricDefault))
+}
+
 // chooseSpec returns what the new key shall be, or why it cannot be.
 func chooseSpec(in *CreateKeyInput) (*spec, KeyUsageType, error) {
-	name := orDefault(in.KeySpec, orDefault(KeySpec(in.CustomerMasterKeySpec), KeySpecSymmetricDefault))
+	name := in.spec()
 	usage := in.KeyUsage
 	switch {
 	case usage != "":

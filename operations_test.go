@@ -241,7 +241,7 @@ func TestEveryOperationIsRefusedToAllButTheAccountsRoot(t *testing.T) {
 			switch op.Name() {
 			case "ReEncrypt":
 				permission = "kms:ReEncryptFrom"
-			case "CreateKey", "ListKeys", "GenerateRandom":
+			case "CreateKey", "ListAliases", "ListKeys", "GenerateRandom":
 				resource = "*"
 			}
 			requireError(t, err, kms.AccessDeniedException,
@@ -250,6 +250,57 @@ func TestEveryOperationIsRefusedToAllButTheAccountsRoot(t *testing.T) {
 		_, err := op.Invoke(context.Background(), f.svc.As(kms.Principal{}), in)
 		require.ErrorIs(t, err, kms.AccessDeniedException)
 	})
+}
+
+// The API looks at the shape of a request, then for its key, then whether the
+// caller may use it, then at its state, and at all else after that.
+func TestChecksAreInTheAPIsOrder(t *testing.T) {
+	f := newFixture(t)
+	alice := f.svc.As(principal(t, "arn:aws:iam::111122223333:user/alice"))
+	const missing = "12345678-1234-1234-1234-123456789012"
+	disabled := createKey(t, f.svc, nil).KeyId
+	disable(t, f.svc, disabled)
+	for name, tt := range map[string]struct {
+		call func(svc *kms.Service, key string) error
+		last kms.ErrorCode
+	}{
+		"a malformed policy": {func(svc *kms.Service, key string) error {
+			_, err := svc.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key, Policy: "{"})
+			return err
+		}, kms.MalformedPolicyDocumentException},
+		"another policy's name": {func(svc *kms.Service, key string) error {
+			_, err := svc.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key, PolicyName: "mine", Policy: "{}"})
+			return err
+		}, kms.UnsupportedOperationException},
+		"a reserved tag": {func(svc *kms.Service, key string) error {
+			_, err := svc.TagResource(t.Context(), &kms.TagResourceInput{KeyId: key, Tags: []kms.Tag{{TagKey: "aws:x"}}})
+			return err
+		}, kms.TagException},
+		"a reserved alias": {func(svc *kms.Service, key string) error {
+			_, err := svc.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: "alias/aws/x", TargetKeyId: key})
+			return err
+		}, kms.InvalidAliasNameException},
+		"a grant token": {func(svc *kms.Service, key string) error {
+			_, err := svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: key, GrantTokens: []string{"token"}})
+			return err
+		}, kms.InvalidGrantTokenException},
+		"a recipient": {func(svc *kms.Service, key string) error {
+			_, err := svc.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: key, KeySpec: kms.DataKeySpecAES256, Recipient: &kms.RecipientInfo{}})
+			return err
+		}, kms.UnsupportedOperationException},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorIs(t, tt.call(f.svc, missing), kms.NotFoundException)
+			require.ErrorIs(t, tt.call(alice, f.symmetric.KeyId), kms.AccessDeniedException)
+			require.ErrorIs(t, tt.call(f.svc, f.symmetric.KeyId), tt.last)
+		})
+	}
+	_, err := f.svc.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: disabled, KeySpec: kms.DataKeySpecAES256, Recipient: &kms.RecipientInfo{}})
+	require.ErrorIs(t, err, kms.DisabledException)
+	for _, in := range []*kms.CreateKeyInput{{Policy: "{"}, {Tags: []kms.Tag{{TagKey: "aws:x"}}}} {
+		_, err := alice.CreateKey(t.Context(), in)
+		require.ErrorIs(t, err, kms.AccessDeniedException)
+	}
 }
 
 // keyMembers are the members of an input that name its keys.
@@ -415,6 +466,7 @@ func TestEveryOperationHidesTheKeysOfAnotherAccount(t *testing.T) {
 						members[j].SetString(arn)
 					}
 				}
+				defer lendSource(t, f.svc.As(stranger), op, in, i)()
 				_, err := op.Invoke(context.Background(), f.svc.As(stranger), in)
 				switch op.Name() {
 				case "CreateAlias":
@@ -425,7 +477,7 @@ func TestEveryOperationHidesTheKeysOfAnotherAccount(t *testing.T) {
 					if i == 0 {
 						requireDenied(t, err, stranger, "kms:ReEncryptFrom", arn)
 					} else {
-						require.ErrorIs(t, err, kms.AccessDeniedException)
+						requireDenied(t, err, stranger, "kms:ReEncryptTo", arn)
 					}
 				default:
 					requireDenied(t, err, stranger, "kms:"+op.Name(), arn)

@@ -135,11 +135,13 @@ func (s *Service) GetKeyPolicy(ctx context.Context, in *GetKeyPolicyInput) (*Get
 
 var opPutKeyPolicy = define(operation[PutKeyPolicyInput, PutKeyPolicyOutput]{
 	description: description{name: "PutKeyPolicy", keys: keyOnly},
-	validate:    func(in *PutKeyPolicyInput) error { return validatePolicy(in.Policy) },
-	act: func(c *call, in *PutKeyPolicyInput) (*PutKeyPolicyOutput, error) {
+	admit: func(c *call, in *PutKeyPolicyInput) error {
 		if in.PolicyName != "" && in.PolicyName != policyName {
-			return nil, exception(UnsupportedOperationException, "Only default policy is supported")
+			return exception(UnsupportedOperationException, "Only default policy is supported")
 		}
+		return validatePolicy(in.Policy)
+	},
+	act: func(c *call, in *PutKeyPolicyInput) (*PutKeyPolicyOutput, error) {
 		return &PutKeyPolicyOutput{}, c.change(func(r *keyRecord) { r.Policy = in.Policy })
 	},
 })

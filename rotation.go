@@ -240,7 +240,7 @@ var opListKeyRotations = define(operation[ListKeyRotationsInput, ListKeyRotation
 				return nil, err
 			}
 		}
-		scope := k.arn + "/" + string(in.IncludeKeyMaterial) + "/"
+		scope := k.arn + "/" + string(orDefault(in.IncludeKeyMaterial, IncludeKeyMaterialRotationsOnly)) + "/"
 		p, err := c.page(in.Marker, in.Limit, 100, scope)
 		if err != nil {
 			return nil, err

@@ -341,3 +341,18 @@ func TestAKeyRotates25TimesOnDemandInItsLifeAndEveryMaterialStillDecrypts(t *tes
 	require.Equal(t, materials[30].KeyMaterialId, out.DestinationKeyMaterialId)
 	require.Equal(t, materials[30].KeyMaterialId, requireDecrypts(t, svc, out.CiphertextBlob, "text 0"))
 }
+
+func TestAMarkerOfRotationsIsGoodHoweverTheyAreAskedFor(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	for range 2 {
+		require.NoError(t, rotateNow(svc, k.KeyId))
+	}
+	first, err := svc.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: k.KeyId, Limit: new(int32(1))})
+	require.NoError(t, err)
+	second, err := svc.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: k.KeyId, Limit: new(int32(1)), Marker: first.NextMarker,
+		IncludeKeyMaterial: kms.IncludeKeyMaterialRotationsOnly})
+	require.NoError(t, err)
+	require.Len(t, second.Rotations, 1)
+	require.NotEqual(t, first.Rotations, second.Rotations)
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/keystore"
 )
@@ -209,10 +210,10 @@ func (c *core) passTime(ctx context.Context, k *key, now time.Time) (*key, error
 		return nil, c.destroy(ctx, k, now)
 	}
 	next, err := c.rotateDue(ctx, k, now)
-	if err == nil || errors.Is(err, keystore.ErrConflict) || errors.Is(err, keystore.ErrClosed) || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || errors.Is(err, keystore.ErrConflict) || errors.Is(err, keystore.ErrClosed) || errors.Is(err, rig.ErrPast) {
 		return next, err
 	}
-	// The store cannot be written. A rotation can be late; what the key has encrypted must be read now.
+	// The store cannot be written. A rotation can be late, but what the key has encrypted is needed now.
 	c.complain(&c.unrotated, "kms: keys are not rotated", err)
 	return k, nil
 }

@@ -100,7 +100,7 @@ func mergeTags(old, added []Tag) []Tag {
 
 var opTagResource = define(operation[TagResourceInput, TagResourceOutput]{
 	description: description{name: "TagResource", keys: keyOnly, states: changeState},
-	validate:    func(in *TagResourceInput) error { return validateTags(in.Tags) },
+	admit:       func(_ *call, in *TagResourceInput) error { return validateTags(in.Tags) },
 	act: func(c *call, in *TagResourceInput) (*TagResourceOutput, error) {
 		merged := mergeTags(c.key().record.Tags, in.Tags)
 		if len(merged) > tagsPerKey {

@@ -134,8 +134,6 @@ type past struct {
 	retired bool
 }
 
-var errPast = errors.New("kmstest: the past cannot be changed")
-
 // answer lets a call go on: where changes are hidden, one that changes nothing itself in the past.
 func (s *Service) answer(ctx context.Context, on *kms.Service, op kms.Operation, in any, proceed func() (any, error)) (any, error) {
 	if !op.ReadOnly() {
@@ -150,7 +148,7 @@ func (s *Service) answer(ctx context.Context, on *kms.Service, op kms.Operation,
 	}
 	defer s.store.leave(p)
 	out, err := op.Invoke(ctx, p.In(on.Region()).As(on.Caller()), rig.Sent(ctx, in))
-	if errors.Is(err, errPast) { // the clock has brought about the end of a key, say, or an AWS managed key is to be made
+	if errors.Is(err, rig.ErrPast) { // the clock has brought about the end of a key, say, or an AWS managed key is to be made
 		return proceed()
 	}
 	return out, err
@@ -224,7 +222,7 @@ type unchanging struct{ *memory.Backend }
 
 func (u unchanging) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 	if len(tx.Puts)+len(tx.Deletes) > 0 {
-		return 0, errPast
+		return 0, rig.ErrPast
 	}
 	return u.Backend.Commit(ctx, tx)
 }

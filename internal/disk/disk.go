@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	// ErrUnsafe: others than the owner could read or replace the file.
+	// ErrUnsafe: others than the owner could read or write the file.
 	ErrUnsafe = errors.New("what holds a secret must be a regular file of mode 0600 or less, owned by this user or by root")
 	// ErrTooLong: there are more bytes than were asked for.
 	ErrTooLong = errors.New("too long")

@@ -46,6 +46,10 @@ type Backend interface {
 	Flush(store func(context.Context) error)
 }
 
+// ErrPast is the error of a Backend that shows what has been: what reads from it cannot go on where the clock would have
+// changed something first.
+var ErrPast = errors.New("kmstest: the past cannot be changed")
+
 // ErrConnection stands for an answer that never comes: the service passes it on untouched, and the protocol over it
 // breaks the connection.
 var ErrConnection = errors.New("kmstest: the connection broke")
