@@ -11,9 +11,9 @@ import (
 // changed meanwhile, so that a slow reader cannot bring back what a commit has
 // replaced.
 type cache[V any] struct {
+	sets   [cacheSets]cacheSet[V] // first, so that each set is a cache line of its own
 	ofKeys bool
 	seed   maphash.Seed
-	sets   [cacheSets]cacheSet[V]
 }
 
 const (
@@ -21,12 +21,13 @@ const (
 	cacheWays = 4 // 8,192 values in all
 )
 
-// A cacheSet fills a cache line.
+// A cacheSet has 64 bytes.
 type cacheSet[V any] struct {
 	ways    [cacheWays]atomic.Pointer[cacheEntry[V]]
 	changes atomic.Uint64
 	mu      sync.Mutex // held to write
 	next    uint8      // the way to give up for a newcomer
+	_       [8]byte
 }
 
 type cacheEntry[V any] struct {

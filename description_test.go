@@ -89,7 +89,7 @@ func TestStateRulesAnswerEveryStateAsTheTableHasIt(t *testing.T) {
 			require.Equal(t, row[i], d.states.answer(state), "%s in state %s", d.name, state)
 		}
 	}
-	require.Equal(t, isUnavailable, anyState.answer("NoSuchState"), "fail closed")
+	require.Equal(t, isUnavailable, new(stateRule).answer("NoSuchState"), "fail closed")
 }
 
 func TestStateAnswersAreWordedAsTheAPIDoes(t *testing.T) {

@@ -35,7 +35,6 @@ var stateAnswers = [...]struct {
 }
 
 var (
-	anyState = stateRule{}
 	// useState: the cryptographic operations.
 	useState = stateRule{disabled: isDisabled, pendingDeletion: isPendingDeletion, pendingImport: isPendingImport,
 		unavailable: isUnavailable, creating: isCreating}

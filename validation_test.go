@@ -2,10 +2,12 @@ package kms_test
 
 import (
 	"fmt"
+	"os"
 	"reflect"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	multierror "github.com/hashicorp/go-multierror"
 	"github.com/stretchr/testify/require"
@@ -40,6 +42,35 @@ func path(member string) string { return strings.ToLower(member[:1]) + member[1:
 
 // patternBreakers are values that the API's patterns do not match.
 var patternBreakers = map[string]string{"aliasName": "alias/a b", "marker": "\u0100", "policy": "{\x01}", "policyName": "a-b", "xksKeyID": "a b"}
+
+// The tags are those of the API's model, service-2.json of its version 2014-11-01,
+// with the narrower ranges that the documentation of some operations has. What
+// they mean is the next test's.
+func TestTheConstraintsAreTheModels(t *testing.T) {
+	want, err := os.ReadFile("testdata/constraints.txt")
+	require.NoError(t, err)
+	var got strings.Builder
+	var list func(prefix string, shape reflect.Type)
+	list = func(prefix string, shape reflect.Type) {
+		for i := range shape.NumField() {
+			field := shape.Field(i)
+			if tag := field.Tag.Get("kms"); tag != "" {
+				fmt.Fprintf(&got, "%s.%s %s\n", prefix, field.Name, tag)
+			}
+			nested := field.Type
+			for nested.Kind() == reflect.Pointer || nested.Kind() == reflect.Slice {
+				nested = nested.Elem()
+			}
+			if nested.Kind() == reflect.Struct && nested != reflect.TypeFor[time.Time]() {
+				list(prefix+"."+field.Name, nested)
+			}
+		}
+	}
+	for _, op := range kms.Operations() {
+		list(op.Name(), reflect.TypeOf(op.NewInput()).Elem())
+	}
+	require.Equal(t, string(want), got.String())
+}
 
 // Every constraint in the tags of every input, at its bounds and beyond: the
 // violation is the one, and there is none where the value is fit.
