@@ -28,9 +28,9 @@ var (
 	// ErrFull: no space is left on the medium; nothing was changed, and all that was committed is still there.
 	ErrFull = errors.New("keystore: no space left: free some, then retry")
 	// ErrNotScrubbed: the transaction stands, but what it replaced may still be readable in the medium. Any later
-	// transaction with Scrub that replaces something tries again.
+	// transaction with Scrub that replaces something tries again, and keystore/bolt also when it opens the file.
 	ErrNotScrubbed = errors.New("keystore: committed, but the replaced values could not be scrubbed: commit with Scrub again")
-	// ErrPermissions: others than the owner could read or replace the key file.
+	// ErrPermissions: others than the owner could read or write the key file.
 	ErrPermissions = errors.New("keystore: unsafe key file")
 )
 

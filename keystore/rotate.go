@@ -9,8 +9,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// ChangeRootKey seals the store with another root key: one record is rewritten. Other processes that have the store open go on,
-// but must open it again with the new root key before they can follow a later rotation of the seal.
+// ChangeRootKey seals the store with another root key: one record is rewritten. Other processes that have the store open can
+// still read it, until a rotation of the seal, and delete records. Whatever else they write fails with ErrRootKey until they open
+// the store again with the new root key.
 //
 // The keys that seal records stay as they are. One who has an old copy of the store and its old root key knows them: after such
 // a loss, change the root key and then call RotateSeal.

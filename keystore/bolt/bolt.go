@@ -3,13 +3,16 @@
 // # Layout
 //
 // The file has one bucket, named pocketkms-records-1; each key holds the revision of its record (8 bytes, big endian) and then
-// its value. The bucket's sequence is the revision of the store.
+// its value. The bucket's sequence is the revision of the store. An empty bucket, pocketkms-unscrubbed, marks that free pages
+// may hold what a transaction with Scrub replaced.
 //
 // # Scrub
 //
 // bbolt never writes over a page that a reader or a crash might still need, so old values stay in free pages until these are
 // used again. After a transaction with Scrub that replaced or deleted something, all free pages, and what an interrupted
-// commit left behind the end of the used part of the file, are overwritten with zeros. Of deleted records keys may remain: they
+// commit left behind the end of the used part of the file, are overwritten with zeros. Reads that began before the transaction
+// are waited for; later ones go on meanwhile. If the process ends before the overwriting does, or if that fails, Open does it
+// when the file is opened again, and so does the next transaction with Scrub. Of deleted records keys may remain: they
 // can part the branches of the tree. What lies beneath the file is out of reach: a copy-on-write file system, a snapshot, a
 // journal of data, the spare blocks of an SSD. There, what protects old values is that they are sealed.
 package bolt
@@ -42,6 +45,7 @@ import (
 const (
 	bucketFamily = "pocketkms-records-"
 	bucketName   = bucketFamily + "1"
+	markerName   = "pocketkms-unscrubbed"
 
 	revisionBytes = 8
 	lockTimeout   = 500 * time.Millisecond
@@ -51,37 +55,52 @@ const (
 type Backend struct {
 	db      *bbolt.DB
 	file    *os.File // the same that bbolt uses
+	medium  medium
 	changes *feed.Feed
 	queue   queue
 
-	mu     sync.RWMutex // held for reading by readers, for writing while free pages are scrubbed
+	mu     sync.RWMutex // held for reading by readers
 	closed bool
 	broken atomic.Pointer[error] // set when only a new Open can tell what holds
 
-	tailScrubbed bool // what lies behind the used part of the file is zero; only for the leader of the queue
+	// Only for the leader of the queue.
+	tailScrubbed bool // what lies behind the used part of the file is zero
+	needless     bool // the file has the marker, but what that asks for is done
 }
 
 var _ keystore.Backend = (*Backend)(nil)
 
+// A medium makes durable what bbolt does not. Tests use others.
+type medium struct {
+	syncDir  func(path string) error
+	syncFile func(*os.File) error
+}
+
 // Open opens the file, or creates it with mode 0600. It returns ErrLocked if another process, or this one, has it open, after
 // half a second; ErrCorrupt if it is damaged or not a file of this package, and then leaves it as it is; ErrNewerVersion.
 //
-// To open takes time in proportion to the free pages of the file, not to its records. A file of up to 4 MiB is checked
+// To open takes time in proportion to the free pages of the file, not to its records. A file of up to 1024 pages is checked
 // completely; damage in the depths of a larger one is found, as ErrCorrupt, when it is met.
-func Open(path string) (_ *Backend, err error) {
+//
+// If a scrub is still to be done, Open does it first, and fails if that fails for another reason than a full disk.
+func Open(path string) (*Backend, error) {
+	return openOn(medium{disk.SyncDir, (*os.File).Sync}, path)
+}
+
+func openOn(medium medium, path string) (_ *Backend, err error) {
 	file, err := openLocked(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = file.Close() // a second time, perhaps
+			_ = release(file) // a second time, perhaps
 		}
 	}()
-	if err := prepare(file); err != nil {
+	if err := prepare(medium, file); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	b := &Backend{file: file}
+	b := &Backend{file: file, medium: medium}
 	if err := b.open(path); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -89,7 +108,7 @@ func Open(path string) (_ *Backend, err error) {
 }
 
 // prepare checks a file and, if it is new, makes its name durable.
-func prepare(file *os.File) error {
+func prepare(medium medium, file *os.File) error {
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -106,7 +125,7 @@ func prepare(file *os.File) error {
 			return err
 		}
 	}
-	return disk.SyncDir(filepath.Dir(file.Name()))
+	return medium.syncDir(filepath.Dir(file.Name()))
 }
 
 func (b *Backend) open(path string) (err error) {
@@ -121,8 +140,9 @@ func (b *Backend) open(path string) (err error) {
 		return classify(err)
 	}
 	var revision keystore.Revision
+	unscrubbed := false
 	defer func() {
-		if err != nil {
+		if err != nil && b.broken.Load() == nil { // or else bbolt may hold its own locks for ever
 			_ = b.db.Close()
 		}
 	}()
@@ -131,6 +151,9 @@ func (b *Backend) open(path string) (err error) {
 			switch {
 			case string(name) == bucketName:
 				revision = keystore.Revision(bucket.Sequence())
+				return nil
+			case string(name) == markerName:
+				unscrubbed = true
 				return nil
 			case strings.HasPrefix(string(name), bucketFamily):
 				return fmt.Errorf("%w: its records are %q, this program knows %q", keystore.ErrNewerVersion, name, bucketName)
@@ -150,6 +173,11 @@ func (b *Backend) open(path string) (err error) {
 	})
 	if err != nil && !errors.Is(err, errNothingWritten) {
 		return classify(err)
+	}
+	if unscrubbed {
+		if err := b.scrub(); err != nil && !errors.Is(err, keystore.ErrFull) {
+			return fmt.Errorf("bolt: to finish an interrupted scrub: %w", err)
+		}
 	}
 	b.changes = feed.New(revision)
 	return nil
@@ -226,7 +254,7 @@ func (b *Backend) Close() error {
 	defer b.mu.Unlock()
 	b.closed = true
 	if b.broken.Load() != nil {
-		return b.file.Close() // bbolt may hold its own locks for ever; this at least frees the file
+		return release(b.file) // bbolt may hold its own locks for ever; this at least frees the file
 	}
 	return b.db.Close()
 }

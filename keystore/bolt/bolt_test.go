@@ -5,14 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -29,13 +28,18 @@ var ctx = context.Background()
 
 const fullDiskEnv = "POCKETKMS_TEST_FULL_DISK"
 
+// children are what a process of this test binary is instead of a test, if the variable has the path of a file.
+var children = map[string]func(path string) error{fullDiskEnv: fillDisk, killEnv: dieBeforeTheScrub}
+
 func TestMain(m *testing.M) {
-	if path := os.Getenv(fullDiskEnv); path != "" {
-		if err := fillDisk(path); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	for variable, child := range children {
+		if path := os.Getenv(variable); path != "" {
+			if err := child(path); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
 		}
-		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -210,97 +214,6 @@ func waitFor(met func() bool) {
 	}
 }
 
-func TestDamagedFilesAreRefusedAndLeftAlone(t *testing.T) {
-	b, path := newBackend(t)
-	for i := range 200 {
-		put(t, b, fmt.Sprint("key", i), bytes.Repeat([]byte{byte(i)}, 100))
-	}
-	require.NoError(t, b.Close())
-	whole, err := os.ReadFile(path)
-	require.NoError(t, err)
-	page := os.Getpagesize()
-	m, _, _, err := readMetas(bytes.NewReader(whole))
-	require.NoError(t, err)
-	with := func(change func([]byte)) []byte {
-		data := bytes.Clone(whole)
-		change(data)
-		return data
-	}
-	at := func(id uint64) int { return int(id) * page }
-	for name, data := range map[string][]byte{
-		"one byte":            []byte("x"),
-		"text":                []byte(strings.Repeat("not a store\n", 5000)),
-		"zeros":               make([]byte, len(whole)),
-		"first page only":     whole[:page],
-		"truncated by a page": whole[:at(m.pgid)-page],
-		"truncated in a page": whole[:at(m.pgid)-1],
-		"both metas zero":     with(func(d []byte) { clear(d[:2*page]) }),
-		"both metas flipped":  with(func(d []byte) { d[60] ^= 1; d[page+60] ^= 1 }),
-		"root zero":           with(func(d []byte) { clear(d[at(m.root) : at(m.root)+page]) }),
-		"root is a freelist":  with(func(d []byte) { d[at(m.root)+8] = freelistPage }),
-		"freelist zero":       with(func(d []byte) { clear(d[at(m.freelist) : at(m.freelist)+page]) }),
-		"freelist too long":   with(func(d []byte) { d[at(m.freelist)+10], d[at(m.freelist)+11] = 0xfe, 0xff }),
-		"freelist far too long": with(func(d []byte) {
-			copy(d[at(m.freelist)+10:], bytes.Repeat([]byte{0xff}, 14))
-		}),
-		"offset out of page": with(func(d []byte) { order.PutUint32(d[at(m.root)+16+4:], 1<<30) }),
-		"size out of page":   with(func(d []byte) { order.PutUint32(d[at(m.root)+16+12:], 1<<31) }),
-		"overflow out of file": with(func(d []byte) {
-			order.PutUint32(d[at(m.root)+12:], 1<<31)
-		}),
-	} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "store")
-			require.NoError(t, os.WriteFile(path, data, 0o600))
-			_, err := Open(path)
-			require.ErrorIs(t, err, keystore.ErrCorrupt)
-			after, err := os.ReadFile(path)
-			require.NoError(t, err)
-			require.True(t, bytes.Equal(data, after), "the file was changed")
-		})
-	}
-}
-
-// A page deep in a large file is damaged: what does not need it works, what needs it says ErrCorrupt.
-func TestDamageBehindTheInspectedPart(t *testing.T) {
-	b, path := newBackend(t)
-	fill(t, b, 40_000, 500)
-	require.NoError(t, b.Close())
-	data, err := os.ReadFile(path)
-	require.NoError(t, err)
-	m, _, _, err := readMetas(bytes.NewReader(data))
-	require.NoError(t, err)
-	require.Greater(t, m.pgid, uint64(4*inspectPages))
-	_, err = inspect(bytes.NewReader(data), int64(m.pgid-1)*m.pageSize)
-	require.ErrorIs(t, err, keystore.ErrCorrupt, "a page is missing at the end")
-
-	victim := bytes.LastIndex(data, []byte("record/0039000")) / os.Getpagesize()
-	for name, damage := range map[string]func([]byte){
-		"zeros":     func(page []byte) { clear(page) },
-		"far value": func(page []byte) { order.PutUint32(page[16+4:], 1<<31-1); order.PutUint32(page[16+16+4:], 1<<31-1) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "store")
-			damaged := bytes.Clone(data)
-			damage(damaged[victim*os.Getpagesize():][:os.Getpagesize()])
-			require.NoError(t, os.WriteFile(path, damaged, 0o600))
-			b, err := Open(path)
-			require.NoError(t, err)
-			defer b.Close()
-			_, err = b.Get(ctx, "record/0000001")
-			require.NoError(t, err)
-			_, err = b.Scan(ctx, "", "", 50_000)
-			require.ErrorIs(t, err, keystore.ErrCorrupt)
-			_, err = b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "record/0039000x"}}})
-			if name == "zeros" {
-				require.ErrorIs(t, err, keystore.ErrCorrupt)
-				_, err = b.Get(ctx, "record/0000001")
-				require.ErrorIs(t, err, keystore.ErrCorrupt, "after a panic in a write nothing is trusted")
-			}
-		})
-	}
-}
-
 // fill writes records in a few large bbolt transactions.
 func fill(tb testing.TB, b *Backend, records, valueBytes int) {
 	b.db.NoSync = true
@@ -391,75 +304,62 @@ func TestATornCommitFallsBack(t *testing.T) {
 	}
 }
 
-func TestScrubLeavesNoTrace(t *testing.T) {
-	b, path := newBackend(t)
-	secret := func(i int) []byte { return fmt.Appendf(nil, "<secret %04d>", i) }
-	// Neighbours make bbolt copy the page with the secret again and again; some values overflow their page.
-	for i := range 60 {
-		put(t, b, fmt.Sprint("victim", i), bytes.Repeat(secret(i), 1+i*i))
-		put(t, b, fmt.Sprint("neighbour", i), []byte("stays"))
-	}
-	// What a killed commit may have left behind the used part.
-	info, err := b.file.Stat()
+// A new file is there after a crash only if the directory that names it was synced.
+func TestTheNameOfANewFileIsSynced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	var synced []string
+	var failure error
+	m := medium{syncDir: func(dir string) error {
+		synced = append(synced, dir)
+		return failure
+	}, syncFile: (*os.File).Sync}
+	failure = syscall.EIO
+	_, err := openOn(m, path)
+	require.ErrorIs(t, err, syscall.EIO)
+	failure = nil
+	b, err := openOn(m, path)
 	require.NoError(t, err)
-	_, err = b.file.WriteAt(secret(9999), info.Size()-20)
-	require.NoError(t, err)
-	found := func() int {
-		data, err := os.ReadFile(path)
-		require.NoError(t, err)
-		return bytes.Count(data, []byte("<secret "))
-	}
-	for i := 0; i < 60; i += 2 {
-		scrub := i == 58
-		if scrub {
-			require.NotZero(t, found())
-		}
-		_, err := b.Commit(ctx, keystore.Tx{
-			Deletes: []string{fmt.Sprint("victim", i)},
-			Puts:    []keystore.Put{{Key: fmt.Sprint("victim", i+1), Value: []byte("overwritten")}},
-			Scrub:   scrub,
-		})
-		require.NoError(t, err)
-	}
-	require.Zero(t, found(), "old values are still in the file")
-	for i := range 60 {
-		record, err := b.Get(ctx, fmt.Sprint("neighbour", i))
-		require.NoError(t, err)
-		require.Equal(t, "stays", string(record.Value))
-	}
 	require.NoError(t, b.Close())
-	checkFile(t, path)
-	require.Zero(t, found())
+	require.Equal(t, []string{filepath.Dir(path), filepath.Dir(path)}, synced, "a file without content counts as new")
 }
 
-func TestScrubWaitsForReaders(t *testing.T) {
-	b, _ := newBackend(t)
-	put(t, b, "room", make([]byte, 500_000)) // bbolt waits for readers too, where it must map more of the file: not here
-	_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"room"}})
-	require.NoError(t, err)
-	old := bytes.Repeat([]byte("old"), 4000)
-	put(t, b, "a", old)
-	scrubbed := make(chan error, 1)
-	require.NoError(t, b.view(ctx, func(bucket *bbolt.Bucket) error {
-		value := bucket.Get([]byte("a"))
-		go func() {
+// The sync of the page that makes a transaction valid fails: after a crash it may be found, or not.
+func TestNothingGoesOnAfterAFailureInTheLastStep(t *testing.T) {
+	for name, failFrom := range map[string]int{"of a commit": 1, "of the empty transaction of a scrub": 2} {
+		t.Run(name, func(t *testing.T) {
+			b, path := newBackend(t)
+			revision := put(t, b, "a", []byte("old"))
+			failMetaWrites(b, failFrom)
 			_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "a", Value: []byte("new")}}, Scrub: true})
-			scrubbed <- err
-		}()
-		waitFor(func() bool { // until the scrub waits, or has not
-			if len(scrubbed) > 0 {
-				return true
-			}
-			free := b.mu.TryRLock()
-			if free {
-				b.mu.RUnlock()
-			}
-			return !free
+			require.ErrorIs(t, err, syscall.EIO)
+			require.Equal(t, failFrom == 2, errors.Is(err, keystore.ErrNotScrubbed))
+			_, err = b.Get(ctx, "a")
+			require.ErrorIs(t, err, syscall.EIO)
+			_, err = b.Commit(ctx, keystore.Tx{})
+			require.ErrorIs(t, err, syscall.EIO)
+			require.NoError(t, b.Close())
+			record, err := reopen(t, path).Get(ctx, "a")
+			require.NoError(t, err)
+			require.Equal(t, revision+1, record.Revision)
 		})
-		require.True(t, bytes.Equal(old, value[revisionBytes:]), "the page was scrubbed under its reader")
-		return nil
-	}))
-	require.NoError(t, <-scrubbed)
+	}
+}
+
+// failMetaWrites lets the nth write of a meta from now, and all after it, reach the file and fail. bbolt has no way to ask for
+// that.
+func failMetaWrites(b *Backend, n int) {
+	field := reflect.ValueOf(b.db).Elem().FieldByName("ops").FieldByName("writeAt")
+	writeAt := (*func([]byte, int64) (int, error))(field.Addr().UnsafePointer())
+	whole := *writeAt
+	*writeAt = func(p []byte, at int64) (int, error) {
+		done, err := whole(p, at)
+		if at < 2*int64(os.Getpagesize()) {
+			if n--; n < 1 {
+				err = syscall.EIO
+			}
+		}
+		return done, err
+	}
 }
 
 // The limit on the size of files stands for a full disk; it holds for a whole process, so a child takes the test.
@@ -515,41 +415,4 @@ func fillDisk(path string) error {
 		return fmt.Errorf("put after delete: %w", err)
 	}
 	return b.Close()
-}
-
-// Whatever stands in a file, it does no more than fail. The checksums of the metas are made right, or else little would get past
-// them.
-func FuzzOpen(f *testing.F) {
-	b, path := newBackend(f)
-	for i := range 100 {
-		put(f, b, fmt.Sprint("key", i), bytes.Repeat([]byte{byte(i)}, 100))
-	}
-	require.NoError(f, b.Close())
-	whole, err := os.ReadFile(path)
-	require.NoError(f, err)
-	f.Add(uint32(0), []byte{0})
-	f.Add(uint32(os.Getpagesize()+32), []byte{0xff, 0xff, 0xff, 0xff})
-	for page := range 8 {
-		f.Add(uint32(page*os.Getpagesize()+8), []byte{2, 0, 0xff, 0xff})
-		f.Add(uint32(page*os.Getpagesize()+16), bytes.Repeat([]byte{0x7f}, 16))
-	}
-	f.Fuzz(func(t *testing.T, at uint32, change []byte) {
-		data := bytes.Clone(whole)
-		copy(data[int(at)%len(data):], change)
-		for _, meta := range []int{0, os.Getpagesize()} {
-			sum := fnv.New64a()
-			_, _ = sum.Write(data[meta+pageHeaderBytes:][:metaBytes-8])
-			order.PutUint64(data[meta+pageHeaderBytes+metaBytes-8:], sum.Sum64())
-		}
-		path := filepath.Join(t.TempDir(), "store")
-		require.NoError(t, os.WriteFile(path, data, 0o600))
-		b, err := Open(path)
-		if err != nil {
-			return
-		}
-		defer b.Close()
-		_, _ = b.Scan(ctx, "", "", 1000)
-		_, _ = b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "key5"}, {Key: "key50"}}, Deletes: []string{"key7"}, Scrub: true})
-		_, _ = b.Get(ctx, "key5")
-	})
 }

@@ -65,15 +65,29 @@ func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision
 	}
 	if lead {
 		group := b.queue.take()
-		b.write(group)
-		b.queue.pass()
-		for _, other := range group {
-			if other != c {
-				other.turn <- false
+		if b.write(group) {
+			group = answer(group, func(c *commit) bool { return !c.scrubs() }) // who need not wait for it
+			if err := b.scrub(); err != nil {
+				for _, c := range group {
+					c.err = fmt.Errorf("%w: %w", keystore.ErrNotScrubbed, err)
+				}
 			}
 		}
+		b.queue.pass()
+		answer(group, func(*commit) bool { return true })
 	}
 	return c.revision, c.err
+}
+
+// answer tells those of a group that are done, the leader perhaps among them, and returns the others.
+func answer(group []*commit, done func(*commit) bool) []*commit {
+	return slices.DeleteFunc(group, func(c *commit) bool {
+		if !done(c) {
+			return false
+		}
+		c.turn <- false // never blocks: there is room for one, and what told it to lead was taken out
+		return true
+	})
 }
 
 func (q *queue) join(c *commit) error {
@@ -140,8 +154,8 @@ func (q *queue) close() bool {
 	return !again
 }
 
-// write carries out a group in one bbolt transaction. Only the leader calls it.
-func (b *Backend) write(group []*commit) {
+// write carries out a group in one bbolt transaction, and tells whether a scrub has to follow. Only the leader calls it.
+func (b *Backend) write(group []*commit) (scrub bool) {
 	var begun []*commit
 	for _, c := range group {
 		if c.err = c.ctx.Err(); c.err == nil {
@@ -150,7 +164,6 @@ func (b *Backend) write(group []*commit) {
 	}
 	err := b.update(begun)
 	var events []keystore.Event
-	scrub := false
 	for _, c := range begun {
 		switch {
 		case c.err != nil: // a conflict
@@ -158,20 +171,11 @@ func (b *Backend) write(group []*commit) {
 			c.revision, c.err = 0, err
 		default:
 			events = append(events, c.events...)
-			scrub = scrub || c.tx.Scrub && c.replaced
+			scrub = scrub || c.scrubs()
 		}
 	}
 	b.changes.Publish(events)
-	if !scrub {
-		return
-	}
-	if err := b.scrub(); err != nil {
-		for _, c := range begun {
-			if c.err == nil && c.tx.Scrub {
-				c.err = fmt.Errorf("%w: %w", keystore.ErrNotScrubbed, err)
-			}
-		}
-	}
+	return scrub
 }
 
 func (b *Backend) update(group []*commit) (err error) {
@@ -181,14 +185,13 @@ func (b *Backend) update(group []*commit) (err error) {
 	if len(group) == 0 {
 		return nil
 	}
-	var before keystore.Revision
 	err = b.guardedUpdate(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket([]byte(bucketName))
 		if bucket == nil {
 			return fmt.Errorf("%w: the bucket of records is gone", keystore.ErrCorrupt)
 		}
-		before = keystore.Revision(bucket.Sequence())
-		revision := before
+		before := keystore.Revision(bucket.Sequence())
+		revision, scrub := before, false
 		for _, c := range group {
 			if c.err = c.check(bucket); c.err != nil {
 				continue
@@ -200,35 +203,45 @@ func (b *Backend) update(group []*commit) (err error) {
 				}
 			}
 			c.revision = revision
+			scrub = scrub || c.scrubs()
 		}
 		if revision == before {
 			return errNothingWritten
 		}
+		if err := b.mark(tx, scrub); err != nil {
+			return err
+		}
 		return bucket.SetSequence(uint64(revision))
 	})
-	if err == nil || errors.Is(err, errNothingWritten) {
+	switch {
+	case errors.Is(err, errNothingWritten):
 		return nil
-	}
-	b.tailScrubbed = false
-	if broken := b.broken.Load(); broken != nil {
-		return *broken
-	}
-	// The write failed. Before its last step nothing has happened; in the last, the sync of the page that makes the
-	// transaction valid, nobody can tell what will be found after a crash.
-	var now keystore.Revision
-	readErr := b.view(context.Background(), func(bucket *bbolt.Bucket) error {
-		now = keystore.Revision(bucket.Sequence())
+	case err == nil:
+		b.needless = false // the marker is gone, or asks for a scrub again
 		return nil
-	})
-	if readErr != nil || now != before {
-		err = fmt.Errorf("keystore: the transaction may or may not stand: open the file again: %w", err)
-		b.fail(err)
+	case b.broken.Load() != nil:
 		return err
 	}
 	return classify(err)
 }
 
-// guardedUpdate is bbolt's Update. A panic in it may leave bbolt's locks held, so then the Backend is done with.
+// mark sets the marker in the transaction that asks for a scrub, so that Open knows of it if the process does not live to do
+// it. The first transaction after the scrub takes the marker away again, because one of its own would cost two syncs.
+func (b *Backend) mark(tx *bbolt.Tx, scrub bool) error {
+	marker := []byte(markerName)
+	if scrub {
+		_, err := tx.CreateBucketIfNotExists(marker)
+		return err
+	}
+	if b.needless {
+		return tx.DeleteBucket(marker)
+	}
+	return nil
+}
+
+// guardedUpdate is bbolt's Update. If it panics it may leave bbolt's locks held. If it fails nothing has happened, except in its
+// last step, the sync of the page that makes the transaction valid: then nobody can tell what will be found after a crash. In
+// both cases the Backend is done with.
 func (b *Backend) guardedUpdate(change func(*bbolt.Tx) error) (err error) {
 	panicked := true
 	defer func() {
@@ -237,7 +250,22 @@ func (b *Backend) guardedUpdate(change func(*bbolt.Tx) error) (err error) {
 		}
 	}()
 	defer guard(&err)()
-	err = b.db.Update(change)
+	var id, last int
+	err = b.db.Update(func(tx *bbolt.Tx) error {
+		id = tx.ID()
+		return change(tx)
+	})
+	if err != nil && !errors.Is(err, errNothingWritten) {
+		b.tailScrubbed = false
+		readErr := b.db.View(func(tx *bbolt.Tx) error {
+			last = tx.ID()
+			return nil
+		})
+		if readErr != nil || last >= id {
+			err = fmt.Errorf("keystore: the last write may or may not stand: open the file again: %w", err)
+			b.fail(err)
+		}
+	}
 	panicked = false
 	return err
 }
@@ -257,6 +285,9 @@ func (c *commit) check(bucket *bbolt.Bucket) error {
 	}
 	return nil
 }
+
+// scrubs tells, after apply, whether there is something to scrub.
+func (c *commit) scrubs() bool { return c.tx.Scrub && c.replaced }
 
 func (c *commit) apply(bucket *bbolt.Bucket, revision keystore.Revision) error {
 	c.events = make([]keystore.Event, 0, len(c.tx.Puts)+len(c.tx.Deletes))

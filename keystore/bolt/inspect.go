@@ -1,12 +1,12 @@
 package bolt
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"io"
-	"slices"
 
 	"github.com/pocketkms/kms/keystore"
 )
@@ -31,6 +31,9 @@ const (
 	bucketLeaf   = 0x01
 
 	inspectPages = 1024 // how much of the tree is looked at: from the top, level by level
+
+	// bbolt splits a page of the tree that does not hold its elements, unless these are four or less.
+	maxTreePageBytes = pageHeaderBytes + 4*(elementBytes+keystore.MaxKeyBytes+revisionBytes+keystore.MaxValueBytes)
 )
 
 // order is the machine's.
@@ -121,7 +124,7 @@ func inspect(f io.ReaderAt, size int64) (unborn bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			below = append(below, children...)
+			below = append(below, children[:min(len(children), inspectPages)]...)
 		}
 		level = below
 	}
@@ -139,30 +142,42 @@ type inspection struct {
 	seen map[uint64]bool
 }
 
-// readPage returns the bytes of a page with all that overflows from it.
-func readPage(f io.ReaderAt, m meta, id uint64) ([]byte, error) {
+// readHead returns the header of a page, and how many pages overflow from it: as many as the file is long, if it is forged.
+func readHead(f io.ReaderAt, m meta, id uint64) (head []byte, overflow uint64, err error) {
 	damaged := fmt.Errorf("%w: page %d is damaged", keystore.ErrCorrupt, id)
 	if id < 2 || id >= m.pgid {
-		return nil, damaged
+		return nil, 0, damaged
 	}
-	head := make([]byte, pageHeaderBytes)
+	head = make([]byte, pageHeaderBytes)
 	if _, err := f.ReadAt(head, int64(id)*m.pageSize); err != nil {
-		return nil, damaged
+		return nil, 0, damaged
 	}
-	overflow := uint64(order.Uint32(head[12:]))
+	overflow = uint64(order.Uint32(head[12:]))
 	if order.Uint64(head) != id || overflow >= m.pgid-id {
-		return nil, damaged
+		return nil, 0, damaged
+	}
+	return head, overflow, nil
+}
+
+// readTreePage returns the bytes of a page with all that overflows from it.
+func readTreePage(f io.ReaderAt, m meta, id uint64) ([]byte, error) {
+	_, overflow, err := readHead(f, m, id)
+	if err != nil {
+		return nil, err
+	}
+	if int64(overflow)*m.pageSize >= maxTreePageBytes {
+		return nil, fmt.Errorf("%w: page %d is longer than its elements can be", keystore.ErrCorrupt, id)
 	}
 	page := make([]byte, (int64(overflow)+1)*m.pageSize)
 	if _, err := f.ReadAt(page, int64(id)*m.pageSize); err != nil {
-		return nil, damaged
+		return nil, fmt.Errorf("%w: page %d is damaged", keystore.ErrCorrupt, id)
 	}
 	return page, nil
 }
 
 // page looks at a page of the tree and returns its children.
 func (in *inspection) page(id uint64) ([]uint64, error) {
-	page, err := readPage(in.f, in.meta, id)
+	page, err := readTreePage(in.f, in.meta, id)
 	if err != nil {
 		return nil, err
 	}
@@ -222,33 +237,43 @@ func elements(page []byte, mayNest bool) (children []uint64, ok bool) {
 	return children, true
 }
 
-// readFreelist returns the free pages in ascending order, those included that the last transaction freed, and the pages that
-// the list itself takes.
-func readFreelist(f io.ReaderAt, m meta) (free, own []uint64, err error) {
-	page, err := readPage(f, m, m.freelist)
+// readFreelist returns the free pages in ascending order, those included that the last transaction freed, and the end of the
+// pages that the list itself takes, from m.freelist on. It takes no more memory than the file has entries in order, whatever
+// numbers these are said to have.
+func readFreelist(f io.ReaderAt, m meta) (free []uint64, end uint64, err error) {
+	head, overflow, err := readHead(f, m, m.freelist)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	damaged := fmt.Errorf("%w: the list of free pages is damaged", keystore.ErrCorrupt)
-	ids, count := page[pageHeaderBytes:], uint64(order.Uint16(page[10:]))
+	if order.Uint16(head[8:]) != freelistPage {
+		return nil, 0, damaged
+	}
+	end = m.freelist + overflow + 1
+	section := io.NewSectionReader(f, int64(m.freelist)*m.pageSize+pageHeaderBytes, int64(overflow+1)*m.pageSize-pageHeaderBytes)
+	entries := bufio.NewReaderSize(section, maxPageBytes)
+	entry := make([]byte, 8)
+	next := func() uint64 {
+		if _, err := io.ReadFull(entries, entry); err != nil {
+			return 0 // which is never free
+		}
+		return order.Uint64(entry)
+	}
+	count := uint64(order.Uint16(head[10:]))
 	if count == 0xffff { // too many for the field
-		count, ids = order.Uint64(ids), ids[8:]
+		count = next()
 	}
-	if order.Uint16(page[8:]) != freelistPage || count > uint64(len(ids)/8) {
-		return nil, nil, damaged
-	}
-	free = make([]uint64, count)
-	for i := range free {
-		free[i] = order.Uint64(ids[8*i:])
-		if free[i] < 2 || free[i] >= m.pgid || i > 0 && free[i] <= free[i-1] {
-			return nil, nil, damaged
+	for range count {
+		id := next()
+		if id < 2 || id >= m.pgid || len(free) > 0 && id <= free[len(free)-1] || m.freelist <= id && id < end {
+			return nil, 0, damaged
 		}
+		free = append(free, id)
 	}
-	for id := m.freelist; len(own) < len(page)/int(m.pageSize); id++ {
-		if _, found := slices.BinarySearch(free, id); found {
-			return nil, nil, damaged
-		}
-		own = append(own, id)
+	// bbolt reckons how long the list will be before it takes the pages for it, perhaps from the list. It frees them one by one,
+	// so they must not be many more than that.
+	if overflow > 8*(count+overflow+4)/uint64(m.pageSize) {
+		return nil, 0, damaged
 	}
-	return free, own, nil
+	return free, end, nil
 }

@@ -8,20 +8,22 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// scrub overwrites with zeros all that the file holds of the past. Only the leader of the queue calls it.
+// scrub overwrites with zeros all that the file holds of the past. Only Open and the leader of the queue call it, for a file that
+// has the marker.
 //
 // That this is safe rests on what bbolt does. A commit T writes new pages, syncs, writes the meta of T over that of T-2, syncs.
 // After a crash the file is opened by the meta of T or, if that was torn, of T-1. So after T no page that T freed may be touched
 // yet. The empty transaction T+1 below changes the tree in nothing, and then both metas name the tree of T: the pages that are
 // free in T+1 are referred to by neither, except the list of free pages of T, which T+1 has freed and which is therefore left
-// alone. (bbolt itself is less careful: it writes over what T freed in T+1.) Readers might still be in the tree of T-1, so there
-// are none while this runs.
+// alone. (bbolt itself is less careful: it writes over what T freed in T+1.)
 func (b *Backend) scrub() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if err := b.guardedUpdate(func(*bbolt.Tx) error { return nil }); err != nil {
 		return classify(err)
 	}
+	// A barrier: readers that might still be in the tree of T-1 end before it. Those that come after it are in the tree of T,
+	// from which no free page can be reached, and need not wait.
+	b.mu.Lock()
+	b.mu.Unlock() //lint:ignore SA2001 a barrier
 	current, previous, both, err := readMetas(b.file)
 	if err != nil {
 		return err
@@ -33,11 +35,11 @@ func (b *Backend) scrub() error {
 	if err != nil {
 		return err
 	}
-	_, keep, err := readFreelist(b.file, previous)
+	_, end, err := readFreelist(b.file, previous)
 	if err != nil {
 		return err
 	}
-	free = slices.DeleteFunc(free, func(id uint64) bool { return slices.Contains(keep, id) })
+	free = slices.DeleteFunc(free, func(id uint64) bool { return previous.freelist <= id && id < end })
 	buf := make([]byte, 64*current.pageSize)
 	for len(free) > 0 {
 		n := 1
@@ -58,10 +60,10 @@ func (b *Backend) scrub() error {
 			return err
 		}
 	}
-	if err := b.file.Sync(); err != nil {
+	if err := b.medium.syncFile(b.file); err != nil {
 		return classify(err)
 	}
-	b.tailScrubbed = true
+	b.tailScrubbed, b.needless = true, true
 	return nil
 }
 

@@ -49,6 +49,7 @@ var checks = []check{
 	{"scans keep to their prefix", prefixes},
 	{"scans go on page by page", paging},
 	{"a limit must be positive", limits},
+	{"transactions up to the limits are taken", largest},
 	{"keys, values and transactions beyond the limits are refused", invalid},
 	{"expectations hold or nothing is done", expectations},
 	{"a transaction is done wholly or not at all", atomicity},
@@ -196,6 +197,36 @@ func limits(tb testing.TB, b *backend) {
 		_, err := b.Scan(ctx, "", "", limit)
 		require.ErrorIs(tb, err, keystore.ErrInvalid)
 	}
+}
+
+func largest(tb testing.TB, b *backend) {
+	var many, all keystore.Tx
+	for i := range keystore.MaxTxOps {
+		many.Puts = append(many.Puts, keystore.Put{Key: fmt.Sprintf("%03d", i), Value: []byte("1")})
+		all.Deletes = append(all.Deletes, fmt.Sprintf("%03d", i))
+	}
+	for i := range keystore.MaxTxOps + 1 { // one for a Store
+		many.Expect = append(many.Expect, keystore.Expectation{Key: fmt.Sprintf("%03d", i)})
+	}
+	revision := b.commit(many)
+	b.has("000", "1", revision)
+	require.Equal(tb, all.Deletes, b.keys("", "", 1000))
+	for i := range keystore.MaxTxOps {
+		all.Expect = append(all.Expect, keystore.Expectation{Key: fmt.Sprintf("%03d", i), Revision: revision})
+	}
+	b.commit(all)
+	require.Empty(tb, b.keys("", "", 1000))
+
+	// Every key counts, those of expectations too.
+	rest := strings.Repeat("2", keystore.MaxTxBytes-keystore.MaxValueBytes-len("a")-2*len("b")-len("c"))
+	one := strings.Repeat("1", keystore.MaxValueBytes)
+	revision = b.commit(keystore.Tx{
+		Expect:  []keystore.Expectation{{Key: "b"}},
+		Puts:    []keystore.Put{{Key: "a", Value: []byte(one)}, {Key: "b", Value: []byte(rest)}},
+		Deletes: []string{"c"},
+	})
+	b.has("a", one, revision)
+	b.has("b", rest, revision)
 }
 
 func invalid(tb testing.TB, b *backend) {

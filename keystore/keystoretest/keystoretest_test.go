@@ -123,11 +123,25 @@ func TestEachCheckPassesAndBites(t *testing.T) {
 	require.Empty(t, unfinished, "checks that no fault has made fail")
 }
 
-var faults = []struct {
+type fault struct {
 	name   string
 	checks []string
 	open   func() keystore.Backend
-}{
+}
+
+// refuses is a backend with limits of its own.
+func refuses(name string, refused func(keystore.Tx) bool) fault {
+	return fault{name, []string{"transactions up to the limits are taken"}, func() keystore.Backend {
+		return &broken{Backend: memory.New(), commit: func(b keystore.Backend, ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
+			if refused(tx) {
+				return 0, keystore.ErrInvalid
+			}
+			return b.Commit(ctx, tx)
+		}}
+	}}
+}
+
+var faults = []fault{
 	{"ignores expectations", []string{
 		"expectations hold or nothing is done", "a transaction is done wholly or not at all", "no concurrent update is lost",
 		"each record is a linearizable register", "revisions rise with each write", "watch resumes after a revision",
@@ -236,6 +250,22 @@ var faults = []struct {
 			return b.Scan(ctx, prefix, after, max(limit, 1))
 		}}
 	}},
+	refuses("takes fewer puts", func(tx keystore.Tx) bool { return len(tx.Puts) >= keystore.MaxTxOps }),
+	refuses("takes fewer deletes", func(tx keystore.Tx) bool { return len(tx.Deletes) >= keystore.MaxTxOps }),
+	refuses("takes fewer expectations", func(tx keystore.Tx) bool { return len(tx.Expect) > keystore.MaxTxOps }),
+	refuses("takes fewer bytes", func(tx keystore.Tx) bool {
+		size := 0
+		for _, expect := range tx.Expect {
+			size += len(expect.Key)
+		}
+		for _, put := range tx.Puts {
+			size += len(put.Key) + len(put.Value)
+		}
+		for _, key := range tx.Deletes {
+			size += len(key)
+		}
+		return size >= keystore.MaxTxBytes
+	}),
 	{"has no limits", []string{"keys, values and transactions beyond the limits are refused"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), commit: func(b keystore.Backend, ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 			if len(tx.Puts) > 0 && len(tx.Puts[0].Value) > keystore.MaxValueBytes {

@@ -1,0 +1,218 @@
+package bolt
+
+import (
+	"bytes"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms/keystore"
+)
+
+func TestDamagedFilesAreRefusedAndLeftAlone(t *testing.T) {
+	b, path := newBackend(t)
+	for i := range 200 {
+		put(t, b, fmt.Sprint("key", i), bytes.Repeat([]byte{byte(i)}, 100))
+	}
+	require.NoError(t, b.Close())
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	page := os.Getpagesize()
+	m, _, _, err := readMetas(bytes.NewReader(whole))
+	require.NoError(t, err)
+	with := func(change func([]byte)) []byte {
+		data := bytes.Clone(whole)
+		change(data)
+		return data
+	}
+	at := func(id uint64) int { return int(id) * page }
+	for name, data := range map[string][]byte{
+		"one byte":            []byte("x"),
+		"text":                []byte(strings.Repeat("not a store\n", 5000)),
+		"zeros":               make([]byte, len(whole)),
+		"first page only":     whole[:page],
+		"truncated by a page": whole[:at(m.pgid)-page],
+		"truncated in a page": whole[:at(m.pgid)-1],
+		"both metas zero":     with(func(d []byte) { clear(d[:2*page]) }),
+		"both metas flipped":  with(func(d []byte) { d[60] ^= 1; d[page+60] ^= 1 }),
+		"root zero":           with(func(d []byte) { clear(d[at(m.root) : at(m.root)+page]) }),
+		"root is a freelist":  with(func(d []byte) { d[at(m.root)+8] = freelistPage }),
+		"freelist zero":       with(func(d []byte) { clear(d[at(m.freelist) : at(m.freelist)+page]) }),
+		"freelist too long":   with(func(d []byte) { d[at(m.freelist)+10], d[at(m.freelist)+11] = 0xfe, 0xff }),
+		"freelist far too long": with(func(d []byte) {
+			copy(d[at(m.freelist)+10:], bytes.Repeat([]byte{0xff}, 14))
+		}),
+		"offset out of page": with(func(d []byte) { order.PutUint32(d[at(m.root)+16+4:], 1<<30) }),
+		"size out of page":   with(func(d []byte) { order.PutUint32(d[at(m.root)+16+12:], 1<<31) }),
+		"overflow out of file": with(func(d []byte) {
+			order.PutUint32(d[at(m.root)+12:], 1<<31)
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "store")
+			require.NoError(t, os.WriteFile(path, data, 0o600))
+			_, err := Open(path)
+			require.ErrorIs(t, err, keystore.ErrCorrupt)
+			after, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(data, after), "the file was changed")
+		})
+	}
+}
+
+// The numbers in a small file say that it is large, and it is, but empty: to believe them would take all memory there is.
+func TestForgedLengthsTakeNoMemory(t *testing.T) {
+	b, path := newBackend(t)
+	put(t, b, "a", nil)
+	require.NoError(t, b.Close())
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	page := os.Getpagesize()
+	const apparent = 1 << 40
+	pages := uint64(apparent / page)
+	m, _, _, err := readMetas(bytes.NewReader(whole))
+	require.NoError(t, err)
+	list := func(d []byte) []byte { return d[int(m.freelist)*page:] }
+	for name, forge := range map[string]func([]byte){
+		"a list of free pages": func(d []byte) {
+			order.PutUint32(list(d)[12:], uint32(pages-m.freelist-1))
+			order.PutUint16(list(d)[10:], 0) // of which none can be one of its own
+		},
+		"a list of free pages, with a number to match": func(d []byte) {
+			order.PutUint32(list(d)[12:], uint32(8*pages/uint64(page)))
+			order.PutUint16(list(d)[10:], 0xffff)
+			order.PutUint64(list(d)[pageHeaderBytes:], pages-2)
+		},
+		"a page of the tree": func(d []byte) { order.PutUint32(d[int(m.root)*page+12:], uint32(pages-m.root-1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := bytes.Clone(whole)
+			for _, meta := range [][]byte{data, data[page:]} {
+				order.PutUint64(meta[pageHeaderBytes+40:], pages)
+			}
+			sumMetas(data)
+			forge(data)
+			path := filepath.Join(t.TempDir(), "store")
+			require.NoError(t, os.WriteFile(path, data, 0o600))
+			require.NoError(t, os.Truncate(path, apparent))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := Open(path)
+			runtime.ReadMemStats(&after)
+			require.ErrorIs(t, err, keystore.ErrCorrupt)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
+		})
+	}
+}
+
+// sumMetas makes the checksums of both metas right.
+func sumMetas(data []byte) {
+	for _, meta := range [][]byte{data, data[os.Getpagesize():]} {
+		sum := fnv.New64a()
+		_, _ = sum.Write(meta[pageHeaderBytes:][:metaBytes-8])
+		order.PutUint64(meta[pageHeaderBytes+metaBytes-8:], sum.Sum64())
+	}
+}
+
+// The longest pages that bbolt makes are taken: four values as long as the limit, and a list of many free pages.
+func TestTheLongestPagesAreNotDamage(t *testing.T) {
+	b, path := newBackend(t)
+	for i := range 4 {
+		key := strings.Repeat(fmt.Sprint(i), keystore.MaxKeyBytes)
+		put(t, b, key, bytes.Repeat([]byte{byte(i)}, keystore.MaxValueBytes))
+	}
+	require.NoError(t, b.Close())
+	b = reopen(t, path)
+	for i := range 3 { // so many pages are free that their list takes several itself
+		put(t, b, fmt.Sprint("room", i), make([]byte, keystore.MaxValueBytes))
+		_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{fmt.Sprint("room", i)}})
+		require.NoError(t, err)
+		require.NoError(t, b.Close())
+		b = reopen(t, path)
+	}
+	m, _, _, err := readMetas(b.file)
+	require.NoError(t, err)
+	free, end, err := readFreelist(b.file, m)
+	require.NoError(t, err)
+	require.Greater(t, len(free), 1000)
+	require.Greater(t, end-m.freelist, uint64(1))
+}
+
+// A page deep in a large file is damaged: what does not need it works, what needs it says ErrCorrupt.
+func TestDamageBehindTheInspectedPart(t *testing.T) {
+	b, path := newBackend(t)
+	fill(t, b, 40_000, 500)
+	require.NoError(t, b.Close())
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	m, _, _, err := readMetas(bytes.NewReader(data))
+	require.NoError(t, err)
+	require.Greater(t, m.pgid, uint64(4*inspectPages))
+	_, err = inspect(bytes.NewReader(data), int64(m.pgid-1)*m.pageSize)
+	require.ErrorIs(t, err, keystore.ErrCorrupt, "a page is missing at the end")
+
+	victim := bytes.LastIndex(data, []byte("record/0039000")) / os.Getpagesize()
+	for name, damage := range map[string]func([]byte){
+		"zeros":     func(page []byte) { clear(page) },
+		"far value": func(page []byte) { order.PutUint32(page[16+4:], 1<<31-1); order.PutUint32(page[16+16+4:], 1<<31-1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "store")
+			damaged := bytes.Clone(data)
+			damage(damaged[victim*os.Getpagesize():][:os.Getpagesize()])
+			require.NoError(t, os.WriteFile(path, damaged, 0o600))
+			b, err := Open(path)
+			require.NoError(t, err)
+			defer b.Close()
+			_, err = b.Get(ctx, "record/0000001")
+			require.NoError(t, err)
+			_, err = b.Scan(ctx, "", "", 50_000)
+			require.ErrorIs(t, err, keystore.ErrCorrupt)
+			_, err = b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "record/0039000x"}}})
+			if name == "zeros" {
+				require.ErrorIs(t, err, keystore.ErrCorrupt)
+				_, err = b.Get(ctx, "record/0000001")
+				require.ErrorIs(t, err, keystore.ErrCorrupt, "after a panic in a write nothing is trusted")
+			}
+		})
+	}
+}
+
+// Whatever stands in a file, it does no more than fail. The checksums of the metas are made right, or else little would get past
+// them.
+func FuzzOpen(f *testing.F) {
+	b, path := newBackend(f)
+	for i := range 100 {
+		put(f, b, fmt.Sprint("key", i), bytes.Repeat([]byte{byte(i)}, 100))
+	}
+	require.NoError(f, b.Close())
+	whole, err := os.ReadFile(path)
+	require.NoError(f, err)
+	f.Add(uint32(0), []byte{0})
+	f.Add(uint32(os.Getpagesize()+32), []byte{0xff, 0xff, 0xff, 0xff})
+	for page := range 8 {
+		f.Add(uint32(page*os.Getpagesize()+8), []byte{2, 0, 0xff, 0xff})
+		f.Add(uint32(page*os.Getpagesize()+16), bytes.Repeat([]byte{0x7f}, 16))
+	}
+	f.Fuzz(func(t *testing.T, at uint32, change []byte) {
+		data := bytes.Clone(whole)
+		copy(data[int(at)%len(data):], change)
+		sumMetas(data)
+		path := filepath.Join(t.TempDir(), "store")
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		b, err := Open(path)
+		if err != nil {
+			return
+		}
+		defer b.Close()
+		_, _ = b.Scan(ctx, "", "", 1000)
+		_, _ = b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "key5"}, {Key: "key50"}}, Deletes: []string{"key7"}, Scrub: true})
+		_, _ = b.Get(ctx, "key5")
+	})
+}

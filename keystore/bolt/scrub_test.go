@@ -1,0 +1,340 @@
+package bolt
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+
+	"github.com/pocketkms/kms/keystore"
+)
+
+func TestScrubLeavesNoTrace(t *testing.T) {
+	b, path := newBackend(t)
+	secret := func(i int) []byte { return fmt.Appendf(nil, "<secret %04d>", i) }
+	// Neighbours make bbolt copy the page with the secret again and again; some values overflow their page.
+	for i := range 60 {
+		put(t, b, fmt.Sprint("victim", i), bytes.Repeat(secret(i), 1+i*i))
+		put(t, b, fmt.Sprint("neighbour", i), []byte("stays"))
+	}
+	// What a killed commit may have left behind the used part.
+	info, err := b.file.Stat()
+	require.NoError(t, err)
+	_, err = b.file.WriteAt(secret(9999), info.Size()-20)
+	require.NoError(t, err)
+	found := func() int {
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		return bytes.Count(data, []byte("<secret "))
+	}
+	for i := 0; i < 60; i += 2 {
+		scrub := i == 58
+		if scrub {
+			require.NotZero(t, found())
+		}
+		_, err := b.Commit(ctx, keystore.Tx{
+			Deletes: []string{fmt.Sprint("victim", i)},
+			Puts:    []keystore.Put{{Key: fmt.Sprint("victim", i+1), Value: []byte("overwritten")}},
+			Scrub:   scrub,
+		})
+		require.NoError(t, err)
+	}
+	require.Zero(t, found(), "old values are still in the file")
+	for i := range 60 {
+		record, err := b.Get(ctx, fmt.Sprint("neighbour", i))
+		require.NoError(t, err)
+		require.Equal(t, "stays", string(record.Value))
+	}
+	require.NoError(t, b.Close())
+	checkFile(t, path)
+	require.Zero(t, found())
+}
+
+// makeRoom sees to it that bbolt need not map more of the file: for that it would wait for readers, too.
+func makeRoom(tb testing.TB, b *Backend) {
+	put(tb, b, "room", make([]byte, 500_000))
+	_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"room"}})
+	require.NoError(tb, err)
+}
+
+func TestScrubWaitsForReaders(t *testing.T) {
+	b, _ := newBackend(t)
+	makeRoom(t, b)
+	old := bytes.Repeat([]byte("old"), 4000)
+	put(t, b, "a", old)
+	scrubbed := make(chan error, 1)
+	require.NoError(t, b.view(ctx, func(bucket *bbolt.Bucket) error {
+		value := bucket.Get([]byte("a"))
+		go func() {
+			_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "a", Value: []byte("new")}}, Scrub: true})
+			scrubbed <- err
+		}()
+		waitFor(func() bool { // until the scrub waits, or has not
+			if len(scrubbed) > 0 {
+				return true
+			}
+			free := b.mu.TryRLock()
+			if free {
+				b.mu.RUnlock()
+			}
+			return !free
+		})
+		require.True(t, bytes.Equal(old, value[revisionBytes:]), "the page was scrubbed under its reader")
+		return nil
+	}))
+	require.NoError(t, <-scrubbed)
+}
+
+// No free page is in the tree of a reader that begins after the transaction: it need not wait, and reads whole values.
+func TestReadersGoOnDuringAScrub(t *testing.T) {
+	b, _ := newBackend(t)
+	const records = 200
+	value := func(i int) []byte { return bytes.Repeat(fmt.Appendf(nil, "<%d>", i), 1000) }
+	for i := range records {
+		put(t, b, fmt.Sprintf("kept/%03d", i), value(i))
+	}
+	free := 0
+	b.medium.syncFile = func(file *os.File) error { // the zeros are written, the scrub is not done
+		if b.mu.TryRLock() {
+			b.mu.RUnlock()
+			free++
+		}
+		return file.Sync()
+	}
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	errs := make([]error, 2)
+	for w := range errs {
+		group.Go(func() {
+			for {
+				got, err := b.Scan(ctx, "kept/", "", 2*records)
+				if err != nil || len(got) != records {
+					errs[w] = fmt.Errorf("%d records: %w", len(got), err)
+					return
+				}
+				for i, record := range got {
+					if !bytes.Equal(record.Value, value(i)) {
+						errs[w] = fmt.Errorf("%s was overwritten", record.Key)
+						return
+					}
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	const scrubs = 20
+	for i := range scrubs {
+		put(t, b, "victim", bytes.Repeat([]byte("secret"), 100*i))
+		_, err := b.Commit(ctx, keystore.Tx{
+			Deletes: []string{"victim"}, Puts: []keystore.Put{{Key: fmt.Sprintf("kept/%03d", i), Value: value(i)}}, Scrub: true,
+		})
+		require.NoError(t, err)
+	}
+	close(done)
+	group.Wait()
+	require.NoError(t, errors.Join(errs...))
+	require.Equal(t, scrubs, free, "readers had to wait")
+}
+
+// Of transactions that share a write, those without Scrub are done when it is.
+func TestOnlyThoseWhoAskedForAScrubWaitForIt(t *testing.T) {
+	b, _ := newBackend(t)
+	put(t, b, "a", []byte("old"))
+	group := map[string]chan error{}
+	b.medium.syncFile = func(file *os.File) error {
+		return errors.Join(<-group["beside"], file.Sync())
+	}
+	for _, key := range []string{"first", "beside", "scrub"} {
+		group[key] = make(chan error, 1)
+	}
+	require.NoError(t, b.db.Update(func(*bbolt.Tx) error { // holds up the first leader, so that the others share a write
+		for i, key := range []string{"first", "scrub", "beside"} {
+			go func() {
+				tx := keystore.Tx{Puts: []keystore.Put{{Key: key}}}
+				if key == "scrub" {
+					tx = keystore.Tx{Deletes: []string{"a"}, Scrub: true}
+				}
+				_, err := b.Commit(ctx, tx)
+				group[key] <- err
+			}()
+			waitFor(func() bool {
+				b.queue.mu.Lock()
+				defer b.queue.mu.Unlock()
+				return b.queue.led && len(b.queue.waiting) == i
+			})
+		}
+		return nil
+	}))
+	require.NoError(t, <-group["first"])
+	require.NoError(t, <-group["scrub"])
+}
+
+const killEnv = "POCKETKMS_TEST_KILL"
+
+// dieBeforeTheScrub is killed when a transaction with Scrub is committed and its scrub has not overwritten anything. If there is a
+// new key file beside the store, the transaction changes the root key, or else it deletes a record.
+func dieBeforeTheScrub(path string) error {
+	b, err := Open(path)
+	if err != nil {
+		return err
+	}
+	change := func() error {
+		_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"victim"}, Scrub: true})
+		return err
+	}
+	if _, err := os.Stat(path + ".newkey"); err == nil {
+		store, err := keystore.Open(ctx, b, keystore.KeyFile(path+".key"))
+		if err != nil {
+			return err
+		}
+		change = func() error { return store.ChangeRootKey(ctx, keystore.KeyFile(path+".newkey")) }
+	}
+	changed := make(chan error, 1)
+	return b.view(ctx, func(*bbolt.Bucket) error { // a reader holds the scrub up
+		go func() { changed <- change() }()
+		waitFor(func() bool {
+			if len(changed) > 0 {
+				return true
+			}
+			free := b.mu.TryRLock()
+			if free {
+				b.mu.RUnlock()
+			}
+			return !free
+		})
+		select {
+		case err := <-changed:
+			return fmt.Errorf("it was not held up: %w", err)
+		default:
+			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+	})
+}
+
+func TestAKillBeforeTheScrub(t *testing.T) {
+	for name, rootKeyChanges := range map[string]bool{"of a deleted record": false, "of the header under the old root key": true} {
+		t.Run(name, func(t *testing.T) {
+			b, path := newBackend(t)
+			makeRoom(t, b)
+			root := path + ".key"
+			require.NoError(t, keystore.CreateKeyFile(root))
+			_, err := keystore.Open(ctx, b, keystore.KeyFile(root))
+			require.NoError(t, err)
+			secret := []byte("<secret>")
+			put(t, b, "victim", secret)
+			if rootKeyChanges {
+				header, err := b.Get(ctx, "\x00header")
+				require.NoError(t, err)
+				secret = header.Value
+				root = path + ".newkey"
+				require.NoError(t, keystore.CreateKeyFile(root))
+			}
+			require.NoError(t, b.Close())
+
+			child := exec.Command(os.Args[0])
+			child.Env = append(os.Environ(), killEnv+"="+path)
+			output, err := child.CombinedOutput()
+			var exit *exec.ExitError
+			require.ErrorAs(t, err, &exit, "%s", output)
+			require.Equal(t, syscall.SIGKILL, exit.Sys().(syscall.WaitStatus).Signal(), "%s", output)
+			require.NotZero(t, count(t, path, secret), "nothing was left to scrub")
+
+			b = reopen(t, path)
+			require.Zero(t, count(t, path, secret))
+			require.True(t, marked(t, b), "no sync is spent on it")
+			records, err := b.Scan(ctx, "", "", 10)
+			require.NoError(t, err)
+			for _, record := range records {
+				require.Contains(t, []string{"\x00header", "victim"}, record.Key, "the marker is no record")
+			}
+			store, err := keystore.Open(ctx, b, keystore.KeyFile(root))
+			require.NoError(t, err)
+			_, err = store.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "next"}}})
+			require.NoError(t, err)
+			require.False(t, marked(t, b))
+		})
+	}
+}
+
+func count(tb testing.TB, path string, secret []byte) int {
+	data, err := os.ReadFile(path)
+	require.NoError(tb, err)
+	return bytes.Count(data, secret)
+}
+
+func marked(tb testing.TB, b *Backend) (is bool) {
+	require.NoError(tb, b.db.View(func(tx *bbolt.Tx) error {
+		is = tx.Bucket([]byte(markerName)) != nil
+		return nil
+	}))
+	return is
+}
+
+// The marker is there from the transaction that asks for a scrub to the first one after the scrub; a scrub that failed is done by
+// the next Open, or by the next transaction with Scrub.
+func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	syncs := 0
+	var failure error
+	m := medium{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error {
+		syncs++
+		return errors.Join(failure, file.Sync())
+	}}
+	open := func() *Backend {
+		b, err := openOn(m, path)
+		require.NoError(t, err)
+		return b
+	}
+	b := open()
+	replace := func() error {
+		_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "a", Value: []byte("new")}}, Scrub: true})
+		return err
+	}
+	require.NoError(t, replace())
+	require.Zero(t, syncs)
+	require.False(t, marked(t, b), "it replaced nothing")
+
+	require.NoError(t, replace())
+	require.Equal(t, 1, syncs, "the zeros are synced")
+	require.True(t, marked(t, b))
+	require.NoError(t, replace())
+	require.True(t, marked(t, b))
+	put(t, b, "b", nil)
+	require.False(t, marked(t, b))
+
+	failure = syscall.EIO
+	require.ErrorIs(t, replace(), keystore.ErrNotScrubbed)
+	put(t, b, "b", nil)
+	require.True(t, marked(t, b), "it is still to be done")
+	require.NoError(t, b.Close())
+	_, err := openOn(m, path)
+	require.ErrorIs(t, err, syscall.EIO, "Open cannot do it")
+	failure = syscall.ENOSPC
+	b = open() // for want of space nobody shall lose the use of the keys
+	put(t, b, "b", nil)
+	require.True(t, marked(t, b))
+	require.NoError(t, b.Close())
+
+	failure, syncs = nil, 0
+	b = open()
+	require.Equal(t, 1, syncs)
+	put(t, b, "b", nil)
+	require.False(t, marked(t, b))
+	require.NoError(t, b.Close())
+	b = open()
+	require.Equal(t, 1, syncs, "there was nothing left to scrub")
+	require.NoError(t, b.Close())
+	checkFile(t, path)
+}
