@@ -56,7 +56,7 @@ type Config struct {
 	// random one is used.
 	RootKey keystore.RootKey
 
-	// Clock is the only source of time; nil means time.Now. It must not run
+	// Clock is the only source of time; nil means the system's. It must not run
 	// backwards, and may be called concurrently. It decides when keys are
 	// deleted for good: a clock set far ahead deletes early.
 	Clock func() time.Time
@@ -129,7 +129,7 @@ func New(config Config) (*Service, error) {
 		config.Partition = "aws"
 	}
 	if config.Clock == nil {
-		config.Clock = time.Now
+		config.Clock = systemClock()
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
