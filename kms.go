@@ -61,10 +61,11 @@ type Config struct {
 	// deleted for good: a clock set far ahead deletes early.
 	Clock func() time.Time
 
-	// Audit receives one event for each call, and one for each rotation or
-	// deletion that the clock brings about; nil means none. A call whose
-	// event it refuses fails and gives no output. A change that such a call
-	// had made stays: the next one sees it.
+	// Audit receives one event for each call, and one for each rotation and
+	// deletion that is carried out; nil means none. A call whose event it
+	// refuses fails and gives no output. A change that such a call had made
+	// stays: the next one sees it. The event of a rotation or deletion is kept
+	// in the store until it is taken, perhaps twice after a crash.
 	Audit audit.Sink
 	// AuditBestEffort lets calls succeed whose event the Audit sink refused.
 	AuditBestEffort bool

@@ -19,7 +19,8 @@ type GetKeyLastUsageInput struct {
 }
 
 // GetKeyLastUsageOutput tells of a key's last use. An empty KeyLastUsage means that the key was never used, unless
-// KeyCreationDate lies before TrackingStartDate: then it was not used since TrackingStartDate.
+// KeyCreationDate lies before TrackingStartDate: then it was not used since TrackingStartDate. A use by another process is known
+// a minute later.
 type GetKeyLastUsageOutput struct {
 	// KeyId is the bare key ID.
 	KeyId string

@@ -14,7 +14,11 @@ import (
 // called by many goroutines at once. The event and all that it refers to are the sink's to keep, for as long as it likes;
 // the caller changes none of it afterwards. Nor may the sink: [Tee] gives the same event to others.
 //
-// ctx is that of the call which is recorded. It may be over already, and the event is to be recorded all the same.
+// ctx has the values of the call's which is recorded, and never ends: what was done is told though its caller has left. A sink
+// that may have to wait sets bounds of its own.
+//
+// The events of calls come once. Those of the service itself come at least once: after a failure, or a crash, one may be repeated
+// under the same EventID.
 type Sink interface {
 	Record(ctx context.Context, e *Event) error
 }
