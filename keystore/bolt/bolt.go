@@ -66,6 +66,7 @@ type Backend struct {
 	// Only for the leader of the queue.
 	tailScrubbed bool // what lies behind the used part of the file is zero
 	needless     bool // the file has the marker, but what that asks for is done
+	unsure       bool // what reads as zero may be something else on the disk: the last scrub failed, or was cut off
 }
 
 var _ keystore.Backend = (*Backend)(nil)
@@ -175,6 +176,7 @@ func (b *Backend) open(path string) (err error) {
 		return classify(err)
 	}
 	if unscrubbed {
+		b.unsure = true
 		if err := b.scrub(); err != nil && !errors.Is(err, keystore.ErrFull) {
 			return fmt.Errorf("bolt: to finish an interrupted scrub: %w", err)
 		}
@@ -253,10 +255,14 @@ func (b *Backend) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	if b.broken.Load() != nil {
-		return release(b.file) // bbolt may hold its own locks for ever; this at least frees the file
+	var err error
+	if b.needless { // or else the next Open would scrub once more
+		err = b.guardedUpdate(func(tx *bbolt.Tx) error { return b.mark(tx, false) })
 	}
-	return b.db.Close()
+	if b.broken.Load() != nil {
+		return errors.Join(err, release(b.file)) // bbolt may hold its own locks for ever; this at least frees the file
+	}
+	return errors.Join(err, b.db.Close())
 }
 
 func (b *Backend) view(ctx context.Context, read func(*bbolt.Bucket) error) (err error) {

@@ -61,9 +61,10 @@ func (b *Backend) scrub() error {
 		}
 	}
 	if err := b.medium.syncFile(b.file); err != nil {
+		b.unsure = true // the system may have given up on what it could not write
 		return classify(err)
 	}
-	b.tailScrubbed, b.needless = true, true
+	b.tailScrubbed, b.needless, b.unsure = true, true, false
 	return nil
 }
 
@@ -78,7 +79,7 @@ func (b *Backend) zero(buf []byte, pageSize, start, end int64) error {
 		}
 		for len(chunk) > 0 {
 			page := chunk[:min(pageSize, int64(len(chunk)))]
-			if !allZero(page) {
+			if b.unsure || !allZero(page) {
 				if _, err := b.file.WriteAt(zeros[:len(page)], start); err != nil {
 					return classify(err)
 				}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
@@ -330,11 +331,45 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	failure, syncs = nil, 0
 	b = open()
 	require.Equal(t, 1, syncs)
-	put(t, b, "b", nil)
-	require.False(t, marked(t, b))
 	require.NoError(t, b.Close())
 	b = open()
 	require.Equal(t, 1, syncs, "there was nothing left to scrub")
+	require.False(t, marked(t, b))
 	require.NoError(t, b.Close())
 	checkFile(t, path)
+}
+
+// When a sync has failed the system may show zeros that it has given up to write: all of them are written again.
+func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	var failure error
+	m := medium{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error { return failure }}
+	b, err := openOn(m, path)
+	require.NoError(t, err)
+	replace := func() error {
+		_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "a", Value: []byte("value")}}, Scrub: true})
+		return err
+	}
+	for range 3 {
+		require.NoError(t, replace())
+	}
+	pageSize := int64(os.Getpagesize())
+	written := func() bool { // overwrites a page that is zero
+		end := 1000 * pageSize
+		require.NoError(t, b.file.Truncate(end+pageSize))
+		long := time.Unix(1e9, 0)
+		require.NoError(t, os.Chtimes(path, long, long))
+		require.NoError(t, b.zero(make([]byte, pageSize), pageSize, end, end+pageSize))
+		info, err := b.file.Stat()
+		require.NoError(t, err)
+		return !info.ModTime().Equal(long)
+	}
+	require.False(t, written())
+	failure = syscall.EIO
+	require.ErrorIs(t, replace(), keystore.ErrNotScrubbed)
+	require.True(t, written())
+	failure = nil
+	require.NoError(t, replace())
+	require.False(t, written())
+	require.NoError(t, b.Close())
 }
