@@ -69,6 +69,14 @@ func ParsePrincipal(arn string) (Principal, error) {
 // ARN returns the principal's ARN; empty for nobody.
 func (p Principal) ARN() string { return p.arn }
 
+// Partition returns the partition that the principal belongs to, most often
+// "aws"; empty for nobody.
+func (p Principal) Partition() string {
+	_, rest, _ := strings.Cut(p.arn, ":")
+	partition, _, _ := strings.Cut(rest, ":")
+	return partition
+}
+
 // Account returns the 12 digits of the account that the principal belongs to;
 // empty for nobody.
 func (p Principal) Account() string { return p.account }
