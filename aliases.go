@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -152,11 +153,11 @@ func (c *call) commitAlias(alias aliasRef, names *key, tx keystore.Tx) error {
 	} else {
 		_, err = c.store.Commit(c.ctx, tx)
 	}
-	c.aliases.dropIf(alias.place(), func(*aliasEntry) bool { return true })
+	c.aliases.drop(alias.place())
 	if err != nil { // a key may have changed since it was read
 		for i := range c.count {
 			k := c.targets[i].key
-			c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
+			c.forget(k)
 		}
 	}
 	return err
@@ -346,7 +347,12 @@ var opListAliases = define(operation[ListAliasesInput, ListAliasesOutput]{
 			return nil, err
 		}
 		list, err := collect(c, p, func(name string) (*AliasListEntry, error) {
-			return c.describeAlias(c.callerAlias(aliasPrefix + strings.TrimPrefix(name, scope)))
+			alias := c.callerAlias(aliasPrefix + strings.TrimPrefix(name, scope))
+			e, err := c.describeAlias(alias)
+			if errors.Is(err, keystore.ErrCorrupt) { // DescribeKey tells what is wrong with it
+				return &AliasListEntry{AliasName: alias.name, AliasArn: c.aliasARN(alias)}, nil
+			}
+			return e, err
 		})
 		if err != nil {
 			return nil, err
@@ -354,9 +360,9 @@ var opListAliases = define(operation[ListAliasesInput, ListAliasesOutput]{
 		if in.KeyId == "" {
 			for _, name := range predefinedAliases {
 				alias := c.callerAlias(name)
-				if a, err := c.alias(c.ctx, alias); err != nil {
+				if a, err := c.alias(c.ctx, alias); err != nil && !errors.Is(err, keystore.ErrCorrupt) {
 					return nil, err
-				} else if a == nil {
+				} else if a == nil && err == nil {
 					list = append(list, AliasListEntry{AliasName: name, AliasArn: c.aliasARN(alias)})
 				}
 			}

@@ -277,8 +277,9 @@ func TestParsePrincipalReadsEveryKind(t *testing.T) {
 		require.Equal(t, arn, p.ARN())
 		require.Equal(t, arn, p.String())
 		require.Equal(t, strings.Split(arn, ":")[4], p.Account())
+		require.Equal(t, strings.Split(arn, ":")[1], p.Partition())
 	}
-	require.Empty(t, kms.Principal{}.ARN()+kms.Principal{}.Account())
+	require.Empty(t, kms.Principal{}.ARN()+kms.Principal{}.Account()+kms.Principal{}.Partition())
 }
 
 func TestParsePrincipalRefusesEverythingElse(t *testing.T) {

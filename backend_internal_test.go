@@ -173,10 +173,14 @@ func TestASweepGoesOnPastWhatItCannotRead(t *testing.T) {
 	}
 }
 
-func TestDamagedMaterialIsDestroyedToo(t *testing.T) {
+func TestDamagedRecordsOfAKeyAreDestroyedToo(t *testing.T) {
 	f := newUseFixture(t, 1)
 	for range 2 {
 		_, err := f.RotateKeyOnDemand(t.Context(), &RotateKeyOnDemandInput{KeyId: f.keys[0]})
+		require.NoError(t, err)
+	}
+	for _, name := range []string{"alias/one", "alias/two", "alias/three"} {
+		_, err := f.CreateAlias(t.Context(), &CreateAliasInput{AliasName: name, TargetKeyId: f.keys[0]})
 		require.NoError(t, err)
 	}
 	_, err := f.ScheduleKeyDeletion(t.Context(), &ScheduleKeyDeletionInput{KeyId: f.keys[0]})
@@ -184,7 +188,7 @@ func TestDamagedMaterialIsDestroyedToo(t *testing.T) {
 	materials, err := f.store.Scan(t.Context(), f.ref(0).materialsName(), "", 10)
 	require.NoError(t, err)
 	require.Len(t, materials, 3)
-	f.damage(t, materials[0].Key)
+	f.damage(t, materials[0].Key, f.ref(0).aliasName("alias/one"), aliasRef{"111122223333", "us-east-1", "alias/two"}.recordName())
 	f.now.Store(new(hour(30 * 24)))
 	require.NoError(t, f.destroyDue(t.Context()))
 	left, err := f.store.Scan(t.Context(), "", "", 10)
@@ -202,6 +206,51 @@ func TestADamagedKeyIsListed(t *testing.T) {
 	require.Equal(t, before, after)
 	_, err = f.DescribeKey(t.Context(), &DescribeKeyInput{KeyId: f.keys[1]})
 	require.ErrorIs(t, err, keystore.ErrCorrupt)
+}
+
+func TestADamagedAliasIsListed(t *testing.T) {
+	f := newUseFixture(t, 1)
+	for _, name := range []string{"alias/one", "alias/two"} {
+		_, err := f.CreateAlias(t.Context(), &CreateAliasInput{AliasName: name, TargetKeyId: f.keys[0]})
+		require.NoError(t, err)
+	}
+	_, err := f.DescribeKey(t.Context(), &DescribeKeyInput{KeyId: "alias/aws/s3"})
+	require.NoError(t, err)
+	before, err := f.ListAliases(t.Context(), nil)
+	require.NoError(t, err)
+	alias := func(name string) aliasRef { return aliasRef{"111122223333", "us-east-1", name} }
+	f.damage(t, alias("alias/one").recordName(), alias("alias/aws/s3").recordName())
+	f.core.aliases.clear()
+	after, err := f.ListAliases(t.Context(), nil)
+	require.NoError(t, err)
+	for i, a := range before.Aliases {
+		if a.AliasName == "alias/one" || a.AliasName == "alias/aws/s3" {
+			a = AliasListEntry{AliasName: a.AliasName, AliasArn: a.AliasArn}
+		}
+		require.Equal(t, a, after.Aliases[i])
+	}
+	require.Len(t, after.Aliases, len(before.Aliases))
+}
+
+// A Backend that leads back shall not have a scan go on for ever.
+func TestAScanThatLeadsBackEnds(t *testing.T) {
+	f := newUseFixture(t, 3)
+	store, err := keystore.Open(t.Context(), circling{f.backend}, f.config.RootKey)
+	require.NoError(t, err)
+	f.core.store = store
+	names := 0
+	for _, err = range f.names(t.Context(), "key/", "", 2) {
+		names++
+	}
+	require.ErrorIs(t, err, keystore.ErrCorrupt)
+	require.Equal(t, 2+1, names, "and the error")
+}
+
+// A circling Backend begins each scan anew.
+type circling struct{ keystore.Backend }
+
+func (c circling) Scan(ctx context.Context, prefix, _ string, limit int) ([]keystore.Record, error) {
+	return c.Backend.Scan(ctx, prefix, "", limit)
 }
 
 func TestADamagedLastUseHindersNothingAndIsReplaced(t *testing.T) {
@@ -272,41 +321,133 @@ func TestACallThatCannotBeRecordedIsNoLastUse(t *testing.T) {
 	f.requireUsed(t, f.keys[0], 1)
 }
 
-func TestAServiceEventStaysInTheStoreUntilTheSinkHasIt(t *testing.T) {
-	var refusal error
-	f := newUseFixture(t, 1, func(c *Config) {
+// An outboxFixture has a sink that does what the test says with the events of
+// the service itself.
+type outboxFixture struct {
+	*useFixture
+	sink func(*audit.Event) error
+}
+
+func newOutboxFixture(t *testing.T) *outboxFixture {
+	f := new(outboxFixture)
+	f.useFixture = newUseFixture(t, 1, func(c *Config) {
 		c.Audit = audit.SinkFunc(func(_ context.Context, e *audit.Event) error {
-			if e.EventType == audit.ServiceEvent {
-				return refusal
+			if e.EventType == audit.ServiceEvent && f.sink != nil {
+				return f.sink(e)
 			}
 			return nil
 		})
 	})
-	requireWaiting := func(want int) {
-		t.Helper()
-		waiting, err := f.store.Scan(t.Context(), outboxName, "", 10)
+	return f
+}
+
+func (f *outboxFixture) requireWaiting(t *testing.T, want int) {
+	t.Helper()
+	names := 0
+	for _, err := range f.names(t.Context(), outboxName, "", 10) {
 		require.NoError(t, err)
-		require.Len(t, waiting, want)
+		names++
 	}
-	rotate := func() {
-		t.Helper()
-		_, err := f.RotateKeyOnDemand(t.Context(), &RotateKeyOnDemandInput{KeyId: f.keys[0]})
-		require.NoError(t, err)
-	}
-	rotate()
-	requireWaiting(0)
-	refusal = errors.New("refused")
-	rotate()
-	rotate()
-	requireWaiting(2)
-	require.ErrorIs(t, f.deliverStored(t.Context()), refusal)
-	requireWaiting(2)
-	f.damage(t, outboxName+"000000000000")
-	refusal = nil
-	require.ErrorIs(t, f.deliverStored(t.Context()), keystore.ErrCorrupt)
-	_, err := f.backend.Backend.Commit(t.Context(), keystore.Tx{Deletes: []string{outboxName + "000000000000"}})
+	require.Equal(t, want, names)
+}
+
+func (f *outboxFixture) rotate(t *testing.T) {
+	t.Helper()
+	_, err := f.RotateKeyOnDemand(t.Context(), &RotateKeyOnDemandInput{KeyId: f.keys[0]})
 	require.NoError(t, err)
-	requireWaiting(0)
+}
+
+func TestAServiceEventStaysInTheStoreUntilTheSinkHasIt(t *testing.T) {
+	f := newOutboxFixture(t)
+	f.rotate(t)
+	f.requireWaiting(t, 0)
+	refused := errors.New("refused")
+	f.sink = func(*audit.Event) error { return refused }
+	f.rotate(t)
+	f.rotate(t)
+	f.requireWaiting(t, 2)
+	require.ErrorIs(t, f.deliverStored(t.Context()), refused)
+	f.requireWaiting(t, 2)
+	f.sink = nil
+	require.NoError(t, f.deliverStored(t.Context()))
+	f.requireWaiting(t, 0)
+}
+
+func TestAnEventThatCannotBeDeliveredDoesNotHoldUpOthers(t *testing.T) {
+	f := newOutboxFixture(t)
+	var offered []string
+	f.sink = func(e *audit.Event) error { offered = append(offered, e.EventID); return errors.New("refused") }
+	for range 6 {
+		f.rotate(t)
+	}
+	first := offered[0]
+	_, err := f.store.Commit(t.Context(), keystore.Tx{Puts: []keystore.Put{{Key: outboxName + "000000000001", Value: []byte("\x02newer")}}})
+	require.NoError(t, err)
+	f.damage(t, outboxName+"000000000000")
+
+	offered = nil
+	require.Error(t, f.deliverStored(t.Context()))
+	require.Len(t, offered, maxRefusals, "then the sink is at fault")
+	f.sink = func(e *audit.Event) error {
+		if e.EventID == first {
+			return errors.New("not this one")
+		}
+		return nil
+	}
+	err = f.deliverStored(t.Context())
+	require.ErrorContains(t, err, "not this one")
+	require.ErrorIs(t, err, keystore.ErrCorrupt)
+	require.ErrorIs(t, err, keystore.ErrNewerVersion)
+	f.requireWaiting(t, 3)
+}
+
+func TestAnEventIsDeliveredOnce(t *testing.T) {
+	f := newOutboxFixture(t)
+	times := 0
+	f.sink = func(*audit.Event) error {
+		times++
+		return f.deliverStored(context.Background()) // a sweep at this moment leaves it to the call
+	}
+	f.rotate(t)
+	require.Equal(t, 1, times)
+
+	f.backend.before(func(tx keystore.Tx) error { // its record cannot be deleted
+		if len(tx.Puts) == 0 {
+			return keystore.ErrFull
+		}
+		return nil
+	})
+	f.rotate(t)
+	f.requireWaiting(t, 1)
+	for range 2 {
+		require.ErrorIs(t, f.deliverStored(t.Context()), keystore.ErrFull)
+	}
+	f.backend.before(nil)
+	require.NoError(t, f.deliverStored(t.Context()))
+	f.requireWaiting(t, 0)
+	require.Equal(t, 2, times)
+}
+
+func TestEventsAreDeliveredInTheirOrder(t *testing.T) {
+	f := newOutboxFixture(t)
+	f.sink = func(*audit.Event) error { return errors.New("refused") }
+	f.rotate(t)
+	f.rotate(t)
+	_, err := f.EnableKeyRotation(t.Context(), &EnableKeyRotationInput{KeyId: f.keys[0], RotationPeriodInDays: new(int32(90))})
+	require.NoError(t, err)
+	f.now.Store(new(hour(10 * 100 * 24)))
+	k, err := f.lookup(t.Context(), f.ref(0), *f.now.Load())
+	require.NoError(t, err)
+	require.Len(t, k.materials, 1+2+11)
+	var order []any
+	f.sink = func(e *audit.Event) error {
+		order = append(order, e.ServiceEventDetails["currentKeyMaterialId"])
+		return nil
+	}
+	require.NoError(t, f.deliverStored(t.Context()))
+	for i, m := range k.materials[1:] {
+		require.Equal(t, m.id, order[i])
+	}
 }
 
 // As long as the store cannot be written, keys work and do not rotate.
@@ -336,6 +477,35 @@ func TestADueRotationThatCannotBeStoredWaits(t *testing.T) {
 	rotations, err = f.ListKeyRotations(t.Context(), &ListKeyRotationsInput{KeyId: f.keys[0]})
 	require.NoError(t, err)
 	require.Len(t, rotations.Rotations, 1)
+}
+
+// What a rotation cannot wait out ends the call that met it.
+func TestADueRotationDoesNotHideThatTheStoreIsLost(t *testing.T) {
+	f := newUseFixture(t, 1)
+	_, err := f.EnableKeyRotation(t.Context(), &EnableKeyRotationInput{KeyId: f.keys[0], RotationPeriodInDays: new(int32(90))})
+	require.NoError(t, err)
+	f.now.Store(new(hour(100 * 24)))
+	in := &EncryptInput{KeyId: f.keys[0], Plaintext: []byte("x")}
+	for _, want := range []error{keystore.ErrRootKey, keystore.ErrCorrupt, keystore.ErrNewerVersion, ErrClosed} {
+		failure := want
+		if want == ErrClosed {
+			failure = keystore.ErrClosed
+		}
+		f.backend.before(func(keystore.Tx) error { return failure })
+		_, err = f.Encrypt(t.Context(), in)
+		require.ErrorIs(t, err, want)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	f.backend.before(func(keystore.Tx) error { cancel(); return ctx.Err() })
+	_, err = f.lookup(ctx, f.ref(0), *f.now.Load())
+	require.ErrorIs(t, err, context.Canceled)
+
+	before, err := f.lookup(t.Context(), f.ref(0), hour(0))
+	require.NoError(t, err)
+	f.backend.before(func(keystore.Tx) error { f.backend.before(nil); return keystore.ErrConflict }) // a lost race is run again
+	after, err := f.lookup(t.Context(), f.ref(0), *f.now.Load())
+	require.NoError(t, err)
+	require.NotEqual(t, before.current().id, after.current().id)
 }
 
 // The store may be sealed by another KMS, whose exceptions are not this one's.

@@ -179,6 +179,9 @@ func (c *cache[V]) replace(p place, old, v *V) {
 	}
 }
 
+// drop forgets p.
+func (c *cache[V]) drop(p place) { c.dropIf(p, func(*V) bool { return true }) }
+
 // dropIf forgets p, which has changed in storage, if what is kept of it is
 // stale.
 func (c *cache[V]) dropIf(p place, stale func(*V) bool) {

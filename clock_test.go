@@ -24,5 +24,18 @@ func TestTheSystemClockIsTimeNow(t *testing.T) {
 		})
 	}
 	group.Wait()
-	require.WithinDuration(t, time.Now().Round(0), clock().Round(0), time.Minute, "the wall's clock, too")
+}
+
+func TestTheWallsClockIsReadOnceAMillisecond(t *testing.T) {
+	wall, passed := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), time.Duration(0)
+	clock := sparingClock(func() time.Time { passed = 0; return wall }, func(time.Time) time.Duration { return passed })
+	start := wall
+	wall = wall.Add(time.Hour) // it is set
+	for _, passed = range []time.Duration{0, time.Microsecond, time.Millisecond - 1} {
+		require.Equal(t, start.Add(passed), clock())
+	}
+	passed = time.Millisecond
+	require.Equal(t, wall, clock())
+	passed = time.Microsecond
+	require.Equal(t, wall.Add(time.Microsecond), clock())
 }

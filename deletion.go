@@ -134,7 +134,7 @@ func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
 		c.config.Logger.Warn("kms: traces of a deleted key may be left in the key store until the next deletion", "key", k.arn, "error", err)
 		err = nil
 	}
-	c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
+	c.forget(k)
 	if err != nil {
 		return err
 	}
@@ -166,18 +166,36 @@ func (c *core) destroyMaterials(ctx context.Context, k *key, expect []keystore.E
 func (c *core) destroyAliases(ctx context.Context, k *key, expect []keystore.Expectation) error {
 	prefix := k.ref.aliasesName()
 	for {
-		records, err := c.store.Scan(ctx, prefix, "", destroyBatch)
-		if err != nil || len(records) == 0 {
-			return err
-		}
 		tx := keystore.Tx{Expect: slices.Clone(expect)}
-		for _, r := range records {
-			alias := aliasRef{k.ref.account, k.ref.region, aliasPrefix + r.Key[len(prefix):]}
-			tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision}) // it may be moving to another key
-			tx.Deletes = append(tx.Deletes, r.Key, alias.recordName())
-			defer c.aliases.dropIf(alias.place(), func(*aliasEntry) bool { return true })
+		var aliases []aliasRef
+		for name, err := range c.names(ctx, prefix, "", destroyBatch) {
+			if err != nil {
+				return err
+			}
+			alias := aliasRef{k.ref.account, k.ref.region, aliasPrefix + name[len(prefix):]}
+			record, revision, err := readRecord[aliasRecord](ctx, c, alias.recordName())
+			switch {
+			case errors.Is(err, keystore.ErrCorrupt): // then it goes, too
+				tx.Deletes = append(tx.Deletes, alias.recordName())
+			case err != nil:
+				return err
+			case record != nil && record.Key == k.ref.id: // it may be moving to another key
+				tx.Expect = append(tx.Expect, keystore.Expectation{Key: alias.recordName(), Revision: revision})
+				tx.Deletes = append(tx.Deletes, alias.recordName())
+			}
+			tx.Deletes = append(tx.Deletes, name)
+			if aliases = append(aliases, alias); len(aliases) == destroyBatch {
+				break
+			}
 		}
-		if _, err := c.store.Commit(ctx, tx); err != nil {
+		if len(aliases) == 0 {
+			return nil
+		}
+		_, err := c.store.Commit(ctx, tx)
+		for _, alias := range aliases {
+			c.aliases.drop(alias.place())
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -203,7 +203,10 @@ var opDecrypt = define(operation[DecryptInput, DecryptOutput]{
 		if in.Recipient != nil {
 			return errNoRecipients
 		}
-		return c.admitSource(in.DryRun)
+		if err := c.admitSource(); err != nil {
+			return err
+		}
+		return c.tryCiphertext(in.DryRun)
 	},
 	act: func(c *call, in *DecryptInput) (*DecryptOutput, error) {
 		plaintext, m, err := c.open(c.key(), in.CiphertextBlob, in.EncryptionContext)
@@ -240,7 +243,7 @@ var opReEncrypt = define(operation[ReEncryptInput, ReEncryptOutput]{
 		return c.identify(in.DestinationKeyId, "kms:ReEncryptTo", true)
 	},
 	admit: func(c *call, in *ReEncryptInput) error {
-		if err := c.admitSource(in.DryRun); err != nil {
+		if err := c.admitSource(); err != nil {
 			return err
 		}
 		destination := c.targets[1].key
@@ -248,6 +251,9 @@ var opReEncrypt = define(operation[ReEncryptInput, ReEncryptOutput]{
 			return err
 		}
 		if err := destination.admitEncryption(in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext); err != nil {
+			return err
+		}
+		if err := c.tryCiphertext(in.DryRun); err != nil {
 			return err
 		}
 		return c.admitContext(in.DryRun, in.DestinationEncryptionContext)
@@ -368,8 +374,8 @@ func (c *call) blobKey() *key {
 const incorrectKey = "The key ID in the request does not identify a CMK that can perform this operation."
 
 // admitSource refuses a ciphertext that is not for the call's first key to
-// decrypt. A dry run, which ends before that is done, does it here.
-func (c *call) admitSource(dryRun bool) error {
+// decrypt.
+func (c *call) admitSource() error {
 	k, src := c.key(), &c.source
 	if k.record.Usage != KeyUsageEncryptDecrypt {
 		return exception(IncorrectKeyException, incorrectKey)
@@ -379,17 +385,26 @@ func (c *call) admitSource(dryRun bool) error {
 	}
 	switch {
 	case src.ignored:
-		return c.admitContext(dryRun, src.context)
+		return nil
 	case c.blob == nil:
 		return exception(InvalidCiphertextException, "")
 	case !c.blob.sameKey(k.current().header):
 		return exception(IncorrectKeyException, incorrectKey)
-	case dryRun:
-		plaintext, _, err := c.open(k, src.ciphertext, src.context)
-		secret.Clear(plaintext)
-		return err
 	}
 	return nil
+}
+
+// tryCiphertext decrypts for a dry run, which ends before that is done.
+func (c *call) tryCiphertext(dryRun bool) error {
+	switch {
+	case !dryRun:
+		return nil
+	case c.source.ignored:
+		return c.admitContext(dryRun, c.source.context)
+	}
+	plaintext, _, err := c.open(c.key(), c.source.ciphertext, c.source.context)
+	secret.Clear(plaintext)
+	return err
 }
 
 // admitEncryption refuses an algorithm or encryption context that k cannot
@@ -410,7 +425,7 @@ func (k *key) admitEncryption(algorithm EncryptionAlgorithmSpec, context map[str
 // aead returns a material of a symmetric key at work. Unlike primitive it is not
 // generic, which here would take longer than all else that it does.
 func (c *call) aead(k *key, m *material) (crypto.AEAD, error) {
-	p, err := c.put(c.ctx, k, m)
+	p, err := c.atWork(c.ctx, k, m)
 	if err != nil {
 		return nil, err
 	}

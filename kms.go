@@ -65,7 +65,7 @@ type Config struct {
 	// deletion that is carried out; nil means none. A call whose event it
 	// refuses fails and gives no output. A change that such a call had made
 	// stays: the next one sees it. The event of a rotation or deletion is kept
-	// in the store until it is taken, perhaps twice after a crash.
+	// in the store until it is taken, and may be repeated after a failure.
 	Audit audit.Sink
 	// AuditBestEffort lets calls succeed whose event the Audit sink refused.
 	AuditBestEffort bool
@@ -106,7 +106,8 @@ type core struct {
 
 	prefixes [2][8]byte // of the identifiers of calls and of events
 
-	delivering sync.Map // names of records of events that are on their way to the sink
+	delivering, delivered sync.Map // names of records of events that are on their way to the sink, and that it has
+	eventCount            atomic.Uint64
 
 	unrecorded, undelivered, unrotated atomic.Int64 // when the log last told of each: see complain
 
@@ -322,7 +323,7 @@ func (c *core) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {
-		err := c.contain("sweep", func() error { return errors.Join(c.destroyDue(ctx), c.deliverStored(ctx), c.storeUses(ctx)) })
+		err := c.contain("sweep", func() error { return errors.Join(c.destroyDue(ctx), c.storeUses(ctx), c.deliverStored(ctx)) })
 		if err != nil && ctx.Err() == nil {
 			c.config.Logger.Warn("kms: work in the background failed and will be tried again", "error", err)
 		}

@@ -160,14 +160,8 @@ func (c *core) latestUse(ctx context.Context, k *key) (usageRecord, error) {
 	if waiting := c.lastUseOf(k.ref).read(); waiting.Time.After(latest.Time) {
 		latest = waiting
 	}
-	r, err := c.store.Get(ctx, k.ref.usageName())
-	if errors.Is(err, keystore.ErrNotFound) {
-		return latest, nil
-	} else if err != nil {
-		return latest, err
-	}
-	stored, err := decodeRecord[usageRecord](r)
-	if err == nil && stored.Time.After(latest.Time) {
+	stored, _, err := readRecord[usageRecord](ctx, c, k.ref.usageName())
+	if err == nil && stored != nil && stored.Time.After(latest.Time) {
 		latest = *stored
 	}
 	return latest, err

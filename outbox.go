@@ -46,7 +46,7 @@ func (b *outbox) add(tx *keystore.Tx, name string, k *key, now time.Time, detail
 		RecipientAccountID:  k.ref.account,
 		EventCategory:       audit.Management,
 	}
-	record := fmt.Sprintf("%s%012d/%03d/%s", outboxName, now.Unix(), len(b.names), e.EventID) // in their order
+	record := fmt.Sprintf("%s%012d/%012d/%s", outboxName, now.Unix(), b.eventCount.Add(1), e.EventID) // in the process's order
 	b.delivering.Store(record, true)
 	b.names, b.events = append(b.names, record), append(b.events, e)
 	tx.Puts = append(tx.Puts, keystore.Put{Key: record, Value: encodeRecord(e)})
@@ -69,30 +69,57 @@ func (b *outbox) close() {
 	}
 }
 
+// deliverEvent gives an event to the sink, unless it has it already, and takes
+// its record out of the store.
 func (c *core) deliverEvent(ctx context.Context, name string, e *audit.Event) error {
 	ctx = context.WithoutCancel(ctx) // what has happened is told, whether or not somebody still waits
-	if err := c.contain("audit", func() error { return c.audit.Record(ctx, e) }); err != nil {
+	if _, taken := c.delivered.Load(name); !taken {
+		if err := c.contain("audit", func() error { return c.audit.Record(ctx, e) }); err != nil {
+			return &refusedEvent{err}
+		}
+		c.delivered.Store(name, true)
+	}
+	if _, err := c.store.Commit(ctx, keystore.Tx{Deletes: []string{name}}); err != nil {
 		return err
 	}
-	_, err := c.store.Commit(ctx, keystore.Tx{Deletes: []string{name}})
-	return err
+	c.delivered.Delete(name)
+	return nil
 }
 
+// A refusedEvent is the sink's error, whatever that wraps.
+type refusedEvent struct{ error }
+
+func (e *refusedEvent) Unwrap() error { return e.error }
+
+// maxRefusals is how many refusals in a row end a sweep of the outbox: then the
+// sink is at fault, and no longer the event.
+const maxRefusals = 3
+
 // deliverStored gives the sink the events that it has not taken when they came
-// about, until it refuses one again.
+// about.
 func (c *core) deliverStored(ctx context.Context) error {
 	if c.audit == nil {
 		return nil
 	}
 	var failures error
+	refusals := 0
 	for name, err := range c.names(ctx, outboxName, "", sweepBatch) {
-		if err != nil {
-			return errors.Join(failures, err)
+		if err == nil {
+			err = c.deliverRecord(ctx, name)
 		}
-		if err := c.deliverRecord(ctx, name); errors.Is(err, keystore.ErrCorrupt) {
-			failures = errors.Join(failures, err)
-		} else if err != nil {
-			return errors.Join(failures, err)
+		var refused *refusedEvent
+		switch {
+		case err == nil:
+			refusals = 0
+			continue
+		case errors.As(err, &refused):
+			refusals++
+		case !errors.Is(err, keystore.ErrCorrupt) && !errors.Is(err, keystore.ErrNewerVersion):
+			refusals = maxRefusals // the store is at fault
+		}
+		failures = errors.Join(failures, err)
+		if refusals == maxRefusals {
+			break
 		}
 	}
 	return failures
@@ -103,14 +130,8 @@ func (c *core) deliverRecord(ctx context.Context, name string) error {
 		return nil
 	}
 	defer c.delivering.Delete(name)
-	r, err := c.store.Get(ctx, name)
-	if errors.Is(err, keystore.ErrNotFound) { // another process was quicker
-		return nil
-	} else if err != nil {
-		return err
-	}
-	e, err := decodeRecord[audit.Event](r)
-	if err != nil {
+	e, _, err := readRecord[audit.Event](ctx, c, name)
+	if e == nil || err != nil { // another process was quicker, or it cannot be read
 		return err
 	}
 	return c.deliverEvent(ctx, name, e)

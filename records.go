@@ -2,7 +2,9 @@ package kms
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -162,17 +164,39 @@ func encodeRecord(record any) []byte {
 	return append([]byte{recordVersion}, text...)
 }
 
+// recordBody returns what follows the version byte of a record.
+func recordBody(r keystore.Record) ([]byte, error) {
+	switch {
+	case len(r.Value) == 0:
+		return nil, fmt.Errorf("%w: record %s is empty", keystore.ErrCorrupt, r.Key)
+	case r.Value[0] != recordVersion:
+		return nil, fmt.Errorf("%w: record %s has version %d", keystore.ErrNewerVersion, r.Key, r.Value[0])
+	}
+	return r.Value[1:], nil
+}
+
+// readRecord reads the record of that name from the store; nil if there is none.
+func readRecord[T any](ctx context.Context, c *core, name string) (*T, keystore.Revision, error) {
+	r, err := c.store.Get(ctx, name)
+	if errors.Is(err, keystore.ErrNotFound) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	record, err := decodeRecord[T](r)
+	return record, r.Revision, err
+}
+
 // decodeRecord reads what encodeRecord made. It refuses members that it does
 // not know: to write the record back without them would lose them.
 func decodeRecord[T any](r keystore.Record) (*T, error) {
-	if len(r.Value) == 0 {
-		return nil, fmt.Errorf("%w: record %s is empty", keystore.ErrCorrupt, r.Key)
-	}
-	if r.Value[0] != recordVersion {
-		return nil, fmt.Errorf("%w: record %s has version %d", keystore.ErrNewerVersion, r.Key, r.Value[0])
+	body, err := recordBody(r)
+	if err != nil {
+		return nil, err
 	}
 	record := new(T)
-	d := json.NewDecoder(bytes.NewReader(r.Value[1:]))
+	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(record); err != nil {
 		return nil, fmt.Errorf("%w: record %s cannot be read", keystore.ErrCorrupt, r.Key)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -97,9 +98,9 @@ type material struct {
 	atWork atomic.Pointer[crypto.Key]
 }
 
-// put returns the material at work. Two callers may both put it to work at
+// atWork returns the material at work. Two callers may both put it to work at
 // first; one of the results stays.
-func (c *core) put(ctx context.Context, k *key, m *material) (crypto.Key, error) {
+func (c *core) atWork(ctx context.Context, k *key, m *material) (crypto.Key, error) {
 	if p := m.atWork.Load(); p != nil {
 		return *p, nil
 	}
@@ -111,10 +112,11 @@ func (c *core) put(ctx context.Context, k *key, m *material) (crypto.Key, error)
 		return nil, err
 	}
 	defer secret.Clear(r.Value)
-	if len(r.Value) == 0 || r.Value[0] != recordVersion {
-		return nil, fmt.Errorf("%w: record %s", keystore.ErrNewerVersion, r.Key)
+	body, err := recordBody(r)
+	if err != nil {
+		return nil, err
 	}
-	primitive, err := k.spec.family(c.config.Clock).Parse(r.Value[1:])
+	primitive, err := k.spec.family(c.config.Clock).Parse(body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: record %s holds no material for a key of its spec", keystore.ErrCorrupt, r.Key)
 	}
@@ -131,7 +133,7 @@ func (c *core) put(ctx context.Context, k *key, m *material) (crypto.Key, error)
 // usage calls for.
 func primitive[P crypto.Key](c *call, k *key) (P, error) {
 	var none P
-	p, err := c.put(c.ctx, k, k.current())
+	p, err := c.atWork(c.ctx, k, k.current())
 	if err != nil {
 		return none, err
 	}
@@ -174,14 +176,18 @@ func materialID(keyID string, bytes []byte) string {
 // lookup returns the key at ref as it is now; nil if there is none. What the
 // clock has brought about meanwhile, its deletion or rotation, is done first.
 func (c *core) lookup(ctx context.Context, ref keyRef, now time.Time) (*key, error) {
-	k := c.keys.get(ref.place())
-	if k == nil {
-		var err error
-		if k, err = c.keys.load(ref.place(), func() (*key, error) { return c.loadKey(ctx, ref) }); k == nil {
-			return nil, err
-		}
+	k, err := c.cachedKey(ctx, ref)
+	if err != nil {
+		return nil, err
 	}
 	return c.settle(ctx, k, now)
+}
+
+func (c *core) cachedKey(ctx context.Context, ref keyRef) (*key, error) {
+	if k := c.keys.get(ref.place()); k != nil {
+		return k, nil
+	}
+	return c.keys.load(ref.place(), func() (*key, error) { return c.loadKey(ctx, ref) })
 }
 
 // settle returns k as the clock has made it; nil if it has come to its end.
@@ -197,8 +203,7 @@ func (c *core) settle(ctx context.Context, k *key, now time.Time) (*key, error) 
 		if err := pause(ctx, tries); err != nil {
 			return nil, err
 		}
-		ref := k.ref
-		if k, err = c.keys.load(ref.place(), func() (*key, error) { return c.loadKey(ctx, ref) }); err != nil {
+		if k, err = c.cachedKey(ctx, k.ref); err != nil {
 			return nil, err
 		}
 	}
@@ -210,7 +215,7 @@ func (c *core) passTime(ctx context.Context, k *key, now time.Time) (*key, error
 		return nil, c.destroy(ctx, k, now)
 	}
 	next, err := c.rotateDue(ctx, k, now)
-	if err == nil || ctx.Err() != nil || errors.Is(err, keystore.ErrConflict) || errors.Is(err, keystore.ErrClosed) || errors.Is(err, rig.ErrPast) {
+	if err == nil || ctx.Err() != nil || slices.ContainsFunc(notForLater, func(not error) bool { return errors.Is(err, not) }) {
 		return next, err
 	}
 	// The store cannot be written. A rotation can be late, but what the key has encrypted is needed now.
@@ -218,19 +223,17 @@ func (c *core) passTime(ctx context.Context, k *key, now time.Time) (*key, error
 	return k, nil
 }
 
+// notForLater are the errors that a due rotation does not wait out: another
+// change came between, or the store is not what it was.
+var notForLater = []error{keystore.ErrConflict, keystore.ErrClosed, keystore.ErrRootKey, keystore.ErrCorrupt, keystore.ErrNewerVersion,
+	keystore.ErrInvalid, rig.ErrPast}
+
 func (c *core) loadKey(ctx context.Context, ref keyRef) (*key, error) {
-	r, err := c.store.Get(ctx, ref.recordName())
-	if err != nil {
-		if errors.Is(err, keystore.ErrNotFound) {
-			return nil, nil
-		}
+	record, revision, err := readRecord[keyRecord](ctx, c, ref.recordName())
+	if record == nil || err != nil {
 		return nil, err
 	}
-	record, err := decodeRecord[keyRecord](r)
-	if err != nil {
-		return nil, err
-	}
-	k, err := c.newKey(ref, record, r.Revision, nil)
+	k, err := c.newKey(ref, record, revision, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -252,11 +255,16 @@ func (c *core) commit(ctx context.Context, k *key, record *keyRecord, with keyst
 	next.revision, err = c.store.Commit(ctx, with)
 	if err != nil {
 		// Whatever became of it, what is cached may be stale.
-		c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
+		c.forget(k)
 		return nil, err
 	}
 	c.keys.replace(k.ref.place(), k, next)
 	return next, nil
+}
+
+// forget drops k from the cache, and what is older.
+func (c *core) forget(k *key) {
+	c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
 }
 
 // change commits a changed copy of the record of the call's key.
@@ -275,7 +283,7 @@ func (c *core) confirm(ctx context.Context, k *key) error {
 	if err == nil && r.Revision == k.revision {
 		return nil
 	}
-	c.keys.dropIf(k.ref.place(), func(cached *key) bool { return cached.revision <= k.revision })
+	c.forget(k)
 	if err == nil || errors.Is(err, keystore.ErrNotFound) {
 		return keystore.ErrConflict
 	}
@@ -353,18 +361,11 @@ func (c *core) alias(ctx context.Context, ref aliasRef) (*aliasEntry, error) {
 		return a, nil
 	}
 	return c.aliases.load(ref.place(), func() (*aliasEntry, error) {
-		r, err := c.store.Get(ctx, ref.recordName())
-		if err != nil {
-			if errors.Is(err, keystore.ErrNotFound) {
-				return nil, nil
-			}
+		record, revision, err := readRecord[aliasRecord](ctx, c, ref.recordName())
+		if record == nil || err != nil {
 			return nil, err
 		}
-		record, err := decodeRecord[aliasRecord](r)
-		if err != nil {
-			return nil, err
-		}
-		return &aliasEntry{*record, r.Revision}, nil
+		return &aliasEntry{*record, revision}, nil
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -15,7 +16,7 @@ import (
 // the caller changes none of it afterwards. Nor may the sink: [Tee] gives the same event to others.
 //
 // ctx has the values of the call's which is recorded, and never ends: what was done is told though its caller has left. A sink
-// that may have to wait sets bounds of its own.
+// that may have to wait sets bounds of its own: calls wait for it, and so does Close, which a sink must not call.
 //
 // The events of calls come once. Those of the service itself come at least once: after a failure, or a crash, one may be repeated
 // under the same EventID.
@@ -68,7 +69,7 @@ func (s *jsonLines) Record(_ context.Context, e *Event) error {
 // Tee returns a Sink that records each event in every one of sinks, in their order, whether or not those before it
 // failed. Its error joins theirs.
 func Tee(sinks ...Sink) Sink {
-	sinks = append([]Sink(nil), sinks...)
+	sinks = slices.Clone(sinks)
 	return SinkFunc(func(ctx context.Context, e *Event) error {
 		var errs []error
 		for _, s := range sinks {

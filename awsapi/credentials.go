@@ -70,15 +70,14 @@ func (c *Credentials) signingKey(date, region string) []byte {
 func deriveKey(secretAccessKey []byte, date, region, service string) []byte {
 	key := append([]byte("AWS4"), secretAccessKey...)
 	for _, part := range []string{date, region, service, terminator} {
-		next := sum(key, part)
+		next := hmacSHA256(key, part)
 		secret.Clear(key)
 		key = next
 	}
 	return key
 }
 
-// sum is HMAC-SHA-256.
-func sum(key []byte, text string) []byte {
+func hmacSHA256(key []byte, text string) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(text))
 	return h.Sum(nil)

@@ -146,23 +146,14 @@ func (d *decoder) structure(s *shape.Struct, v reflect.Value) error {
 			d.at = start
 			name = []byte(d.text())
 		}
-		m := find(s, name)
-		if m == nil {
+		m, ok := s.Member(string(name))
+		if !ok {
 			d.peek()
 			d.skip()
 			continue
 		}
 		if err := d.member(m, v.Field(m.Index)); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-func find(s *shape.Struct, name []byte) *shape.Member {
-	for i := range s.Members {
-		if s.Members[i].Name == string(name) {
-			return &s.Members[i]
 		}
 	}
 	return nil

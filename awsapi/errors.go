@@ -11,35 +11,33 @@ import (
 // An exception is an error as it goes over the wire.
 type exception struct {
 	status  int
-	code    string
+	code    kms.ErrorCode
 	message string // some exceptions have none
 }
 
-func (e *exception) Error() string { return e.code + ": " + e.message }
+func (e *exception) Error() string { return string(e.code) + ": " + e.message }
 
 // Exceptions of the protocol, which the service itself never answers with.
 const (
-	unknownOperation   = "UnknownOperationException"
-	serialization      = "SerializationException"
-	tooLarge           = "RequestEntityTooLargeException"
-	throttling         = "ThrottlingException"
-	serviceUnavailable = "ServiceUnavailableException"
+	unknownOperation   kms.ErrorCode = "UnknownOperationException"
+	serialization      kms.ErrorCode = "SerializationException"
+	tooLarge           kms.ErrorCode = "RequestEntityTooLargeException"
+	serviceUnavailable kms.ErrorCode = "ServiceUnavailableException"
 )
 
-func refuse(code, message string) *exception {
+func refuse(code kms.ErrorCode, message string) *exception {
 	return &exception{http.StatusBadRequest, code, message}
 }
 
-// statuses are those of the codes that are not the caller's fault. All others have 400, whatever the API's model says of
-// them.
-var statuses = map[string]int{
-	string(kms.KMSInternalException): http.StatusInternalServerError,
-	"KeyUnavailableException":        http.StatusInternalServerError,
-	"DependencyTimeoutException":     http.StatusServiceUnavailable,
-	serviceUnavailable:               http.StatusServiceUnavailable,
+// statuses are those of the service's own failures. Its other exceptions have 400, whatever the API's model says of them.
+var statuses = map[kms.ErrorCode]int{
+	kms.KMSInternalException:       http.StatusInternalServerError,
+	kms.KeyUnavailableException:    http.StatusInternalServerError,
+	kms.DependencyTimeoutException: http.StatusServiceUnavailable,
+	serviceUnavailable:             http.StatusServiceUnavailable,
 }
 
-func statusOf(code string) int {
+func statusOf(code kms.ErrorCode) int {
 	if status, ok := statuses[code]; ok {
 		return status
 	}
@@ -58,7 +56,7 @@ func exceptionOf(err error) (e *exception, hidden error) {
 	case errors.As(err, &sent):
 		return sent, nil
 	case errors.As(err, &failure):
-		code, message := string(failure.Code), failure.Message
+		code, message := failure.Code, failure.Message
 		if failure.Code == kms.KMSInternalException && failure.Unwrap() != nil {
 			message, hidden = internalMessage, err
 		}
@@ -66,7 +64,7 @@ func exceptionOf(err error) (e *exception, hidden error) {
 	case errors.Is(err, kms.ErrClosed):
 		return &exception{http.StatusServiceUnavailable, serviceUnavailable, "The service is shutting down."}, nil
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return &exception{http.StatusServiceUnavailable, "DependencyTimeoutException", "The request was not completed in time."}, nil
+		return &exception{http.StatusServiceUnavailable, kms.DependencyTimeoutException, "The request was not completed in time."}, nil
 	}
-	return &exception{http.StatusInternalServerError, string(kms.KMSInternalException), internalMessage}, err
+	return &exception{http.StatusInternalServerError, kms.KMSInternalException, internalMessage}, err
 }

@@ -51,7 +51,7 @@ type Options struct {
 	// signed (Signature Version 4), and its caller is the principal of the access key. It may be called concurrently.
 	//
 	// Without it signatures are not looked at, requests need not have one, and the caller is that of the handler's
-	// view of the service, whoever he is. Only web pages are refused: see [Handler].
+	// view of the service, whoever that is. Only web pages are refused: see [Handler].
 	Credentials func(accessKeyID string) *Credentials
 
 	// Clock tells the time against which signatures are verified; nil means time.Now. It is not the service's own
@@ -166,7 +166,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			// Its value may hold anything: left out.
 			h.logger.Error("awsapi: a request panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			fail(w, &exception{http.StatusInternalServerError, string(kms.KMSInternalException), internalMessage})
+			fail(w, &exception{http.StatusInternalServerError, kms.KMSInternalException, internalMessage})
 		}
 	}()
 	if err := h.serve(w, r, id); err != nil {
@@ -186,7 +186,7 @@ var contentType = []string{"application/x-amz-json-1.1"}
 
 // fail answers with an exception.
 func fail(w http.ResponseWriter, e *exception) {
-	body := appendString([]byte(`{"__type":`), e.code)
+	body := appendString([]byte(`{"__type":`), string(e.code))
 	if e.message != "" {
 		name := `,"message":`
 		if e.code == serialization { // the framework's own, which spells it so
@@ -198,7 +198,7 @@ func fail(w http.ResponseWriter, e *exception) {
 	header := w.Header()
 	header["Content-Type"] = contentType
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
-	header["X-Amzn-Errortype"] = []string{e.code}
+	header["X-Amzn-Errortype"] = []string{string(e.code)}
 	if e.code == tooLarge {
 		header["Connection"] = []string{"close"} // rather than read the rest
 	}
@@ -317,8 +317,8 @@ func requestOf(r *http.Request, id [16]byte) audit.Request {
 
 var (
 	errTooLarge = &exception{http.StatusRequestEntityTooLarge, tooLarge, "HTTP content length exceeded " + strconv.Itoa(maxBody) + " bytes."}
-	errTooMany  = refuse(throttling, "Rate exceeded")
-	errWebPage  = &exception{http.StatusForbidden, string(kms.AccessDeniedException), "Web pages may ask only a service that verifies signatures."}
+	errTooMany  = refuse(kms.ThrottlingException, "Rate exceeded")
+	errWebPage  = &exception{http.StatusForbidden, kms.AccessDeniedException, "Web pages may ask only a service that verifies signatures."}
 )
 
 // receive waits for the first byte of the body, or its end. Until then there is no exchange. An empty body is not refused

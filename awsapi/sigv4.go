@@ -35,11 +35,14 @@ const (
 )
 
 const (
-	incompleteSignature  = "IncompleteSignatureException"
-	invalidSignature     = "InvalidSignatureException"
-	missingToken         = "MissingAuthenticationTokenException"
-	unrecognizedClient   = "UnrecognizedClientException"
-	expiredToken         = "ExpiredTokenException"
+	incompleteSignature kms.ErrorCode = "IncompleteSignatureException"
+	invalidSignature    kms.ErrorCode = "InvalidSignatureException"
+	missingToken        kms.ErrorCode = "MissingAuthenticationTokenException"
+	unrecognizedClient  kms.ErrorCode = "UnrecognizedClientException"
+	expiredToken        kms.ErrorCode = "ExpiredTokenException"
+)
+
+const (
 	mismatchMessage      = "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
 	invalidTokenMessage  = "The security token included in the request is invalid."
 	expiredTokenMessage  = "The security token included in the request is expired"
@@ -62,13 +65,16 @@ type claim struct {
 	expires       string // of a presigned URL, in seconds; "" if it does not say
 }
 
+// A scope is a credential in its parts.
+type scope struct{ keyID, date, region, service, end string }
+
 // scope splits the credential; slashes at its end do not count.
-func (c *claim) scope() (keyID, date, region, service, end string, ok bool) {
+func (c *claim) scope() (scope, bool) {
 	parts := strings.Split(strings.TrimRight(c.credential, "/"), "/")
 	if len(parts) != 5 {
-		return "", "", "", "", "", false
+		return scope{}, false
 	}
-	return parts[0], parts[1], parts[2], parts[3], parts[4], true
+	return scope{parts[0], parts[1], parts[2], parts[3], parts[4]}, true
 }
 
 // regionName is what a Region's name looks like.
@@ -76,8 +82,8 @@ var regionName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 // region returns the Region of the credential scope, or "" if the claim does not name one.
 func (c *claim) region() string {
-	if _, _, region, _, _, ok := c.scope(); ok && regionName.MatchString(region) {
-		return region
+	if to, ok := c.scope(); ok && regionName.MatchString(to.region) {
+		return to.region
 	}
 	return ""
 }
@@ -151,28 +157,28 @@ func (v *verifier) begin(r *http.Request, query url.Values, c claim) (*signer, e
 	if c.algorithm != algorithm {
 		return nil, refuse(incompleteSignature, fmt.Sprintf("Unsupported AWS 'algorithm': '%.40s' (only %s for now). ", c.algorithm, algorithm))
 	}
-	keyID, date, region, service, end, ok := c.scope()
+	to, ok := c.scope()
 	if !ok {
 		return nil, refuse(incompleteSignature, fmt.Sprintf("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%.200s'", c.credential))
 	}
 	stamp := at.Format(basicFormat)
 	var wrong string
-	if !regionName.MatchString(region) {
-		wrong += fmt.Sprintf("Credential should be scoped to a valid region, not '%.40s'. ", region)
+	if !regionName.MatchString(to.region) {
+		wrong += fmt.Sprintf("Credential should be scoped to a valid region, not '%.40s'. ", to.region)
 	}
-	if service != signingName {
+	if to.service != signingName {
 		wrong += fmt.Sprintf("Credential should be scoped to correct service: '%s'. ", signingName)
 	}
-	if end != terminator {
-		wrong += fmt.Sprintf("Credential should be scoped with a valid terminator: '%s', not '%.40s'. ", terminator, end)
+	if to.end != terminator {
+		wrong += fmt.Sprintf("Credential should be scoped with a valid terminator: '%s', not '%.40s'. ", terminator, to.end)
 	}
-	if date != stamp[:8] {
-		wrong += fmt.Sprintf("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%.40s' != '%s', from '%s'. ", date, stamp[:8], stamp)
+	if to.date != stamp[:8] {
+		wrong += fmt.Sprintf("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%.40s' != '%s', from '%s'. ", to.date, stamp[:8], stamp)
 	}
 	if wrong != "" {
 		return nil, refuse(invalidSignature, wrong)
 	}
-	credentials := v.credentials(keyID)
+	credentials := v.credentials(to.keyID)
 	if credentials == nil || credentials.secret == nil {
 		return nil, refuse(unrecognizedClient, invalidTokenMessage)
 	}
@@ -187,7 +193,7 @@ func (v *verifier) begin(r *http.Request, query url.Values, c claim) (*signer, e
 			}
 		}
 	}
-	return &signer{c, credentials, region, stamp}, nil
+	return &signer{c, credentials, to.region, stamp}, nil
 }
 
 // complete tells what is missing.
@@ -277,7 +283,7 @@ func (s *signer) finish(r *http.Request, query url.Values, body []byte, now time
 	writeCanonical(h, r, query, s.signedHeaders, payload)
 	date := s.stamp[:8]
 	text := algorithm + "\n" + s.stamp + "\n" + date + "/" + s.region + "/" + signingName + "/" + terminator + "\n" + hex.EncodeToString(h.Sum(nil))
-	expected := hex.EncodeToString(sum(s.signingKey(date, s.region), text))
+	expected := hex.EncodeToString(hmacSHA256(s.signingKey(date, s.region), text))
 	switch {
 	case !hmac.Equal([]byte(expected), []byte(s.signature)):
 		return kms.Principal{}, refuse(invalidSignature, mismatchMessage)

@@ -44,7 +44,7 @@ func TestSignatureIsThatOfTheSuite(t *testing.T) {
 	require.Equal(t, "553f88c9e4d10fc9e109e2aeb65f030801b70c2f6468faca261d401ae622fc87", hex.EncodeToString(hash[:]))
 
 	key := deriveKey([]byte(exampleSecret), "20150830", "us-east-1", "service")
-	signature := sum(key, "AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/service/aws4_request\n"+hex.EncodeToString(hash[:]))
+	signature := hmacSHA256(key, "AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/service/aws4_request\n"+hex.EncodeToString(hash[:]))
 	require.Equal(t, "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b", hex.EncodeToString(signature))
 }
 
@@ -256,8 +256,10 @@ func TestWrongSignaturesAreRefused(t *testing.T) {
 		return "(Hashed with SHA-256 and encoded with Base64) Authorization=" + base64.StdEncoding.EncodeToString(hash[:])
 	}
 	for _, tt := range []struct {
-		name, code, message string
-		request             *http.Request
+		name    string
+		code    kms.ErrorCode
+		message string
+		request *http.Request
 	}{
 		{"no signature", missingToken, missingTokenMessage, tampered(good(), func(r *http.Request) { r.Header.Del("Authorization") })},
 		{"another scheme", missingToken, missingTokenMessage, tampered(good(), func(r *http.Request) { r.Header.Set("Authorization", "Basic QTpC") })},
@@ -322,7 +324,7 @@ func TestWrongSignaturesAreRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, body := exchangeOf(h, tt.request)
-			want := appendString(append(appendString([]byte(`{"__type":`), tt.code), `,"message":`...), tt.message)
+			want := appendString(append(appendString([]byte(`{"__type":`), string(tt.code)), `,"message":`...), tt.message)
 			require.Equal(t, string(want)+"}", body)
 			require.Equal(t, http.StatusBadRequest, status)
 		})

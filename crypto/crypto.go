@@ -56,7 +56,7 @@ type AEAD interface {
 	tink.AEAD
 
 	// Seal appends the encrypted plaintext to dst and returns the longer slice; dst may be nil. It does not allocate
-	// if dst has enough free capacity, which is used unless it overlaps the other arguments.
+	// if dst has enough free capacity, which must not overlap the other arguments.
 	Seal(dst, plaintext, associatedData []byte) ([]byte, error)
 
 	// Open appends the plaintext to dst, on Seal's terms. ErrDecrypt is its one answer to whatever this key did not

@@ -5,9 +5,9 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/tink-crypto/tink-go/v2/prf/subtle"
 
@@ -90,7 +90,7 @@ func (k *xaesKey) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	dst = room(dst, xaesNonceBytes+len(plaintext)+xaesTagBytes, plaintext, associatedData)
+	dst = slices.Grow(dst, xaesNonceBytes+len(plaintext)+xaesTagBytes)
 	dst = append(dst, s.salt[:]...)
 	return s.gcm.Seal(dst, nil, plaintext, associatedData), nil // draws the nonce's second half itself, and puts it in front
 }
@@ -112,7 +112,6 @@ func (k *xaesKey) Open(dst, ciphertext, associatedData []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	dst = room(dst, len(ciphertext)-xaesNonceBytes-xaesTagBytes, ciphertext, associatedData)
 	plaintext, err := d.gcm.Open(dst, nil, ciphertext[xaesSaltBytes:], associatedData)
 	if err != nil {
 		return nil, ErrDecrypt
@@ -203,28 +202,6 @@ func (x *xaes) deriveBytes(salt [xaesSaltBytes]byte) ([]byte, error) {
 		secret.Clear(half)
 	}
 	return key, nil
-}
-
-// room returns dst with capacity for n more bytes, free of the inputs: in a new array if its own is short or overlaps
-// one of them, on which AES-GCM would panic.
-func room(dst []byte, n int, inputs ...[]byte) []byte {
-	fits := cap(dst)-len(dst) >= n
-	for _, in := range inputs {
-		fits = fits && !overlap(dst[len(dst):len(dst)+n], in)
-	}
-	if fits {
-		return dst
-	}
-	return append(make([]byte, 0, len(dst)+n), dst...)
-}
-
-// overlap reports whether a and b share memory. Of two arrays, the addresses alone decide.
-func overlap(a, b []byte) bool {
-	if len(a) == 0 || len(b) == 0 {
-		return false
-	}
-	a0, b0 := uintptr(unsafe.Pointer(unsafe.SliceData(a))), uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-	return a0 < b0+uintptr(len(b)) && b0 < a0+uintptr(len(a))
 }
 
 func randomBytes(n int) []byte {

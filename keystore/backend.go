@@ -21,10 +21,10 @@ import (
 
 // Limits of every Backend, chosen so that distributed ones can keep them too. Beyond them is [ErrInvalid].
 const (
-	MaxKeyBytes   = 1024        // a key has 1 to 1024 bytes, of any value
-	MaxValueBytes = 1 << 20     // a value has 0 to 1 MiB; under a Store, SealOverheadBytes less
-	MaxTxOps      = 100         // Puts and Deletes together; and Expect, where a Store adds one of its own
-	MaxTxBytes    = 5 * 1 << 18 // 1.25 MiB for all keys and values of a transaction
+	MaxKeyBytes   = 1024    // a key has 1 to 1024 bytes, of any value
+	MaxValueBytes = 1 << 20 // a value has 0 to 1 MiB; under a Store, SealOverheadBytes less
+	MaxTxOps      = 100     // Puts and Deletes together; and Expect, where a Store adds one of its own
+	MaxTxBytes    = 5 << 18 // 1.25 MiB for all keys and values of a transaction
 )
 
 // A Revision counts the commits of a store: each commit that writes gets a higher one than all before. 0 is before the first.
@@ -118,7 +118,7 @@ func ValidateScan(prefix, after string, limit int) error {
 // Validate tells by ErrInvalid that the transaction is not within the limits. It is for implementers of Backend.
 func (tx Tx) Validate() error {
 	if len(tx.Expect) > MaxTxOps+1 || len(tx.Puts)+len(tx.Deletes) > MaxTxOps {
-		return fmt.Errorf("%w: a transaction has at most %d expectations and %d writes", ErrInvalid, MaxTxOps, MaxTxOps)
+		return fmt.Errorf("%w: a transaction has at most %d expectations and %d writes", ErrInvalid, MaxTxOps+1, MaxTxOps)
 	}
 	size := 0
 	check := func(i int, keyAt func(int) string) error {

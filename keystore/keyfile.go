@@ -13,6 +13,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/pocketkms/kms/internal/disk"
+	"github.com/pocketkms/kms/internal/secret"
 )
 
 // A key file is one line of text: this, then the 32 bytes of the key in 64 lower-case hexadecimal digits, then a line feed.
@@ -34,11 +35,11 @@ func CreateKeyFile(path string) (err error) {
 		}
 	}()
 	raw := make([]byte, rootKeyBytes)
-	defer clear(raw)
+	defer secret.Clear(raw)
 	rand.Read(raw)
 	line := make([]byte, 0, keyFileBytes)
 	line = append(hex.AppendEncode(append(line, keyFilePrefix...), raw), '\n')
-	defer clear(line)
+	defer secret.Clear(line)
 	if _, err := f.Write(line); err != nil {
 		return err
 	}
@@ -73,19 +74,14 @@ func (k keyFile) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
 	switch {
 	case errors.Is(err, disk.ErrUnsafe):
 		return nil, fmt.Errorf("%w: %w", ErrPermissions, err)
-	case errors.Is(err, disk.ErrTooLong):
-		return nil, fmt.Errorf("%w: %s is not a key file", ErrRootKey, string(k))
-	case err != nil:
+	case err != nil && !errors.Is(err, disk.ErrTooLong): // what is too long leaves no line
 		return nil, fmt.Errorf("keystore: key file: %w", err)
 	}
-	defer clear(line)
+	defer secret.Clear(line)
 	digits, ok := bytes.CutPrefix(bytes.TrimSuffix(line, []byte("\n")), []byte(keyFilePrefix))
-	raw := make([]byte, rootKeyBytes)
-	defer clear(raw)
-	if !ok || len(digits) != 2*rootKeyBytes {
-		return nil, fmt.Errorf("%w: %s is not a key file", ErrRootKey, string(k))
-	}
-	if _, err := hex.Decode(raw, digits); err != nil { // whose text would show a digit of the key
+	raw, err := hex.AppendDecode(nil, digits)
+	defer secret.Clear(raw)
+	if !ok || err != nil || len(raw) != rootKeyBytes { // the text of err would show a digit of the key
 		return nil, fmt.Errorf("%w: %s is not a key file", ErrRootKey, string(k))
 	}
 	return xaes(raw)

@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -58,15 +59,13 @@ const (
 // when it is used.
 func Passphrase(passphrase []byte) RootKey {
 	return &passphraseKey{
-		passphrase: secret.New(append([]byte(nil), passphrase...)),
-		empty:      len(passphrase) == 0,
+		passphrase: secret.New(bytes.Clone(passphrase)),
 		time:       argonTime, memory: argonMemory, threads: argonThreads,
 	}
 }
 
 type passphraseKey struct {
 	passphrase   *secret.Bytes
-	empty        bool
 	time, memory uint32
 	threads      uint8
 }
@@ -85,7 +84,7 @@ func (k *passphraseKey) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
 }
 
 func (k *passphraseKey) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
-	if k.empty {
+	if k.passphrase.Len() == 0 {
 		return nil, fmt.Errorf("%w: the passphrase is empty", ErrRootKey)
 	}
 	if len(params) != 9+argonSalt {
@@ -100,7 +99,7 @@ func (k *passphraseKey) Open(ctx context.Context, params []byte) (tink.AEAD, err
 		return nil, err
 	}
 	raw := argon2.IDKey(k.passphrase.Expose(), params[9:], time, memory, threads, rootKeyBytes)
-	defer clear(raw)
+	defer secret.Clear(raw)
 	return xaes(raw)
 }
 

@@ -155,8 +155,10 @@ func TestKeyFile(t *testing.T) {
 		"no digits":    "pocketkms-root-key-1:\n",
 		"short":        string(text[:len(text)-2]) + "\n",
 		"long":         string(text[:len(text)-1]) + "00\n",
+		"a digit more": string(text[:len(text)-1]) + "0",
 		"second line":  string(text) + "\n",
 		"no hex":       string(text[:len(text)-2]) + "x\n",
+		"no prefix":    digits + "\n",
 		"other prefix": "pocketkms-root-key-2:" + digits + "\n",
 	} {
 		bad2 := filepath.Join(t.TempDir(), "bad")

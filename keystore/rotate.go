@@ -7,6 +7,8 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/pocketkms/kms/internal/secret"
 )
 
 // ChangeRootKey seals the store with another root key: one record is rewritten. Other processes that have the store open can
@@ -15,6 +17,11 @@ import (
 //
 // The keys that seal records stay as they are. One who has an old copy of the store and its old root key knows them: after such
 // a loss, change the root key and then call RotateSeal.
+//
+// ErrNotScrubbed means that the change stands: keep the new root key, from now on no other opens the store. Only traces of the
+// old header, for which the old root key is good, may be left in the medium; to erase them, call again with the new root key.
+// After an error that leaves open whether the commit stands, such as a lost connection, keep both root keys until one of them
+// has opened the store.
 func (s *Store) ChangeRootKey(ctx context.Context, root RootKey) error {
 	h, key, err := bind(ctx, s.seal.Load().header.storeID, root) // slow for a passphrase, so before the lock
 	if err != nil {
@@ -33,6 +40,10 @@ func (s *Store) ChangeRootKey(ctx context.Context, root RootKey) error {
 //
 // If a record cannot be opened, RotateSeal stops there with a *[RecordError], since with the old key it would be lost for good.
 // Delete or restore it, then call again.
+//
+// ErrNotScrubbed means that a change of the header stands, and that traces of the header before it may be left in the medium. If
+// it was the last step, the rotation is complete, and the traces hold the old key, under the root key; if it was the first, the
+// rotation has begun. To call again is right in both cases: that rotates once more or goes on, and again tries to erase.
 func (s *Store) RotateSeal(ctx context.Context, progress func(done int)) error {
 	current, err := s.latest(ctx)
 	if err != nil {
@@ -43,22 +54,17 @@ func (s *Store) RotateSeal(ctx context.Context, progress func(done int)) error {
 			return err
 		}
 	}
-	err = s.sealAll(ctx, current.primary, progress)
-	if errors.Is(err, errOvertaken) {
-		return nil
+	if err = s.sealAll(ctx, current.primary, progress); err == nil {
+		// All records are under the primary key now, and no writer can use an older one, because each commit of a sealed
+		// record expects the header that it was sealed by.
+		_, err = s.replaceHeader(ctx, func(now *seal) (*header, tink.AEAD, *keyset.Handle, error) {
+			if now.primary != current.primary || len(now.ids) == 1 {
+				return nil, nil, nil, errOvertaken
+			}
+			handle, err := now.onlyPrimary()
+			return now.header, now.root, handle, err
+		})
 	}
-	if err != nil {
-		return err
-	}
-	// All records are under the primary key now, and no writer can use an older one, because each commit of a sealed record
-	// expects the header that it was sealed by.
-	_, err = s.replaceHeader(ctx, func(now *seal) (*header, tink.AEAD, *keyset.Handle, error) {
-		if now.primary != current.primary || len(now.ids) == 1 {
-			return nil, nil, nil, errOvertaken
-		}
-		handle, err := now.onlyPrimary()
-		return now.header, now.root, handle, err
-	})
 	if errors.Is(err, errOvertaken) {
 		return nil
 	}
@@ -77,9 +83,12 @@ func addKeyTo(current *seal) (*header, tink.AEAD, *keyset.Handle, error) {
 	return current.header, current.root, handle, err
 }
 
+// A headerChange gives what is to follow the current seal: the header, the AEAD of its root key, and the keyset to seal in it.
+type headerChange func(current *seal) (*header, tink.AEAD, *keyset.Handle, error)
+
 // replaceHeader commits the header that change makes of the current one, with the keyset that it gives, and takes it as the new
 // seal. Until it is taken no reload can see it, since it knows its root key better.
-func (s *Store) replaceHeader(ctx context.Context, change func(*seal) (*header, tink.AEAD, *keyset.Handle, error)) (*seal, error) {
+func (s *Store) replaceHeader(ctx context.Context, change headerChange) (*seal, error) {
 	for range maxReloads {
 		current, err := s.latest(ctx)
 		if err != nil {
@@ -93,7 +102,7 @@ func (s *Store) replaceHeader(ctx context.Context, change func(*seal) (*header, 
 	return nil, fmt.Errorf("%w: the header changes all the time", ErrConflict)
 }
 
-func (s *Store) tryReplaceHeader(ctx context.Context, current *seal, change func(*seal) (*header, tink.AEAD, *keyset.Handle, error)) (*seal, error) {
+func (s *Store) tryReplaceHeader(ctx context.Context, current *seal, change headerChange) (*seal, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h, root, handle, err := change(current)
@@ -179,11 +188,11 @@ func (s *seal) sealAnew(records []Record) (tx Tx, taken int, err error) {
 		if len(record.Value) >= SealOverheadBytes && keyID(record.Value) == s.primary {
 			continue
 		}
-		if _, err := s.open(&record); err != nil {
+		if _, err := s.openRecord(&record); err != nil {
 			return Tx{}, 0, err
 		}
-		value, err := s.close(record.Key, record.Value)
-		clear(record.Value)
+		value, err := s.sealValue(record.Key, record.Value)
+		secret.Clear(record.Value)
 		if err != nil {
 			return Tx{}, 0, err
 		}

@@ -12,6 +12,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/pocketkms/kms/internal/secret"
 )
 
 // A sealed value is what Tink makes with XAES-256-GCM and its own prefix: 1, the ID of the seal key (4 bytes, big endian), a
@@ -59,7 +61,7 @@ func openSeal(revision Revision, h *header, root tink.AEAD) (*seal, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer clear(plain)
+	defer secret.Clear(plain)
 	handle, err := insecurecleartextkeyset.Read(keyset.NewBinaryReader(bytes.NewReader(plain)))
 	if err != nil {
 		return nil, fmt.Errorf("%w: header: not a keyset", ErrCorrupt)
@@ -70,7 +72,7 @@ func openSeal(revision Revision, h *header, root tink.AEAD) (*seal, error) {
 // encodeKeyset encrypts a keyset for a header.
 func encodeKeyset(h *header, root tink.AEAD, handle *keyset.Handle) (*header, error) {
 	var plain bytes.Buffer
-	defer func() { clear(plain.Bytes()) }()
+	defer func() { secret.Clear(plain.Bytes()) }()
 	plain.Grow(4096) // so that no shorter copies are left behind
 	if err := insecurecleartextkeyset.Write(handle, keyset.NewBinaryWriter(&plain)); err != nil {
 		return nil, fmt.Errorf("keystore: seal keys: %w", err)
@@ -117,7 +119,8 @@ func (s *seal) bound(key string) []byte {
 	return append(b, key...)
 }
 
-func (s *seal) close(key string, plain []byte) ([]byte, error) {
+// sealValue encrypts the value of a record for its place.
+func (s *seal) sealValue(key string, plain []byte) ([]byte, error) {
 	sealed, err := s.records.Encrypt(plain, s.bound(key))
 	if err != nil {
 		return nil, fmt.Errorf("keystore: sealing record %q: %w", key, err)
@@ -125,9 +128,9 @@ func (s *seal) close(key string, plain []byte) ([]byte, error) {
 	return sealed, nil
 }
 
-// open replaces the sealed value of a record by the plain one. If that fails, known tells whether the seal has the key that
-// the value names; if not, a newer header may have it.
-func (s *seal) open(r *Record) (known bool, err error) {
+// openRecord replaces the sealed value of a record by the plain one. If that fails, known tells whether the seal has the key
+// that the value names; if not, a newer header may have it.
+func (s *seal) openRecord(r *Record) (known bool, err error) {
 	if len(r.Value) < SealOverheadBytes || r.Value[0] != 1 {
 		return true, &RecordError{r.Key, ErrCorrupt}
 	}

@@ -30,9 +30,11 @@ func Open(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
 	s := &Store{backend: backend}
 	record, err := backend.Get(ctx, headerKey)
 	if errors.Is(err, ErrNotFound) {
-		err = s.create(ctx, root)
+		if err = s.create(ctx, root); err == nil {
+			return s, nil
+		}
 		if !errors.Is(err, ErrConflict) {
-			return s.orError(err)
+			return nil, err
 		}
 		record, err = backend.Get(ctx, headerKey) // somebody else was faster
 	}
@@ -48,14 +50,10 @@ func Open(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
 		return nil, err
 	}
 	opened, err := openSeal(record.Revision, h, key)
-	s.seal.Store(opened)
-	return s.orError(err)
-}
-
-func (s *Store) orError(err error) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.seal.Store(opened)
 	return s, nil
 }
 
@@ -83,8 +81,11 @@ func (s *Store) create(ctx context.Context, root RootKey) error {
 		return err
 	}
 	created, err := newSeal(revision, h, key, handle)
+	if err != nil {
+		return err
+	}
 	s.seal.Store(created)
-	return err
+	return nil
 }
 
 // headerTx replaces the header. What the old one told must not be left behind: it may be the last copy of an old seal key, or
@@ -110,7 +111,7 @@ func (s *Store) Get(ctx context.Context, key string) (Record, error) {
 		if record.Key != key {
 			return true, &RecordError{key, ErrCorrupt}
 		}
-		return current.open(&record)
+		return current.openRecord(&record)
 	})
 	if err != nil {
 		return Record{}, err
@@ -130,7 +131,7 @@ func (s *Store) Scan(ctx context.Context, prefix, after string, limit int) ([]Re
 			return true, err
 		}
 		for i := range records {
-			if known, err := current.open(&records[i]); err != nil {
+			if known, err := current.openRecord(&records[i]); err != nil {
 				records = records[:i]
 				return known, err
 			}
@@ -203,7 +204,7 @@ func (s *seal) tx(tx Tx) (Tx, error) {
 	}
 	puts := make([]Put, len(tx.Puts))
 	for i, put := range tx.Puts {
-		value, err := s.close(put.Key, put.Value)
+		value, err := s.sealValue(put.Key, put.Value)
 		if err != nil {
 			return Tx{}, err
 		}

@@ -153,6 +153,22 @@ func TestReservedKeysAreOutOfReach(t *testing.T) {
 	}
 }
 
+func TestTheLimitOfExpectationsIsSaidAsItIs(t *testing.T) {
+	b := memory.New()
+	s := open(t, b, keystore.Ephemeral())
+	var tx keystore.Tx
+	for i := range 101 {
+		tx.Expect = append(tx.Expect, keystore.Expectation{Key: fmt.Sprint(i)})
+	}
+	_, err := b.Commit(ctx, tx)
+	require.NoError(t, err)
+	_, err = s.Commit(ctx, tx)
+	require.ErrorContains(t, err, "at most 100 expectations")
+	tx.Expect = append(tx.Expect, keystore.Expectation{Key: "101"})
+	_, err = b.Commit(ctx, tx)
+	require.ErrorContains(t, err, "at most 101 expectations and 100 writes")
+}
+
 func TestOpenersRaceToOneStore(t *testing.T) {
 	b := kept{memory.New()}
 	root := keystore.Ephemeral()
@@ -170,6 +186,13 @@ func TestOpenersRaceToOneStore(t *testing.T) {
 			require.Equal(t, "value", get(t, reader, fmt.Sprint(i)))
 		}
 	}
+}
+
+func TestALateOpenerTakesTheStoreThatAnotherMade(t *testing.T) {
+	b := &meddling{Backend: kept{memory.New()}}
+	root := keystore.Ephemeral()
+	b.meddle = func() { put(t, open(t, b, root), "a", "value") }
+	require.Equal(t, "value", get(t, open(t, b, root), "a"))
 }
 
 func TestOpenRefusesRecordsWithoutHeader(t *testing.T) {
@@ -264,6 +287,61 @@ func TestRotateSeal(t *testing.T) {
 	require.Len(t, records, n)
 }
 
+// unscrubbed cannot scrub.
+type unscrubbed struct {
+	keystore.Backend
+	from int // the scrub that is the first to fail
+}
+
+func (b *unscrubbed) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
+	revision, err := b.Backend.Commit(ctx, tx)
+	if err == nil && tx.Scrub {
+		if b.from--; b.from < 0 {
+			return revision, keystore.ErrNotScrubbed
+		}
+	}
+	return revision, err
+}
+
+func TestChangeRootKeyStandsAlsoUnscrubbed(t *testing.T) {
+	b := kept{memory.New()}
+	first, second := keystore.Ephemeral(), keystore.Ephemeral()
+	s := open(t, &unscrubbed{Backend: b}, first)
+	require.ErrorIs(t, s.ChangeRootKey(ctx, second), keystore.ErrNotScrubbed)
+	put(t, s, "a", "value")
+	_, err := keystore.Open(ctx, b, first)
+	require.ErrorIs(t, err, keystore.ErrRootKey)
+	again := open(t, b, second)
+	require.Equal(t, "value", get(t, again, "a"))
+	require.NoError(t, again.ChangeRootKey(ctx, second), "the scrub is tried again")
+	require.Equal(t, "value", get(t, s, "a"))
+}
+
+func TestRotateSealStandsAlsoUnscrubbed(t *testing.T) {
+	for from, complete := range []bool{false, true} { // each of the two changes of the header scrubs
+		b := kept{memory.New()}
+		root := keystore.Ephemeral()
+		s := open(t, &unscrubbed{b, from}, root)
+		put(t, s, "a", "value")
+		old := get(t, b, "a")
+		require.ErrorIs(t, s.RotateSeal(ctx, nil), keystore.ErrNotScrubbed)
+		put(t, s, "b", "value")
+		require.NotEqual(t, old[:5], get(t, b, "b")[:5], "the new key is in use")
+		require.Equal(t, complete, old[:5] != get(t, b, "a")[:5])
+		forgotten := func() bool {
+			now := get(t, b, "a")
+			put(t, b, "a", old)
+			_, err := open(t, b, root).Get(ctx, "a")
+			put(t, b, "a", now)
+			return errors.Is(err, keystore.ErrCorrupt)
+		}
+		require.Equal(t, complete, forgotten())
+		require.NoError(t, open(t, b, root).RotateSeal(ctx, nil))
+		require.True(t, forgotten())
+		require.Equal(t, "value", get(t, s, "a"))
+	}
+}
+
 // dying fails every commit after some.
 type dying struct {
 	keystore.Backend
@@ -327,7 +405,7 @@ func TestRotateSealStopsAtADamagedRecord(t *testing.T) {
 	require.Equal(t, "value", get(t, s, "a"))
 }
 
-// meddling does something between the first scan of a rotation and the commit that follows.
+// meddling does something between the first scan, of a rotation or of Open, and the commit that follows.
 type meddling struct {
 	keystore.Backend
 	meddle func()

@@ -133,11 +133,10 @@ func list(calls []Call) string {
 	return b.String()
 }
 
-// A record is a call under way or ended; its owner is the Service's lock, once injected is set.
+// A record is a call under way or ended; the Service's lock guards it.
 type record struct {
 	Call
 	input, output any
-	injected      bool
 }
 
 func (r *record) call() Call {
@@ -157,11 +156,11 @@ func (s *Service) begin(on *kms.Service, op kms.Operation, in any) *record {
 	return r
 }
 
-func (s *Service) end(r *record, out any, err error) {
+func (s *Service) end(r *record, out any, err error, injected bool) {
 	output := clone(out)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.Pending, r.Err, r.Injected, r.output = false, err, r.injected, output
+	r.Pending, r.Err, r.Injected, r.output = false, err, injected, output
 }
 
 // clone returns a deep copy of an input or output, or nil.

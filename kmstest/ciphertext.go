@@ -23,6 +23,5 @@ func keyOfCiphertext(on *kms.Service, blob []byte) string {
 	} else {
 		id = id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:]
 	}
-	partition, _ := accountOf(on)
-	return keyARN(partition, on.Region(), fmt.Sprintf("%012d", account), id)
+	return keyARN(on.Caller().Partition(), on.Region(), fmt.Sprintf("%012d", account), id)
 }

@@ -140,10 +140,10 @@ func (s *Service) answer(ctx context.Context, on *kms.Service, op kms.Operation,
 		return proceed()
 	}
 	p, err := s.store.enter()
-	if p == nil || err != nil {
-		if err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
 		return proceed()
 	}
 	defer s.store.leave(p)

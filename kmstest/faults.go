@@ -88,7 +88,7 @@ func (s *Service) Inject(f Fault) (remove func()) {
 	case f.Latency < 0 || f.After < 0 || f.Count < 0 || !(f.Probability >= 0 && f.Probability <= 1):
 		s.t.Fatalf("kmstest: Latency, After and Count are not negative, and Probability is between 0 and 1")
 	}
-	f.Operations = append([]string(nil), f.Operations...)
+	f.Operations = slices.Clone(f.Operations)
 	added := &fault{Fault: f, random: rand.New(rand.NewPCG(f.Seed, 0))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,12 +96,7 @@ func (s *Service) Inject(f Fault) (remove func()) {
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for i, f := range s.faults {
-			if f == added {
-				s.faults = append(s.faults[:i:i], s.faults[i+1:]...)
-				return
-			}
-		}
+		s.faults = slices.DeleteFunc(s.faults, func(f *fault) bool { return f == added })
 	}
 }
 
@@ -125,7 +120,7 @@ func (l *latency) add(f *fault) {
 
 func (s *Service) effect(on *kms.Service, op kms.Operation, in any) (e effect) {
 	s.mu.Lock()
-	faults := append([]*fault(nil), s.faults...)
+	faults := slices.Clone(s.faults)
 	s.mu.Unlock()
 	for _, f := range faults {
 		if !f.matches(s.Service, on, op, in) || !s.hit(f, e.err != nil) {
@@ -170,20 +165,15 @@ func (s *Service) delay(ctx context.Context, l latency) error {
 
 // matches tells whether a call on a view of home is one that the fault is about.
 func (f *fault) matches(home, on *kms.Service, op kms.Operation, in any) bool {
-	named := len(f.Operations) == 0
-	for _, name := range f.Operations {
-		named = named || name == op.Name()
-	}
+	named := len(f.Operations) == 0 || slices.Contains(f.Operations, op.Name())
 	if !named || f.Key == "" {
 		return named
 	}
 	abouts := []string{resolve(on, f.Key), resolve(home, f.Key)} // for the caller, and for the writer of the test
-	for _, sent := range identifiers(on, in) {
-		if arn := resolve(on, sent); sent == f.Key || arn != "" && slices.Contains(abouts, arn) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(identifiers(on, in), func(sent string) bool {
+		arn := resolve(on, sent)
+		return sent == f.Key || arn != "" && slices.Contains(abouts, arn)
+	})
 }
 
 // identifiers are what an input names keys by.
@@ -208,7 +198,7 @@ func identifiers(on *kms.Service, in any) (sent []string) {
 
 // resolve returns the ARN of the key that an identifier means on a view of the service; empty if there is none.
 func resolve(on *kms.Service, id string) string {
-	partition, account := accountOf(on)
+	partition, account := on.Caller().Partition(), on.Caller().Account()
 	bare := !strings.HasPrefix(id, "arn:")
 	switch {
 	case id == "" || strings.Contains(id, "alias/aws/"): // to describe one would make its key
@@ -231,14 +221,6 @@ func resolve(on *kms.Service, id string) string {
 		return ""
 	}
 	return out.KeyMetadata.Arn
-}
-
-func accountOf(on *kms.Service) (partition, account string) {
-	parts := strings.SplitN(on.Caller().ARN(), ":", 3)
-	if len(parts) < 3 {
-		return "", ""
-	}
-	return parts[1], on.Caller().Account()
 }
 
 func keyARN(partition, region, account, id string) string {

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -167,7 +168,8 @@ func (s *Service) intercept(ctx context.Context, on *kms.Service, op kms.Operati
 		return proceed()
 	}
 	r := s.begin(on, op, in)
-	defer func() { s.end(r, out, err) }()
+	injected := false
+	defer func() { s.end(r, out, err, injected) }()
 	visible := func() (any, error) { return s.answer(ctx, on, op, in, proceed) }
 	if s.config.Intercept != nil {
 		inner := visible
@@ -186,7 +188,7 @@ func (s *Service) intercept(ctx context.Context, on *kms.Service, op kms.Operati
 		}
 	}
 	if e.err != nil {
-		r.injected = true
+		injected = true
 		return nil, e.err
 	}
 	return visible()
@@ -210,10 +212,7 @@ func (d discreet) Record(ctx context.Context, e *audit.Event) error {
 // known fails the test if an operation has no such name: an assertion about it would hold for ever.
 func (s *Service) known(name string) {
 	s.t.Helper()
-	for _, op := range kms.Operations() {
-		if op.Name() == name {
-			return
-		}
+	if !slices.ContainsFunc(kms.Operations(), func(op kms.Operation) bool { return op.Name() == name }) {
+		s.t.Fatalf("kmstest: the Service has no operation %q", name)
 	}
-	s.t.Fatalf("kmstest: the Service has no operation %q", name)
 }

@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,6 +54,38 @@ func TestMaterialIsErasedWhateverComesOfIt(t *testing.T) {
 			err = Make(t.Context(), svc, tt.keys(held(material, name == "a private key for another spec"))...)
 			require.Equal(t, tt.fails, err != nil, "%v", err)
 			require.Equal(t, make([]byte, len(material)), material)
+		})
+	}
+}
+
+// A watched reader remembers what it was read into.
+type watched struct {
+	io.Reader
+	into [][]byte
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	w.into = append(w.into, b)
+	return w.Reader.Read(b)
+}
+
+func TestAFileIsErasedWhateverComesOfIt(t *testing.T) {
+	for name, tt := range map[string]struct {
+		file  string
+		fails bool
+	}{
+		"it is read":             {"version: 1\nkeys: [{id: a, material: {hex: 00}, spec: HMAC_256}]\n", false},
+		"it is not as described": {"s3cr3t\n", true},
+		"it is too long":         {strings.Repeat("#", maxFileBytes), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &watched{Reader: strings.NewReader(tt.file + strings.Repeat("#\n", 4096))} // more than a buffer has that grows
+			_, err := Read(w)
+			require.Equal(t, tt.fails, err != nil, "%v", err)
+			require.NotEmpty(t, w.into)
+			for _, b := range w.into {
+				require.Equal(t, len(b), bytes.Count(b, []byte{0}))
+			}
 		})
 	}
 }

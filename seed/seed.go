@@ -95,7 +95,7 @@ type planned struct {
 }
 
 func plan(svc *kms.Service, keys []Key) ([]planned, error) {
-	partition := strings.Split(svc.Caller().ARN()+":::", ":")[1]
+	partition := svc.Caller().Partition()
 	type place struct{ account, region, name string }
 	taken := map[place]int{}
 	var plans []planned

@@ -1,26 +1,21 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
-	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/awsapi"
 	"github.com/pocketkms/kms/internal/disk"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/strictyaml"
 )
 
 const (
 	credentialsVersion  = 1
 	maxCredentialsBytes = 1 << 20
-	maxCredentials      = 10_000
 
 	// minSecretBytes keeps out what can be guessed: whoever has seen a signed request can try secrets at leisure.
 	minSecretBytes = 16
@@ -56,23 +51,15 @@ func readCredentials(path string) (func(accessKeyID string) *awsapi.Credentials,
 }
 
 func parseCredentials(data []byte) (map[string]*awsapi.Credentials, error) {
-	d := yaml.NewDecoder(bytes.NewReader(data))
-	d.KnownFields(true)
 	var file credentialsFile
-	err := d.Decode(&file)
+	if err := strictyaml.Decode(data, &file, "docs/serve.md"); err != nil {
+		return nil, err
+	}
 	switch {
-	case err == io.EOF:
-		return nil, errors.New("the file is empty")
-	case err != nil:
-		return nil, malformed(err)
-	case d.Decode(new(yaml.Node)) != io.EOF:
-		return nil, errors.New("the file has more than one document")
 	case file.Version != credentialsVersion:
 		return nil, fmt.Errorf("the file has version %d; this program reads version %d", file.Version, credentialsVersion)
 	case len(file.Credentials) == 0:
 		return nil, errors.New("the file has no credentials")
-	case len(file.Credentials) > maxCredentials:
-		return nil, fmt.Errorf("the file has %d credentials, more than %d", len(file.Credentials), maxCredentials)
 	}
 	known := make(map[string]*awsapi.Credentials, len(file.Credentials))
 	for i, e := range file.Credentials {
@@ -102,22 +89,11 @@ func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {
 	if err != nil {
 		return nil, errors.New("its principal is not the ARN of one, such as arn:aws:iam::111122223333:root")
 	}
-	if !strings.HasPrefix(e.Principal, "arn:"+partition+":") {
+	if principal.Partition() != partition {
 		return nil, fmt.Errorf("its principal is of another partition than the service, which is of %s: it could do nothing", partition)
 	}
 	if e.SessionToken == "" {
 		return awsapi.NewCredentials(principal, e.SecretAccessKey), nil
 	}
 	return awsapi.NewSessionCredentials(principal, e.SecretAccessKey, e.SessionToken, time.Time{}), nil
-}
-
-var lineNumber = regexp.MustCompile(`line \d+`)
-
-// malformed says where a file is not of the form. Package yaml would say more, and quote from the file: it may be a secret
-// in the wrong place.
-func malformed(err error) error {
-	if line := lineNumber.FindString(err.Error()); line != "" {
-		return fmt.Errorf("%s is not as docs/serve.md describes", line)
-	}
-	return errors.New("the file is not as docs/serve.md describes")
 }

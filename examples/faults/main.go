@@ -41,6 +41,16 @@ func mayPass(err error) bool {
 	return errors.Is(err, kms.ThrottlingException) || errors.Is(err, kms.KMSInternalException) || errors.Is(err, kms.DependencyTimeoutException)
 }
 
+// wait lets d pass, or less if ctx ends before.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
 func main() {
 	if err := run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
@@ -63,10 +73,9 @@ func run(ctx context.Context) error {
 	defer svc.Close()
 
 	start := time.Now()
-	policy := Policy{Attempts: 5, First: 20 * time.Millisecond, Wait: func(_ context.Context, d time.Duration) error {
+	policy := Policy{Attempts: 5, First: 20 * time.Millisecond, Wait: func(ctx context.Context, d time.Duration) error {
 		fmt.Printf("            wait %v\n", d)
-		time.Sleep(d)
-		return nil
+		return wait(ctx, d)
 	}}
 	random := func() error {
 		_, err := svc.GenerateRandom(ctx, &kms.GenerateRandomInput{NumberOfBytes: new(int32(32))})

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -47,6 +48,19 @@ func TestThePolicyTriesAgainWhatMayPass(t *testing.T) {
 			svc.RequireCalled(t, "GenerateRandom", len(waits)+1)
 		})
 	}
+}
+
+func TestAWaitEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		require.NoError(t, wait(t.Context(), time.Minute))
+		require.Equal(t, time.Minute, time.Since(start))
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, wait(ctx, time.Minute), context.DeadlineExceeded)
+		require.Equal(t, time.Minute+time.Second, time.Since(start))
+	})
 }
 
 func TestThePolicyWaitsNoLongerThanItsContext(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 var (
 	// ErrUnsafe: others than the owner could read or write the file.
 	ErrUnsafe = errors.New("what holds a secret must be a regular file of mode 0600 or less, owned by this user or by root")
-	// ErrTooLong: there are more bytes than were asked for.
-	ErrTooLong = errors.New("too long")
+	// ErrTooLong: there are more bytes than were asked for. Read makes a sentence of its text.
+	ErrTooLong = errors.New("longer")
 )
 
 // ReadPrivate reads a file that holds a secret: a regular file of at most limit bytes, which nobody but its owner, this
@@ -42,7 +42,7 @@ func Read(r io.Reader, name string, limit int) ([]byte, error) {
 	n, err := io.ReadFull(r, b)
 	switch {
 	case err == nil:
-		err = fmt.Errorf("%w: %s is longer than %d bytes", ErrTooLong, name, limit)
+		err = fmt.Errorf("%s is %w than %d bytes", name, ErrTooLong, limit)
 	case err == io.EOF, err == io.ErrUnexpectedEOF:
 		return b[:n], nil
 	}

@@ -40,7 +40,6 @@ var patterns = compilePatterns(map[string]string{
 	"marker":     `[\u0020-\u00FF]*`,
 	"policy":     latin + `+`,
 	"policyName": `[\w]+`,
-	"grantName":  `^[a-zA-Z0-9:/_-]+$`,
 	"xksKeyID":   `^[a-zA-Z0-9-_.]+$`,
 })
 
@@ -95,9 +94,9 @@ func (s *Struct) CheckSent(sent *Sent) []error {
 	return s.check(reflect.ValueOf(sent.Input).Elem(), "", sent, nil)
 }
 
-// fine tells of a structure in passing that nothing can be wrong with it. It is
-// for calls that take less time than a walk by reflection; whatever it is not
-// sure of is left to check.
+// fine reports whether the structure at p certainly violates nothing; false
+// means that check must decide. It is for calls that take less time than a walk
+// by reflection.
 func (s *Struct) fine(p unsafe.Pointer) bool {
 	for _, m := range s.checked {
 		field := unsafe.Add(p, m.offset)

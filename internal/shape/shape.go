@@ -84,12 +84,10 @@ type bounds struct {
 var compiled sync.Map // reflect.Type -> *Struct
 
 // Of returns the shape of T, a struct type.
-func Of[T any]() *Struct { return of(reflect.TypeFor[T]()) }
+func Of[T any]() *Struct { return OfType(reflect.TypeFor[T]()) }
 
 // OfType returns the shape of t, a struct type.
-func OfType(t reflect.Type) *Struct { return of(t) }
-
-func of(t reflect.Type) *Struct {
+func OfType(t reflect.Type) *Struct {
 	if s, ok := compiled.Load(t); ok {
 		return s.(*Struct)
 	}
@@ -174,9 +172,9 @@ func compile(f reflect.StructField, index int) Member {
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
 		m.Kind, scalar = StringList, t.Elem()
 	case t.Kind() == reflect.Struct:
-		m.Kind, m.Nested = Structure, of(t)
+		m.Kind, m.Nested = Structure, OfType(t)
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
-		m.Kind, m.Nested = StructureList, of(t.Elem())
+		m.Kind, m.Nested = StructureList, OfType(t.Elem())
 	default:
 		panic("shape: member " + f.Name + " has type " + f.Type.String() + ", which the API's model does not know")
 	}

@@ -195,8 +195,8 @@ func (b *Backend) Get(ctx context.Context, key string) (record keystore.Record, 
 		if value == nil {
 			return keystore.ErrNotFound
 		}
-		record, err = decode(key, value)
-		return err
+		record = decode(key, value)
+		return nil
 	})
 	return record, err
 }
@@ -215,11 +215,10 @@ func (b *Backend) Scan(ctx context.Context, prefix, after string, limit int) (re
 			if string(key) == after {
 				continue
 			}
-			record, err := decode(string(key[:min(len(key), keystore.MaxKeyBytes)]), value)
-			if err != nil {
-				return err
+			if len(key) > keystore.MaxKeyBytes {
+				return fmt.Errorf("%w: a key of %d bytes", keystore.ErrCorrupt, len(key))
 			}
-			records = append(records, record)
+			records = append(records, decode(string(key), value))
 		}
 		return nil
 	})
@@ -229,16 +228,16 @@ func (b *Backend) Scan(ctx context.Context, prefix, after string, limit int) (re
 	return records, nil
 }
 
-// decode copies a record out of the file.
-func decode(key string, value []byte) (keystore.Record, error) {
+// decode copies a record out of the file. One that is shorter or longer than a record can be has no value, which no seal fits.
+func decode(key string, value []byte) keystore.Record {
 	if len(value) < revisionBytes || len(value) > revisionBytes+keystore.MaxValueBytes {
-		return keystore.Record{}, &keystore.RecordError{Key: key, Err: keystore.ErrCorrupt}
+		return keystore.Record{Key: key}
 	}
 	return keystore.Record{
 		Key:      key,
 		Value:    append([]byte{}, value[revisionBytes:]...),
 		Revision: keystore.Revision(binary.BigEndian.Uint64(value)),
-	}, nil
+	}
 }
 
 // Watch is that of keystore.Backend. At least the last 4096 changes since Open are known.
@@ -256,8 +255,10 @@ func (b *Backend) Close() error {
 	defer b.mu.Unlock()
 	b.closed = true
 	var err error
-	if b.needless { // or else the next Open would scrub once more
-		err = b.guardedUpdate(func(tx *bbolt.Tx) error { return b.mark(tx, false) })
+	if b.needless && b.broken.Load() == nil { // or else the next Open would scrub once more
+		if err = b.guardedUpdate(func(tx *bbolt.Tx) error { return b.mark(tx, false) }); err != nil {
+			err = classify(err)
+		}
 	}
 	if b.broken.Load() != nil {
 		return errors.Join(err, release(b.file)) // bbolt may hold its own locks for ever; this at least frees the file

@@ -262,7 +262,7 @@ func (b *Backend) guardedUpdate(change func(*bbolt.Tx) error) (err error) {
 			return nil
 		})
 		if readErr != nil || last >= id {
-			err = fmt.Errorf("keystore: the last write may or may not stand: open the file again: %w", err)
+			err = fmt.Errorf("bolt: the last write may or may not stand: open the file again: %w", err)
 			b.fail(err)
 		}
 	}

@@ -211,7 +211,7 @@ func elements(page []byte, mayNest bool) (children []uint64, ok bool) {
 		} else {
 			at, keySize, valueSize = uint64(order.Uint32(e[4:])), uint64(order.Uint32(e[8:])), uint64(order.Uint32(e[12:]))
 		}
-		if at+keySize+valueSize > uint64(len(e)) || keySize > 1<<15 {
+		if at+keySize+valueSize > uint64(len(e)) || keySize > keystore.MaxKeyBytes {
 			return nil, false
 		}
 		key, value := e[at:at+keySize], e[at+keySize:at+keySize+valueSize]

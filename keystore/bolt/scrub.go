@@ -29,7 +29,7 @@ func (b *Backend) scrub() error {
 		return err
 	}
 	if !both || previous.txid+1 != current.txid || previous.root != current.root {
-		return fmt.Errorf("bbolt: transaction %d follows %d", current.txid, previous.txid)
+		return fmt.Errorf("bolt: transaction %d follows %d", current.txid, previous.txid)
 	}
 	free, _, err := readFreelist(b.file, current)
 	if err != nil {

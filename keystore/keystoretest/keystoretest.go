@@ -234,9 +234,12 @@ func invalid(tb testing.TB, b *backend) {
 	put := func(key string, value ...byte) keystore.Tx {
 		return keystore.Tx{Puts: []keystore.Put{{Key: key, Value: value}}}
 	}
-	many := keystore.Tx{}
+	var many, expecting keystore.Tx
 	for i := range keystore.MaxTxOps + 1 {
 		many.Puts = append(many.Puts, keystore.Put{Key: fmt.Sprint(i)})
+	}
+	for i := range keystore.MaxTxOps + 2 {
+		expecting.Expect = append(expecting.Expect, keystore.Expectation{Key: fmt.Sprint(i)})
 	}
 	for name, tx := range map[string]keystore.Tx{
 		"empty key":            put(""),
@@ -248,6 +251,7 @@ func invalid(tb testing.TB, b *backend) {
 		"put and delete":       {Puts: []keystore.Put{{Key: "a"}}, Deletes: []string{"a"}},
 		"a key expected twice": {Expect: []keystore.Expectation{{Key: "a"}, {Key: "a"}}},
 		"too many writes":      many,
+		"too many expected":    expecting,
 		"too many bytes": {Puts: []keystore.Put{
 			{Key: "a", Value: make([]byte, keystore.MaxValueBytes)}, {Key: "b", Value: make([]byte, keystore.MaxValueBytes)}}},
 	} {

@@ -274,6 +274,14 @@ var faults = []fault{
 			return b.Commit(ctx, tx)
 		}}
 	}},
+	{"expects without end", []string{"keys, values and transactions beyond the limits are refused"}, func() keystore.Backend {
+		return &broken{Backend: memory.New(), commit: func(b keystore.Backend, ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
+			if len(tx.Expect) > keystore.MaxTxOps+1 {
+				return 1, nil
+			}
+			return b.Commit(ctx, tx)
+		}}
+	}},
 	{"gives the revision before", []string{"revisions rise with each write", "records are read as they were written"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), commit: func(b keystore.Backend, ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 			before, err := b.Commit(ctx, keystore.Tx{})

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/internal/feed"
 )
@@ -265,7 +266,7 @@ func (s *sorted) own(at int) *[]record {
 // clear overwrites the value of a record, unless a fork may have it.
 func (s *sorted) clear(r *record) {
 	if r.owner == s.owner {
-		clear(r.Value)
+		secret.Clear(r.Value)
 	}
 }
 

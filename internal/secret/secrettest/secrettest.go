@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// RequireHidden fails the test if value, or what it points to, shows a secret: alone or in an unexported field, under every fmt verb, in logs, encodings and test diffs.
-// A secret has eleven bytes or more, and does not occur by chance.
+// RequireHidden fails the test if value, or what it points to, shows a secret: alone or in an unexported field, under every
+// fmt verb, in logs, encodings and test diffs. A secret has eleven bytes or more, and does not occur by chance.
 func RequireHidden(t testing.TB, value any, secrets ...[]byte) {
 	t.Helper()
 	if shown := Shown(value, secrets...); len(shown) != 0 {
