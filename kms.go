@@ -50,7 +50,7 @@ type Config struct {
 	Partition string
 
 	// Backend keeps the records; nil means memory. The Service that New returns
-	// closes it.
+	// closes it; if New fails, it is still the caller's to close.
 	Backend keystore.Backend
 	// RootKey seals the Backend. It may be nil only with a nil Backend: then a
 	// random one is used.
@@ -119,7 +119,8 @@ type core struct {
 	uses   map[keyRef]*lastUse // not yet in the store
 }
 
-// New returns a Service as config says. Close it when done.
+// New returns a Service as config says. Close it when done. If New fails, the
+// Backend of config, if there is one, is the caller's to close.
 func New(config Config) (*Service, error) {
 	if config.Account == "" {
 		config.Account = "111122223333"
@@ -204,8 +205,8 @@ func Open(path string, root keystore.RootKey) (*Service, error) {
 }
 
 // In returns a view of the same service in another Region, where other keys
-// and aliases live. Calls through a view of something that is no Region's name
-// fail with ValidationException.
+// and aliases live. Any name of a Region's form is one; calls through a view of
+// something else fail with ValidationException.
 func (s *Service) In(region string) *Service {
 	return &Service{core: s.core, caller: s.caller, region: region, astray: !isName(region)}
 }

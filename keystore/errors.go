@@ -17,8 +17,8 @@ var (
 	ErrClosed = errors.New("keystore: closed")
 	// ErrCompacted: Watch was asked for changes that are no longer kept. Drop what was cached, then watch from now.
 	ErrCompacted = errors.New("keystore: the changes asked for are no longer kept: drop what is cached and watch from the current revision")
-	// ErrLocked: another process has the file open.
-	ErrLocked = errors.New("keystore: in use by another process: stop it, or use a backend that several processes can share")
+	// ErrLocked: another process, or this one, has the file open.
+	ErrLocked = errors.New("keystore: the file is open already, here or in another process: close it there first")
 	// ErrRootKey: the root key is not the one that the store was sealed with.
 	ErrRootKey = errors.New("keystore: wrong root key")
 	// ErrNewerVersion: the store was written by a newer version of this package.

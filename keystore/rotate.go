@@ -41,8 +41,8 @@ func (s *Store) ChangeRootKey(ctx context.Context, root RootKey) error {
 // If a record cannot be opened, RotateSeal stops there with a *[RecordError], since with the old key it would be lost for good.
 // Delete or restore it, then call again.
 //
-// ErrNotScrubbed means that a change of the header stands, and that traces of the header before it may be left in the medium. If
-// it was the last step, the rotation is complete, and the traces hold the old key, under the root key; if it was the first, the
+// ErrNotScrubbed means that a change of the header stands, and that traces of the header before may be left in the medium. If it
+// was the last step, the rotation is complete, and the traces hold the old key, under the root key; if it was the first, the
 // rotation has begun. To call again is right in both cases: that rotates once more or goes on, and again tries to erase.
 func (s *Store) RotateSeal(ctx context.Context, progress func(done int)) error {
 	current, err := s.latest(ctx)

@@ -198,7 +198,7 @@ func TestAFailureNamesItsCause(t *testing.T) {
 	}{
 		{"a wrong passphrase", "", []string{"--store", store, "--passphrase-file", file(t, "wrong", "another")}, "the passphrase does not open " + store},
 		{"a passphrase too many newlines", "a good passphrase\n\n", []string{"--store", store, "--passphrase-file", "-"}, "keystore: wrong root key"},
-		{"a store in use", "", []string{"--store", inUse, "--passphrase-file", passphrase}, "in use by another process"},
+		{"a store in use", "", []string{"--store", inUse, "--passphrase-file", passphrase}, "the file is open already"},
 		{"a store that is something else", "", []string{"--store", passphrase, "--passphrase-file", passphrase}, "damaged"},
 		{"a passphrase for others to read", "", []string{"--store", store, "--passphrase-file", readable}, "mode 0600 or less"},
 		{"a passphrase that is a directory", "", []string{"--store", store, "--passphrase-file", t.TempDir()}, "a regular file"},

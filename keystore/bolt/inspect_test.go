@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
 
 	"github.com/pocketkms/kms/keystore"
 )
@@ -182,6 +184,40 @@ func TestDamageBehindTheInspectedPart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A record whose length cannot be one's is empty, in its place, so that no seal fits; a key that is too long ends a scan.
+func TestRecordsOfImpossibleLengths(t *testing.T) {
+	b, path := newBackend(t)
+	for _, key := range []string{"a", "b", "c", "d"} {
+		put(t, b, key, []byte("value"))
+	}
+	raw := func(change func(*bbolt.Bucket) error) {
+		require.NoError(t, b.db.Update(func(tx *bbolt.Tx) error { return change(tx.Bucket([]byte(bucketName))) }))
+	}
+	raw(func(bucket *bbolt.Bucket) error {
+		return errors.Join(bucket.Put([]byte("b"), []byte("short")), bucket.Put([]byte("c"), make([]byte, revisionBytes+keystore.MaxValueBytes+1)))
+	})
+	records, err := b.Scan(ctx, "", "", 10)
+	require.NoError(t, err)
+	require.Len(t, records, 4)
+	for i, want := range []string{"value", "", "", "value"} {
+		require.Equal(t, want, string(records[i].Value))
+		got, err := b.Get(ctx, records[i].Key)
+		require.NoError(t, err)
+		require.Equal(t, records[i], got)
+	}
+
+	raw(func(bucket *bbolt.Bucket) error {
+		return bucket.Put(bytes.Repeat([]byte("x"), keystore.MaxKeyBytes+1), nil)
+	})
+	_, err = b.Scan(ctx, "", "", 10)
+	require.ErrorIs(t, err, keystore.ErrCorrupt)
+	var record *keystore.RecordError
+	require.False(t, errors.As(err, &record), "no name that a scan could go on from")
+	require.NoError(t, b.Close())
+	_, err = Open(path)
+	require.ErrorIs(t, err, keystore.ErrCorrupt)
 }
 
 // Whatever stands in a file, it does no more than fail. The checksums of the metas are made right, or else little would get past

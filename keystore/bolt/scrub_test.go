@@ -373,3 +373,15 @@ func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 	require.False(t, written())
 	require.NoError(t, b.Close())
 }
+
+// A memory fault in a write leaves bbolt's locks held. Close does not wait for them, though a marker is left to remove.
+func TestABrokenBackendClosesAfterAScrub(t *testing.T) {
+	b, path := newBackend(t)
+	put(t, b, "a", make([]byte, 100_000))
+	_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"a"}, Scrub: true})
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(path, 0))
+	_, err = b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "b"}}})
+	require.ErrorIs(t, err, keystore.ErrCorrupt)
+	require.NoError(t, b.Close())
+}
