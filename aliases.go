@@ -298,10 +298,10 @@ func (c *call) identifyAlias(name string) error {
 			return err
 		}
 		if k != nil {
-			return c.target(target{key: k, permission: c.op.permission})
+			return c.addTarget(target{key: k, permission: c.op.permission})
 		}
 	}
-	return exception(NotFoundException, "Alias %s is not found.", c.aliasARN(alias))
+	return c.aliasNotFound(alias)
 }
 
 var opDeleteAlias = define(operation[DeleteAliasInput, DeleteAliasOutput]{

@@ -1,6 +1,9 @@
 package kms
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A decision says whether a call may go on, and if not, why: in the words of
 // the AccessDeniedException.
@@ -14,9 +17,13 @@ const (
 	noResourcePolicy = "no resource-based policy allows"
 )
 
-// managedKeyPermissions are what the policy of an AWS managed key gives to the
-// account; everything else is for the AWS service that the key belongs to.
-var managedKeyPermissions = []string{"kms:Describe", "kms:Get", "kms:List", "kms:RevokeGrant"}
+// looksOn tells whether the policy of an AWS managed key gives a permission to
+// the account; everything else is for the AWS service that the key belongs to.
+func looksOn(permission string) bool {
+	return slices.ContainsFunc([]string{"kms:Describe", "kms:Get", "kms:List", "kms:RevokeGrant"}, func(prefix string) bool {
+		return strings.HasPrefix(permission, prefix)
+	})
+}
 
 // decide is the one place where a call is allowed. k is nil for an operation
 // that has no key.
@@ -24,19 +31,7 @@ var managedKeyPermissions = []string{"kms:Describe", "kms:Get", "kms:List", "kms
 // Key policies are kept but not evaluated, and there are no identity policies:
 // the root of the key's own account may do everything, nobody else anything.
 func decide(caller Principal, permission string, k *key) decision {
-	switch {
-	case caller.kind == principalNobody:
-		return decision{reason: noIdentityPolicy}
-	case k == nil:
-		return decision{allowed: caller.kind == principalRoot, reason: noIdentityPolicy}
-	case caller.account != k.ref.account:
-		return decision{reason: noResourcePolicy}
-	case k.record.Manager == KeyManagerAWS:
-		for _, p := range managedKeyPermissions {
-			if strings.HasPrefix(permission, p) {
-				return decision{allowed: caller.kind == principalRoot, reason: noIdentityPolicy}
-			}
-		}
+	if k != nil && (caller.account != k.ref.account || k.record.Manager == KeyManagerAWS && !looksOn(permission)) {
 		return decision{reason: noResourcePolicy}
 	}
 	return decision{allowed: caller.kind == principalRoot, reason: noIdentityPolicy}

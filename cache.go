@@ -82,9 +82,8 @@ func (c *cache[V]) get(p place) *V {
 	return nil
 }
 
-// find returns the value that is the one looked for, among those whose places
-// have that hash; or nil.
-func (c *cache[V]) find(hash uint32, isIt func(*V) bool) *V {
+// findHashed returns the value with that hash for which isIt holds; or nil.
+func (c *cache[V]) findHashed(hash uint32, isIt func(*V) bool) *V {
 	s := &c.sets[hash%cacheSets]
 	for i := range s.ways {
 		if e := s.ways[i].Load(); e != nil && isIt(e.value) {
@@ -109,8 +108,8 @@ func (s *cacheSet[V]) find(p *place) (*cacheEntry[V], int) {
 	return nil, free
 }
 
-// maxFetches bounds how often one load fetches. What is fetched last is right
-// all the same; only, nobody can tell whether it may be kept.
+// maxFetches bounds how often one load fetches. What is fetched last may be
+// returned, but not kept: it may be stale by then.
 const maxFetches = 3
 
 // load returns the value at p, from fetch if it is not there. A nil value of

@@ -45,7 +45,7 @@ type operation[In, Out any] struct {
 	description
 	in, out  *shape.Struct
 	members  members[In]
-	missing  func(*In) []error         // violations of the input's shape that tags cannot express; may be nil
+	missing  func(*call, *In) []error  // violations of the input's shape that tags cannot express; may be nil
 	validate func(*In) error           // ValidationExceptions of other forms; may be nil
 	identify func(*call, *In) error    // where KeyId is not all; with ownIdentify
 	admit    func(*call, *In) error    // beyond key state and usage; may be nil
@@ -137,7 +137,7 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 			if out != nil {
 				op.out.Erase(out)
 			}
-			out, err = nil, unrecorded(failure)
+			out, err = nil, notRecorded(failure)
 		}
 	}
 	if err != nil {
@@ -196,7 +196,7 @@ const maxAttempts = 1000
 func (op *operation[In, Out]) attempt(c *call, in *In, sent *shape.Sent) (*Out, error) {
 	violations := op.check(in, sent)
 	if op.missing != nil {
-		violations = append(violations, op.missing(in)...)
+		violations = append(violations, op.missing(c, in)...)
 	}
 	if violations != nil {
 		return nil, invalidShape(violations)
@@ -217,12 +217,10 @@ func (op *operation[In, Out]) attempt(c *call, in *In, sent *shape.Sent) (*Out, 
 		if err == nil {
 			return out, nil
 		}
-		// A key that is destroyed under a call is looked up again, and not found.
-		again := errors.Is(err, keystore.ErrConflict) || errors.Is(err, crypto.ErrDestroyed)
-		if !again || tries == maxAttempts {
-			return nil, err
+		if errors.Is(err, crypto.ErrDestroyed) { // under this call: it is looked up again, and not found
+			err = keystore.ErrConflict
 		}
-		if err := pause(c.ctx, tries); err != nil {
+		if err := again(c.ctx, err, tries); err != nil {
 			return nil, err
 		}
 	}
@@ -268,10 +266,19 @@ func (op *operation[In, Out]) try(c *call, in *In) (*Out, error) {
 	return op.act(c, in)
 }
 
-// pause waits a little longer, on average, after each lost race.
-func pause(ctx context.Context, tries int) error {
-	longest := min(50*time.Microsecond<<min(tries, 10), 20*time.Millisecond)
-	t := time.NewTimer(rand.N(longest))
+// again returns nil if what ended in err, a lost race, is to be tried anew; a
+// moment later, which is longer after each try, on average. Otherwise it returns
+// what to end with.
+func again(ctx context.Context, err error, tries int) error {
+	if !errors.Is(err, keystore.ErrConflict) || tries == maxAttempts {
+		return err
+	}
+	return sleep(ctx, rand.N(min(50*time.Microsecond<<min(tries, 10), 20*time.Millisecond)))
+}
+
+// sleep returns after d, or with the context's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -291,10 +298,16 @@ func (c *call) requestID() [16]byte {
 	if id := audit.RequestOf(c.ctx).ID; id != [16]byte{} {
 		return id
 	}
-	return c.uuid(0)
+	return c.uuid(callID)
 }
 
-func (c *call) eventID() [16]byte { return c.uuid(1) }
+func (c *call) eventID() [16]byte { return c.uuid(eventID) }
+
+// The kinds of identifiers.
+const (
+	callID = iota
+	eventID
+)
 
 func (c *call) uuid(kind int) [16]byte {
 	for c.serial == 0 {
@@ -314,12 +327,9 @@ func (c *core) uuid(kind int, serial uint64) [16]byte {
 	return id
 }
 
+// end gives the call back for reuse, with nothing of it but its scratch.
 func (c *call) end() {
-	clear(c.targets[:c.count])
-	c.ctx, c.Service, c.op, c.count, c.blob, c.openedBy, c.sealedBy, c.signer = nil, nil, nil, 0, nil, nil, nil, nil
-	if c.source.algorithm != "" {
-		c.source = source{}
-	}
+	*c = call{scratch: c.scratch}
 	if cap(c.scratch) <= 4*maxContextBytes {
 		calls.Put(c)
 	}
@@ -335,12 +345,12 @@ func (c *call) identify(sent, permission string, aliases bool) error {
 	if k.ref.account != c.caller.account {
 		t.sent = sent
 	}
-	return c.target(t)
+	return c.addTarget(t)
 }
 
-// target makes t the call's next target. A hidden key is refused at once to
+// addTarget makes t the call's next target. A hidden key is refused at once to
 // those who may not use it, before any other failure.
-func (c *call) target(t target) error {
+func (c *call) addTarget(t target) error {
 	c.targets[c.count] = t
 	c.count++
 	if !t.hidden() {
@@ -361,17 +371,17 @@ func (t *target) hidden() bool { return t.sent != "" || t.ciphertext }
 func (c *call) key() *key { return c.targets[0].key }
 
 // resolve finds the key that sent names. To a caller of another account, a key
-// that does not exist looks like one that he may not use.
+// that does not exist looks like one that they may not use.
 func (c *call) resolve(sent, permission string, aliases bool) (*key, error) {
 	if k := c.keys.get(place{c.caller.account, c.region, sent}); k != nil { // a bare key ID, as most often
 		if k, err := c.settle(c.ctx, k, c.now); k != nil || err != nil {
 			return k, err
 		}
 	}
-	id, invalid := parseKeyIdentifier(sent, c.config.Partition)
+	id, malformed := parseKeyIdentifier(sent, c.config.Partition)
 	switch {
-	case invalid != nil:
-		return nil, invalid
+	case malformed != nil:
+		return nil, malformed
 	case id.alias != "" && !aliases:
 		return nil, exception(NotFoundException, "Invalid keyId '%s'", sent)
 	case id.account == "":
@@ -381,48 +391,54 @@ func (c *call) resolve(sent, permission string, aliases bool) (*key, error) {
 	case id.account != c.caller.account && !c.op.crossAccount:
 		return nil, denied(c.caller, permission, sent, noResourcePolicy)
 	}
-	foreign := id.account != c.caller.account
+	k, err := c.find(id)
+	if err != nil && id.account != c.caller.account {
+		return nil, c.mask(err, denied(c.caller, permission, sent, noResourcePolicy))
+	}
+	return k, err
+}
+
+// find returns the key that id names, or a NotFoundException.
+func (c *call) find(id keyIdentifier) (*key, error) {
 	ref := keyRef{id.account, id.region, id.keyID}
+	notFound := func() error { return keyNotFound(c.keyARN(ref)) }
 	if id.alias != "" {
 		alias := aliasRef{id.account, id.region, id.alias}
+		notFound = func() error { return c.aliasNotFound(alias) }
 		a, err := c.alias(c.ctx, alias)
 		if err != nil {
-			return nil, c.unreadable(err, foreign, denied(c.caller, permission, sent, noResourcePolicy))
+			return nil, err
 		}
 		if a == nil {
-			if k := c.prospectiveKey(alias); k != nil && !foreign {
+			if k := c.prospectiveKey(alias); k != nil && id.account == c.caller.account {
 				return k, nil
 			}
-			if foreign {
-				return nil, denied(c.caller, permission, sent, noResourcePolicy)
-			}
-			return nil, exception(NotFoundException, "Alias %s is not found.", c.aliasARN(alias))
+			return nil, notFound()
 		}
 		ref.id = a.Key
 	}
 	k, err := c.lookup(c.ctx, ref, c.now)
-	if err != nil {
-		return nil, c.unreadable(err, foreign, denied(c.caller, permission, sent, noResourcePolicy))
+	if k == nil && err == nil {
+		err = notFound() // with an alias: it has just gone with its key
 	}
-	switch {
-	case k != nil:
-		return k, nil
-	case foreign:
-		return nil, denied(c.caller, permission, sent, noResourcePolicy)
-	case id.alias != "": // it has just gone with its key
-		return nil, exception(NotFoundException, "Alias %s is not found.", c.aliasARN(aliasRef{id.account, id.region, id.alias}))
-	}
-	return nil, keyNotFound(c.keyARN(ref))
+	return k, err
 }
 
-// unreadable is the failure to read a key or an alias. To a caller of another
-// account it is a refusal as any other; the operator hears of it.
-func (c *call) unreadable(err error, foreign bool, refusal *Error) error {
-	if !foreign || c.ctx.Err() != nil {
+// mask is what a caller of another account than the key's learns of a failure
+// to find the key: a refusal as any other. The operator hears of it, if it is
+// not just that there is no such key.
+func (c *call) mask(err error, refusal *Error) error {
+	if c.ctx.Err() != nil {
 		return err
 	}
-	c.config.Logger.Error("kms: a key of another account than the caller's cannot be read", "error", err)
+	if _, ours := err.(*Error); !ours {
+		c.config.Logger.Error("kms: a key of another account than the caller's cannot be read", "error", err)
+	}
 	return refusal
+}
+
+func (c *core) aliasNotFound(alias aliasRef) *Error {
+	return exception(NotFoundException, "Alias %s is not found.", c.aliasARN(alias))
 }
 
 func keyNotFound(arn string) *Error {

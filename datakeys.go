@@ -26,7 +26,7 @@ type GenerateDataKeyInput struct {
 	// Recipient asks for the data key to be encrypted to an attested enclave instead of returned in clear.
 	Recipient *RecipientInfo
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
 	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
@@ -67,7 +67,7 @@ type GenerateDataKeyWithoutPlaintextInput struct {
 	// secrets, it is logged in clear.
 	EncryptionContext map[string]string
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
 	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
@@ -121,9 +121,7 @@ var opGenerateDataKey = define(operation[GenerateDataKeyInput, GenerateDataKeyOu
 		return c.admitContext(in.DryRun, in.EncryptionContext)
 	},
 	act: func(c *call, in *GenerateDataKeyInput) (*GenerateDataKeyOutput, error) {
-		plaintext := make([]byte, dataKeyBytes(in.KeySpec, in.NumberOfBytes))
-		rand.Read(plaintext)
-		ciphertext, err := c.seal(c.key(), plaintext, in.EncryptionContext)
+		plaintext, ciphertext, err := c.newDataKey(in.KeySpec, in.NumberOfBytes, in.EncryptionContext)
 		if err != nil {
 			return nil, err
 		}
@@ -156,13 +154,11 @@ var opGenerateDataKeyWithoutPlaintext = define(operation[GenerateDataKeyWithoutP
 		return c.admitContext(in.DryRun, in.EncryptionContext)
 	},
 	act: func(c *call, in *GenerateDataKeyWithoutPlaintextInput) (*GenerateDataKeyWithoutPlaintextOutput, error) {
-		plaintext := make([]byte, dataKeyBytes(in.KeySpec, in.NumberOfBytes))
-		defer secret.Clear(plaintext)
-		rand.Read(plaintext)
-		ciphertext, err := c.seal(c.key(), plaintext, in.EncryptionContext)
+		plaintext, ciphertext, err := c.newDataKey(in.KeySpec, in.NumberOfBytes, in.EncryptionContext)
 		if err != nil {
 			return nil, err
 		}
+		secret.Clear(plaintext)
 		return &GenerateDataKeyWithoutPlaintextOutput{
 			KeyId:          c.key().arn,
 			CiphertextBlob: ciphertext,
@@ -205,6 +201,17 @@ var opGenerateRandom = define(operation[GenerateRandomInput, GenerateRandomOutpu
 // cryptographic random number generator.
 func (s *Service) GenerateRandom(ctx context.Context, in *GenerateRandomInput) (*GenerateRandomOutput, error) {
 	return opGenerateRandom.do(ctx, s, in)
+}
+
+// newDataKey draws a data key and encrypts it.
+func (c *call) newDataKey(spec DataKeySpec, numberOfBytes *int32, context map[string]string) (plaintext, ciphertext []byte, err error) {
+	plaintext = make([]byte, dataKeyBytes(spec, numberOfBytes))
+	rand.Read(plaintext)
+	if ciphertext, err = c.seal(c.key(), plaintext, context); err != nil {
+		secret.Clear(plaintext)
+		return nil, nil, err
+	}
+	return plaintext, ciphertext, nil
 }
 
 func validateDataKey(spec DataKeySpec, numberOfBytes *int32) error {

@@ -26,7 +26,7 @@ type EncryptInput struct {
 	// needs it.
 	EncryptionAlgorithm EncryptionAlgorithmSpec
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
 	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
@@ -66,7 +66,7 @@ type DecryptInput struct {
 	// Recipient asks for the plaintext to be encrypted to an attested enclave instead of returned in clear.
 	Recipient *RecipientInfo
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
 	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
@@ -118,7 +118,7 @@ type ReEncryptInput struct {
 	// DestinationEncryptionAlgorithm must suit the destination key; absent means EncryptionAlgorithmSymmetricDefault.
 	DestinationEncryptionAlgorithm EncryptionAlgorithmSpec
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
 	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
@@ -193,12 +193,11 @@ func (s *Service) Encrypt(ctx context.Context, in *EncryptInput) (*EncryptOutput
 var opDecrypt = define(operation[DecryptInput, DecryptOutput]{
 	description: description{name: "Decrypt", keys: ownIdentify, crossAccount: true, states: useState,
 		readOnly: true, use: KeyLastUsageTrackingOperationDecrypt},
-	missing: func(in *DecryptInput) []error {
-		return missingOfSource(in.CiphertextBlob, in.KeyId, "keyId", in.EncryptionAlgorithm, in.DryRun, in.DryRunModifiers)
+	missing: func(c *call, in *DecryptInput) []error {
+		c.source = in.source()
+		return c.source.missing("keyId")
 	},
-	identify: func(c *call, in *DecryptInput) error {
-		return c.identifySource(in.source(), c.op.permission)
-	},
+	identify: func(c *call, _ *DecryptInput) error { return c.identifySource(c.op.permission) },
 	admit: func(c *call, in *DecryptInput) error {
 		if in.Recipient != nil {
 			return errNoRecipients
@@ -233,11 +232,12 @@ func (s *Service) Decrypt(ctx context.Context, in *DecryptInput) (*DecryptOutput
 var opReEncrypt = define(operation[ReEncryptInput, ReEncryptOutput]{
 	description: description{name: "ReEncrypt", permission: "kms:ReEncryptFrom", keys: ownIdentify, crossAccount: true,
 		states: useState, readOnly: true, use: KeyLastUsageTrackingOperationReEncrypt},
-	missing: func(in *ReEncryptInput) []error {
-		return missingOfSource(in.CiphertextBlob, in.SourceKeyId, "sourceKeyId", in.SourceEncryptionAlgorithm, in.DryRun, in.DryRunModifiers)
+	missing: func(c *call, in *ReEncryptInput) []error {
+		c.source = in.source()
+		return c.source.missing("sourceKeyId")
 	},
 	identify: func(c *call, in *ReEncryptInput) error {
-		if err := c.identifySource(in.source(), "kms:ReEncryptFrom"); err != nil {
+		if err := c.identifySource("kms:ReEncryptFrom"); err != nil {
 			return err
 		}
 		return c.identify(in.DestinationKeyId, "kms:ReEncryptTo", true)
@@ -311,62 +311,67 @@ func (in *ReEncryptInput) source() source {
 
 func newSource(ciphertext []byte, keyID string, algorithm EncryptionAlgorithmSpec, context map[string]string, dryRun bool, modifiers []DryRunModifierType) source {
 	src := source{ciphertext: ciphertext, keyID: keyID, algorithm: orDefault(algorithm, EncryptionAlgorithmSymmetricDefault), context: context}
-	if ignoresCiphertext(dryRun, modifiers) {
+	if dryRun && slices.Contains(modifiers, DryRunModifierIgnoreCiphertext) {
 		src.ciphertext, src.ignored = nil, true
 	}
 	return src
 }
 
-func ignoresCiphertext(dryRun bool, modifiers []DryRunModifierType) bool {
-	return dryRun && slices.Contains(modifiers, DryRunModifierIgnoreCiphertext)
-}
-
-// missingOfSource tells of what must be there. keyIDPath is the member that
-// names the key.
-func missingOfSource(ciphertext []byte, keyID, keyIDPath string, algorithm EncryptionAlgorithmSpec, dryRun bool, modifiers []DryRunModifierType) (violations []error) {
-	ignored := ignoresCiphertext(dryRun, modifiers)
-	if ciphertext == nil && !ignored {
+// missing tells of members that must be there; keyIDPath is the one that names
+// the key.
+func (src *source) missing(keyIDPath string) (violations []error) {
+	if src.ciphertext == nil && !src.ignored {
 		violations = append(violations, shape.Null("ciphertextBlob"))
 	}
-	if keyID == "" && (ignored || algorithm != "" && algorithm != EncryptionAlgorithmSymmetricDefault) {
+	if src.keyID == "" && (src.ignored || src.algorithm != EncryptionAlgorithmSymmetricDefault) {
 		violations = append(violations, shape.Null(keyIDPath))
 	}
 	return violations
 }
 
-// identifySource makes the key of a ciphertext the call's next target: the one
+// identifySource makes the key of the call's source its next target: the one
 // that the caller named, or else the one that the ciphertext names.
-func (c *call) identifySource(src source, permission string) error {
-	c.source = src
+func (c *call) identifySource(permission string) error {
+	src := &c.source
 	if src.algorithm == EncryptionAlgorithmSymmetricDefault {
 		c.blob = parseBlob(src.ciphertext)
 	}
-	if src.keyID == "" && c.blob == nil {
-		return exception(InvalidCiphertextException, "")
-	}
-	// The bare ID of another account's key means that key here, and only here.
-	if src.keyID != "" && (c.blob == nil || c.blob.account(c.caller.account) == c.caller.account || src.keyID != c.blob.keyID()) {
+	if c.blob == nil {
+		if src.keyID == "" {
+			return exception(InvalidCiphertextException, "")
+		}
 		return c.identify(src.keyID, permission, true)
 	}
-	k, err := c.blobKey(), error(nil)
-	if k != nil {
-		k, err = c.settle(c.ctx, k, c.now)
-	} else {
-		k, err = c.lookup(c.ctx, keyRef{c.blob.account(c.caller.account), c.region, c.blob.keyID()}, c.now)
+	owner := c.blob.account(c.caller.account)
+	foreign := owner != c.caller.account
+	if src.keyID != "" && !(foreign && src.keyID == c.blob.keyID()) { // here alone, the bare ID of a foreign key means that key
+		return c.identify(src.keyID, permission, true)
 	}
-	if err != nil {
-		return c.unreadable(err, c.blob.account(c.caller.account) != c.caller.account, deniedCiphertext(c.caller, permission, false, ""))
-	}
-	if k == nil {
+	k, err := c.sourceKey(owner)
+	switch {
+	case err != nil && foreign:
+		return c.mask(err, deniedCiphertext(c.caller, permission, false, ""))
+	case err != nil:
+		return err
+	case k == nil:
 		return deniedCiphertext(c.caller, permission, false, "")
 	}
-	return c.target(target{key: k, permission: permission, ciphertext: true})
+	return c.addTarget(target{key: k, permission: permission, ciphertext: true})
+}
+
+// sourceKey returns the key that the call's ciphertext names; nil if there is
+// none.
+func (c *call) sourceKey(owner string) (*key, error) {
+	if k := c.blobKey(); k != nil {
+		return c.settle(c.ctx, k, c.now)
+	}
+	return c.lookup(c.ctx, keyRef{owner, c.region, c.blob.keyID()}, c.now)
 }
 
 // blobKey returns the key that the call's ciphertext names, if it is cached. It
 // spares the text of the key's ID.
 func (c *call) blobKey() *key {
-	return c.keys.find(c.blob.cacheHash(), func(k *key) bool {
+	return c.keys.findHashed(c.blob.cacheHash(), func(k *key) bool {
 		return k.ref.region == c.region && len(k.materials) > 0 && c.blob.sameKey(k.current().header)
 	})
 }

@@ -289,7 +289,7 @@ func (DataKeySpec) Values() []DataKeySpec {
 	return []DataKeySpec{DataKeySpecAES128, DataKeySpecAES256}
 }
 
-// MultiRegionKeyType is the part that a key plays among its kin in other Regions.
+// MultiRegionKeyType is the part that a key plays among related keys in other Regions.
 type MultiRegionKeyType string
 
 const (

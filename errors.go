@@ -133,13 +133,10 @@ func invalidShape(violations []error) *Error {
 	return &Error{Code: ValidationException, Message: all.Error(), cause: all}
 }
 
-// wrapError gives err the form in which it leaves the package. Only an error
+// wrapError gives err, which is not nil, the form in which it leaves the package. Only an error
 // that is an exception is taken for one: what lies deeper, in an error of the
 // store, is another service's.
 func wrapError(ctx context.Context, err error, operation string) error {
-	if err == nil {
-		return nil
-	}
 	if u, ok := err.(untouched); ok {
 		return u.error
 	}

@@ -34,16 +34,8 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 		EventCategory:      audit.Management,
 	}
 	if err != nil {
-		e.ErrorCode, e.ErrorMessage = string(KMSInternalException), ""
-		var failure *Error
-		if errors.As(wrapError(c.ctx, err, op.name), &failure) {
-			e.ErrorCode, e.ErrorMessage = string(failure.Code), failure.Message
-		}
-		if e.ErrorCode == string(AccessDeniedException) {
-			e.ErrorCode = "AccessDenied" // as CloudTrail prints it
-		}
-	}
-	if err == nil {
+		e.ErrorCode, e.ErrorMessage = told(wrapError(c.ctx, err, op.name))
+	} else {
 		e.AdditionalEventData = c.keyMaterials()
 	}
 	for i := range c.count {
@@ -62,26 +54,38 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	return c.audit.Record(context.WithoutCancel(c.ctx), e) // what was done is told, though its caller has left
 }
 
+// told is what an event says of the error that a caller gets.
+func told(err error) (code, message string) {
+	var failure *Error
+	switch {
+	case !errors.As(err, &failure):
+		return string(KMSInternalException), ""
+	case failure.Code == AccessDeniedException:
+		return "AccessDenied", failure.Message // as CloudTrail prints it
+	}
+	return string(failure.Code), failure.Message
+}
+
 // parameters are the members of in that may be told. Encryption algorithms are
 // always among them.
 func (op *operation[In, Out]) parameters(in *In) map[string]any {
-	told := op.in.Public(in)
+	parameters := op.in.Public(in)
 	if op.tell != nil {
-		if told == nil {
-			told = make(map[string]any)
+		if parameters == nil {
+			parameters = make(map[string]any)
 		}
-		op.tell(in, told)
+		op.tell(in, parameters)
 	}
 	for i := range op.in.Members {
 		m := &op.in.Members[i]
-		if told[m.Path] == nil && op.in.Type.Field(m.Index).Type == reflect.TypeFor[EncryptionAlgorithmSpec]() {
-			if told == nil {
-				told = make(map[string]any)
+		if parameters[m.Path] == nil && op.in.Type.Field(m.Index).Type == reflect.TypeFor[EncryptionAlgorithmSpec]() {
+			if parameters == nil {
+				parameters = make(map[string]any)
 			}
-			told[m.Path] = string(EncryptionAlgorithmSymmetricDefault)
+			parameters[m.Path] = string(EncryptionAlgorithmSymmetricDefault)
 		}
 	}
-	return told
+	return parameters
 }
 
 // keyMaterials names the materials of symmetric keys that the call has used.
@@ -115,9 +119,10 @@ func (c *core) complain(last *atomic.Int64, message string, err error) {
 	}
 }
 
-// unrecorded is the failure of a call whose event the audit sink refused. The sink's error says why, but is not the call's own: it may be
-// an exception of another service, or a context's.
-func unrecorded(failure error) *Error {
+// notRecorded is the failure of a call whose event the audit sink refused. The
+// sink's error says why, but is not the call's own: it may be an exception of
+// another service, or a context's.
+func notRecorded(failure error) *Error {
 	return &Error{
 		Code:    KMSInternalException,
 		Message: "The request could not be completed: the call could not be recorded: " + failure.Error(),

@@ -5,6 +5,9 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log"
@@ -100,6 +103,107 @@ func cipherOf(dataKey []byte) cipher.AEAD {
 		log.Fatal(err)
 	}
 	return gcm
+}
+
+// Find the key that an alias names, or make it. An alias is unique: of two callers at once, one CreateAlias fails with
+// AlreadyExistsException.
+func ExampleService_CreateAlias() {
+	svc, err := kms.New(kms.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer svc.Close()
+	ctx := context.Background()
+	const alias = "alias/invoices"
+
+	for range 2 {
+		_, err := svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: alias})
+		if err == nil {
+			fmt.Println("found")
+			continue
+		}
+		if !errors.Is(err, kms.NotFoundException) {
+			log.Fatal(err)
+		}
+		key, err := svc.CreateKey(ctx, &kms.CreateKeyInput{Description: "invoices"})
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, err = svc.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: alias, TargetKeyId: key.KeyMetadata.KeyId})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("made")
+	}
+	// Output:
+	// made
+	// found
+}
+
+// A document of any length is signed by its digest. To verify takes the public key alone, and no service.
+func ExampleService_Sign() {
+	svc, err := kms.New(kms.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer svc.Close()
+	ctx := context.Background()
+	key, err := svc.CreateKey(ctx, &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify})
+	if err != nil {
+		log.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte("a document"))
+	signed, err := svc.Sign(ctx, &kms.SignInput{
+		KeyId: key.KeyMetadata.KeyId, Message: digest[:], MessageType: kms.MessageTypeDigest,
+		SigningAlgorithm: kms.SigningAlgorithmECDSASHA256,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	half, err := svc.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: key.KeyMetadata.KeyId})
+	if err != nil {
+		log.Fatal(err)
+	}
+	public, err := x509.ParsePKIXPublicKey(half.PublicKey)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(ecdsa.VerifyASN1(public.(*ecdsa.PublicKey), digest[:], signed.Signature))
+	// Output: true
+}
+
+// A rotated key encrypts with new material, and decrypts what any former one has encrypted.
+func ExampleService_RotateKeyOnDemand() {
+	svc, err := kms.New(kms.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer svc.Close()
+	ctx := context.Background()
+	key, err := svc.CreateKey(ctx, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	keyID := key.KeyMetadata.KeyId
+	sealed, err := svc.Encrypt(ctx, &kms.EncryptInput{KeyId: keyID, Plaintext: []byte("from before")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := svc.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: keyID}); err != nil {
+		log.Fatal(err)
+	}
+
+	opened, err := svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
+	if err != nil {
+		log.Fatal(err)
+	}
+	now, err := svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: keyID})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s; with the current material: %t\n", opened.Plaintext, opened.KeyMaterialId == now.KeyMetadata.CurrentKeyMaterialId)
+	// Output: from before; with the current material: false
 }
 
 // Every call is an event, those that were refused too.

@@ -134,7 +134,7 @@ type KeyMetadata struct {
 	// MultiRegion says whether the key is a multi-Region key, primary or replica.
 	MultiRegion bool `kms:"always"`
 
-	// MultiRegionConfiguration lists the key's kin in other Regions; nil unless MultiRegion.
+	// MultiRegionConfiguration lists the related keys in other Regions; nil unless MultiRegion.
 	MultiRegionConfiguration *MultiRegionConfiguration
 
 	// CustomKeyStoreId is the custom key store that holds the material, if one does.
@@ -147,7 +147,7 @@ type KeyMetadata struct {
 	XksKeyConfiguration *XksKeyConfigurationType
 }
 
-// MultiRegionConfiguration is a multi-Region key's place among its kin, itself included.
+// MultiRegionConfiguration is a multi-Region key's place among the related keys, itself included.
 type MultiRegionConfiguration struct {
 	// MultiRegionKeyType says whether the key at hand is the primary or a replica.
 	MultiRegionKeyType MultiRegionKeyType
@@ -179,7 +179,7 @@ type DescribeKeyInput struct {
 	// KeyId is a key ID, key ARN, alias name or alias ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 }
 
@@ -298,8 +298,7 @@ var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
 		if err != nil {
 			return nil, err
 		}
-		c.target(target{key: k})
-		return &CreateKeyOutput{KeyMetadata: c.metadata(k)}, nil
+		return &CreateKeyOutput{KeyMetadata: c.metadata(k)}, c.addTarget(target{key: k})
 	},
 })
 

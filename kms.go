@@ -274,12 +274,8 @@ func (c *core) watch(ctx context.Context, after keystore.Revision) {
 		}
 		c.keys.clear()
 		c.aliases.clear()
-		delay := time.NewTimer(min(20*time.Millisecond<<min(failures, 20), maxWatchDelay))
-		select {
-		case <-ctx.Done():
-			delay.Stop()
+		if sleep(ctx, min(20*time.Millisecond<<min(failures, 20), maxWatchDelay)) != nil {
 			return
-		case <-delay.C:
 		}
 	}
 }
@@ -317,9 +313,9 @@ func (c *core) follow(ctx context.Context, after *keystore.Revision) error {
 
 const sweepInterval = time.Minute
 
-// sweep destroys keys whose time has come although nobody looks at them,
-// delivers events that the audit sink has refused, and stores last uses. Nothing waits for it: a key that is looked at is settled
-// then.
+// sweep destroys keys whose time has come although nobody looks at them, stores
+// last uses, and delivers events that the audit sink has refused. Nothing waits
+// for it: a key that is looked at is settled then.
 func (c *core) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()

@@ -19,8 +19,8 @@ type GetKeyLastUsageInput struct {
 }
 
 // GetKeyLastUsageOutput tells of a key's last use. An empty KeyLastUsage means that the key was never used, unless
-// KeyCreationDate lies before TrackingStartDate: then it was not used since TrackingStartDate. A use by another process is known
-// a minute later.
+// KeyCreationDate lies before TrackingStartDate: then it was not used since TrackingStartDate. A use by another process is
+// known a minute later.
 type GetKeyLastUsageOutput struct {
 	// KeyId is the bare key ID.
 	KeyId string
@@ -94,8 +94,8 @@ type lastUse struct {
 }
 
 // recordUse notes that the call has used its keys. Of the uses by the same
-// operation in one millisecond one is noted, lest processors that share a key
-// wait for one another.
+// operation in one millisecond one is noted, so that processors that share a key
+// do not wait for one another.
 func (c *call) recordUse() {
 	at := c.now.UnixMilli()
 	for i := range c.count {
@@ -195,47 +195,47 @@ func (c *core) storeUsesOf(ctx context.Context, refs []keyRef, uses map[keyRef]*
 		var failures error
 		stored := map[keyRef]usageRecord{}
 		for _, ref := range refs {
-			r, err := c.store.Get(ctx, ref.recordName())
-			if errors.Is(err, keystore.ErrNotFound) {
-				c.forgetUse(ref)
-				continue
-			} else if err != nil {
-				failures = errors.Join(failures, err)
-				continue
-			}
 			record := uses[ref].read()
-			before, err := c.store.Get(ctx, ref.usageName())
-			switch {
-			case err == nil:
-				later, err := decodeRecord[usageRecord](before)
-				if err == nil && later.Time.After(record.Time) { // of another process
-					stored[ref] = record
-					continue
-				}
-			case errors.Is(err, keystore.ErrCorrupt): // to be replaced, whatever its revision
-			case !errors.Is(err, keystore.ErrNotFound):
+			switch err := c.addUse(ctx, &tx, ref, record); {
+			case errors.Is(err, keystore.ErrNotFound):
+				c.forgetUse(ref)
+			case err != nil:
 				failures = errors.Join(failures, err)
-				continue
+			default:
+				stored[ref] = record
 			}
-			stored[ref] = record
-			tx.Expect = append(tx.Expect, keystore.Expectation{Key: r.Key, Revision: r.Revision})
-			if !errors.Is(err, keystore.ErrCorrupt) {
-				tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.usageName(), Revision: before.Revision})
-			}
-			tx.Puts = append(tx.Puts, keystore.Put{Key: ref.usageName(), Value: encodeRecord(record)})
 		}
 		_, err := c.store.Commit(ctx, tx)
 		if err == nil {
 			c.usesStored(stored, uses)
 			return failures
 		}
-		if !errors.Is(err, keystore.ErrConflict) || tries == maxAttempts {
+		if err := again(ctx, err, tries); err != nil {
 			return errors.Join(failures, err)
 		}
-		if err := pause(ctx, tries); err != nil {
-			return err
-		}
 	}
+}
+
+// addUse puts the last use of a key into tx, unless the store has a later one,
+// of another process. ErrNotFound means that the key is gone.
+func (c *core) addUse(ctx context.Context, tx *keystore.Tx, ref keyRef, record usageRecord) error {
+	k, err := c.store.Get(ctx, ref.recordName())
+	if err != nil {
+		return err
+	}
+	before, revision, err := readRecord[usageRecord](ctx, c, ref.usageName())
+	switch {
+	case errors.Is(err, keystore.ErrCorrupt): // to be replaced, whatever its revision
+	case err != nil:
+		return err
+	case before != nil && before.Time.After(record.Time):
+		return nil
+	default:
+		tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.usageName(), Revision: revision})
+	}
+	tx.Expect = append(tx.Expect, keystore.Expectation{Key: k.Key, Revision: k.Revision})
+	tx.Puts = append(tx.Puts, keystore.Put{Key: ref.usageName(), Value: encodeRecord(record)})
+	return nil
 }
 
 // usesStored ends the wait of those whose keys were not used since.

@@ -18,7 +18,7 @@ type GenerateMacInput struct {
 	// MacAlgorithm is the one that the key's KeySpec has.
 	MacAlgorithm MacAlgorithmSpec `kms:"required"`
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
 	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
@@ -51,7 +51,7 @@ type VerifyMacInput struct {
 	// MacAlgorithm is what GenerateMac was given.
 	MacAlgorithm MacAlgorithmSpec `kms:"required"`
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
 	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.

@@ -9,8 +9,8 @@ import (
 )
 
 // An Operation is one operation of the API, for code that serves all of them
-// alike: a protocol, a recorder, a fault injector. It is called by its method
-// of [Service] otherwise.
+// alike: a protocol, a recorder, a fault injector. Other code calls the methods
+// of [Service].
 type Operation interface {
 	// Name is the API's name of the operation: "Encrypt".
 	Name() string

@@ -22,7 +22,7 @@ type SignInput struct {
 	// SigningAlgorithm is one that the key has.
 	SigningAlgorithm SigningAlgorithmSpec `kms:"required"`
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
 	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
@@ -60,7 +60,7 @@ type VerifyInput struct {
 	// SigningAlgorithm is what Sign was given.
 	SigningAlgorithm SigningAlgorithmSpec `kms:"required"`
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
 	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
@@ -84,7 +84,7 @@ type GetPublicKeyInput struct {
 	// KeyId is a key ID, key ARN, alias name or alias ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// GrantTokens are tokens of grants that shall count already, though too new to be known everywhere. At most 10.
+	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 }
 

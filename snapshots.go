@@ -197,10 +197,10 @@ func (c *core) settle(ctx context.Context, k *key, now time.Time) (*key, error) 
 			return k, nil
 		}
 		next, err := c.passTime(ctx, k, now)
-		if err == nil || !errors.Is(err, keystore.ErrConflict) || tries == maxAttempts {
-			return next, err
+		if err == nil {
+			return next, nil
 		}
-		if err := pause(ctx, tries); err != nil {
+		if err := again(ctx, err, tries); err != nil {
 			return nil, err
 		}
 		if k, err = c.cachedKey(ctx, k.ref); err != nil {

@@ -1,14 +1,16 @@
 // Package awsclient gives the AWS SDK's own KMS client for a [kms.Service] in the same process: no socket, no account, no
 // credentials. It suits code that takes a *kms.Client of the SDK, or an interface of some of its methods.
 //
-// The client tries again like any other of the SDK, and waits before it does. A test that injects throttling or failures
-// takes the waiting away: the example of [New] shows how.
+// The client tries again like any other of the SDK, and waits in real time before it does. For a test that injects
+// throttling or failures, [WithoutBackoff] takes the waiting away.
 package awsclient
 
 import (
 	"context"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/pocketkms/kms"
@@ -29,4 +31,10 @@ func New(svc *kms.Service, optFns ...func(*awskms.Options)) *awskms.Client {
 		}),
 		HTTPClient: awsapi.HTTPClient(svc),
 	}, optFns...)
+}
+
+// WithoutBackoff is an option for [New], or for one call, after which the client tries as often as before, but at once.
+// The SDK's own wait is real time, up to some seconds before each attempt, even where the service's clock is a test's.
+func WithoutBackoff(o *awskms.Options) {
+	o.Retryer = retry.AddWithMaxBackoffDelay(o.Retryer, time.Nanosecond) // of 0 it would take a logarithm
 }

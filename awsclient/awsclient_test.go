@@ -2,10 +2,15 @@ package awsclient_test
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/awsclient"
@@ -53,5 +58,44 @@ func TestOptionsAreApplied(t *testing.T) {
 	}
 	if want := "arn:aws:kms:us-west-2:111122223333:key/" + *created.KeyMetadata.KeyId; *created.KeyMetadata.Arn != want {
 		t.Error(*created.KeyMetadata.Arn, "is not", want)
+	}
+}
+
+func TestWithoutBackoffTriesAsOftenAtOnce(t *testing.T) {
+	fiveTimes := func(o *awskms.Options) { o.RetryMaxAttempts = 5 }
+	fourTimes := func(o *awskms.Options) { o.Retryer = retry.AddWithMaxAttempts(o.Retryer, 4) }
+	for _, tt := range []struct {
+		name     string
+		options  []func(*awskms.Options)
+		attempts int
+	}{
+		{"the SDK's three", []func(*awskms.Options){awsclient.WithoutBackoff}, 3},
+		{"as many as are set", []func(*awskms.Options){fiveTimes, awsclient.WithoutBackoff}, 5},
+		{"as many as are set later", []func(*awskms.Options){awsclient.WithoutBackoff, fiveTimes}, 5},
+		{"as a Retryer from before says", []func(*awskms.Options){fourTimes, awsclient.WithoutBackoff}, 4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				attempts := 0
+				svc, err := kms.New(kms.Config{
+					Intercept: func(context.Context, *kms.Service, kms.Operation, any, func() (any, error)) (any, error) {
+						attempts++
+						return nil, &kms.Error{Code: kms.KMSInternalException, Message: "injected"}
+					},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer svc.Close()
+				start := time.Now() // of the bubble's clock, which only waiting moves
+				_, err = awsclient.New(svc, tt.options...).ListKeys(t.Context(), &awskms.ListKeysInput{})
+				if want := new(types.KMSInternalException); !errors.As(err, &want) {
+					t.Error(err)
+				}
+				if waited := time.Since(start); attempts != tt.attempts || waited > time.Microsecond {
+					t.Errorf("%d attempts, want %d; waited %v", attempts, tt.attempts, waited)
+				}
+			})
+		})
 	}
 }

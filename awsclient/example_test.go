@@ -4,18 +4,15 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/awsclient"
 )
 
-// A client for tests, which tries again as often as others, and at once. The SDK's own wait is real time, up to some seconds
-// before each attempt, even where the service's clock is a test's.
-func ExampleNew_withoutBackoff() {
+// A client for tests, which meets throttling twice.
+func ExampleWithoutBackoff() {
 	calls := 0
 	throttled := func(_ context.Context, _ *kms.Service, _ kms.Operation, _ any, proceed func() (any, error)) (any, error) {
 		if calls++; calls <= 2 {
@@ -29,11 +26,7 @@ func ExampleNew_withoutBackoff() {
 	}
 	defer svc.Close()
 
-	client := awsclient.New(svc, func(o *awskms.Options) {
-		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
-			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
-		})
-	})
+	client := awsclient.New(svc, awsclient.WithoutBackoff)
 	_, err = client.ListKeys(context.Background(), &awskms.ListKeysInput{})
 	fmt.Println(calls, err)
 	// Output: 3 <nil>
