@@ -120,6 +120,7 @@ func (c *core) prospectiveKey(alias aliasRef) *key {
 			Rotation:    &keyRotation{PeriodInDays: defaultRotationDays, Next: now.AddDate(0, 0, defaultRotationDays)},
 		},
 		spec:  specOf(KeySpecSymmetricDefault),
+		use:   specOf(KeySpecSymmetricDefault).use(KeyUsageEncryptDecrypt),
 		state: KeyStateEnabled,
 		alias: alias.name,
 	}
@@ -128,7 +129,7 @@ func (c *core) prospectiveKey(alias aliasRef) *key {
 // createManagedKey stores a prospective key and its alias.
 func (c *call) createManagedKey(k *key) (*key, error) {
 	alias := aliasRef{k.ref.account, k.ref.region, k.alias}
-	return c.createKey(c.ctx, k.ref, nil, k.record, k.spec, c.bindAlias(alias, k.ref))
+	return c.createKey(c.ctx, k.ref, nil, k.record, k.use, c.bindAlias(alias, k.ref))
 }
 
 // bindAlias is the change that makes a new alias name a key.

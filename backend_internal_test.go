@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -538,4 +539,15 @@ func TestADamagedForeignKeyLooksLikeAForbiddenOne(t *testing.T) {
 	require.ErrorIs(t, err, AccessDeniedException)
 	_, err = foreign.Decrypt(t.Context(), &DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
 	require.ErrorIs(t, err, AccessDeniedException)
+}
+
+func TestAKeyOfANewerVersionIsLeftAlone(t *testing.T) {
+	f := newUseFixture(t, 1)
+	ref := f.ref(0)
+	ref.id = "12345678-1234-1234-1234-123456789012"
+	record := keyRecord{Spec: KeySpecRSA2048, Usage: KeyUsageSignVerify, Origin: OriginAWSKMS, Materials: []keyMaterial{{ID: strings.Repeat("0", 64)}}}
+	_, err := f.store.Commit(t.Context(), keystore.Tx{Puts: []keystore.Put{{Key: ref.recordName(), Value: encodeRecord(record)}}})
+	require.NoError(t, err)
+	_, err = f.DescribeKey(t.Context(), &DescribeKeyInput{KeyId: ref.id})
+	require.ErrorIs(t, err, keystore.ErrNewerVersion)
 }

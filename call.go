@@ -26,7 +26,7 @@ type description struct {
 	states       stateRule    // the key states in which it works
 	usage        KeyUsageType // that the key must have; empty for any
 	readOnly     bool         // changes nothing, for the audit event
-	use          KeyLastUsageTrackingOperation
+	tracked      bool         // is a use of its keys, for GetKeyLastUsage
 }
 
 // An identifierRule says what an operation takes for its KeyId.
@@ -143,7 +143,7 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 	if err != nil {
 		return nil, wrapError(ctx, err, op.name)
 	}
-	if op.use != "" {
+	if op.tracked {
 		c.recordUse()
 	}
 	return out, nil

@@ -109,7 +109,7 @@ type GenerateRandomOutput struct {
 
 var opGenerateDataKey = define(operation[GenerateDataKeyInput, GenerateDataKeyOutput]{
 	description: description{name: "GenerateDataKey", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageEncryptDecrypt, readOnly: true, use: KeyLastUsageTrackingOperationGenerateDataKey},
+		usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true},
 	validate: func(in *GenerateDataKeyInput) error { return validateDataKey(in.KeySpec, in.NumberOfBytes) },
 	admit: func(c *call, in *GenerateDataKeyInput) error {
 		if in.Recipient != nil {
@@ -143,7 +143,7 @@ func (s *Service) GenerateDataKey(ctx context.Context, in *GenerateDataKeyInput)
 
 var opGenerateDataKeyWithoutPlaintext = define(operation[GenerateDataKeyWithoutPlaintextInput, GenerateDataKeyWithoutPlaintextOutput]{
 	description: description{name: "GenerateDataKeyWithoutPlaintext", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageEncryptDecrypt, readOnly: true, use: KeyLastUsageTrackingOperationGenerateDataKeyWithoutPlaintext},
+		usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true},
 	validate: func(in *GenerateDataKeyWithoutPlaintextInput) error {
 		return validateDataKey(in.KeySpec, in.NumberOfBytes)
 	},

@@ -164,7 +164,7 @@ type RecipientInfo struct {
 
 var opEncrypt = define(operation[EncryptInput, EncryptOutput]{
 	description: description{name: "Encrypt", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageEncryptDecrypt, readOnly: true, use: KeyLastUsageTrackingOperationEncrypt},
+		usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true},
 	admit: func(c *call, in *EncryptInput) error {
 		if err := c.key().admitEncryption(in.EncryptionAlgorithm, in.EncryptionContext); err != nil {
 			return err
@@ -192,7 +192,7 @@ func (s *Service) Encrypt(ctx context.Context, in *EncryptInput) (*EncryptOutput
 
 var opDecrypt = define(operation[DecryptInput, DecryptOutput]{
 	description: description{name: "Decrypt", keys: ownIdentify, crossAccount: true, states: useState,
-		readOnly: true, use: KeyLastUsageTrackingOperationDecrypt},
+		readOnly: true, tracked: true},
 	missing: func(c *call, in *DecryptInput) []error {
 		c.source = in.source()
 		return c.source.missing("keyId")
@@ -231,7 +231,7 @@ func (s *Service) Decrypt(ctx context.Context, in *DecryptInput) (*DecryptOutput
 
 var opReEncrypt = define(operation[ReEncryptInput, ReEncryptOutput]{
 	description: description{name: "ReEncrypt", permission: "kms:ReEncryptFrom", keys: ownIdentify, crossAccount: true,
-		states: useState, readOnly: true, use: KeyLastUsageTrackingOperationReEncrypt},
+		states: useState, readOnly: true, tracked: true},
 	missing: func(c *call, in *ReEncryptInput) []error {
 		c.source = in.source()
 		return c.source.missing("sourceKeyId")

@@ -269,13 +269,13 @@ var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
 		}
 	},
 	act: func(c *call, in *CreateKeyInput) (*CreateKeyOutput, error) {
-		s, usage, err := chooseSpec(in)
+		s, use, err := chooseSpec(in)
 		if err != nil {
 			return nil, err
 		}
 		record := &keyRecord{
 			Spec:        s.name,
-			Usage:       usage,
+			Usage:       use.usage,
 			Origin:      orDefault(in.Origin, OriginAWSKMS),
 			Manager:     KeyManagerCustomer,
 			Created:     c.now.UTC(),
@@ -290,11 +290,11 @@ var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
 		ref, material := keyRef{c.caller.account, c.region, newKeyID(in.MultiRegion)}, []byte(nil)
 		if made := rig.KeyFrom(c.ctx); made != nil { // never, but for package seed
 			ref.id, material = made.ID, made.Material
-			if err := c.admitMade(ref, material, record, s); err != nil {
+			if err := c.admitMade(ref, material, record, use); err != nil {
 				return nil, err
 			}
 		}
-		k, err := c.createKey(c.ctx, ref, material, record, s, keystore.Tx{})
+		k, err := c.createKey(c.ctx, ref, material, record, use, keystore.Tx{})
 		if err != nil {
 			return nil, err
 		}
@@ -343,7 +343,7 @@ func (in *CreateKeyInput) spec() KeySpec {
 }
 
 // chooseSpec returns what the new key shall be, or why it cannot be.
-func chooseSpec(in *CreateKeyInput) (*spec, KeyUsageType, error) {
+func chooseSpec(in *CreateKeyInput) (*spec, *keyUse, error) {
 	name := in.spec()
 	usage := in.KeyUsage
 	switch {
@@ -351,21 +351,21 @@ func chooseSpec(in *CreateKeyInput) (*spec, KeyUsageType, error) {
 	case name == KeySpecSymmetricDefault:
 		usage = KeyUsageEncryptDecrypt
 	default:
-		return nil, "", invalid("You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+		return nil, nil, invalid("You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
 	}
 	s := specOf(name)
 	use := s.use(usage)
 	switch {
 	case use == nil:
-		return nil, "", invalid("KeyUsage %s is not compatible with KeySpec %s", usage, name)
+		return nil, nil, invalid("KeyUsage %s is not compatible with KeySpec %s", usage, name)
 	case in.CustomKeyStoreId != "":
-		return nil, "", noSuchCustomKeyStore(in.CustomKeyStoreId)
-	case s.family == nil || !use.here:
-		return nil, "", exception(UnsupportedOperationException, "KeySpec %s with KeyUsage %s is not supported.", name, usage)
+		return nil, nil, noSuchCustomKeyStore(in.CustomKeyStoreId)
+	case use.family == nil:
+		return nil, nil, exception(UnsupportedOperationException, "KeySpec %s with KeyUsage %s is not supported.", name, usage)
 	case in.Origin == OriginExternal:
-		return nil, "", exception(UnsupportedOperationException, "Origin EXTERNAL is not supported.")
+		return nil, nil, exception(UnsupportedOperationException, "Origin EXTERNAL is not supported.")
 	}
-	return s, usage, nil
+	return s, use, nil
 }
 
 func noSuchCustomKeyStore(id string) *Error {
@@ -374,14 +374,14 @@ func noSuchCustomKeyStore(id string) *Error {
 
 // admitMade refuses a key made beforehand that cannot be. One that exists is
 // told apart by whether it is the same.
-func (c *call) admitMade(ref keyRef, bytes []byte, record *keyRecord, s *spec) error {
+func (c *call) admitMade(ref keyRef, bytes []byte, record *keyRecord, use *keyUse) error {
 	if !isKeyID(ref.id) || strings.HasPrefix(ref.id, multiRegionPrefix) != record.MultiRegion {
 		return invalid("%.64q cannot be the ID of this key.", ref.id)
 	}
 	if bytes != nil {
-		k, err := s.family(c.config.Clock).Parse(bytes)
+		k, err := use.family(c.config.Clock).Parse(bytes)
 		if err != nil {
-			return invalid("The key material does not suit KeySpec %s: %v.", s.name, err)
+			return invalid("The key material does not suit KeySpec %s: %v.", record.Spec, err)
 		}
 		k.Destroy()
 	}
@@ -400,11 +400,11 @@ func (c *call) admitMade(ref keyRef, bytes []byte, record *keyRecord, s *spec) e
 
 // createKey stores a new key with its first material, drawn if nil, and
 // whatever else belongs to the same change.
-func (c *core) createKey(ctx context.Context, ref keyRef, material []byte, record *keyRecord, s *spec, with keystore.Tx) (*key, error) {
+func (c *core) createKey(ctx context.Context, ref keyRef, material []byte, record *keyRecord, use *keyUse, with keystore.Tx) (*key, error) {
 	m, put := storedMaterial(ref, material)
 	if material == nil {
 		var err error
-		if m, put, err = c.newMaterial(ref, s); err != nil {
+		if m, put, err = c.newMaterial(ref, use); err != nil {
 			return nil, err
 		}
 	}

@@ -104,7 +104,7 @@ func (c *call) recordUse() {
 		if u.latest.Load() == at && u.latestOp.Load() == c.op {
 			continue
 		}
-		record := usageRecord{Operation: c.op.use, Time: c.now, RequestID: c.requestID(), EventID: c.eventID()}
+		record := usageRecord{Operation: KeyLastUsageTrackingOperation(c.op.name), Time: c.now, RequestID: c.requestID(), EventID: c.eventID()}
 		if u.note(c.op, at, record) {
 			c.toStore(k.ref, u, record)
 		}

@@ -72,7 +72,7 @@ type VerifyMacOutput struct {
 
 var opGenerateMac = define(operation[GenerateMacInput, GenerateMacOutput]{
 	description: description{name: "GenerateMac", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageGenerateVerifyMac, readOnly: true, use: KeyLastUsageTrackingOperationGenerateMac},
+		usage: KeyUsageGenerateVerifyMac, readOnly: true, tracked: true},
 	admit: func(c *call, in *GenerateMacInput) error { return c.key().requireAlgorithm(string(in.MacAlgorithm)) },
 	act: func(c *call, in *GenerateMacInput) (*GenerateMacOutput, error) {
 		key, err := primitive[crypto.MAC](c, c.key())
@@ -94,7 +94,7 @@ func (s *Service) GenerateMac(ctx context.Context, in *GenerateMacInput) (*Gener
 
 var opVerifyMac = define(operation[VerifyMacInput, VerifyMacOutput]{
 	description: description{name: "VerifyMac", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageGenerateVerifyMac, readOnly: true, use: KeyLastUsageTrackingOperationVerifyMac},
+		usage: KeyUsageGenerateVerifyMac, readOnly: true, tracked: true},
 	admit: func(c *call, in *VerifyMacInput) error { return c.key().requireAlgorithm(string(in.MacAlgorithm)) },
 	act: func(c *call, in *VerifyMacInput) (*VerifyMacOutput, error) {
 		key, err := primitive[crypto.MAC](c, c.key())

@@ -208,7 +208,7 @@ var opRotateKeyOnDemand = define(operation[RotateKeyOnDemandInput, RotateKeyOnDe
 			return nil, exception(LimitExceededException, "The on-demand rotations limit has been reached for the given keyId. "+
 				"No more on-demand rotations can be performed for this key: %s", k.arn)
 		}
-		m, put, err := c.newMaterial(k.ref, k.spec)
+		m, put, err := c.newMaterial(k.ref, k.use)
 		if err != nil {
 			return nil, err
 		}

@@ -120,7 +120,7 @@ type GetPublicKeyOutput struct {
 
 var opSign = define(operation[SignInput, SignOutput]{
 	description: description{name: "Sign", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageSignVerify, readOnly: true, use: KeyLastUsageTrackingOperationSign},
+		usage: KeyUsageSignVerify, readOnly: true, tracked: true},
 	admit: func(c *call, in *SignInput) error {
 		return c.admitSigning(in.SigningAlgorithm, in.MessageType, in.Message)
 	},
@@ -145,7 +145,7 @@ func (s *Service) Sign(ctx context.Context, in *SignInput) (*SignOutput, error) 
 
 var opVerify = define(operation[VerifyInput, VerifyOutput]{
 	description: description{name: "Verify", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageSignVerify, readOnly: true, use: KeyLastUsageTrackingOperationVerify},
+		usage: KeyUsageSignVerify, readOnly: true, tracked: true},
 	admit: func(c *call, in *VerifyInput) error {
 		return c.admitSigning(in.SigningAlgorithm, in.MessageType, in.Message)
 	},

@@ -20,29 +20,30 @@ import (
 // derived from it once. A change makes a new snapshot, which takes over the
 // materials and the last use of the old one.
 type key struct {
-	ref        keyRef
-	arn        string
-	record     *keyRecord
-	revision   keystore.Revision // 0: not stored yet
-	spec       *spec
-	algorithms []string // of the key's usage
-	state      KeyState
-	due        time.Time // when the clock alone next changes the key; zero: never
-	materials  []*material
-	lastUse    *lastUse
-	alias      string // of an AWS managed key that is not stored yet: the name that will make it
+	ref       keyRef
+	arn       string
+	record    *keyRecord
+	revision  keystore.Revision // 0: not stored yet
+	spec      *spec
+	use       *keyUse
+	state     KeyState
+	due       time.Time // when the clock alone next changes the key; zero: never
+	materials []*material
+	lastUse   *lastUse
+	alias     string // of an AWS managed key that is not stored yet: the name that will make it
 }
 
 func (c *core) newKey(ref keyRef, record *keyRecord, revision keystore.Revision, old *key) (*key, error) {
 	k := &key{ref: ref, arn: c.keyARN(ref), record: record, revision: revision, spec: specOf(record.Spec)}
-	var use *keyUse
 	if k.spec != nil {
-		use = k.spec.use(record.Usage)
+		k.use = k.spec.use(record.Usage)
 	}
-	if use == nil || len(record.Materials) == 0 && record.Origin == OriginAWSKMS {
+	if k.use == nil || len(record.Materials) == 0 && record.Origin == OriginAWSKMS {
 		return nil, fmt.Errorf("%w: record %s describes no possible key", keystore.ErrCorrupt, ref.recordName())
 	}
-	k.algorithms = use.algorithms
+	if k.use.family == nil {
+		return nil, fmt.Errorf("%w: record %s is a %s key for %s", keystore.ErrNewerVersion, ref.recordName(), record.Spec, record.Usage)
+	}
 	switch {
 	case record.Ending:
 		k.state, k.due = KeyStatePendingDeletion, time.Unix(0, 0) // overdue by any process's clock
@@ -116,7 +117,7 @@ func (c *core) atWork(ctx context.Context, k *key, m *material) (crypto.Key, err
 	if err != nil {
 		return nil, err
 	}
-	primitive, err := k.spec.family(c.config.Clock).Parse(body)
+	primitive, err := k.use.family(c.config.Clock).Parse(body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: record %s holds no material for a key of its spec", keystore.ErrCorrupt, r.Key)
 	}
@@ -148,8 +149,8 @@ func errNoPrimitive(k *key) error {
 }
 
 // newMaterial makes key material for a key, and its record to store.
-func (c *core) newMaterial(ref keyRef, s *spec) (keyMaterial, keystore.Put, error) {
-	bytes, err := s.family(c.config.Clock).Generate()
+func (c *core) newMaterial(ref keyRef, use *keyUse) (keyMaterial, keystore.Put, error) {
+	bytes, err := use.family(c.config.Clock).Generate()
 	if err != nil {
 		return keyMaterial{}, keystore.Put{}, err
 	}
@@ -299,7 +300,7 @@ func (c *core) rotateDue(ctx context.Context, k *key, now time.Time) (*key, erro
 		if now.Before(record.Rotation.Next) {
 			break
 		}
-		m, put, err := c.newMaterial(k.ref, k.spec)
+		m, put, err := c.newMaterial(k.ref, k.use)
 		if err != nil {
 			return nil, err
 		}

@@ -9,18 +9,20 @@ import (
 
 // A spec is what a key of one KeySpec can be.
 type spec struct {
-	name   KeySpec
-	kind   keyKind
-	uses   []keyUse
-	family func(clock func() time.Time) crypto.Family // nil: not made by this version
+	name KeySpec
+	kind keyKind
+	uses []keyUse
 }
 
-// A keyUse is one usage that keys of a spec can have, with its algorithms.
+// A keyUse is one usage that keys of a spec can have, with its algorithms and
+// what makes it work.
 type keyUse struct {
 	usage      KeyUsageType
 	algorithms []string // by the API's names, in the order of KeyMetadata
-	here       bool     // keys can be made for it by this version
+	family     family   // nil: this version makes no such keys
 }
+
+type family func(clock func() time.Time) crypto.Family
 
 // A keyKind is what must be alike in two keys for an alias to move between them.
 type keyKind int8
@@ -31,59 +33,57 @@ const (
 	hmacKind
 )
 
-// specs has one row for each KeySpec of the API. A row without a family is
+// specs has one row for each KeySpec of the API. A usage without a family is
 // refused by CreateKey; nothing else has to change for it to come.
 var specs = []spec{
-	{KeySpecSymmetricDefault, symmetricKind,
-		[]keyUse{{KeyUsageEncryptDecrypt, []string{"SYMMETRIC_DEFAULT"}, true}}, crypto.XAES256GCM},
-	{KeySpecHMAC224, hmacKind, macs("HMAC_SHA_224"), timeless(crypto.HMACSHA224)},
-	{KeySpecHMAC256, hmacKind, macs("HMAC_SHA_256"), timeless(crypto.HMACSHA256)},
-	{KeySpecHMAC384, hmacKind, macs("HMAC_SHA_384"), timeless(crypto.HMACSHA384)},
-	{KeySpecHMAC512, hmacKind, macs("HMAC_SHA_512"), timeless(crypto.HMACSHA512)},
-	{KeySpecECCNISTP256, asymmetricKind, curveUses("ECDSA_SHA_256"), timeless(crypto.ECDSAP256)},
-	{KeySpecECCNISTP384, asymmetricKind, curveUses("ECDSA_SHA_384"), timeless(crypto.ECDSAP384)},
-	{KeySpecECCNISTP521, asymmetricKind, curveUses("ECDSA_SHA_512"), timeless(crypto.ECDSAP521)},
-	{KeySpecECCSECGP256K1, asymmetricKind, []keyUse{{KeyUsageSignVerify, []string{"ECDSA_SHA_256"}, false}}, nil},
-	{KeySpecECCNISTEdwards25519, asymmetricKind,
-		[]keyUse{{KeyUsageSignVerify, []string{"ED25519_SHA_512", "ED25519_PH_SHA_512"}, false}}, nil},
-	{KeySpecRSA2048, asymmetricKind, rsaUses, nil},
-	{KeySpecRSA3072, asymmetricKind, rsaUses, nil},
-	{KeySpecRSA4096, asymmetricKind, rsaUses, nil},
+	{KeySpecSymmetricDefault, symmetricKind, []keyUse{{KeyUsageEncryptDecrypt, []string{"SYMMETRIC_DEFAULT"}, crypto.XAES256GCM}}},
+	{KeySpecHMAC224, hmacKind, macs("HMAC_SHA_224", crypto.HMACSHA224)},
+	{KeySpecHMAC256, hmacKind, macs("HMAC_SHA_256", crypto.HMACSHA256)},
+	{KeySpecHMAC384, hmacKind, macs("HMAC_SHA_384", crypto.HMACSHA384)},
+	{KeySpecHMAC512, hmacKind, macs("HMAC_SHA_512", crypto.HMACSHA512)},
+	{KeySpecECCNISTP256, asymmetricKind, curve("ECDSA_SHA_256", crypto.ECDSAP256)},
+	{KeySpecECCNISTP384, asymmetricKind, curve("ECDSA_SHA_384", crypto.ECDSAP384)},
+	{KeySpecECCNISTP521, asymmetricKind, curve("ECDSA_SHA_512", crypto.ECDSAP521)},
+	{KeySpecECCSECGP256K1, asymmetricKind, []keyUse{{KeyUsageSignVerify, []string{"ECDSA_SHA_256"}, nil}}},
+	{KeySpecECCNISTEdwards25519, asymmetricKind, []keyUse{{KeyUsageSignVerify, []string{"ED25519_SHA_512", "ED25519_PH_SHA_512"}, nil}}},
+	{KeySpecRSA2048, asymmetricKind, rsa},
+	{KeySpecRSA3072, asymmetricKind, rsa},
+	{KeySpecRSA4096, asymmetricKind, rsa},
 	{KeySpecSM2, asymmetricKind, []keyUse{
-		{KeyUsageEncryptDecrypt, []string{"SM2PKE"}, false},
-		{KeyUsageSignVerify, []string{"SM2DSA"}, false},
-		{KeyUsageKeyAgreement, []string{"ECDH"}, false},
-	}, nil},
-	{KeySpecMLDSA44, asymmetricKind, []keyUse{{KeyUsageSignVerify, []string{"ML_DSA_SHAKE_256"}, false}}, nil},
-	{KeySpecMLDSA65, asymmetricKind, []keyUse{{KeyUsageSignVerify, []string{"ML_DSA_SHAKE_256"}, false}}, nil},
-	{KeySpecMLDSA87, asymmetricKind, []keyUse{{KeyUsageSignVerify, []string{"ML_DSA_SHAKE_256"}, false}}, nil},
-	{KeySpecMLKEM512, asymmetricKind, []keyUse{{KeyUsageEncapsulateDecapsulate, []string{"ML_KEM"}, false}}, nil},
-	{KeySpecMLKEM768, asymmetricKind, []keyUse{{KeyUsageEncapsulateDecapsulate, []string{"ML_KEM"}, false}}, nil},
-	{KeySpecMLKEM1024, asymmetricKind, []keyUse{{KeyUsageEncapsulateDecapsulate, []string{"ML_KEM"}, false}}, nil},
+		{KeyUsageEncryptDecrypt, []string{"SM2PKE"}, nil},
+		{KeyUsageSignVerify, []string{"SM2DSA"}, nil},
+		{KeyUsageKeyAgreement, []string{"ECDH"}, nil},
+	}},
+	{KeySpecMLDSA44, asymmetricKind, []keyUse{{KeyUsageSignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}},
+	{KeySpecMLDSA65, asymmetricKind, []keyUse{{KeyUsageSignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}},
+	{KeySpecMLDSA87, asymmetricKind, []keyUse{{KeyUsageSignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}},
+	{KeySpecMLKEM512, asymmetricKind, []keyUse{{KeyUsageEncapsulateDecapsulate, []string{"ML_KEM"}, nil}}},
+	{KeySpecMLKEM768, asymmetricKind, []keyUse{{KeyUsageEncapsulateDecapsulate, []string{"ML_KEM"}, nil}}},
+	{KeySpecMLKEM1024, asymmetricKind, []keyUse{{KeyUsageEncapsulateDecapsulate, []string{"ML_KEM"}, nil}}},
 }
 
-var rsaUses = []keyUse{
-	{KeyUsageEncryptDecrypt, []string{"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"}, false},
+var rsa = []keyUse{
+	{KeyUsageEncryptDecrypt, []string{"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"}, nil},
 	{KeyUsageSignVerify, []string{
 		"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
 		"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512",
-	}, false},
+	}, nil},
 }
 
-func macs(algorithm string) []keyUse {
-	return []keyUse{{KeyUsageGenerateVerifyMac, []string{algorithm}, true}}
+func macs(algorithm string, family func() crypto.Family) []keyUse {
+	return []keyUse{{KeyUsageGenerateVerifyMac, []string{algorithm}, timeless(family)}}
 }
 
-func curveUses(algorithm string) []keyUse {
+func curve(algorithm string, signatures func() crypto.Family) []keyUse {
 	return []keyUse{
-		{KeyUsageSignVerify, []string{algorithm}, true},
-		{KeyUsageKeyAgreement, []string{"ECDH"}, false},
+		{KeyUsageSignVerify, []string{algorithm}, timeless(signatures)},
+		{KeyUsageKeyAgreement, []string{"ECDH"}, nil},
 	}
 }
 
 // timeless is a family that needs no clock.
-func timeless(family func() crypto.Family) func(func() time.Time) crypto.Family {
-	return func(func() time.Time) crypto.Family { return family() }
+func timeless(f func() crypto.Family) family {
+	return func(func() time.Time) crypto.Family { return f() }
 }
 
 func specOf(name KeySpec) *spec {
@@ -112,7 +112,7 @@ func algorithmsOf[A ~string](k *key, usage KeyUsageType) []A {
 		return nil
 	}
 	var list []A
-	for _, name := range k.algorithms {
+	for _, name := range k.use.algorithms {
 		list = append(list, A(name))
 	}
 	return list
@@ -120,7 +120,7 @@ func algorithmsOf[A ~string](k *key, usage KeyUsageType) []A {
 
 // requireAlgorithm refuses an algorithm that k's spec does not have.
 func (k *key) requireAlgorithm(algorithm string) error {
-	if !slices.Contains(k.algorithms, algorithm) {
+	if !slices.Contains(k.use.algorithms, algorithm) {
 		return exception(InvalidKeyUsageException, "Algorithm %s is incompatible with key spec %s.", algorithm, k.record.Spec)
 	}
 	return nil

@@ -10,15 +10,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/tink-crypto/tink-go/v2/streamingaead/subtle"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/keystore"
@@ -29,9 +27,8 @@ const alias = "alias/quickstart"
 var (
 	text = []byte("The quick brown fox jumps over the lazy dog.")
 
-	// Encryption contexts say what a ciphertext is for: it decrypts for nothing else.
+	// An encryption context says what a ciphertext is for: it decrypts for nothing else.
 	forText = map[string]string{"purpose": "quickstart", "what": "a text"}
-	forFile = map[string]string{"purpose": "quickstart", "what": "a data key"}
 )
 
 func main() {
@@ -62,7 +59,12 @@ func run(w io.Writer, path string, passphrase []byte) error {
 	if err != nil {
 		return err
 	}
-	ctx, say, locked := context.Background(), &teller{w: w}, filepath.Join(dir, "program.locked")
+	info, err := os.Stat(program)
+	if err != nil {
+		return err
+	}
+	sealed, opened := filepath.Join(dir, "program.sealed"), filepath.Join(dir, "program")
+	ctx, say := context.Background(), &teller{w: w}
 
 	var ciphertext []byte
 	say.title("A store of keys in one file")
@@ -76,7 +78,11 @@ func run(w io.Writer, path string, passphrase []byte) error {
 			return err
 		}
 		say.title("A large file, this very program, encrypted by a data key")
-		return encryptFile(ctx, svc, say, program, locked)
+		if err := sealFile(ctx, svc, program, sealed); err != nil {
+			return err
+		}
+		say.done("encrypt", "%s; the data key is in front, itself encrypted", size(info.Size()))
+		return nil
 	})
 	if err != nil {
 		return err
@@ -94,11 +100,19 @@ func run(w io.Writer, path string, passphrase []byte) error {
 			return err
 		}
 		say.done("decrypt", "the text: the same")
-		return decryptFile(ctx, svc, say, locked, program)
+		if err := openFile(ctx, svc, sealed, opened); err != nil {
+			return err
+		}
+		say.done("decrypt", "the file, %s", size(info.Size()))
+		return nil
 	})
 	if err != nil {
 		return err
 	}
+	if err := compare(opened, program); err != nil {
+		return err
+	}
+	say.done("compare", "it with the original: the same")
 	fmt.Fprintf(w, "\nThe store was %s. %s\n", path, last)
 	return nil
 }
@@ -166,99 +180,33 @@ func decryptText(ctx context.Context, svc *kms.Service, ciphertext []byte) error
 	return nil
 }
 
-// encryptFile writes to the target a data key encrypted by the key, behind its
-// length in two bytes, and then the source, encrypted under the data key.
-func encryptFile(ctx context.Context, svc *kms.Service, say *teller, source, target string) (err error) {
-	key, err := svc.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{
-		KeyId: alias, KeySpec: kms.DataKeySpecAES256, EncryptionContext: forFile,
-	})
+func compare(file, original string) error {
+	got, err := sum(file)
 	if err != nil {
 		return err
 	}
-	defer clear(key.Plaintext)
-	say.done("make", "a data key, to use now and forget, and its encrypted copy, to keep")
-
-	in, err := os.Open(source)
+	want, err := sum(original)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	out, err := os.Create(target)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	header := binary.BigEndian.AppendUint16(nil, uint16(len(key.CiphertextBlob)))
-	if _, err := out.Write(append(header, key.CiphertextBlob...)); err != nil {
-		return err
-	}
-	aead, err := streaming(key.Plaintext)
-	if err != nil {
-		return err
-	}
-	sealed, err := aead.NewEncryptingWriter(out, nil)
-	if err != nil {
-		return err
-	}
-	n, err := io.Copy(sealed, in)
-	if err != nil {
-		return err
-	}
-	if err := sealed.Close(); err != nil { // which writes the last segment
-		return err
-	}
-	say.done("encrypt", "%s, with the encrypted data key in front", size(n))
-	return nil
-}
-
-// decryptFile reads what encryptFile made, and compares it with the original.
-func decryptFile(ctx context.Context, svc *kms.Service, say *teller, source, original string) error {
-	in, err := os.Open(source)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	var length uint16
-	if err := binary.Read(in, binary.BigEndian, &length); err != nil {
-		return err
-	}
-	encryptedKey := make([]byte, length)
-	if _, err := io.ReadFull(in, encryptedKey); err != nil {
-		return err
-	}
-	key, err := svc.Decrypt(ctx, &kms.DecryptInput{KeyId: alias, CiphertextBlob: encryptedKey, EncryptionContext: forFile})
-	if err != nil {
-		return err
-	}
-	defer clear(key.Plaintext)
-	aead, err := streaming(key.Plaintext)
-	if err != nil {
-		return err
-	}
-	opened, err := aead.NewDecryptingReader(in, nil)
-	if err != nil {
-		return err
-	}
-	plaintext, err := io.ReadAll(opened) // without an error at its end, nothing is missing
-	if err != nil {
-		return err
-	}
-	say.done("decrypt", "the file, %s", size(len(plaintext)))
-	want, err := os.ReadFile(original)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(plaintext, want) {
+	if !bytes.Equal(got, want) {
 		return errors.New("the file came back changed")
 	}
-	say.done("compare", "it with the original: the same")
 	return nil
 }
 
-// streaming is Tink's AES256-GCM-HKDF: the file is cut into segments of 1 MiB,
-// each authenticated with its place and with whether it is the last.
-func streaming(key []byte) (*subtle.AESGCMHKDF, error) {
-	return subtle.NewAESGCMHKDF(key, "SHA256", 32, 1<<20, 0)
+// sum is the SHA-256 of a file, which is not read into memory for that.
+func sum(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return nil, err
+	}
+	return h.Sum(nil), nil
 }
 
 // A teller says what was done, and how long it took.

@@ -3,6 +3,8 @@ package shape
 import (
 	"reflect"
 	"time"
+
+	"github.com/pocketkms/kms/internal/secret"
 )
 
 // Public returns the members of v, a pointer to a struct of s's type, that may
@@ -75,7 +77,7 @@ func (s *Struct) Erase(v any) {
 	f := reflect.ValueOf(v).Elem()
 	for i := range s.Members {
 		if m := &s.Members[i]; m.Kind == Blob {
-			clear(f.Field(m.Index).Bytes())
+			secret.Clear(f.Field(m.Index).Bytes())
 		}
 	}
 }
