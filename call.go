@@ -14,6 +14,7 @@ import (
 	"github.com/pocketkms/kms/crypto"
 	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/internal/shape"
+	"github.com/pocketkms/kms/internal/uuid"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -322,9 +323,7 @@ func (c *core) uuid(kind int, serial uint64) [16]byte {
 	var id [16]byte
 	copy(id[:8], c.prefixes[kind][:])
 	binary.BigEndian.PutUint64(id[8:], serial)
-	id[6] = id[6]&0x0f | 0x40 // RFC 9562, section 5.4: version 4 ...
-	id[8] = id[8]&0x3f | 0x80 // ... and its variant
-	return id
+	return uuid.Of(id)
 }
 
 // end gives the call back for reuse, with nothing of it but its scratch.

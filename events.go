@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/uuid"
 )
 
 // record gives the audit sink the event of a call that has ended in out or in
@@ -24,8 +25,8 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 		AWSRegion:          c.region,
 		SourceIPAddress:    cmp.Or(request.SourceIPAddress, audit.Internal),
 		UserAgent:          cmp.Or(request.UserAgent, audit.Internal),
-		RequestID:          formatUUID(c.requestID()),
-		EventID:            formatUUID(c.eventID()),
+		RequestID:          uuid.Format(c.requestID()),
+		EventID:            uuid.Format(c.eventID()),
 		RequestParameters:  op.parameters(in),
 		ReadOnly:           op.readOnly,
 		EventType:          audit.APICall,

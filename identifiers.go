@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"strings"
+
+	"github.com/pocketkms/kms/internal/uuid"
 )
 
 // An arn is the six parts of an Amazon Resource Name.
@@ -141,20 +143,7 @@ func newKeyID(multiRegion bool) string {
 	if multiRegion {
 		return multiRegionPrefix + hex.EncodeToString(id[:])
 	}
-	id[6] = id[6]&0x0f | 0x40 // RFC 9562, section 5.4: version 4 ...
-	id[8] = id[8]&0x3f | 0x80 // ... and its variant
-	return formatUUID(id)
-}
-
-func formatUUID(id [16]byte) string {
-	text := make([]byte, 0, 36)
-	for i, part := range [...][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
-		if i > 0 {
-			text = append(text, '-')
-		}
-		text = hex.AppendEncode(text, part)
-	}
-	return string(text)
+	return uuid.Format(uuid.Of(id))
 }
 
 // packKeyID returns the 16 bytes of a key ID and whether it is a multi-Region
@@ -178,5 +167,5 @@ func formatKeyID(packed *[16]byte, multiRegion bool) string {
 	if multiRegion {
 		return multiRegionPrefix + hex.EncodeToString(packed[:])
 	}
-	return formatUUID(*packed)
+	return uuid.Format(*packed)
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/keystore"
+
+	"github.com/pocketkms/kms/internal/uuid"
 )
 
 // GetKeyLastUsageInput names the key whose last use is asked for.
@@ -68,8 +70,8 @@ var opGetKeyLastUsage = define(operation[GetKeyLastUsageInput, GetKeyLastUsageOu
 			out.KeyLastUsage = &KeyLastUsageData{
 				Operation:         u.Operation,
 				Timestamp:         u.Time.UTC(),
-				CloudTrailEventId: formatUUID(u.EventID),
-				KmsRequestId:      formatUUID(u.RequestID),
+				CloudTrailEventId: uuid.Format(u.EventID),
+				KmsRequestId:      uuid.Format(u.RequestID),
 			}
 		}
 		return out, nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/uuid"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -38,7 +39,7 @@ func (b *outbox) add(tx *keystore.Tx, name string, k *key, now time.Time, detail
 		AWSRegion:           k.ref.region,
 		SourceIPAddress:     audit.Internal,
 		UserAgent:           audit.Internal,
-		EventID:             formatUUID(b.uuid(eventID, rand.Uint64())),
+		EventID:             uuid.Format(b.uuid(eventID, rand.Uint64())),
 		Resources:           []audit.Resource{{AccountID: k.ref.account, Type: audit.KeyResource, ARN: k.arn}},
 		EventType:           audit.ServiceEvent,
 		ServiceEventDetails: details,

@@ -118,7 +118,7 @@ func (s *Service) RequireCalls(t testing.TB, operations ...string) {
 func (s *Service) RequireCalled(t testing.TB, operation string, times int) {
 	t.Helper()
 	if n := len(s.Calls(operation)); n != times {
-		t.Fatalf("want %d calls of %s, got %d, of %s", times, operation, n, list(s.Calls()))
+		t.Fatalf("want %d calls of %s, got %d; all calls: %s", times, operation, n, list(s.Calls()))
 	}
 }
 

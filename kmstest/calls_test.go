@@ -82,7 +82,7 @@ func TestAssertionsOnCallsFailTheTest(t *testing.T) {
   3. Decrypt {"keyId":"` + id + `"}: kmstest: the connection broke (injected)
   4. Decrypt {"keyId":"` + id + `"}: InvalidCiphertextException`
 	requireFailure(t, "want the calls CreateKey, Decrypt\ngot "+told, func(t testing.TB) { svc.RequireCalls(t, "CreateKey", "Decrypt") })
-	requireFailure(t, "want 1 calls of Decrypt, got 2, of "+told, func(t testing.TB) { svc.RequireCalled(t, "Decrypt", 1) })
+	requireFailure(t, "want 1 calls of Decrypt, got 2; all calls: "+told, func(t testing.TB) { svc.RequireCalled(t, "Decrypt", 1) })
 	requireFailure(t, `no operation "Decyrpt"`, func(t testing.TB) { kmstest.New(t).Calls("Decyrpt") })
 	requireFailure(t, `no operation "decrypt"`, func(t testing.TB) { kmstest.New(t).RequireCalls(t, "decrypt") })
 	requireFailure(t, "no operation of the Service takes a time.Time", func(t testing.TB) { kmstest.Inputs[time.Time](kmstest.New(t)) })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/uuid"
 )
 
 // keyOfCiphertext returns the ARN of the key that a ciphertext claims to be of, as docs/ciphertext.md lays it out: a version,
@@ -17,11 +18,9 @@ func keyOfCiphertext(on *kms.Service, blob []byte) string {
 	for _, b := range blob[2:7] {
 		account = account<<8 | uint64(b)
 	}
-	id := hex.EncodeToString(blob[7:23])
+	id := uuid.Format([16]byte(blob[7:23]))
 	if blob[1] == 1 {
-		id = "mrk-" + id
-	} else {
-		id = id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:]
+		id = "mrk-" + hex.EncodeToString(blob[7:23])
 	}
 	return keyARN(on.Caller().Partition(), on.Region(), fmt.Sprintf("%012d", account), id)
 }

@@ -69,6 +69,24 @@ func ExampleService_Advance() {
 	// kms: DescribeKey: NotFoundException: Key 'arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab' does not exist
 }
 
+func ExampleService_BlockUntil() {
+	t := new(T)
+	defer t.end()
+	svc := kmstest.New(t)
+	svc.Inject(kmstest.Fault{Operations: []string{"ListKeys"}, Latency: 2 * time.Second})
+
+	done := make(chan error)
+	go func() { // or the call would wait for an Advance that does not come
+		_, err := svc.ListKeys(ctx, nil)
+		done <- err
+	}()
+	svc.BlockUntil(1) // from here on the call waits for the clock
+	svc.Advance(2 * time.Second)
+	fmt.Println(<-done)
+	// Output:
+	// <nil>
+}
+
 func ExampleService_Fork() {
 	t := new(T)
 	defer t.end()

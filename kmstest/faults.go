@@ -2,6 +2,7 @@ package kmstest
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -29,17 +30,20 @@ type Fault struct {
 	Probability float64
 	Seed        uint64
 
-	// Err is what the call fails with: [Throttling], [Internal], [DependencyTimeout], any other [kms.Error],
-	// [ErrConnection] or a context's error. Nil lets the call go on after its Latency. Any other error becomes a
-	// KMSInternalException. Through package awsapi, a context's error is a DependencyTimeoutException with status 503,
-	// unless the client's own context has ended.
+	// Err is what the call fails with: [Throttling], [Internal], [DependencyTimeout], any other [kms.Error], such as
+	// &kms.Error{Code: kms.DisabledException}, [ErrConnection] or a context's error. The code is sent as it is, even one
+	// that the operation never answers with; a bare [kms.ErrorCode] is an error without a message. Nil lets the call go on
+	// after its Latency. Any other error becomes a KMSInternalException, but those of the AWS SDK fail the test. Through
+	// package awsapi, a context's error is a DependencyTimeoutException with status 503, unless the client's own context
+	// has ended.
 	Err error
 
 	// Late lets the call take effect first, and loses its answer: what a client sees who must not repeat the call blindly.
 	Late bool
 
 	// Latency is how long the call takes before all else, or with Late after its effect. It waits for [Service.Advance], or
-	// for the end of its context. Waiting calls end with kms.ErrClosed when the test does.
+	// for the end of its context. A test that makes the call and never advances waits for ever: use RealTime, or call from
+	// another goroutine, BlockUntil(1), then Advance. Waiting calls end with kms.ErrClosed when the test does.
 	Latency time.Duration
 
 	// RealTime makes Latency a time of the computer's clock: of the bubble's in package testing/synctest, where it costs
@@ -74,13 +78,19 @@ type fault struct {
 }
 
 // Inject adds a fault, until remove is called. Where several match a call, their latencies add up, and the first one with an
-// error decides; others with an error do not hit the call, and so keep their Count for later ones.
+// error decides; others with an error do not hit the call, and so keep their Count for later ones. A fault that no call meets
+// is not reported: look for [Call].Injected.
 func (s *Service) Inject(f Fault) (remove func()) {
 	s.t.Helper()
 	for _, name := range f.Operations {
 		s.known(name)
 	}
+	if code, ok := f.Err.(kms.ErrorCode); ok {
+		f.Err = &kms.Error{Code: code}
+	}
 	switch {
+	case resembles(f.Err):
+		s.t.Fatalf("kmstest: Err is not the service's: write &kms.Error{Code: kms.DisabledException}")
 	case f.Err == nil && f.Latency == 0:
 		s.t.Fatalf("kmstest: a fault needs an Err or a Latency")
 	case f.Err == nil && f.Late:
@@ -98,6 +108,20 @@ func (s *Service) Inject(f Fault) (remove func()) {
 		defer s.mu.Unlock()
 		s.faults = slices.DeleteFunc(s.faults, func(f *fault) bool { return f == added })
 	}
+}
+
+// resembles tells whether err has the code of an exception, but is none that the service passes on: it is the AWS SDK's, or
+// wrapped. As a fault it would be another exception than it says.
+func resembles(err error) bool {
+	if _, ok := err.(*kms.Error); ok {
+		return false
+	}
+	_, bare := errors.AsType[kms.ErrorCode](err)
+	_, coded := errors.AsType[interface {
+		error
+		ErrorCode() string
+	}](err)
+	return bare || coded
 }
 
 // An effect is what all faults together do to a call.

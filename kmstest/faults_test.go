@@ -29,6 +29,8 @@ func TestACallFailsWithTheFaultsError(t *testing.T) {
 			"kms: Encrypt: KMSInternalException: The request could not be completed."},
 		"a timeout": {kmstest.DependencyTimeout(), kms.DependencyTimeoutException,
 			"kms: Encrypt: DependencyTimeoutException: The request was not completed in time."},
+		"a bare code":              {kms.KeyUnavailableException, kms.KeyUnavailableException, "kms: Encrypt: KeyUnavailableException"},
+		"a code of nobody's":       {&kms.Error{Code: "TooHot"}, kms.ErrorCode("TooHot"), "kms: Encrypt: TooHot"},
 		"any exception":            {&kms.Error{Code: kms.KeyUnavailableException}, kms.KeyUnavailableException, "kms: Encrypt: KeyUnavailableException"},
 		"a broken connection":      {kmstest.ErrConnection, kmstest.ErrConnection, "kmstest: the connection broke"},
 		"a wrapped one":            {fmt.Errorf("at night: %w", kmstest.ErrConnection), kmstest.ErrConnection, "at night: kmstest: the connection broke"},
@@ -322,6 +324,25 @@ func TestFaultsThatSayNothingFailTheTest(t *testing.T) {
 		"Probability is between 0 and 1":         {Probability: 1.5, Err: kmstest.Internal()},
 	} {
 		requireFailure(t, want, func(t testing.TB) { kmstest.New(t).Inject(fault) })
+	}
+}
+
+// disabled is like types.DisabledException of the AWS SDK.
+type disabled struct{}
+
+func (*disabled) Error() string     { return "DisabledException: " }
+func (*disabled) ErrorCode() string { return "DisabledException" }
+
+func TestErrorsThatWouldBecomeOthersFailTheTest(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{
+		new(disabled),
+		fmt.Errorf("at night: %w", new(disabled)),
+		fmt.Errorf("at night: %w", kms.DisabledException),
+		fmt.Errorf("at night: %w", &kms.Error{Code: kms.DisabledException}),
+	} {
+		requireFailure(t, "kmstest: Err is not the service's: write &kms.Error{Code: kms.DisabledException}",
+			func(t testing.TB) { kmstest.New(t).Inject(kmstest.Fault{Err: err}) })
 	}
 }
 

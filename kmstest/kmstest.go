@@ -14,6 +14,7 @@ package kmstest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -73,7 +74,10 @@ func SeedFile(path string) Option {
 				return err
 			}
 			defer f.Close()
-			return seed.Load(ctx, svc, f)
+			if err := seed.Load(ctx, svc, f); err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			return nil
 		})
 	}
 }

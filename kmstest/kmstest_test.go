@@ -3,6 +3,8 @@ package kmstest_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -156,6 +158,9 @@ func TestSeedsAreThereFromTheBeginning(t *testing.T) {
 	require.Equal(t, []string{"DescribeKey", "DescribeKey"}, events)
 
 	requireFailure(t, "testdata/none.yaml", func(t testing.TB) { kmstest.New(t, kmstest.SeedFile("testdata/none.yaml")) })
+	wrong := filepath.Join(t.TempDir(), "keys.yaml")
+	require.NoError(t, os.WriteFile(wrong, []byte("- id: x"), 0o600))
+	requireFailure(t, "kmstest: "+wrong+": seed: line 1: a mapping is wanted", func(t testing.TB) { kmstest.New(t, kmstest.SeedFile(wrong)) })
 	requireFailure(t, "seed: keys[0]", func(t testing.TB) { kmstest.New(t, kmstest.Seed(seed.Key{ID: "x"})) })
 }
 

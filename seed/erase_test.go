@@ -39,12 +39,12 @@ func TestMaterialIsErasedWhateverComesOfIt(t *testing.T) {
 			return []Key{{ID: id, Spec: "ECC_NIST_P256", Usage: "SIGN_VERIFY", Material: m}}
 		}, false},
 		"a private key for another spec": {der, func(m Material) []Key { return []Key{{ID: id, Material: m}} }, true},
-		"the service refuses the key":    {aes, func(m Material) []Key { return []Key{{ID: "x", Material: m}} }, true},
+		"the service refuses the key":    {aes, func(m Material) []Key { return []Key{{ID: id, Region: "a/b", Material: m}} }, true},
 		"it is of no use for the spec": {aes, func(m Material) []Key {
 			return []Key{{ID: id, Spec: "ECC_NIST_P256", Usage: "SIGN_VERIFY", Material: m}}
 		}, true},
 		"another key cannot be read": {aes, func(m Material) []Key { return []Key{{ID: id, Material: m}, {ID: other, Material: unreadable}} }, true},
-		"an earlier key fails":       {aes, func(m Material) []Key { return []Key{{ID: "x"}, {ID: id, Material: m}} }, true},
+		"an earlier key fails":       {aes, func(m Material) []Key { return []Key{{ID: other, Region: "a/b"}, {ID: id, Material: m}} }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			svc, err := kms.New(kms.Config{})

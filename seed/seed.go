@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -63,8 +64,8 @@ func Load(ctx context.Context, svc *kms.Service, file io.Reader) error {
 // not taken from another key, nor a deletion cancelled. A key that is to be deleted takes no description, tags and aliases any
 // more: they are left as they are if the Key says nothing of its State.
 //
-// Nothing is made if a key's material cannot be read, or if two keys have the same ID or alias. Any other error ends it
-// where it occurs; errors name the key, and what the service says of it is a [kms.Error] in them.
+// Nothing is made if an ID is none, if a key's material cannot be read, or if two keys have the same ID or alias. Any other
+// error ends it where it occurs; errors name the key, and what the service says of it is a [kms.Error] in them.
 func Make(ctx context.Context, svc *kms.Service, keys ...Key) error {
 	plans, err := plan(svc, keys)
 	defer func() {
@@ -94,6 +95,11 @@ type planned struct {
 	material []byte       // in the stored form; nil: to be drawn
 }
 
+// keyID is the form of IDs that the service takes.
+var keyID = regexp.MustCompile(`^(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
+
+var errNoKeyID = errors.New(`this is not a key ID: that is a lower-case UUID, or "mrk-" and 32 hexadecimal digits for a multi-Region key`)
+
 func plan(svc *kms.Service, keys []Key) ([]planned, error) {
 	partition := svc.Caller().Partition()
 	type place struct{ account, region, name string }
@@ -101,6 +107,9 @@ func plan(svc *kms.Service, keys []Key) ([]planned, error) {
 	var plans []planned
 	for i, k := range keys {
 		k.Account, k.Region = cmp.Or(k.Account, svc.Caller().Account()), cmp.Or(k.Region, svc.Region())
+		if !keyID.MatchString(k.ID) {
+			return plans, entryError(i, k, errNoKeyID)
+		}
 		root, err := kms.ParsePrincipal("arn:" + partition + ":iam::" + k.Account + ":root")
 		if err != nil {
 			return plans, entryError(i, k, fmt.Errorf("the account %.20q is not 12 digits", k.Account))

@@ -354,6 +354,7 @@ func TestAnotherKeyOfTheSameIDIsAConflict(t *testing.T) {
 
 func TestKeysThatCannotBeAreRefused(t *testing.T) {
 	const id = "00000000-0000-4000-8000-000000000000"
+	const notKeyID = `): this is not a key ID: that is a lower-case UUID, or "mrk-" and 32 hexadecimal digits for a multi-Region key`
 	sign := func(m seed.Material) seed.Key {
 		return seed.Key{ID: id, Spec: kms.KeySpecECCNISTP256, Usage: kms.KeyUsageSignVerify, Material: m}
 	}
@@ -361,9 +362,11 @@ func TestKeysThatCannotBeAreRefused(t *testing.T) {
 		key  seed.Key
 		want string
 	}{
-		"no ID":                      {seed.Key{}, "cannot be the ID of this key"},
-		"an ID in upper case":        {seed.Key{ID: strings.ToUpper(symmetricID)}, "cannot be the ID of this key"},
-		"a path for an ID":           {seed.Key{ID: "../../../../12345678-1234-1234-12345"}, "cannot be the ID of this key"},
+		"no ID":                      {seed.Key{}, notKeyID},
+		"an ID in upper case":        {seed.Key{ID: strings.ToUpper(symmetricID)}, notKeyID},
+		"a path for an ID":           {seed.Key{ID: "../../../../12345678-1234-1234-12345"}, notKeyID},
+		"an ID and more":             {seed.Key{ID: id + "\n"}, notKeyID},
+		"a multi-Region UUID":        {seed.Key{ID: "mrk-" + id}, notKeyID},
 		"an account":                 {seed.Key{ID: id, Account: "1234"}, `the account "1234" is not 12 digits`},
 		"a Region":                   {seed.Key{ID: id, Region: "a/b"}, "is not the name of a Region"},
 		"an alias":                   {seed.Key{ID: id, Aliases: []string{"app"}}, `Alias must start with the prefix "alias/"`},
@@ -401,7 +404,7 @@ func TestKeysThatCannotBeAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			err := seed.Make(t.Context(), newService(t), tt.key)
 			require.ErrorContains(t, err, tt.want)
-			require.ErrorContains(t, err, `seed: keys[0] ("`+tt.key.ID)
+			require.ErrorContains(t, err, fmt.Sprintf("seed: keys[0] (%.64q)", tt.key.ID))
 			require.NotContains(t, err.Error(), rfcD[:6])
 		})
 	}
@@ -426,27 +429,30 @@ func TestTwoKeysCannotHaveTheSameName(t *testing.T) {
 func TestFilesThatAreNotAsDescribedAreRefused(t *testing.T) {
 	const id = "version: 1\nkeys:\n  - id: " + symmetricID + "\n"
 	for name, tt := range map[string]struct{ file, want string }{
-		"an empty file":          {"", "the file is empty"},
-		"no version":             {"keys: []", "the file has version 0"},
-		"a later version":        {"version: 2\nkeys: []", "the file has version 2"},
-		"not YAML":               {"\t", "seed: the file is not as docs/seed.md describes"},
-		"a list":                 {"- version: 1", "line 1 is not"},
-		"two documents":          {"version: 1\n---\nversion: 1\n", "more than one document"},
-		"an unknown member":      {id + "    keyid: x\n", "seed: line 4 is not as docs/seed.md describes"},
-		"a member twice":         {id + "    spec: HMAC_256\n    spec: HMAC_256\n", "line 5 is not"},
+		"an empty file":   {"", "the file is empty"},
+		"no version":      {"keys: []", `seed: the file does not begin with "version: 1"`},
+		"a later version": {"version: 2\nkeys: []", "the file has version 2"},
+		"not YAML":        {"\t", "seed: the file is not as docs/seed.md describes"},
+		"a list":          {"- version: 1", "line 1: a mapping is wanted"},
+		"two documents":   {"version: 1\n---\nversion: 1\n", "more than one document"},
+		"an unknown member": {id + "    keyid: x\n", "seed: line 4: a key has id, account, region, spec, usage, material, state, " +
+			"pendingWindowInDays, aliases, description, tags, policy and nothing else"},
+		"an alias for aliases":   {id + "    aliases: alias/x\n", "seed: line 4: a list is wanted"},
+		"a member of singular":   {id + "    alias: alias/x\n", "seed: line 4: a key has id, "},
+		"a member twice":         {id + "    spec: HMAC_256\n    spec: HMAC_256\n", "line 5: a member is there twice"},
 		"a key without an ID":    {"version: 1\nkeys:\n  - spec: HMAC_256\n", "keys[0] (\"\"): a key needs an id"},
-		"material out of place":  {id + "    material: s3cr3tmaterial\n", "line 4 is not"},
+		"material out of place":  {id + "    material: s3cr3tmaterial\n", "seed: line 4: a mapping is wanted"},
 		"material of no form":    {id + "    material: {}\n", "exactly one of hex, base64, pem and jwk"},
 		"material of two forms":  {id + "    material: {hex: s3cr3t, base64: s3cr3t}\n", "exactly one of hex, base64, pem and jwk"},
 		"unreadable material":    {id + "    material: {hex: s3cr3t}\n", `keys[0] ("` + symmetricID + `"): the material is not in hexadecimal digits`},
-		"an unknown JWK member":  {id + "    material: {jwk: {kty: oct, s3cr3t: x}}\n", "line 4 is not"},
-		"material and no colon":  {id + "    material: {hexs3cr3t}\n", "line 4 is not"},
-		"a member and no space":  {id + "    material: {hex:s3cr3t}\n", "line 4 is not"},
+		"an unknown JWK member":  {id + "    material: {jwk: {kty: oct, s3cr3t: x}}\n", "line 4: jwk has kty, crv, x, y, d, k, kid, use, alg, key_ops, ext and nothing else"},
+		"material and no colon":  {id + "    material: {hexs3cr3t}\n", "line 4: material has hex, base64, pem, jwk and nothing else"},
+		"a member and no space":  {id + "    material: {hex:s3cr3t}\n", "line 4: material has hex"},
 		"material as an alias":   {id + "    material: {base64: *s3cr3t}\n", "seed: the file is not as"},
 		"one in a 2nd document":  {id + "---\n*s3cr3t\n", "seed: the file is not as"},
-		"a name like a line":     {id + "    material: {\"line 0531 s3cr3t\": x}\n", "line 4 is not"},
-		"a backtick in a value":  {id + "    material: a`s3cr3t\n", "line 4 is not"},
-		"a line end in a value":  {id + "    material: \"a\\ns3cr3t\"\n", "line 4 is not"},
+		"a name like a line":     {id + "    material: {\"line 0531 s3cr3t\": x}\n", "line 4: material has hex"},
+		"a backtick in a value":  {id + "    material: a`s3cr3t\n", "line 4: a mapping is wanted"},
+		"a line end in a value":  {id + "    material: \"a\\ns3cr3t\"\n", "line 4: a mapping is wanted"},
 		"a tag":                  {id + "    material: !s3cr3t {hex: 00}\n", "seed: "},
 		"a tag of a scalar":      {id + "    pendingWindowInDays: !!int s3cr3t\n", "seed: "},
 		"a handle of a tag":      {id + "    material: !s3cr3t!x y\n", "is not as"},

@@ -58,7 +58,11 @@ func Read(r io.Reader) ([]Key, error) {
 	if err := strictyaml.Decode(text, &f, "docs/seed.md"); err != nil {
 		return nil, fmt.Errorf("seed: %w", err)
 	}
-	if f.Version != formatVersion {
+	switch f.Version {
+	case formatVersion:
+	case 0:
+		return nil, errors.New(`seed: the file does not begin with "version: 1"`)
+	default:
 		return nil, fmt.Errorf("seed: the file has version %d; this program reads version %d", f.Version, formatVersion)
 	}
 	keys := make([]Key, len(f.Keys))

@@ -36,8 +36,8 @@ type credentialsEntry struct {
 	Principal       string `yaml:"principal"`
 }
 
-// readCredentials returns what finds the credentials of a file by their access key IDs. No error repeats a secret.
-func readCredentials(path string) (func(accessKeyID string) *awsapi.Credentials, error) {
+// readCredentials returns the credentials of a file by their access key IDs. No error repeats a secret.
+func readCredentials(path string) (map[string]*awsapi.Credentials, error) {
 	data, err := disk.ReadPrivate(path, maxCredentialsBytes)
 	if err != nil {
 		return nil, fmt.Errorf("--credentials: %w", err)
@@ -47,7 +47,7 @@ func readCredentials(path string) (func(accessKeyID string) *awsapi.Credentials,
 	if err != nil {
 		return nil, fmt.Errorf("--credentials: %s: %w", path, err)
 	}
-	return func(accessKeyID string) *awsapi.Credentials { return known[accessKeyID] }, nil
+	return known, nil
 }
 
 func parseCredentials(data []byte) (map[string]*awsapi.Credentials, error) {
@@ -56,6 +56,8 @@ func parseCredentials(data []byte) (map[string]*awsapi.Credentials, error) {
 		return nil, err
 	}
 	switch {
+	case file.Version == 0:
+		return nil, errors.New(`the file does not begin with "version: 1"`)
 	case file.Version != credentialsVersion:
 		return nil, fmt.Errorf("the file has version %d; this program reads version %d", file.Version, credentialsVersion)
 	case len(file.Credentials) == 0:

@@ -25,15 +25,15 @@ credentials:
 )
 
 func TestCredentialsAreFoundByTheirAccessKey(t *testing.T) {
-	find, err := readCredentials(file(t, "credentials", credentialsText))
+	known, err := readCredentials(file(t, "credentials", credentialsText))
 	require.NoError(t, err)
 	for _, id := range []string{"AKIDEXAMPLE", "ASIAEXAMPLE"} {
-		require.NotNil(t, find(id))
-		secrettest.RequireHidden(t, find(id), []byte(longTerm))
-		secrettest.RequireHidden(t, find(id), []byte(temporary))
+		require.NotNil(t, known[id])
+		secrettest.RequireHidden(t, known[id], []byte(longTerm))
+		secrettest.RequireHidden(t, known[id], []byte(temporary))
 	}
-	require.Nil(t, find("akidexample"))
-	require.Nil(t, find(""))
+	require.Nil(t, known["akidexample"])
+	require.Nil(t, known[""])
 }
 
 func TestCredentialsMayBeJSON(t *testing.T) {
@@ -52,14 +52,14 @@ func TestCredentialsOfAnotherFormAreRefused(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing", "", "is empty"},
 		{"no YAML", "version: 1\n\t" + longTerm, "line 2 is not"},
-		{"a secret in place of an entry", "version: 1\ncredentials: [" + longTerm + "]", "line 2 is not"},
-		{"a secret in place of a member", entry(longTerm + ": x"), "line 3 is not"},
+		{"a secret in place of an entry", "version: 1\ncredentials: [" + longTerm + "]", "line 2: a mapping is wanted"},
+		{"a secret in place of a member", entry(longTerm + ": x"), "line 3: a credential has accessKeyId, secretAccessKey, sessionToken, principal and nothing else"},
 		{"a secret that YAML takes for an alias", entry("secretAccessKey: *" + longTerm[:8]), "the file is not"},
 		{"a secret that reads like a line number", "version: !!int 'line 0531 " + longTerm + "'", "the file is not"},
-		{"a list of secrets", entry(id + "secretAccessKey: [" + longTerm + "], " + arn), "line 3 is not"},
-		{"a member twice", entry(id + id + secretKey + arn), "line 3 is not"},
-		{"a member in other letters", entry("accesskeyid: A, " + secretKey + arn), "line 3 is not"},
-		{"no version", "credentials: []", "version 0"},
+		{"a list of secrets", entry(id + "secretAccessKey: [" + longTerm + "], " + arn), "line 3: text is wanted"},
+		{"a member twice", entry(id + id + secretKey + arn), "line 3: a member is there twice"},
+		{"a member in other letters", entry("accesskeyid: A, " + secretKey + arn), "line 3: a credential has accessKeyId, "},
+		{"no version", "credentials: []", `does not begin with "version: 1"`},
 		{"a later version", "version: 2", "version 2"},
 		{"two documents", entry(id+secretKey+arn) + "---\n", "more than one document"},
 		{"none", "version: 1", "no credentials"},

@@ -13,6 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/keystore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -162,6 +165,8 @@ func TestACommandLineThatCannotBeCarriedOutIsRefused(t *testing.T) {
 		{"a certificate without its key", []string{"serve", "--tls-cert", cert}, "--tls-cert and --tls-key go together"},
 		{"a key without its certificate", []string{"serve", "--tls-key", key}, "--tls-cert and --tls-key go together"},
 		{"no port", []string{"serve", "--listen", "127.0.0.1"}, "is not an address and a port"},
+		{"a port that is none", []string{"serve", "--listen", ":99999"}, `--listen ":99999": "99999" is not a port`},
+		{"one of no network", []string{"serve", "--listen", "127.0.0.1:htpt"}, `"htpt" is not a port`},
 		{"all addresses", []string{"serve", "--listen", "0.0.0.0:0"}, "open to other machines"},
 		{"all addresses, unsaid", []string{"serve", "--listen", ":0"}, "open to other machines"},
 		{"all addresses of IPv6", []string{"serve", "--listen", "[::]:0"}, "open to other machines"},
@@ -185,6 +190,13 @@ func TestAFailureNamesItsCause(t *testing.T) {
 	store := filepath.Join(t.TempDir(), "keys")
 	require.Zero(t, start(t, program{}, "--store", store, "--passphrase-file", passphrase).stop())
 
+	withKeyFile := filepath.Join(t.TempDir(), "keys")
+	rootKey := filepath.Join(t.TempDir(), "root.key")
+	require.NoError(t, keystore.CreateKeyFile(rootKey))
+	svc, err := kms.Open(withKeyFile, keystore.KeyFile(rootKey))
+	require.NoError(t, err)
+	require.NoError(t, svc.Close())
+
 	inUse := filepath.Join(t.TempDir(), "keys")
 	busy := start(t, program{}, "--store", inUse, "--passphrase-file", passphrase)
 
@@ -196,8 +208,9 @@ func TestAFailureNamesItsCause(t *testing.T) {
 		args  []string
 		want  string
 	}{
-		{"a wrong passphrase", "", []string{"--store", store, "--passphrase-file", file(t, "wrong", "another")}, "the passphrase does not open " + store},
-		{"a passphrase too many newlines", "a good passphrase\n\n", []string{"--store", store, "--passphrase-file", "-"}, "keystore: wrong root key"},
+		{"a wrong passphrase", "", []string{"--store", store, "--passphrase-file", file(t, "wrong", "another")}, "kms: --passphrase-file: not the passphrase of " + store + "\n"},
+		{"a passphrase too many newlines", "a good passphrase\n\n", []string{"--store", store, "--passphrase-file", "-"}, "kms: --passphrase-file: not the passphrase of " + store + "\n"},
+		{"a passphrase for the store of a key file", "", []string{"--store", withKeyFile, "--passphrase-file", passphrase}, `sealed with one of kind "keyfile"`},
 		{"a store in use", "", []string{"--store", inUse, "--passphrase-file", passphrase}, "the file is open already"},
 		{"a store that is something else", "", []string{"--store", passphrase, "--passphrase-file", passphrase}, "damaged"},
 		{"a passphrase for others to read", "", []string{"--store", store, "--passphrase-file", readable}, "mode 0600 or less"},
@@ -209,7 +222,7 @@ func TestAFailureNamesItsCause(t *testing.T) {
 		{"an account that is none", "", []string{"--account", "1"}, "not 12 digits"},
 		{"a Region that is none", "", []string{"--region", "Mars"}, "not the name of a Region"},
 		{"a seed that is none", "", []string{"--seed", passphrase}, "seed:"},
-		{"credentials that are none", "", []string{"--credentials", passphrase}, "docs/serve.md"},
+		{"credentials that are none", "", []string{"--credentials", passphrase}, "line 1: a mapping is wanted"},
 		{"a certificate that is none", "", []string{"--tls-cert", passphrase, "--tls-key", passphrase}, "--tls-cert and --tls-key: "},
 		{"a private key for others to read", "", []string{"--tls-cert", passphrase, "--tls-key", readable}, "mode 0600 or less"},
 		{"an audit log that cannot be written", "", []string{"--audit", t.TempDir()}, "--audit: "},

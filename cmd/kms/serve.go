@@ -9,12 +9,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
@@ -48,10 +50,12 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	}
 	logger := slog.New(slog.NewTextHandler(p.stderr, nil))
 	options := awsapi.Options{Logger: logger}
+	var known map[string]*awsapi.Credentials
 	if s.credentials != "" {
-		if options.Credentials, err = readCredentials(s.credentials); err != nil {
+		if known, err = readCredentials(s.credentials); err != nil {
 			return err
 		}
+		options.Credentials = func(accessKeyID string) *awsapi.Credentials { return known[accessKeyID] }
 	}
 	var transport *tls.Config
 	if s.tlsCert != "" {
@@ -82,7 +86,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	svc, err := kms.New(config)
 	if err != nil {
 		if s.store != "" && errors.Is(err, keystore.ErrRootKey) {
-			err = fmt.Errorf("the passphrase does not open %s: %w", s.store, err)
+			err = notThePassphrase(s.store, err)
 		}
 		return errors.Join(err, config.Backend.Close())
 	}
@@ -102,7 +106,17 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	if s.store == "" {
 		logger.Warn("there is no --store: the keys are in memory, and lost when the service stops")
 	}
-	logger.Info("serving", "address", listener.Addr(), "tls", transport != nil, "store", cmp.Or(s.store, "memory"))
+	about := []any{"address", listener.Addr(), "tls", transport != nil, "store", cmp.Or(s.store, "memory")}
+	if s.seed != "" {
+		about = append(about, "seed", s.seed)
+	}
+	if s.audit != "" {
+		about = append(about, "audit", s.audit)
+	}
+	if known != nil {
+		about = append(about, "credentials", len(known))
+	}
+	logger.Info("serving", append(about, "account", s.account, "region", s.region)...)
 	return p.serveUntilDone(ctx, server, listener, s.url(listener), logger)
 }
 
@@ -148,7 +162,7 @@ func openAudit(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := endLine(log); err != nil {
+	if err := endLine(log, os.Open); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
 	return log, nil
@@ -156,12 +170,15 @@ func openAudit(path string) (*os.File, error) {
 
 // endLine reads through a descriptor of its own: were log opened for reading too, a named pipe whose reader is gone would
 // not break, but fill up and block.
-func endLine(log *os.File) error {
+func endLine(log *os.File, open func(name string) (*os.File, error)) error {
 	info, err := log.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
 		return err
 	}
-	written, err := os.Open(log.Name())
+	written, err := open(log.Name())
+	if errors.Is(err, fs.ErrPermission) { // one who may append need not be one who may read
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -199,6 +216,15 @@ func (p *program) openStore(s *settings) (keystore.Backend, keystore.RootKey, er
 		return nil, nil, fmt.Errorf("--store: %w", err)
 	}
 	return backend, keystore.Passphrase(passphrase), nil
+}
+
+// notThePassphrase leaves out how the store says it, but for the kind of the root key if that is another.
+func notThePassphrase(store string, err error) error {
+	text := "--passphrase-file: not the passphrase of " + store
+	if _, kinds, ok := strings.Cut(err.Error(), keystore.ErrRootKey.Error()+": "); ok {
+		text += ": " + kinds
+	}
+	return errors.New(text)
 }
 
 func load(ctx context.Context, svc *kms.Service, path string) error {

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
@@ -178,6 +179,31 @@ func TestAnEventAfterATornOneHasItsOwnLine(t *testing.T) {
 	require.Equal(t, torn, lines[0])
 	require.True(t, json.Valid([]byte(lines[1])), lines[1])
 	require.Empty(t, lines[2])
+}
+
+// Root may read all files, so the refusal is made.
+func TestAnAuditLogNeedNotBeReadable(t *testing.T) {
+	log, err := os.OpenFile(file(t, "audit", "{}"), os.O_WRONLY|os.O_APPEND, 0)
+	require.NoError(t, err)
+	defer log.Close()
+	refuse := func(err error) func(string) (*os.File, error) {
+		return func(name string) (*os.File, error) { return nil, &fs.PathError{Op: "open", Path: name, Err: err} }
+	}
+	require.NoError(t, endLine(log, refuse(fs.ErrPermission)))
+	require.ErrorIs(t, endLine(log, refuse(fs.ErrNotExist)), fs.ErrNotExist)
+	text, err := os.ReadFile(log.Name())
+	require.NoError(t, err)
+	require.Equal(t, "{}", string(text))
+}
+
+func TestTheLogTellsWhatIsServed(t *testing.T) {
+	i := start(t, program{})
+	require.Regexp(t, `msg=serving address=127\.0\.0\.1:\d+ tls=false store=memory account=111122223333 region=us-east-1\n`, i.stderr.all())
+
+	seed, log := file(t, "keys.yaml", "version: 1\nkeys: []\n"), filepath.Join(t.TempDir(), "audit.log")
+	i = start(t, program{}, "--seed", seed, "--audit", log, "--credentials", file(t, "credentials", credentialsText),
+		"--account", "444455556666", "--region", "eu-west-1")
+	require.Contains(t, i.stderr.all(), "store=memory seed="+seed+" audit="+log+" credentials=2 account=444455556666 region=eu-west-1\n")
 }
 
 func TestWithCredentialsOnlySignedRequestsAreAnswered(t *testing.T) {

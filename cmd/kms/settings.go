@@ -90,6 +90,9 @@ func (s *settings) address(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", usageError(fmt.Sprintf("--listen %.260q is not an address and a port", s.listen))
 	}
+	if _, err := net.DefaultResolver.LookupPort(ctx, "tcp", port); err != nil {
+		return "", usageError(fmt.Sprintf("--listen %.260q: %.40q is not a port", s.listen, port))
+	}
 	var addresses []netip.Addr // none for an empty host, which stands for all of them
 	if host != "" {
 		if addresses, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {

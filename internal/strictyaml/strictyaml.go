@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"regexp"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -21,8 +23,8 @@ const (
 
 // Decode reads text, which is one YAML document, into the struct that into points to. It refuses members that the struct
 // does not have or that come twice, long mappings and lists, and empty entries of lists. Its errors name the line where
-// they can, and doc, which describes the form, but nothing of text. With an error into may be filled in part. The caller,
-// who bounds the length of text, erases it.
+// they can, and what is wanted there, or doc, which describes the form; but nothing of text. With an error into may be filled
+// in part. The caller, who bounds the length of text, erases it.
 func Decode(text []byte, into any, doc string) error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document yaml.Node
@@ -37,6 +39,9 @@ func Decode(text []byte, into any, doc string) error {
 		return malformed(err, doc)
 	}
 	if err := bound(&document); err != nil {
+		return err
+	}
+	if err := conform(document.Content[0], reflect.TypeOf(into), "the file"); err != nil {
 		return err
 	}
 	d = yaml.NewDecoder(bytes.NewReader(text)) // a node cannot be decoded strictly
@@ -61,6 +66,78 @@ func bound(n *yaml.Node) error {
 			return fmt.Errorf("line %d: an entry of a list is empty", child.Line)
 		}
 		if err := bound(child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// conform refuses what is not of the type t: members that it does not have or that come twice, and values of another kind.
+// It is there for what it says, in the words of the type: package yaml refuses all of it too, and it alone looks at
+// scalars closely, and behind YAML's aliases and merges. name is that of the value, or of the entry of a list.
+func conform(n *yaml.Node, t reflect.Type, name string) error {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if n.Kind == yaml.AliasNode || n.ShortTag() == "!!null" {
+		return nil
+	}
+	kind, wanted := yaml.ScalarNode, "text"
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		kind, wanted = yaml.MappingNode, "a mapping"
+	case reflect.Slice:
+		kind, wanted = yaml.SequenceNode, "a list"
+	case reflect.Int, reflect.Int32:
+		wanted = "a whole number"
+	case reflect.Bool:
+		wanted = "true or false"
+	}
+	if n.Kind != kind || wanted == "a whole number" && n.ShortTag() != "!!int" {
+		return fmt.Errorf("line %d: %s is wanted", n.Line, wanted)
+	}
+	switch kind {
+	case yaml.SequenceNode:
+		for _, entry := range n.Content {
+			if err := conform(entry, t.Elem(), "a "+strings.TrimSuffix(name, "s")); err != nil { // one of the keys is a key
+				return err
+			}
+		}
+	case yaml.MappingNode:
+		return conformMembers(n, t, name)
+	}
+	return nil
+}
+
+func conformMembers(n *yaml.Node, t reflect.Type, name string) error {
+	seen := map[string]bool{}
+	for i := 0; i < len(n.Content); i += 2 {
+		member, value := n.Content[i], n.Content[i+1]
+		if member.Kind == yaml.AliasNode || member.ShortTag() == "!!merge" {
+			continue
+		}
+		if member.Kind == yaml.ScalarNode && seen[member.Value] {
+			return fmt.Errorf("line %d: a member is there twice", member.Line)
+		}
+		seen[member.Value] = true
+		if t.Kind() == reflect.Map {
+			if err := conform(value, t.Elem(), name); err != nil {
+				return err
+			}
+			continue
+		}
+		var names []string
+		var of reflect.Type
+		for field := range t.Fields() {
+			known, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+			if names = append(names, known); known == member.Value {
+				of = field.Type
+			}
+		}
+		if of == nil {
+			return fmt.Errorf("line %d: %s has %s and nothing else", member.Line, name, strings.Join(names, ", "))
+		}
+		if err := conform(value, of, member.Value); err != nil {
 			return err
 		}
 	}

@@ -16,8 +16,14 @@ type form struct {
 }
 
 type key struct {
-	ID   string            `yaml:"id"`
-	Tags map[string]string `yaml:"tags"`
+	ID    string            `yaml:"id"`
+	Tags  map[string]string `yaml:"tags"`
+	Names []string          `yaml:"names"`
+	Box   *box              `yaml:"box"`
+}
+
+type box struct {
+	Open bool `yaml:"open"`
 }
 
 // tags is a mapping of n members.
@@ -37,9 +43,16 @@ func TestAFileOfTheFormIsRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var f form
 			require.NoError(t, strictyaml.Decode([]byte(text), &f, "the manual"))
-			require.Equal(t, form{1, []key{{ID: "a"}, {"b", map[string]string{"c": "d"}}}}, f)
+			require.Equal(t, form{1, []key{{ID: "a"}, {ID: "b", Tags: map[string]string{"c": "d"}}}}, f)
 		})
 	}
+	t.Run("with YAML's own short cuts", func(t *testing.T) {
+		var f form
+		text := "version: 1\nkeys:\n- &a {id: 012, names: &n [x], tags: null, box: {open: yes}}\n- {<<: *a}\n- {<<: {names: *n}}\n- {tags: {<<: {c: 1}}}\n"
+		require.NoError(t, strictyaml.Decode([]byte(text), &f, "the manual"))
+		one := key{ID: "012", Names: []string{"x"}, Box: &box{true}}
+		require.Equal(t, []key{one, one, {Names: []string{"x"}}, {Tags: map[string]string{"c": "1"}}}, f.Keys)
+	})
 	t.Run("as long as can be", func(t *testing.T) {
 		var f form
 		text := "keys: [tags: " + tags(strictyaml.MaxMembers) + strings.Repeat(", id: a", strictyaml.MaxEntries-1) + "]"
@@ -57,14 +70,29 @@ func TestWhatIsNotOfTheFormIsRefusedWithoutAWordOfIt(t *testing.T) {
 		"no YAML in the first line":      {"\ts3cr3t", "the file is not as the manual describes"},
 		"another document":               {"version: 1\n---\ns3cr3t: 1\n", "the file has more than one document"},
 		"another document of no form":    {"version: 1\n---\n*s3cr3t\n", "the file is not as the manual describes"},
-		"a list":                         {"- s3cr3t", "line 1 is not as the manual describes"},
-		"an unknown member":              {"version: 1\ns3cr3t: 1", "line 2 is not as the manual describes"},
-		"a member in other letters":      {"Version: 1", "line 1 is not as the manual describes"},
-		"a member twice":                 {"version: 1\nversion: 1", "line 2 is not as the manual describes"},
-		"a value of another kind":        {"version: s3cr3t", "line 1 is not as the manual describes"},
+		"a list":                         {"- s3cr3t", "line 1: a mapping is wanted"},
+		"an unknown member":              {"version: 1\ns3cr3t: 1", "line 2: the file has version, keys and nothing else"},
+		"a member in other letters":      {"Version: 1", "line 1: the file has version, keys and nothing else"},
+		"a member without a name":        {"version: 1\n? [s3cr3t]\n: 1", "line 2: the file has version, keys and nothing else"},
+		"an unknown member of an entry":  {"keys:\n- id: a\n  s3cr3t: a", "line 3: a key has id, tags, names, box and nothing else"},
+		"one of a member":                {"keys:\n- box: {s3cr3t: a}", "line 2: box has open and nothing else"},
+		"one behind an alias":            {"keys:\n- tags: &a {s3cr3t: a}\n- box: *a", "line 2 is not as the manual describes"},
+		"a member twice":                 {"version: 1\nversion: 1", "line 2: a member is there twice"},
+		"a tag twice":                    {"keys:\n- tags:\n    s3cr3t: a\n    s3cr3t: b", "line 4: a member is there twice"},
+		"a value of another kind":        {"version: s3cr3t", "line 1: a whole number is wanted"},
+		"a part of a number":             {"version: 1.5", "line 1: a whole number is wanted"},
+		"a number too large":             {"version: 1234567890123456789012", "line 1: a whole number is wanted"},
+		"text for a list":                {"keys:\n- names: s3cr3t", "line 2: a list is wanted"},
+		"a mapping for a list":           {"keys: {id: s3cr3t}", "line 1: a list is wanted"},
+		"text for a mapping":             {"keys:\n- id: a\n  box: s3cr3t", "line 3: a mapping is wanted"},
+		"text for an entry":              {"keys:\n- id: a\n- s3cr3t", "line 3: a mapping is wanted"},
+		"a list for text":                {"keys: [id: [s3cr3t]]", "line 1: text is wanted"},
+		"a mapping for a tag":            {"keys: [tags: {s3cr3t: {}}]", "line 1: text is wanted"},
+		"a list for true or false":       {"keys: [box: {open: [s3cr3t]}]", "line 1: true or false is wanted"},
+		"text for true or false":         {"keys: [box: {open: s3cr3t}]", "line 1 is not as the manual describes"},
 		"an unknown anchor":              {"version: *s3cr3t", "the file is not as the manual describes"},
 		"a value that reads like a line": {`version: !!int "line 531 s3cr3t"`, "the file is not as the manual describes"},
-		"a name that reads like a line":  {"version: 1\n\"line 531 s3cr3t\": 1", "line 2 is not as the manual describes"},
+		"a name that reads like a line":  {"version: 1\n\"line 531 s3cr3t\": 1", "line 2: the file has version, keys and nothing else"},
 		"an empty entry":                 {"keys:\n- id: s3cr3t\n-\n", "line 3: an entry of a list is empty"},
 		"a null entry":                   {"keys: [{id: s3cr3t}, null]", "line 1: an entry of a list is empty"},
 		"a list too long":                {"keys: [" + strings.Repeat("{id: s3cr3t},", strictyaml.MaxEntries+1) + "]", "line 1: a list has at most 10000 entries"},
