@@ -175,7 +175,7 @@ func New(config Config) (*Service, error) {
 		rand.Read(c.prefixes[i][:])
 	}
 	if b, ok := config.Backend.(rig.Backend); ok {
-		b.Flush(c.storeUses)
+		b.OnFlush(c.storeUses)
 	}
 	c.workers.Go(func() { c.watch(ctx, revision) })
 	c.workers.Go(func() { c.sweep(ctx) })
@@ -226,6 +226,9 @@ func (s *Service) Region() string { return s.region }
 
 // Caller returns the principal that makes the calls through this view.
 func (s *Service) Caller() Principal { return s.caller }
+
+// Logger returns the Logger of the service's Config, for what serves it.
+func (s *Service) Logger() *slog.Logger { return s.config.Logger }
 
 // Close ends the service for all its views, once it has stored when keys were
 // last used, and closes the Backend. Calls that are under way may fail with

@@ -11,7 +11,7 @@
 //
 // The protocol is AWS JSON 1.1 (https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html): each operation is a POST
 // to "/" whose X-Amz-Target header names it. Every client error has the status 400, as it has at AWS, whatever the API's
-// documentation says.
+// documentation says, except a request that is not of the protocol at all, which has 404.
 package awsapi
 
 import (
@@ -59,7 +59,7 @@ type Options struct {
 	Clock func() time.Time
 
 	// Logger hears of what no client can be told: defects, and failures behind a KMSInternalException. It never gets
-	// anything of a request's body. Nil means slog.Default().
+	// anything of a request's body. Nil means the Logger of the service's Config.
 	Logger *slog.Logger
 }
 
@@ -77,7 +77,7 @@ func Handler(svc *kms.Service, options Options) http.Handler {
 		options.Clock = time.Now
 	}
 	if options.Logger == nil {
-		options.Logger = slog.Default()
+		options.Logger = svc.Logger()
 	}
 	h := &handler{svc: svc, logger: options.Logger, operations: map[string]*operation{}, large: make(chan struct{}, maxLarge)}
 	if options.Credentials != nil {
@@ -212,7 +212,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) err
 		return errWebPage
 	}
 	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != "" || !isJSON(r.Header.Get("Content-Type")) {
-		return &exception{http.StatusNotFound, unknownOperation, ""}
+		return &exception{http.StatusNotFound, unknownOperation, "Send a POST to / with Content-Type application/x-amz-json-1.1 " +
+			"and X-Amz-Target TrentService.<Operation>."}
 	}
 	var query url.Values
 	if r.URL.RawQuery != "" {
@@ -221,9 +222,10 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) err
 			return refuse(invalidSignature, mismatchMessage)
 		}
 	}
-	op := h.operations[target(r, query)]
+	name := target(r, query)
+	op := h.operations[name]
 	if op == nil {
-		return refuse(unknownOperation, "")
+		return refuse(unknownOperation, missing(name))
 	}
 	claim := readClaim(r, query)
 	var s *signer
@@ -298,6 +300,23 @@ func isJSON(contentType string) bool {
 // target names the operation. Signers of URLs may move the header into the query string.
 func target(r *http.Request, query url.Values) string {
 	return cmp.Or(r.Header.Get("X-Amz-Target"), query.Get("X-Amz-Target"), query.Get("x-amz-target"))
+}
+
+// missing is the message about an operation of the API that the service does not have. About others AWS has none.
+func missing(target string) string {
+	name, ours := strings.CutPrefix(target, targetPrefix)
+	if !ours {
+		return ""
+	}
+	switch name {
+	case "ConnectCustomKeyStore", "CreateCustomKeyStore", "CreateGrant", "Decapsulate", "DeleteCustomKeyStore",
+		"DeleteImportedKeyMaterial", "DeriveSharedSecret", "DescribeCustomKeyStores", "DisconnectCustomKeyStore", "Encapsulate",
+		"GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GetParametersForImport", "ImportKeyMaterial",
+		"ListGrants", "ListRetirableGrants", "ReplicateKey", "RetireGrant", "RevokeGrant", "UpdateCustomKeyStore",
+		"UpdatePrimaryRegion":
+		return name + " is not among the operations of this service."
+	}
+	return ""
 }
 
 // maxUserAgent bounds what an audit event repeats, in bytes.

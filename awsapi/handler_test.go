@@ -176,13 +176,15 @@ func TestOtherRequestsAreNoOperations(t *testing.T) {
 			change(r)
 			w := serve(h, r)
 			require.Equal(t, http.StatusNotFound, w.Code)
-			require.Equal(t, `{"__type":"UnknownOperationException"}`, w.Body.String())
+			require.Equal(t, `{"__type":"UnknownOperationException","message":"Send a POST to / with Content-Type application/x-amz-json-1.1 `+
+				`and X-Amz-Target TrentService.<Operation>."}`, w.Body.String())
 		})
 	}
 	for name, change := range map[string]func(*http.Request){
 		"no target":             func(r *http.Request) { r.Header.Del("X-Amz-Target") },
 		"another service":       func(r *http.Request) { r.Header.Set("X-Amz-Target", "DynamoDB_20120810.ListKeys") },
 		"an operation's suffix": func(r *http.Request) { r.Header.Set("X-Amz-Target", "ListKeys") },
+		"a missing one's":       func(r *http.Request) { r.Header.Set("X-Amz-Target", "CreateGrant") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := request("ListKeys", `{}`)
@@ -201,6 +203,38 @@ func TestOtherRequestsAreNoOperations(t *testing.T) {
 	require.Equal(t, http.StatusOK, serve(h, r).Code)
 	r.URL.RawQuery = "%zz"
 	require.Contains(t, serve(h, r).Body.String(), "InvalidSignatureException")
+}
+
+// The API's operations are those of its model, version 2014-11-01.
+const apiOperations = `
+CancelKeyDeletion ConnectCustomKeyStore CreateAlias CreateCustomKeyStore CreateGrant CreateKey Decapsulate
+Decrypt DeleteAlias DeleteCustomKeyStore DeleteImportedKeyMaterial DeriveSharedSecret DescribeCustomKeyStores
+DescribeKey DisableKey DisableKeyRotation DisconnectCustomKeyStore EnableKey EnableKeyRotation Encapsulate
+Encrypt GenerateDataKey GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateDataKeyWithoutPlaintext
+GenerateMac GenerateRandom GetKeyLastUsage GetKeyPolicy GetKeyRotationStatus GetParametersForImport GetPublicKey
+ImportKeyMaterial ListAliases ListGrants ListKeyPolicies ListKeyRotations ListKeys ListResourceTags
+ListRetirableGrants PutKeyPolicy ReEncrypt ReplicateKey RetireGrant RevokeGrant RotateKeyOnDemand
+ScheduleKeyDeletion Sign TagResource UntagResource UpdateAlias UpdateCustomKeyStore UpdateKeyDescription
+UpdatePrimaryRegion Verify VerifyMac`
+
+func TestMissingOperationsAreNamed(t *testing.T) {
+	h := Handler(newService(t, kms.Config{}), Options{})
+	offered := map[string]bool{}
+	for _, op := range kms.Operations() {
+		offered[op.Name()] = true
+	}
+	names := strings.Fields(apiOperations)
+	require.Len(t, names, 56)
+	for _, name := range names {
+		want := name + " is not among the operations of this service."
+		if offered[name] {
+			require.Empty(t, missing(targetPrefix+name))
+			continue
+		}
+		w := serve(h, request(name, `{}`))
+		require.Equal(t, http.StatusBadRequest, w.Code)
+		require.Equal(t, `{"__type":"UnknownOperationException","message":"`+want+`"}`, w.Body.String())
+	}
 }
 
 // The largest input that the API allows, in the longest spelling, is taken.
@@ -429,6 +463,20 @@ func TestSoIsTheCauseOfAServicesFailure(t *testing.T) {
 	w := serve(h, request("ListKeys", `{}`))
 	require.Equal(t, `{"__type":"KMSInternalException","message":"The request could not be completed."}`, w.Body.String())
 	require.Contains(t, log.String(), "disk full at /var/audit")
+}
+
+func TestTheServicesLoggerHearsWhatTheOptionsNameNoneFor(t *testing.T) {
+	var log, other bytes.Buffer
+	svc := newService(t, kms.Config{Audit: refusing{}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	ask := func(h http.Handler) { serve(h, request("ListKeys", `{}`)) }
+
+	ask(Handler(svc, Options{Logger: slog.New(slog.NewTextHandler(&other, nil))}))
+	require.Contains(t, other.String(), "awsapi: a call failed")
+	require.NotContains(t, log.String(), "awsapi")
+	ask(Handler(svc.In("eu-west-1"), Options{}))
+	require.Equal(t, 1, strings.Count(log.String(), "awsapi: a call failed"))
+	ask(HTTPClient(svc).handler)
+	require.Equal(t, 2, strings.Count(log.String(), "awsapi: a call failed"))
 }
 
 func TestNothingIsLoggedOfOrdinaryRequests(t *testing.T) {

@@ -32,7 +32,7 @@ func EventualConsistency(d time.Duration) Option {
 // A history is a Service's store, with what records were before the changes that are not visible yet.
 type history struct {
 	*memory.Backend
-	store func(context.Context) error // what is in the Service's memory alone
+	flush func(context.Context) error // stores what is in the Service's memory alone
 
 	mu      sync.Mutex
 	config  kms.Config // of the Service
@@ -50,10 +50,8 @@ type change struct {
 	existed bool
 }
 
-// Flush is that of rig.Backend.
-func (h *history) Flush(store func(context.Context) error) { h.store = store }
-
-func (h *history) flush(ctx context.Context) error { return h.store(ctx) }
+// OnFlush is that of rig.Backend.
+func (h *history) OnFlush(store func(context.Context) error) { h.flush = store }
 
 // lags delays changes by lag from now on; those before keep their delay as long as there is one.
 func (h *history) lags(config kms.Config, lag time.Duration) {

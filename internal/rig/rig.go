@@ -1,5 +1,5 @@
 // Package rig is what the packages for tests and the service agree on, and nobody else can reach: keys made beforehand,
-// copies of a service, inputs as they were sent, and connections that break.
+// copies of a service, inputs as they were sent, its logger, and connections that break.
 package rig
 
 import (
@@ -43,7 +43,7 @@ func Sent(ctx context.Context, in any) any {
 
 // A Backend is a keystore.Backend that is given a function which stores what the service on it has in memory alone.
 type Backend interface {
-	Flush(store func(context.Context) error)
+	OnFlush(store func(context.Context) error)
 }
 
 // ErrPast is the error of a Backend that shows what has been: what reads from it cannot go on where the clock would have
