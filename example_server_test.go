@@ -62,8 +62,7 @@ func withService(store, rootKey, events string, use func(*kms.Service) error) (e
 			return err
 		}
 	}
-	// If a crash has left a line unfinished, the next event is lost in it: write a newline first where that matters.
-	lines, err := os.OpenFile(events, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	lines, err := audit.OpenFile(events)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -73,7 +72,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 
 	config := kms.Config{Account: s.account, Partition: partition, Region: s.region, Logger: logger}
 	if s.audit != "" {
-		log, err := openAudit(s.audit)
+		log, err := audit.OpenFile(s.audit)
 		if err != nil {
 			return fmt.Errorf("--audit: %w", err)
 		}
@@ -153,41 +152,6 @@ func closed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return err
-}
-
-// openAudit opens a file to append lines to. An unfinished line at its end, of a process that was cut off, is ended first.
-func openAudit(path string) (*os.File, error) {
-	log, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := endLine(log, os.Open); err != nil {
-		return nil, errors.Join(err, log.Close())
-	}
-	return log, nil
-}
-
-// endLine reads through a descriptor of its own: were log opened for reading too, a named pipe whose reader is gone would
-// not break, but fill up and block.
-func endLine(log *os.File, open func(name string) (*os.File, error)) error {
-	info, err := log.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return err
-	}
-	written, err := open(log.Name())
-	if errors.Is(err, fs.ErrPermission) { // one who may append need not be one who may read
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer written.Close()
-	var last [1]byte
-	if _, err := written.ReadAt(last[:], info.Size()-1); err != nil || last[0] == '\n' {
-		return err
-	}
-	_, err = log.WriteString("\n")
 	return err
 }
 

@@ -13,7 +13,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
@@ -179,21 +178,6 @@ func TestAnEventAfterATornOneHasItsOwnLine(t *testing.T) {
 	require.Equal(t, torn, lines[0])
 	require.True(t, json.Valid([]byte(lines[1])), lines[1])
 	require.Empty(t, lines[2])
-}
-
-// Root may read all files, so the refusal is made.
-func TestAnAuditLogNeedNotBeReadable(t *testing.T) {
-	log, err := os.OpenFile(file(t, "audit", "{}"), os.O_WRONLY|os.O_APPEND, 0)
-	require.NoError(t, err)
-	defer log.Close()
-	refuse := func(err error) func(string) (*os.File, error) {
-		return func(name string) (*os.File, error) { return nil, &fs.PathError{Op: "open", Path: name, Err: err} }
-	}
-	require.NoError(t, endLine(log, refuse(fs.ErrPermission)))
-	require.ErrorIs(t, endLine(log, refuse(fs.ErrNotExist)), fs.ErrNotExist)
-	text, err := os.ReadFile(log.Name())
-	require.NoError(t, err)
-	require.Equal(t, "{}", string(text))
 }
 
 func TestTheLogTellsWhatIsServed(t *testing.T) {
