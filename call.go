@@ -133,7 +133,7 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 	}()
 	c.begin(ctx, s, &op.description) // may panic: the clock is not ours
 	out, err = op.contain(c, in, sent)
-	if s.audit != nil {
+	if s.config.Audit != nil {
 		if failure := op.record(c, in, out, err); failure != nil && !s.forgive(failure) {
 			if out != nil {
 				op.out.Erase(out)

@@ -52,7 +52,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 			e.ResponseElements = map[string]any{"keyId": c.targets[c.count-1].arn}
 		}
 	}
-	return c.audit.Record(context.WithoutCancel(c.ctx), e) // what was done is told, though its caller has left
+	return c.config.Audit.Record(context.WithoutCancel(c.ctx), e) // what was done is told, though its caller has left
 }
 
 // told is what an event says of the error that a caller gets.

@@ -100,7 +100,6 @@ type Service struct {
 type core struct {
 	config  Config
 	store   *keystore.Store
-	audit   audit.Sink
 	keys    *cache[key]
 	aliases *cache[aliasEntry]
 
@@ -165,7 +164,6 @@ func New(config Config) (*Service, error) {
 	c := &core{
 		config:  config,
 		store:   store,
-		audit:   config.Audit,
 		keys:    newCache[key](true),
 		aliases: newCache[aliasEntry](false),
 		cancel:  cancel,

@@ -27,7 +27,7 @@ const outboxName = "event/"
 // add puts an event in the outbox, and its record into the change. There are
 // none without a sink.
 func (b *outbox) add(tx *keystore.Tx, name string, k *key, now time.Time, details map[string]any) {
-	if b.audit == nil {
+	if b.config.Audit == nil {
 		return
 	}
 	e := &audit.Event{
@@ -75,7 +75,7 @@ func (b *outbox) close() {
 func (c *core) deliverEvent(ctx context.Context, name string, e *audit.Event) error {
 	ctx = context.WithoutCancel(ctx) // what has happened is told, whether or not somebody still waits
 	if _, taken := c.delivered.Load(name); !taken {
-		if err := c.contain("audit", func() error { return c.audit.Record(ctx, e) }); err != nil {
+		if err := c.contain("audit", func() error { return c.config.Audit.Record(ctx, e) }); err != nil {
 			return &refusedEvent{err}
 		}
 		c.delivered.Store(name, true)
@@ -99,7 +99,7 @@ const maxRefusals = 3
 // deliverStored gives the sink the events that it has not taken when they came
 // about.
 func (c *core) deliverStored(ctx context.Context) error {
-	if c.audit == nil {
+	if c.config.Audit == nil {
 		return nil
 	}
 	var failures error
