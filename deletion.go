@@ -130,8 +130,8 @@ func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
 	defer events.close()
 	events.add(&tx, "DeleteKey", k, now, nil)
 	_, err := c.store.Commit(ctx, tx)
-	if errors.Is(err, keystore.ErrNotScrubbed) { // the key is gone all the same; the next deletion scrubs its traces, too
-		c.config.Logger.Warn("kms: traces of a deleted key may be left in the key store until the next deletion", "key", k.arn, "error", err)
+	if errors.Is(err, keystore.ErrNotScrubbed) { // the key is gone all the same; the next deletion scrubs its traces, too, or the next start
+		c.config.Logger.Warn("kms: traces of a deleted key may be left in the key store until the next deletion or start", "key", k.arn, "error", err)
 		err = nil
 	}
 	c.forget(k)
