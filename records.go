@@ -22,6 +22,7 @@ import (
 //	aliasof/ACCOUNT/REGION/KEYID/NAME       that the alias points to the key
 //	usage/ACCOUNT/REGION/KEYID              a usageRecord
 //	due/TIME/ACCOUNT/REGION/KEYID           that the key is to be deleted at TIME
+//	event/TIME/N/EVENTID                    an audit.Event that the sink has not taken yet
 //
 // Names are visible to whoever steals the store; values are sealed.
 
