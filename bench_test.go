@@ -124,24 +124,42 @@ func BenchmarkVerify(b *testing.B) {
 
 // BenchmarkEncryptTwoCores reports the throughput on two cores over that on one,
 // garbage collection included, on one hot key, as "x-one-core"; and that of the
-// floor, which shares nothing but the machine and Go's runtime, as
-// "floor-x-one-core".
+// floor, which shares nothing but the machine and Go's runtime, and of what the
+// floor is made of.
 func BenchmarkEncryptTwoCores(b *testing.B) {
 	svc, id := benchService(b, nil)
 	in := &kms.EncryptInput{KeyId: id, Plaintext: benchPlaintext, EncryptionContext: benchContext}
 	encrypt := func() { must(svc.Encrypt(context.Background(), in)) }
-	floors := []func(){floorSeal(bareGCM()), floorSeal(bareGCM())}
-	const slices = 20
-	var one, two, floorOne, floorTwo time.Duration
-	for range slices {
-		n := b.N/slices + 1
-		one += together(n, encrypt)
-		two += together(n, encrypt, encrypt)
-		floorOne += together(n, floors[0])
-		floorTwo += together(n, floors...)
+	seal := func() func() {
+		gcm, nonce, out := bareGCM(), make([]byte, 12), make([]byte, 0, 4096) // far from the other's
+		return func() { gcm.Seal(out, nonce, benchPlaintext, nil) }
 	}
-	b.ReportMetric(2*float64(one)/float64(two), "x-one-core")
-	b.ReportMetric(2*float64(floorOne)/float64(floorTwo), "floor-x-one-core")
+	random := func() func() {
+		nonce := make([]byte, 4096)[:12]
+		return func() { rand.Read(nonce) }
+	}
+	allocate := func() func() {
+		var kept []byte
+		return func() { kept = make([]byte, 60); runtime.KeepAlive(&kept) }
+	}
+	for _, part := range []struct {
+		unit string
+		work [2]func()
+	}{
+		{"x-one-core", [2]func(){encrypt, encrypt}},
+		{"floor-x-one-core", [2]func(){floorSeal(bareGCM()), floorSeal(bareGCM())}},
+		{"aes-x-one-core", [2]func(){seal(), seal()}},
+		{"random-x-one-core", [2]func(){random(), random()}},
+		{"allocation-x-one-core", [2]func(){allocate(), allocate()}},
+	} {
+		const slices = 20
+		var one, two time.Duration
+		for range slices {
+			one += together(b.N/slices+1, part.work[0])
+			two += together(b.N/slices+1, part.work[:]...)
+		}
+		b.ReportMetric(2*float64(one)/float64(two), part.unit)
+	}
 }
 
 // together runs each function n times, all at once, each on a core of its own,

@@ -42,7 +42,7 @@ func ExampleHTTPClient() {
 	// {"__type":"NotFoundException","message":"Alias arn:aws:kms:us-east-1:111122223333:alias/none is not found."}
 }
 
-// A server for one account, whose requests must be signed. Its root is the only principal that may do anything for now:
+// A server for one account, whose requests must be signed. Only the roots of accounts may do anything:
 // others are known, and refused.
 func ExampleHandler() {
 	svc, err := kms.New(kms.Config{})

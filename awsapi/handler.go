@@ -302,22 +302,27 @@ func target(r *http.Request, query url.Values) string {
 	return cmp.Or(r.Header.Get("X-Amz-Target"), query.Get("X-Amz-Target"), query.Get("x-amz-target"))
 }
 
-// missing is the message about an operation of the API that the service does not have. About others AWS has none.
+// missing is the message about a target that the service does not have, if it is an operation of the API. About others AWS
+// has none.
 func missing(target string) string {
-	name, ours := strings.CutPrefix(target, targetPrefix)
-	if !ours {
-		return ""
-	}
-	switch name {
-	case "ConnectCustomKeyStore", "CreateCustomKeyStore", "CreateGrant", "Decapsulate", "DeleteCustomKeyStore",
-		"DeleteImportedKeyMaterial", "DeriveSharedSecret", "DescribeCustomKeyStores", "DisconnectCustomKeyStore", "Encapsulate",
-		"GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GetParametersForImport", "ImportKeyMaterial",
-		"ListGrants", "ListRetirableGrants", "ReplicateKey", "RetireGrant", "RevokeGrant", "UpdateCustomKeyStore",
-		"UpdatePrimaryRegion":
+	if name, ours := strings.CutPrefix(target, targetPrefix); ours && slices.Contains(apiOperations, name) {
 		return name + " is not among the operations of this service."
 	}
 	return ""
 }
+
+// apiOperations are those of the API's model, version 2014-11-01, whether or not the service has them.
+var apiOperations = strings.Fields(`
+CancelKeyDeletion ConnectCustomKeyStore CreateAlias CreateCustomKeyStore CreateGrant CreateKey Decapsulate
+Decrypt DeleteAlias DeleteCustomKeyStore DeleteImportedKeyMaterial DeriveSharedSecret DescribeCustomKeyStores
+DescribeKey DisableKey DisableKeyRotation DisconnectCustomKeyStore EnableKey EnableKeyRotation Encapsulate
+Encrypt GenerateDataKey GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateDataKeyWithoutPlaintext
+GenerateMac GenerateRandom GetKeyLastUsage GetKeyPolicy GetKeyRotationStatus GetParametersForImport GetPublicKey
+ImportKeyMaterial ListAliases ListGrants ListKeyPolicies ListKeyRotations ListKeys ListResourceTags
+ListRetirableGrants PutKeyPolicy ReEncrypt ReplicateKey RetireGrant RevokeGrant RotateKeyOnDemand
+ScheduleKeyDeletion Sign TagResource UntagResource UpdateAlias UpdateCustomKeyStore UpdateKeyDescription
+UpdatePrimaryRegion Verify VerifyMac
+`)
 
 // maxUserAgent bounds what an audit event repeats, in bytes.
 const maxUserAgent = 1024

@@ -205,30 +205,19 @@ func TestOtherRequestsAreNoOperations(t *testing.T) {
 	require.Contains(t, serve(h, r).Body.String(), "InvalidSignatureException")
 }
 
-// The API's operations are those of its model, version 2014-11-01.
-const apiOperations = `
-CancelKeyDeletion ConnectCustomKeyStore CreateAlias CreateCustomKeyStore CreateGrant CreateKey Decapsulate
-Decrypt DeleteAlias DeleteCustomKeyStore DeleteImportedKeyMaterial DeriveSharedSecret DescribeCustomKeyStores
-DescribeKey DisableKey DisableKeyRotation DisconnectCustomKeyStore EnableKey EnableKeyRotation Encapsulate
-Encrypt GenerateDataKey GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateDataKeyWithoutPlaintext
-GenerateMac GenerateRandom GetKeyLastUsage GetKeyPolicy GetKeyRotationStatus GetParametersForImport GetPublicKey
-ImportKeyMaterial ListAliases ListGrants ListKeyPolicies ListKeyRotations ListKeys ListResourceTags
-ListRetirableGrants PutKeyPolicy ReEncrypt ReplicateKey RetireGrant RevokeGrant RotateKeyOnDemand
-ScheduleKeyDeletion Sign TagResource UntagResource UpdateAlias UpdateCustomKeyStore UpdateKeyDescription
-UpdatePrimaryRegion Verify VerifyMac`
-
 func TestMissingOperationsAreNamed(t *testing.T) {
 	h := Handler(newService(t, kms.Config{}), Options{})
 	offered := map[string]bool{}
 	for _, op := range kms.Operations() {
 		offered[op.Name()] = true
 	}
-	names := strings.Fields(apiOperations)
-	require.Len(t, names, 56)
-	for _, name := range names {
+	require.Len(t, apiOperations, 56)
+	for name := range offered {
+		require.Contains(t, apiOperations, name)
+	}
+	for _, name := range apiOperations {
 		want := name + " is not among the operations of this service."
 		if offered[name] {
-			require.Empty(t, missing(targetPrefix+name))
 			continue
 		}
 		w := serve(h, request(name, `{}`))

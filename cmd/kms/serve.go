@@ -206,7 +206,12 @@ func load(ctx context.Context, svc *kms.Service, path string) error {
 // tls is TLS 1.3. Its key exchange is left to Go, which prefers X25519MLKEM768, so that what is recorded today stays
 // closed to the quantum computers of later.
 func (s *settings) tls() (*tls.Config, error) {
-	chain, err := os.ReadFile(s.tlsCert)
+	file, err := os.Open(s.tlsCert)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert: %w", err)
+	}
+	defer file.Close()
+	chain, err := disk.Read(file, s.tlsCert, maxPEMBytes)
 	if err != nil {
 		return nil, fmt.Errorf("--tls-cert: %w", err)
 	}
