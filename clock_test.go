@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms/internal/floortest"
 )
 
 func TestTheSystemClockIsTimeNow(t *testing.T) {
@@ -38,4 +40,10 @@ func TestTheWallsClockIsReadOnceAMillisecond(t *testing.T) {
 	require.Equal(t, wall, clock())
 	passed = time.Microsecond
 	require.Equal(t, wall.Add(time.Microsecond), clock())
+}
+
+// The floor is time.Now, of which it has to take less than all.
+func BenchmarkSystemClock(b *testing.B) {
+	clock := systemClock()
+	floortest.Compare(b, func() { time.Now() }, func() { clock() })
 }
