@@ -480,7 +480,7 @@ func TestAPanicInAnOperationIsRecordedAsItsFailure(t *testing.T) {
 	svc, _ := newService(t, func(c *kms.Config) {
 		c.Logger = slog.New(slog.DiscardHandler)
 		c.Audit = audit.SinkFunc(func(_ context.Context, e *audit.Event) error { events = append(events, e); return nil })
-		c.Intercept = func(context.Context, *kms.Service, kms.Operation, any, func() (any, error)) (any, error) {
+		c.Intercept = func(context.Context, kms.Call, func(context.Context) (any, error)) (any, error) {
 			panic("a defect")
 		}
 	})
@@ -636,9 +636,9 @@ func TestACallWhoseCallerHasLeftIsRecorded(t *testing.T) {
 			}
 			return s.Record(ctx, e)
 		})
-		c.Intercept = func(_ context.Context, _ *kms.Service, op kms.Operation, _ any, proceed func() (any, error)) (any, error) {
-			out, err := proceed()
-			if op.Name() == "CreateKey" {
+		c.Intercept = func(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
+			out, err := next(ctx)
+			if call.Operation.Name() == "CreateKey" {
 				cancel()
 			}
 			return out, err

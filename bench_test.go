@@ -20,7 +20,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/pocketkms/kms"
-	"github.com/pocketkms/kms/internal/floortest"
+	"github.com/pocketkms/kms/internal/benchtest"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -67,13 +67,13 @@ func floorSeal(gcm cipher.AEAD) func() {
 func BenchmarkEncrypt(b *testing.B) {
 	svc, id := benchService(b, nil)
 	in := &kms.EncryptInput{KeyId: id, Plaintext: benchPlaintext, EncryptionContext: benchContext}
-	floortest.Compare(b, floorSeal(bareGCM()), func() { must(svc.Encrypt(context.Background(), in)) })
+	benchtest.Compare(b, floorSeal(bareGCM()), func() { must(svc.Encrypt(context.Background(), in)) })
 }
 
 func BenchmarkGenerateDataKey(b *testing.B) {
 	svc, id := benchService(b, nil)
 	in := &kms.GenerateDataKeyInput{KeyId: id, KeySpec: kms.DataKeySpecAES256, EncryptionContext: benchContext}
-	floortest.Compare(b, floorSeal(bareGCM()), func() { must(svc.GenerateDataKey(context.Background(), in)) })
+	benchtest.Compare(b, floorSeal(bareGCM()), func() { must(svc.GenerateDataKey(context.Background(), in)) })
 }
 
 func BenchmarkDecrypt(b *testing.B) {
@@ -83,14 +83,14 @@ func BenchmarkDecrypt(b *testing.B) {
 	gcm := bareGCM()
 	sealed := gcm.Seal(nil, make([]byte, 12), benchPlaintext, nil)
 	nonce := make([]byte, 12)
-	floortest.Compare(b, func() { must(gcm.Open(nil, nonce, sealed, nil)) }, func() { must(svc.Decrypt(context.Background(), in)) })
+	benchtest.Compare(b, func() { must(gcm.Open(nil, nonce, sealed, nil)) }, func() { must(svc.Decrypt(context.Background(), in)) })
 }
 
 func BenchmarkGenerateMac(b *testing.B) {
 	svc, id := benchService(b, &kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})
 	in := &kms.GenerateMacInput{KeyId: id, Message: benchPlaintext, MacAlgorithm: kms.MacAlgorithmHMACSHA256}
 	key := make([]byte, 32)
-	floortest.Compare(b, func() {
+	benchtest.Compare(b, func() {
 		h := hmac.New(sha256.New, key)
 		h.Write(benchPlaintext)
 		h.Sum(nil)
@@ -101,7 +101,7 @@ func BenchmarkSign(b *testing.B) {
 	svc, id := benchService(b, &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify})
 	in := &kms.SignInput{KeyId: id, Message: benchPlaintext, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	floortest.Compare(b, func() {
+	benchtest.Compare(b, func() {
 		digest := sha256.Sum256(benchPlaintext)
 		must(ecdsa.SignASN1(rand.Reader, key, digest[:]))
 	}, func() { must(svc.Sign(context.Background(), in)) })
@@ -114,7 +114,7 @@ func BenchmarkVerify(b *testing.B) {
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	digest := sha256.Sum256(benchPlaintext)
 	signature := must(ecdsa.SignASN1(rand.Reader, key, digest[:]))
-	floortest.Compare(b, func() {
+	benchtest.Compare(b, func() {
 		digest := sha256.Sum256(benchPlaintext)
 		if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
 			panic("the floor does not verify")
@@ -182,7 +182,7 @@ func together(n int, functions ...func()) time.Duration {
 // BenchmarkDurableChange compares a change of a key in a file with one bare
 // bbolt transaction that writes as many bytes.
 func BenchmarkDurableChange(b *testing.B) {
-	svc, err := kms.Open(filepath.Join(b.TempDir(), "keys"), keystore.Ephemeral())
+	svc, err := kms.Open(filepath.Join(b.TempDir(), "keys"), keystore.Ephemeral(), kms.Config{})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, svc.Close()) })
 	key := must(svc.CreateKey(context.Background(), nil)).KeyMetadata.KeyId
@@ -190,7 +190,7 @@ func BenchmarkDurableChange(b *testing.B) {
 	b.Cleanup(func() { require.NoError(b, db.Close()) })
 	value := make([]byte, 900)
 	var n atomic.Int64
-	floortest.Compare(b, func() {
+	benchtest.Compare(b, func() {
 		err := db.Update(func(tx *bbolt.Tx) error {
 			bucket, err := tx.CreateBucketIfNotExists([]byte("records"))
 			if err != nil {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/crypto"
-	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/internal/shape"
+	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/internal/uuid"
 	"github.com/pocketkms/kms/keystore"
 )
@@ -110,7 +110,7 @@ func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (*Out,
 
 // run takes the seven steps that every call goes through. sent is in as it came
 // over a wire, if it did.
-func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent *shape.Sent) (out *Out, err error) {
+func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent *shape.Wire) (out *Out, err error) {
 	if ctx == nil { // a mistake, which shall not end in a panic
 		ctx = context.Background()
 	}
@@ -152,7 +152,7 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 
 // contain turns a panic in the operation into an error, which is recorded as
 // any other.
-func (op *operation[In, Out]) contain(c *call, in *In, sent *shape.Sent) (out *Out, err error) {
+func (op *operation[In, Out]) contain(c *call, in *In, sent *shape.Wire) (out *Out, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.logPanic(op.name, p)
@@ -169,12 +169,17 @@ func (op *operation[In, Out]) contain(c *call, in *In, sent *shape.Sent) (out *O
 var errPanic = exception(KMSInternalException, "The request could not be completed.")
 
 // intercept gives the interceptor the call to let go on, or not.
-func (op *operation[In, Out]) intercept(c *call, in *In, sent *shape.Sent) (*Out, error) {
+func (op *operation[In, Out]) intercept(c *call, in *In, sent *shape.Wire) (*Out, error) {
 	ctx := c.ctx
 	if sent != nil {
-		ctx = rig.WithSent(ctx, sent)
+		ctx = testhook.WithWire(ctx, sent)
 	}
-	out, err := c.config.Intercept(ctx, c.Service, op, in, func() (any, error) { return op.attempt(c, in, sent) })
+	out, err := c.config.Intercept(ctx, Call{Service: c.Service, Operation: op, Input: in}, func(ctx context.Context) (any, error) {
+		if ctx != nil {
+			c.ctx = ctx
+		}
+		return op.attempt(c, in, sent)
+	})
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil, untouched{err}
 	}
@@ -194,7 +199,7 @@ const maxAttempts = 1000
 
 // attempt takes the steps from validate to act, anew when another change to the
 // same records came between.
-func (op *operation[In, Out]) attempt(c *call, in *In, sent *shape.Sent) (*Out, error) {
+func (op *operation[In, Out]) attempt(c *call, in *In, sent *shape.Wire) (*Out, error) {
 	violations := op.check(in, sent)
 	if op.missing != nil {
 		violations = append(violations, op.missing(c, in)...)
@@ -227,9 +232,9 @@ func (op *operation[In, Out]) attempt(c *call, in *In, sent *shape.Sent) (*Out, 
 	}
 }
 
-func (op *operation[In, Out]) check(in *In, sent *shape.Sent) []error {
+func (op *operation[In, Out]) check(in *In, sent *shape.Wire) []error {
 	if sent != nil {
-		return op.in.CheckSent(sent)
+		return op.in.CheckWire(sent)
 	}
 	return op.in.Check(in)
 }

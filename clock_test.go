@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/pocketkms/kms/internal/floortest"
+	"github.com/pocketkms/kms/internal/benchtest"
 )
 
 func TestTheSystemClockIsTimeNow(t *testing.T) {
@@ -46,6 +46,6 @@ func TestTheWallsClockIsReadOnceAMillisecond(t *testing.T) {
 func BenchmarkSystemClock(b *testing.B) {
 	clock := systemClock()
 	var now time.Time
-	floortest.Compare(b, func() { now = time.Now() }, func() { now = clock() })
+	benchtest.Compare(b, func() { now = time.Now() }, func() { now = clock() })
 	require.False(b, now.IsZero())
 }

@@ -321,10 +321,10 @@ func newSource(ciphertext []byte, keyID string, algorithm EncryptionAlgorithmSpe
 // the key.
 func (src *source) missing(keyIDPath string) (violations []error) {
 	if src.ciphertext == nil && !src.ignored {
-		violations = append(violations, shape.Null("ciphertextBlob"))
+		violations = append(violations, shape.Missing("ciphertextBlob"))
 	}
 	if src.keyID == "" && (src.ignored || src.algorithm != EncryptionAlgorithmSymmetricDefault) {
-		violations = append(violations, shape.Null(keyIDPath))
+		violations = append(violations, shape.Missing(keyIDPath))
 	}
 	return violations
 }

@@ -9,7 +9,7 @@ import (
 
 	multierror "github.com/hashicorp/go-multierror"
 
-	"github.com/pocketkms/kms/internal/rig"
+	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -150,7 +150,7 @@ func wrapError(ctx context.Context, err error, operation string) error {
 		return &named
 	}
 	switch {
-	case errors.Is(err, rig.ErrConnection):
+	case errors.Is(err, testhook.ErrConnection):
 		return err
 	case errors.Is(err, keystore.ErrClosed), errors.Is(err, ErrClosed):
 		return ErrClosed

@@ -26,7 +26,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	svc, err := kms.Open(filepath.Join(dir, "my.keys"), keystore.Passphrase([]byte("correct horse battery staple")))
+	svc, err := kms.Open(filepath.Join(dir, "my.keys"), keystore.Passphrase([]byte("correct horse battery staple")), kms.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/pocketkms/kms/internal/rig"
+	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -288,7 +288,7 @@ var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
 			record.Policy = defaultPolicy(c.config.Partition, c.caller.account)
 		}
 		ref, material := keyRef{c.caller.account, c.region, newKeyID(in.MultiRegion)}, []byte(nil)
-		if made := rig.KeyFrom(c.ctx); made != nil { // never, but for package seed
+		if made := testhook.KeyFrom(c.ctx); made != nil { // never, but for package seed
 			ref.id, material = made.ID, made.Material
 			if err := c.admitMade(ref, material, record, use); err != nil {
 				return nil, err

@@ -32,7 +32,6 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/audit"
-	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
 	"github.com/pocketkms/kms/keystore/memory"
@@ -79,12 +78,21 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// An Interceptor is called in place of each operation, on whose view, with its
-// input. It returns what proceed does, once it has called it, or an answer of
-// its own: an output of the operation's type, or an error. Any error but an
-// [Error], a context's, [ErrClosed] or kmstest.ErrConnection reaches the caller
-// as a KMSInternalException. It must be done with proceed when it returns.
-type Interceptor func(ctx context.Context, on *Service, op Operation, in any, proceed func() (out any, err error)) (out any, err error)
+// An Interceptor runs around every operation. It calls next, at most once, and
+// returns its result, or it returns a result of its own: an output of the
+// operation's type, or an error. The context that it gives to next is that of
+// the rest of the call: of the key store, the root key and the audit sink. An
+// error other than an [Error], a context's, [ErrClosed] or kmstest.ErrConnection
+// reaches the caller as a KMSInternalException. next must not be called after
+// the interceptor has returned.
+type Interceptor func(ctx context.Context, call Call, next func(context.Context) (any, error)) (any, error)
+
+// A Call is what an [Interceptor] sees of a call. It may get more fields.
+type Call struct {
+	Service   *Service  // the view that the call was made on
+	Operation Operation // the operation
+	Input     any       // a pointer to the operation's input, never nil; not to be changed or kept
+}
 
 // A Service is a KMS of many accounts and Regions, seen by one caller in one
 // Region. Its methods may be called concurrently. Inputs are neither changed nor
@@ -172,30 +180,32 @@ func New(config Config) (*Service, error) {
 	for i := range c.prefixes {
 		rand.Read(c.prefixes[i][:])
 	}
-	if b, ok := config.Backend.(rig.Backend); ok {
-		b.OnFlush(c.storeUses)
-	}
 	c.workers.Go(func() { c.watch(ctx, revision) })
 	c.workers.Go(func() { c.sweep(ctx) })
 	return &Service{core: c, caller: rootOf(config.Partition, config.Account), region: config.Region}, nil
 }
 
 // Open returns a Service that keeps its keys in the file at path, sealed under
-// root; it makes the file if there is none. One process at a time can have it
-// open. For more settings, give [New] a Backend from [bolt.Open]. A first Open
-// that fails may leave a file without a store, which the next one fills.
+// root. It creates the file if it does not exist. Only one process at a time can
+// open a file. config holds all other settings; its Backend and RootKey must be
+// nil. A first Open that fails may leave a file without a store, which the next
+// Open fills.
 //
 // Its errors are those of package keystore: among them [keystore.ErrRootKey],
 // [keystore.ErrLocked] and [keystore.ErrCorrupt].
-func Open(path string, root keystore.RootKey) (*Service, error) {
-	if root == nil {
+func Open(path string, root keystore.RootKey, config Config) (*Service, error) {
+	switch {
+	case root == nil:
 		return nil, errors.New("kms: Open needs a root key")
+	case config.Backend != nil || config.RootKey != nil:
+		return nil, errors.New("kms: Open takes no Backend and no RootKey in its Config: they are its first two arguments, or use New")
 	}
 	backend, err := bolt.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("kms: cannot open the key store: %w", err)
 	}
-	s, err := New(Config{Backend: backend, RootKey: root})
+	config.Backend, config.RootKey = backend, root
+	s, err := New(config)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w (%s)", err, path), backend.Close())
 	}
@@ -227,6 +237,15 @@ func (s *Service) Caller() Principal { return s.caller }
 
 // Logger returns the Logger of the service's Config, for what serves it.
 func (s *Service) Logger() *slog.Logger { return s.config.Logger }
+
+// Flush stores what the service keeps in memory only: when keys were last used.
+// It is done once a minute and by Close; call it before copying the store.
+func (s *Service) Flush(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	return s.storeUses(ctx)
+}
 
 // Close ends the service for all its views, once it has stored when keys were
 // last used, and closes the Backend. Calls that are under way may fail with

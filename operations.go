@@ -45,7 +45,7 @@ func (op *operation[In, Out]) NewInput() any          { return new(In) }
 func (op *operation[In, Out]) describe() *description { return &op.description }
 
 func (op *operation[In, Out]) Invoke(ctx context.Context, s *Service, in any) (any, error) {
-	sent, _ := in.(*shape.Sent)
+	sent, _ := in.(*shape.Wire)
 	if sent != nil {
 		in = sent.Input
 	}

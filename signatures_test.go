@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
-	"github.com/pocketkms/kms/internal/programtest"
+	"github.com/pocketkms/kms/internal/testenv"
 )
 
 var signingSpecs = []struct {
@@ -38,7 +38,7 @@ func digestOf(new func() hash.Hash, message []byte) []byte {
 }
 
 func TestASignatureVerifiesItsMessageAloneHereAndElsewhere(t *testing.T) {
-	programtest.Need(t, "openssl")
+	testenv.NeedsTool(t, "openssl")
 	svc, _ := newService(t)
 	for _, spec := range signingSpecs {
 		t.Run(string(spec.spec), func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/crypto"
-	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -227,7 +227,7 @@ func (c *core) passTime(ctx context.Context, k *key, now time.Time) (*key, error
 // notForLater are the errors that a due rotation does not wait out: another
 // change came between, or the store is not what it was.
 var notForLater = []error{keystore.ErrConflict, keystore.ErrClosed, keystore.ErrRootKey, keystore.ErrCorrupt, keystore.ErrNewerVersion,
-	keystore.ErrInvalid, rig.ErrPast}
+	keystore.ErrInvalid, testhook.ErrReadOnly}
 
 func (c *core) loadKey(ctx context.Context, ref keyRef) (*key, error) {
 	record, revision, err := readRecord[keyRecord](ctx, c, ref.recordName())

@@ -38,7 +38,7 @@ type storedFile struct {
 func newStoredFile(t *testing.T, root keystore.RootKey) *storedFile {
 	t.Helper()
 	f := &storedFile{path: filepath.Join(t.TempDir(), "keys"), root: root}
-	svc, err := kms.Open(f.path, root)
+	svc, err := kms.Open(f.path, root, kms.Config{})
 	require.NoError(t, err)
 	for i := range f.keys {
 		k := createKey(t, svc, &kms.CreateKeyInput{Description: fmt.Sprint("key ", i)})
@@ -55,7 +55,7 @@ func newStoredFile(t *testing.T, root keystore.RootKey) *storedFile {
 
 func (f *storedFile) open(t *testing.T) *kms.Service {
 	t.Helper()
-	svc, err := kms.Open(f.path, f.root)
+	svc, err := kms.Open(f.path, f.root, kms.Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = svc.Close() })
 	return svc
@@ -166,7 +166,7 @@ func TestOpenRefusesBadStoresAndLeavesThemAlone(t *testing.T) {
 			}
 			before := readFile(t, f.path)
 			for range 2 { // the first attempt leaves no lock behind
-				svc, err := kms.Open(f.path, tt.openedWith)
+				svc, err := kms.Open(f.path, tt.openedWith, kms.Config{})
 				require.Nil(t, svc)
 				require.ErrorIs(t, err, tt.want)
 				for _, other := range []error{keystore.ErrRootKey, keystore.ErrCorrupt, keystore.ErrNewerVersion, keystore.ErrLocked, keystore.ErrClosed} {
@@ -212,7 +212,7 @@ func withBucket(name string) func(*testing.T, *storedFile) {
 
 func TestOpenWithoutARootKeyMakesNoFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
-	svc, err := kms.Open(path, nil)
+	svc, err := kms.Open(path, nil, kms.Config{})
 	require.Nil(t, svc)
 	require.EqualError(t, err, "kms: Open needs a root key")
 	require.NoFileExists(t, path)
@@ -221,10 +221,10 @@ func TestOpenWithoutARootKeyMakesNoFile(t *testing.T) {
 func TestAFirstOpenThatFailsSpoilsNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
 	for _, root := range []keystore.RootKey{keystore.Passphrase(nil), keystore.KeyFile(path + ".missing")} {
-		_, err := kms.Open(path, root)
+		_, err := kms.Open(path, root, kms.Config{})
 		require.Error(t, err)
 	}
-	svc, err := kms.Open(path, keystore.Ephemeral())
+	svc, err := kms.Open(path, keystore.Ephemeral(), kms.Config{})
 	require.NoError(t, err)
 	require.NoError(t, svc.Close())
 }
@@ -233,15 +233,15 @@ func TestOpenRefusesWhatIsNoFile(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))
-	_, err := kms.Open(dir, keystore.Ephemeral())
+	_, err := kms.Open(dir, keystore.Ephemeral(), kms.Config{})
 	require.Error(t, err)
-	_, err = kms.Open(filepath.Join(dir, "missing", "keys"), keystore.Ephemeral())
+	_, err = kms.Open(filepath.Join(dir, "missing", "keys"), keystore.Ephemeral(), kms.Config{})
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	_, err = kms.Open(filepath.Join(file, "keys"), keystore.Ephemeral())
+	_, err = kms.Open(filepath.Join(file, "keys"), keystore.Ephemeral(), kms.Config{})
 	require.ErrorIs(t, err, syscall.ENOTDIR)
 	loop := filepath.Join(dir, "loop")
 	require.NoError(t, os.Symlink(loop, loop))
-	_, err = kms.Open(loop, keystore.Ephemeral())
+	_, err = kms.Open(loop, keystore.Ephemeral(), kms.Config{})
 	require.ErrorIs(t, err, syscall.ELOOP)
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
@@ -327,7 +327,7 @@ const pathEnv, rootEnv = "POCKETKMS_TEST_PATH", "POCKETKMS_TEST_ROOT"
 
 // holdTheLock has a store open until its standard input ends.
 func holdTheLock() error {
-	svc, err := kms.Open(os.Getenv(pathEnv), keystore.KeyFile(os.Getenv(rootEnv)))
+	svc, err := kms.Open(os.Getenv(pathEnv), keystore.KeyFile(os.Getenv(rootEnv)), kms.Config{})
 	if err != nil {
 		return err
 	}
@@ -350,14 +350,14 @@ func TestAnOpenStoreIsLocked(t *testing.T) {
 	_, err = io.ReadFull(output, make([]byte, len("open\n")))
 	require.NoError(t, err)
 	before := readFile(t, f.path)
-	_, err = kms.Open(f.path, f.root)
+	_, err = kms.Open(f.path, f.root, kms.Config{})
 	require.ErrorIs(t, err, keystore.ErrLocked)
 	requireUnchanged(t, f.path, before)
 	require.NoError(t, release.Close())
 	require.NoError(t, child.Wait())
 
 	svc := f.open(t)
-	_, err = kms.Open(f.path, f.root)
+	_, err = kms.Open(f.path, f.root, kms.Config{})
 	require.ErrorIs(t, err, keystore.ErrLocked, "the same process a second time")
 	f.requireUsable(t, svc, 0)
 	require.NoError(t, svc.Close())
@@ -396,7 +396,7 @@ func fillTheDisk() error {
 	if err := limit(syscall.Rlimit{Cur: room, Max: unlimited.Max}); err != nil {
 		return err
 	}
-	svc, err := kms.Open(os.Getenv(pathEnv), keystore.KeyFile(os.Getenv(rootEnv)))
+	svc, err := kms.Open(os.Getenv(pathEnv), keystore.KeyFile(os.Getenv(rootEnv)), kms.Config{})
 	if err != nil {
 		return err
 	}
@@ -474,7 +474,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	require.NoError(t, json.Unmarshal(output, &made))
 
 	checkPages(t, path)
-	svc, err := kms.Open(path, keystore.KeyFile(root))
+	svc, err := kms.Open(path, keystore.KeyFile(root), kms.Config{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, svc.Close()) }()
 	list, err := svc.ListKeys(context.Background(), nil)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/awsapi"
-	"github.com/pocketkms/kms/internal/floortest"
+	"github.com/pocketkms/kms/internal/benchtest"
 )
 
 // bare is the least that a handler could do for GenerateDataKey: read its JSON, and write some that looks the same.
@@ -80,7 +80,7 @@ func BenchmarkGenerateDataKeyHandler(b *testing.B) {
 			}
 		}
 	}
-	floortest.Compare(b, serve(bare(answer)), serve(awsapi.Handler(svc, awsapi.Options{})))
+	benchtest.Compare(b, serve(bare(answer)), serve(awsapi.Handler(svc, awsapi.Options{})))
 }
 
 // The same over HTTP/1.1 on the loopback interface.
@@ -104,5 +104,5 @@ func BenchmarkGenerateDataKeyLoopback(b *testing.B) {
 			response.Body.Close()
 		}
 	}
-	floortest.Compare(b, post(bare(answer)), post(awsapi.Handler(svc, awsapi.Options{})))
+	benchtest.Compare(b, post(bare(answer)), post(awsapi.Handler(svc, awsapi.Options{})))
 }

@@ -39,9 +39,9 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
-	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/shape"
+	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/internal/uuid"
 )
 
@@ -134,7 +134,7 @@ type exchange struct {
 	*handler
 	request  []byte
 	response []byte
-	sent     shape.Sent
+	sent     shape.Wire
 	isLarge  bool
 }
 
@@ -170,7 +170,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	if err := h.serve(w, r, id); err != nil {
-		if errors.Is(err, rig.ErrConnection) {
+		if errors.Is(err, testhook.ErrConnection) {
 			panic(http.ErrAbortHandler)
 		}
 		e, hidden := exceptionOf(err)
@@ -275,7 +275,7 @@ func (x *exchange) call(ctx context.Context, svc *kms.Service, op *operation) er
 	if err != nil {
 		return err
 	}
-	x.sent = shape.Sent{Input: in, Empty: empty}
+	x.sent = shape.Wire{Input: in, Empty: empty}
 	out, err := op.Invoke(ctx, svc, &x.sent)
 	if err != nil {
 		return err

@@ -128,7 +128,7 @@ func TestRepeatedMembersReplaceEarlierOnes(t *testing.T) {
 		empty, err := decode([]byte(body), s, in.Interface())
 		require.NoError(t, err)
 		var got string
-		for _, violation := range s.CheckSent(&shape.Sent{Input: in.Interface(), Empty: empty}) {
+		for _, violation := range s.CheckWire(&shape.Wire{Input: in.Interface(), Empty: empty}) {
 			got += violation.Error()
 		}
 		require.Equal(t, want, got, body)

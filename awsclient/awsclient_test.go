@@ -78,7 +78,7 @@ func TestWithoutBackoffTriesAsOftenAtOnce(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				attempts := 0
 				svc, err := kms.New(kms.Config{
-					Intercept: func(context.Context, *kms.Service, kms.Operation, any, func() (any, error)) (any, error) {
+					Intercept: func(context.Context, kms.Call, func(context.Context) (any, error)) (any, error) {
 						attempts++
 						return nil, &kms.Error{Code: kms.KMSInternalException, Message: "injected"}
 					},

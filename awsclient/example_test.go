@@ -14,11 +14,11 @@ import (
 // A client for tests, which meets throttling twice.
 func ExampleWithoutBackoff() {
 	calls := 0
-	throttled := func(_ context.Context, _ *kms.Service, _ kms.Operation, _ any, proceed func() (any, error)) (any, error) {
+	throttled := func(ctx context.Context, _ kms.Call, next func(context.Context) (any, error)) (any, error) {
 		if calls++; calls <= 2 {
 			return nil, &kms.Error{Code: kms.ThrottlingException, Message: "Rate exceeded"}
 		}
-		return proceed()
+		return next(ctx)
 	}
 	svc, err := kms.New(kms.Config{Intercept: throttled})
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/tink-crypto/tink-go/v2/mac/subtle"
 
-	"github.com/pocketkms/kms/internal/programtest"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/testenv"
 )
 
 var hmacRows = []struct {
@@ -144,7 +144,7 @@ func TestHMACAgreesWithOpenSSL(t *testing.T) {
 // openssl runs the command with the input, and returns its output.
 func openssl(t *testing.T, input string, args ...string) []byte {
 	t.Helper()
-	programtest.Need(t, "openssl")
+	testenv.NeedsTool(t, "openssl")
 	command := exec.Command("openssl", args...)
 	command.Stdin = strings.NewReader(input)
 	var complaints bytes.Buffer

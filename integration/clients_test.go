@@ -22,7 +22,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/awsapi"
-	"github.com/pocketkms/kms/internal/programtest"
+	"github.com/pocketkms/kms/internal/testenv"
 	"github.com/pocketkms/kms/kmstest"
 )
 
@@ -174,9 +174,9 @@ func (e exchange) members(t testing.TB) map[string]any {
 
 // Every client, unchanged, does what it can against a Service, and what it did stands in docs/clients.md.
 func TestClients(t *testing.T) {
-	programtest.Need(t, "node", "npm", "aws", "python3")
+	testenv.NeedsTool(t, "node", "npm", "aws", "python3")
 	if err := exec.Command("python3", "-c", "import boto3").Run(); err != nil {
-		programtest.Missing(t, "boto3")
+		testenv.Missing(t, "boto3")
 	}
 	clients := kinds(t)
 	results := make([]result, len(clients))

@@ -33,7 +33,7 @@ import (
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/awsapi"
 	"github.com/pocketkms/kms/awsclient"
-	"github.com/pocketkms/kms/internal/floortest"
+	"github.com/pocketkms/kms/internal/benchtest"
 )
 
 const (
@@ -708,7 +708,7 @@ func BenchmarkSDKGenerateDataKey(b *testing.B) {
 	in := &awskms.GenerateDataKeyInput{KeyId: &key, KeySpec: types.DataKeySpecAes256, EncryptionContext: map[string]string{"tenant": "4711", "purpose": "invoices"}}
 	floor := awsclient.New(svc, func(o *awskms.Options) { o.HTTPClient = canned(answer) })
 	client := awsclient.New(svc)
-	floortest.Compare(b,
+	benchtest.Compare(b,
 		func() { must(floor.GenerateDataKey(b.Context(), in)) },
 		func() { must(client.GenerateDataKey(b.Context(), in)) })
 }

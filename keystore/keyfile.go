@@ -12,8 +12,8 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
-	"github.com/pocketkms/kms/internal/disk"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/securefile"
 )
 
 // A key file is one line of text: this, then the 32 bytes of the key in 64 lower-case hexadecimal digits, then a line feed.
@@ -46,7 +46,7 @@ func CreateKeyFile(path string) (err error) {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return disk.SyncDir(filepath.Dir(path))
+	return securefile.SyncDir(filepath.Dir(path))
 }
 
 // KeyFile is the root key in a file that [CreateKeyFile] made. The file is read each time the root key is used. It must be a
@@ -70,11 +70,11 @@ func (k keyFile) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	line, err := disk.ReadPrivate(string(k), keyFileBytes)
+	line, err := securefile.ReadPrivate(string(k), keyFileBytes)
 	switch {
-	case errors.Is(err, disk.ErrUnsafe):
+	case errors.Is(err, securefile.ErrUnsafe):
 		return nil, fmt.Errorf("%w: %w", ErrPermissions, err)
-	case err != nil && !errors.Is(err, disk.ErrTooLong): // what is too long leaves no line
+	case err != nil && !errors.Is(err, securefile.ErrTooLong): // what is too long leaves no line
 		return nil, fmt.Errorf("keystore: key file: %w", err)
 	}
 	defer secret.Clear(line)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms"
-	"github.com/pocketkms/kms/internal/rig"
+	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
 )
@@ -32,7 +32,6 @@ func EventualConsistency(d time.Duration) Option {
 // A history is a Service's store, with what records were before the changes that are not visible yet.
 type history struct {
 	*memory.Backend
-	flush func(context.Context) error // stores what is in the Service's memory alone
 
 	mu      sync.Mutex
 	config  kms.Config // of the Service
@@ -49,9 +48,6 @@ type change struct {
 	before  []byte
 	existed bool
 }
-
-// OnFlush is that of rig.Backend.
-func (h *history) OnFlush(store func(context.Context) error) { h.flush = store }
 
 // lags delays changes by lag from now on; those before keep their delay as long as there is one.
 func (h *history) lags(config kms.Config, lag time.Duration) {
@@ -133,21 +129,22 @@ type past struct {
 }
 
 // answer lets a call go on: where changes are hidden, one that changes nothing itself in the past.
-func (s *Service) answer(ctx context.Context, on *kms.Service, op kms.Operation, in any, proceed func() (any, error)) (any, error) {
-	if !op.ReadOnly() {
-		return proceed()
+func (s *Service) answer(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
+	if !call.Operation.ReadOnly() {
+		return next(ctx)
 	}
 	p, err := s.store.enter()
 	if err != nil {
 		return nil, err
 	}
 	if p == nil {
-		return proceed()
+		return next(ctx)
 	}
 	defer s.store.leave(p)
-	out, err := op.Invoke(ctx, p.In(on.Region()).As(on.Caller()), rig.Sent(ctx, in))
-	if errors.Is(err, rig.ErrPast) { // the clock has brought about the end of a key, say, or an AWS managed key is to be made
-		return proceed()
+	view := p.In(call.Service.Region()).As(call.Service.Caller())
+	out, err := call.Operation.Invoke(ctx, view, testhook.WireInput(ctx, call.Input))
+	if errors.Is(err, testhook.ErrReadOnly) { // the clock has brought about the end of a key, say, or an AWS managed key is to be made
+		return next(ctx)
 	}
 	return out, err
 }
@@ -220,7 +217,7 @@ type unchanging struct{ *memory.Backend }
 
 func (u unchanging) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 	if len(tx.Puts)+len(tx.Deletes) > 0 {
-		return 0, rig.ErrPast
+		return 0, testhook.ErrReadOnly
 	}
 	return u.Backend.Commit(ctx, tx)
 }

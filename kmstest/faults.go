@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms"
-	"github.com/pocketkms/kms/internal/rig"
+	"github.com/pocketkms/kms/internal/testhook"
 )
 
 // A Fault says which calls fail or are slow, and how. Its zero value is about every call.
@@ -53,7 +53,7 @@ type Fault struct {
 
 // ErrConnection is the error of a call whose connection breaks. Through package awsapi the connection breaks indeed, and the
 // client has an error of its transport.
-var ErrConnection = rig.ErrConnection
+var ErrConnection = testhook.ErrConnection
 
 // Throttling is the error of a call beyond the request quota.
 func Throttling() error {

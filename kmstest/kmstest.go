@@ -106,7 +106,7 @@ func (s *Service) Fork(t testing.TB, options ...Option) *Service {
 		t.Fatalf("kmstest: cannot fork a Service whose test has ended")
 	default:
 	}
-	if err := s.store.flush(context.Background()); err != nil {
+	if err := s.Flush(context.Background()); err != nil {
 		t.Fatalf("kmstest: cannot fork: %v", err)
 	}
 	now := s.Now()
@@ -167,24 +167,24 @@ func (s *Service) Advance(d time.Duration) {
 }
 
 // intercept is the way of every call: recorded, delayed or failed by faults, and answered by what is visible.
-func (s *Service) intercept(ctx context.Context, on *kms.Service, op kms.Operation, in any, proceed func() (any, error)) (out any, err error) {
+func (s *Service) intercept(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (out any, err error) {
 	if isOwn(ctx) {
-		return proceed()
+		return next(ctx)
 	}
-	r := s.begin(on, op, in)
+	r := s.begin(call.Service, call.Operation, call.Input)
 	injected := false
 	defer func() { s.end(r, out, err, injected) }()
-	visible := func() (any, error) { return s.answer(ctx, on, op, in, proceed) }
+	visible := func(ctx context.Context) (any, error) { return s.answer(ctx, call, next) }
 	if s.config.Intercept != nil {
 		inner := visible
-		visible = func() (any, error) { return s.config.Intercept(ctx, on, op, in, inner) }
+		visible = func(ctx context.Context) (any, error) { return s.config.Intercept(ctx, call, inner) }
 	}
-	e := s.effect(on, op, in)
+	e := s.effect(call.Service, call.Operation, call.Input)
 	if err = s.delay(ctx, e.before); err != nil {
 		return nil, err
 	}
 	if e.late {
-		if _, err = visible(); err != nil {
+		if _, err = visible(ctx); err != nil {
 			return nil, err
 		}
 		if err = s.delay(ctx, e.after); err != nil {
@@ -195,7 +195,7 @@ func (s *Service) intercept(ctx context.Context, on *kms.Service, op kms.Operati
 		injected = true
 		return nil, e.err
 	}
-	return visible()
+	return visible(ctx)
 }
 
 // Calls that kmstest makes itself, for its own ends, are neither recorded nor audited and meet no faults.

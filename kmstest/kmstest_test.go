@@ -172,11 +172,11 @@ func (s sink) Record(_ context.Context, e *audit.Event) error { s(e); return nil
 func TestAConfiguredInterceptorIsAskedToo(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t, kmstest.Configure(func(c *kms.Config) {
-		c.Intercept = func(_ context.Context, _ *kms.Service, op kms.Operation, _ any, proceed func() (any, error)) (any, error) {
-			if op.Name() == "Encrypt" {
+		c.Intercept = func(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
+			if call.Operation.Name() == "Encrypt" {
 				return nil, kmstest.DependencyTimeout()
 			}
-			return proceed()
+			return next(ctx)
 		}
 	}))
 	_, err := encrypt(svc.Service, createKey(t, svc.Service))

@@ -16,8 +16,8 @@ import (
 	"strings"
 
 	"github.com/pocketkms/kms"
-	"github.com/pocketkms/kms/internal/rig"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/testhook"
 )
 
 // A Key is a key to make. Only its ID is required.
@@ -156,7 +156,7 @@ func (p *planned) make(ctx context.Context) error {
 	for _, tag := range slices.Sorted(maps.Keys(p.Tags)) {
 		in.Tags = append(in.Tags, kms.Tag{TagKey: tag, TagValue: p.Tags[tag]})
 	}
-	_, err := p.svc.CreateKey(rig.WithKey(ctx, &rig.Key{ID: p.ID, Material: p.material}), in)
+	_, err := p.svc.CreateKey(testhook.WithKey(ctx, &testhook.SeedKey{ID: p.ID, Material: p.material}), in)
 	switch {
 	case err == nil:
 		return p.complete(ctx, &present{description: in.Description, tags: in.Tags, state: kms.KeyStateEnabled}, in.Tags)

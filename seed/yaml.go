@@ -7,8 +7,8 @@ import (
 	"io"
 
 	"github.com/pocketkms/kms"
-	"github.com/pocketkms/kms/internal/disk"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/securefile"
 	"github.com/pocketkms/kms/internal/strictyaml"
 )
 
@@ -49,7 +49,7 @@ type material struct {
 // Read reads a file of at most 4 MiB and 10,000 keys in the form that docs/seed.md describes. It refuses whatever that does
 // not, and material that cannot be read. Its errors name the line or the key, and repeat no material.
 func Read(r io.Reader) ([]Key, error) {
-	text, err := disk.Read(r, "the file", maxFileBytes)
+	text, err := securefile.Read(r, "the file", maxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("seed: %w", err)
 	}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/awsapi"
-	"github.com/pocketkms/kms/internal/disk"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/securefile"
 	"github.com/pocketkms/kms/internal/strictyaml"
 )
 
@@ -38,7 +38,7 @@ type credentialsEntry struct {
 
 // readCredentials returns the credentials of a file by their access key IDs. No error repeats a secret.
 func readCredentials(path string) (map[string]*awsapi.Credentials, error) {
-	data, err := disk.ReadPrivate(path, maxCredentialsBytes)
+	data, err := securefile.ReadPrivate(path, maxCredentialsBytes)
 	if err != nil {
 		return nil, fmt.Errorf("--credentials: %w", err)
 	}

@@ -193,7 +193,7 @@ func TestAFailureNamesItsCause(t *testing.T) {
 	withKeyFile := filepath.Join(t.TempDir(), "keys")
 	rootKey := filepath.Join(t.TempDir(), "root.key")
 	require.NoError(t, keystore.CreateKeyFile(rootKey))
-	svc, err := kms.Open(withKeyFile, keystore.KeyFile(rootKey))
+	svc, err := kms.Open(withKeyFile, keystore.KeyFile(rootKey), kms.Config{})
 	require.NoError(t, err)
 	require.NoError(t, svc.Close())
 

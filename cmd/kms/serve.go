@@ -20,8 +20,8 @@ import (
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/awsapi"
-	"github.com/pocketkms/kms/internal/disk"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/securefile"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
 	"github.com/pocketkms/kms/keystore/memory"
@@ -163,9 +163,9 @@ func (p *program) openStore(s *settings) (keystore.Backend, keystore.RootKey, er
 	var passphrase []byte
 	var err error
 	if s.passphrase == "-" {
-		passphrase, err = disk.Read(p.stdin, "standard input", maxPassphraseBytes)
+		passphrase, err = securefile.Read(p.stdin, "standard input", maxPassphraseBytes)
 	} else {
-		passphrase, err = disk.ReadPrivate(s.passphrase, maxPassphraseBytes)
+		passphrase, err = securefile.ReadPrivate(s.passphrase, maxPassphraseBytes)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("--passphrase-file: %w", err)
@@ -211,11 +211,11 @@ func (s *settings) tls() (*tls.Config, error) {
 		return nil, fmt.Errorf("--tls-cert: %w", err)
 	}
 	defer file.Close()
-	chain, err := disk.Read(file, s.tlsCert, maxPEMBytes)
+	chain, err := securefile.Read(file, s.tlsCert, maxPEMBytes)
 	if err != nil {
 		return nil, fmt.Errorf("--tls-cert: %w", err)
 	}
-	key, err := disk.ReadPrivate(s.tlsKey, maxPEMBytes)
+	key, err := securefile.ReadPrivate(s.tlsKey, maxPEMBytes)
 	if err != nil {
 		return nil, fmt.Errorf("--tls-key: %w", err)
 	}

@@ -60,12 +60,12 @@ func main() {
 
 func run(ctx context.Context) error {
 	calls, throttled := 0, 3
-	svc, err := kms.New(kms.Config{Intercept: func(_ context.Context, _ *kms.Service, op kms.Operation, _ any, proceed func() (any, error)) (any, error) {
+	svc, err := kms.New(kms.Config{Intercept: func(ctx context.Context, _ kms.Call, next func(context.Context) (any, error)) (any, error) {
 		calls++
 		if calls <= throttled {
 			return nil, &kms.Error{Code: kms.ThrottlingException, Message: "Reduce the frequency of your calls."}
 		}
-		return proceed()
+		return next(ctx)
 	}})
 	if err != nil {
 		return err

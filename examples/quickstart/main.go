@@ -119,7 +119,7 @@ func run(w io.Writer, path string, passphrase []byte) error {
 
 // with opens the store and closes it when use is done.
 func with(path string, passphrase []byte, use func(*kms.Service) error) error {
-	svc, err := kms.Open(path, keystore.Passphrase(passphrase))
+	svc, err := kms.Open(path, keystore.Passphrase(passphrase), kms.Config{})
 	if err != nil {
 		return err
 	}

@@ -71,14 +71,14 @@ func (s *Struct) Check(in any) []error {
 	return s.check(v.Elem(), "", nil, nil)
 }
 
-// Sent is an input as it came over a wire, where a member can be there and
+// Wire is an input as it came over a wire, where a member can be there and
 // empty, which a Go struct cannot tell from an absent one.
-type Sent struct {
+type Wire struct {
 	Input any                 // a pointer to the struct
 	Empty map[string]struct{} // the paths of its string members, nested ones too, that are there and empty
 }
 
-func (s *Sent) empty(path string) bool {
+func (s *Wire) empty(path string) bool {
 	if s == nil {
 		return false
 	}
@@ -86,8 +86,8 @@ func (s *Sent) empty(path string) bool {
 	return ok
 }
 
-// CheckSent is Check for such an input.
-func (s *Struct) CheckSent(sent *Sent) []error {
+// CheckWire is Check for such an input.
+func (s *Struct) CheckWire(sent *Wire) []error {
 	if len(sent.Empty) == 0 && !s.present {
 		return s.Check(sent.Input)
 	}
@@ -124,7 +124,7 @@ func (b *bounds) holds(n int) bool {
 	return (!b.hasMin || n >= b.min) && (!b.hasMax || n <= b.max)
 }
 
-func (s *Struct) check(v reflect.Value, prefix string, sent *Sent, found []error) []error {
+func (s *Struct) check(v reflect.Value, prefix string, sent *Wire, found []error) []error {
 	for _, m := range s.checked {
 		f := v.Field(m.Index)
 		if f.IsZero() {
@@ -132,7 +132,7 @@ func (s *Struct) check(v reflect.Value, prefix string, sent *Sent, found []error
 			case m.Kind == String && sent.empty(prefix+m.Path):
 				found = m.check(f, prefix, sent, found)
 			case m.Required || m.Present && sent != nil:
-				found = append(found, Null(prefix+m.Path))
+				found = append(found, Missing(prefix+m.Path))
 			}
 			continue
 		}
@@ -144,7 +144,7 @@ func (s *Struct) check(v reflect.Value, prefix string, sent *Sent, found []error
 	return found
 }
 
-func (m *Member) check(f reflect.Value, prefix string, sent *Sent, found []error) []error {
+func (m *Member) check(f reflect.Value, prefix string, sent *Wire, found []error) []error {
 	violate := func(constraint string) {
 		found = append(found, &Violation{m.printed(f), prefix + m.Path, constraint})
 	}
@@ -284,7 +284,7 @@ func (m *Member) printed(f reflect.Value) string {
 	return " '" + strings.ToValidUTF8(text, "\uFFFD") + "'"
 }
 
-// Null is the violation of a member that must be there.
-func Null(path string) *Violation {
+// Missing is the violation of a member that must be there.
+func Missing(path string) *Violation {
 	return &Violation{" null", path, "Member must not be null"}
 }

@@ -37,7 +37,7 @@ import (
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
 
-	"github.com/pocketkms/kms/internal/disk"
+	"github.com/pocketkms/kms/internal/securefile"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/internal/feed"
 )
@@ -85,7 +85,7 @@ type medium struct {
 //
 // If a scrub is still to be done, Open does it first, and fails if that fails for another reason than a full disk.
 func Open(path string) (*Backend, error) {
-	return openOn(medium{disk.SyncDir, (*os.File).Sync}, path)
+	return openOn(medium{securefile.SyncDir, (*os.File).Sync}, path)
 }
 
 func openOn(medium medium, path string) (_ *Backend, err error) {

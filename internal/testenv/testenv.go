@@ -1,5 +1,5 @@
-// Package programtest is for tests against programs that a machine may lack.
-package programtest
+// Package testenv is for tests against programs that a machine may lack.
+package testenv
 
 import (
 	"os"
@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// Need has the test skipped if one of the programs is not on this machine. In
+// NeedsTool has the test skipped if one of the programs is not on this machine. In
 // the gate, which installs them all, the test fails then.
-func Need(t testing.TB, programs ...string) {
+func NeedsTool(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {

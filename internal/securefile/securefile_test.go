@@ -1,6 +1,6 @@
 //go:build unix && !solaris && !aix
 
-package disk
+package securefile
 
 import (
 	"errors"
@@ -50,9 +50,9 @@ func TestAFileOfAnotherUserIsRefused(t *testing.T) {
 	info, err := os.Stat(secretFile(t, 0o600))
 	require.NoError(t, err)
 	self := uint32(os.Geteuid())
-	require.True(t, ownedSafely(owned{info, self}))
-	require.True(t, ownedSafely(owned{info, 0}), "root's")
-	require.False(t, ownedSafely(owned{info, self + 1}))
+	require.True(t, hasSafeOwnerAndMode(owned{info, self}))
+	require.True(t, hasSafeOwnerAndMode(owned{info, 0}), "root's")
+	require.False(t, hasSafeOwnerAndMode(owned{info, self + 1}))
 }
 
 func TestOnlyARegularFileHoldsASecret(t *testing.T) {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package disk
+package securefile
 
 import (
 	"io/fs"
@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// openAtOnce does not wait for a writer if the path is a pipe.
-func openAtOnce(path string) (*os.File, error) {
+// openNonblocking does not wait for a writer if the path is a pipe.
+func openNonblocking(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
-func ownedSafely(info fs.FileInfo) bool {
+func hasSafeOwnerAndMode(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && info.Mode().Perm()&0o177 == 0 && (stat.Uid == 0 || int(stat.Uid) == os.Geteuid())
 }

@@ -1,9 +1,9 @@
-// Package house_test holds the rules of the house that a compiler does not know: who may import whom, how packages may be
+// Package archtest_test holds the rules of the house that a compiler does not know: who may import whom, how packages may be
 // called, and that what the documents show is so. CONTRIBUTING.md says them in prose.
 //
 // Every rule is a function from a tree of files to the violations in it. It is run over the repository, where it must find
 // none, and over a small tree with a planted violation, which it must find.
-package house_test
+package archtest_test
 
 import (
 	"bytes"

@@ -1,5 +1,5 @@
-// Package disk reads files that hold secrets, and makes the names of new files durable.
-package disk
+// Package securefile reads files that hold secrets, and makes the names of new files durable.
+package securefile
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ var (
 // user or root, can read; else the error is ErrUnsafe or ErrTooLong. Without Unix permissions only the kind of file is
 // checked. The caller erases what it returns.
 func ReadPrivate(path string, limit int) ([]byte, error) {
-	f, err := openAtOnce(path)
+	f, err := openNonblocking(path)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func ReadPrivate(path string, limit int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || !ownedSafely(info) {
+	if !info.Mode().IsRegular() || !hasSafeOwnerAndMode(info) {
 		return nil, fmt.Errorf("%s has mode %v: %w", path, info.Mode(), ErrUnsafe)
 	}
 	return Read(f, path, limit)

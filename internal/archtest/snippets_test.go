@@ -1,4 +1,4 @@
-package house_test
+package archtest_test
 
 import (
 	"context"
@@ -183,7 +183,7 @@ func TestProgramsOfAPageBuildUponOneAnother(t *testing.T) {
 }
 
 func TestGoInDocumentsHasNothingInternal(t *testing.T) {
-	err := run(t, t.TempDir(), "package main\n\nimport _ \""+module+"/internal/house/count\"\n\nfunc main() {}\n")
+	err := run(t, t.TempDir(), "package main\n\nimport _ \""+module+"/internal/archtest/count\"\n\nfunc main() {}\n")
 
 	require.ErrorContains(t, err, "use of internal package")
 }

@@ -1,5 +1,5 @@
-// Package floortest measures operations beside the least that could do the same.
-package floortest
+// Package benchtest measures operations beside the least that could do the same.
+package benchtest
 
 import (
 	"testing"

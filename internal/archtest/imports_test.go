@@ -1,4 +1,4 @@
-package house_test
+package archtest_test
 
 import (
 	"fmt"
@@ -40,7 +40,7 @@ var rooms = map[string]string{
 var ground = []string{"internal", "crypto", "keystore", "audit"}
 
 // testing packages are for tests, and for packages that are named as helpers of tests.
-var testingPackage = regexp.MustCompile(`(^|/)(testing|testify|goleak|porcupine|wycheproof|\w*test|testutil)(/|$)`)
+var testingPackage = regexp.MustCompile(`(^|/)(testing|testify|goleak|porcupine|wycheproof|\w*test|testenv|testutil)(/|$)`)
 
 func room(dir string) string {
 	if dir == "." {
@@ -65,7 +65,7 @@ func imports(t *testing.T, tree fs.FS) (violations []string) {
 			return
 		}
 		isTest := strings.HasSuffix(name, "_test.go")
-		helpsTests := strings.HasSuffix(file.Name.Name, "test") || here == "integration"
+		helpsTests := strings.HasSuffix(file.Name.Name, "test") || file.Name.Name == "testenv" || here == "integration"
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			require.NoError(t, err)
