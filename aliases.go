@@ -2,12 +2,13 @@ package kms
 
 import (
 	"context"
-	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/internal/arn"
+	"github.com/pocketkms/kms/internal/keydb"
 )
 
 // CreateAliasInput gives a key one more name.
@@ -89,106 +90,61 @@ type AliasListEntry struct {
 
 const aliasesPerKey = 50
 
-// predefinedAliases are the names of the AWS managed keys, by the service that
-// uses each. All accounts have them; a key is made for one when it is described.
+// predefinedAliases are the names of the AWS managed keys, by the service that uses each. All accounts
+// have them; a key is created for one when it is described.
 var predefinedAliases = []string{
 	"alias/aws/acm", "alias/aws/backup", "alias/aws/dynamodb", "alias/aws/ebs", "alias/aws/elasticfilesystem",
 	"alias/aws/es", "alias/aws/glue", "alias/aws/kinesis", "alias/aws/lambda", "alias/aws/rds", "alias/aws/redshift",
 	"alias/aws/s3", "alias/aws/secretsmanager", "alias/aws/sns", "alias/aws/sqs", "alias/aws/ssm", "alias/aws/xray",
 }
 
-// prospectiveKey returns the AWS managed key that a predefined alias will name
-// once it is described; nil if the alias is none.
-func (c *core) prospectiveKey(alias aliasRef) *key {
-	if !slices.Contains(predefinedAliases, alias.name) {
+// undefinedManagedKey returns the AWS managed key that a predefined alias points to once it has been
+// described, or nil if the alias is not predefined.
+func (c *call) undefinedManagedKey(alias keydb.AliasRef) *keydb.Key {
+	if !slices.Contains(predefinedAliases, alias.Name) {
 		return nil
 	}
-	now := c.config.Clock().UTC()
-	service := strings.TrimPrefix(alias.name, reservedAliasPrefix)
-	ref := keyRef{alias.account, alias.region, newKeyID(false)}
-	return &key{
-		ref: ref,
-		arn: c.aliasARN(alias), // an ID that was only just drawn would tell nobody anything
-		record: &keyRecord{
-			Spec:        KeySpecSymmetricDefault,
-			Usage:       KeyUsageEncryptDecrypt,
-			Origin:      OriginAWSKMS,
-			Manager:     KeyManagerAWS,
-			Created:     now,
-			Description: "Default key that protects the data of " + service + " when no other key is chosen",
-			Policy:      managedKeyPolicy(c.config.Partition, alias.account, alias.region, service),
-			Rotation:    &keyRotation{PeriodInDays: defaultRotationDays, Next: now.AddDate(0, 0, defaultRotationDays)},
-		},
-		spec:  specOf(KeySpecSymmetricDefault),
-		use:   specOf(KeySpecSymmetricDefault).use(KeyUsageEncryptDecrypt),
-		state: KeyStateEnabled,
-		alias: alias.name,
-	}
-}
-
-// createManagedKey stores a prospective key and its alias.
-func (c *call) createManagedKey(k *key) (*key, error) {
-	alias := aliasRef{k.ref.account, k.ref.region, k.alias}
-	return c.createKey(c.ctx, k.ref, nil, k.record, k.use, c.bindAlias(alias, k.ref))
-}
-
-// bindAlias is the change that makes a new alias name a key.
-func (c *call) bindAlias(alias aliasRef, to keyRef) keystore.Tx {
 	now := c.now.UTC()
-	return keystore.Tx{
-		Expect: []keystore.Expectation{{Key: alias.recordName()}},
-		Puts: []keystore.Put{
-			{Key: alias.recordName(), Value: encodeRecord(aliasRecord{Key: to.id, Created: now, Updated: now})},
-			{Key: to.aliasName(alias.name), Value: encodeRecord(struct{}{})},
-		},
-	}
+	service := strings.TrimPrefix(alias.Name, arn.ReservedAliasPrefix)
+	ref := keydb.Ref{Account: alias.Account, Region: alias.Region, ID: arn.NewKeyID(false)}
+	return keydb.NewUnstoredKey(ref, alias.ARN(), &keydb.Record{ // the ARN of a random ID would mean nothing
+		Spec:        string(KeySpecSymmetricDefault),
+		Usage:       string(KeyUsageEncryptDecrypt),
+		Origin:      string(OriginAWSKMS),
+		Manager:     string(KeyManagerAWS),
+		Created:     now,
+		Description: "Default key that protects the data of " + service + " when no other key is chosen",
+		Policy:      managedKeyPolicy(alias.Account, alias.Region, service),
+		Rotation:    &keydb.Rotation{PeriodInDays: defaultRotationDays, Next: now.AddDate(0, 0, defaultRotationDays)},
+	})
 }
 
-// commitAlias commits a change of an alias, and forgets what it was. If it is
-// to name a key from now on, that key's record is written too, as it is: of two
-// aliases at once, one has to begin anew, so that they do not make 51 of 50.
-func (c *call) commitAlias(alias aliasRef, names *key, tx keystore.Tx) error {
-	var err error
-	if names != nil {
-		_, err = c.commit(c.ctx, names, names.record, tx)
-	} else {
-		_, err = c.store.Commit(c.ctx, tx)
-	}
-	c.aliases.drop(alias.place())
-	if err != nil { // a key may have changed since it was read
-		for i := range c.count {
-			k := c.targets[i].key
-			c.forget(k)
-		}
-	}
-	return err
+// callerAlias returns where an alias of that name is for the caller.
+func (c *call) callerAlias(name string) keydb.AliasRef {
+	return keydb.AliasRef{Account: c.svc.caller.account, Region: c.svc.region, Name: name}
 }
 
-// callerAlias is where an alias of that name lives for this call.
-func (c *call) callerAlias(name string) aliasRef { return aliasRef{c.caller.account, c.region, name} }
-
-// identifyAliasTarget makes the key that an alias shall name the call's next
-// target.
-func (c *call) identifyAliasTarget(sent string) error {
-	id, err := parseKeyIdentifier(sent, c.config.Partition)
+// identifyAliasTarget makes the key that an alias is to point to the call's next target.
+func (c *call) identifyAliasTarget(identifier string) error {
+	id, err := parseKeyIdentifier(identifier)
 	switch {
 	case err != nil:
 		return err
 	case id.alias != "":
 		return invalid("Aliases must refer to keys. Not aliases")
-	case id.account != "" && id.account != c.caller.account && id.region == c.region:
-		return keyNotFound(sent) // there is no other account's key for an alias
+	case id.account != "" && id.account != c.svc.caller.account && id.region == c.svc.region:
+		return keyNotFound(identifier) // an alias cannot point to another account's key
 	}
-	return c.identify(sent, c.op.permission, false)
+	return c.identify(identifier, c.op.permission, false)
 }
 
-// admitAliasTarget refuses a key that cannot have one more alias.
-func (c *call) admitAliasTarget(k *key) error {
-	existing, err := c.store.Scan(c.ctx, k.ref.aliasesName(), "", aliasesPerKey)
+// requireRoomForAlias refuses a key that cannot have one more alias.
+func (c *call) requireRoomForAlias(k *keydb.Key) error {
+	n, err := c.svc.core.db.CountAliases(c.ctx, k.Ref, aliasesPerKey)
 	if err != nil {
 		return err
 	}
-	if len(existing) >= aliasesPerKey {
+	if n == aliasesPerKey {
 		return exception(LimitExceededException, "A key can have at most %d aliases.", aliasesPerKey)
 	}
 	return nil
@@ -196,37 +152,38 @@ func (c *call) admitAliasTarget(k *key) error {
 
 func validateAliasName(name string) error {
 	switch {
-	case !strings.HasPrefix(name, aliasPrefix) || name == aliasPrefix:
+	case !strings.HasPrefix(name, arn.AliasPrefix) || name == arn.AliasPrefix:
 		return invalid(`Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
-	case !isAliasName(name):
+	case !arn.IsAlias(name):
 		return invalid("%s contains invalid characters for an alias", name)
 	}
 	return nil
 }
 
-var opCreateAlias = define(operation[CreateAliasInput, CreateAliasOutput]{
-	description: description{name: "CreateAlias", keys: ownIdentify, states: changeState},
-	validate:    func(in *CreateAliasInput) error { return validateAliasName(in.AliasName) },
-	identify:    func(c *call, in *CreateAliasInput) error { return c.identifyAliasTarget(in.TargetKeyId) },
+var opCreateAlias = define(description{
+	name: "CreateAlias", keys: ownIdentify, states: changeState,
+}, steps[CreateAliasInput, CreateAliasOutput]{
+	validate: func(in *CreateAliasInput) error { return validateAliasName(in.AliasName) },
+	identify: func(c *call, in *CreateAliasInput) error { return c.identifyAliasTarget(in.TargetKeyId) },
 	admit: func(_ *call, in *CreateAliasInput) error {
-		if strings.HasPrefix(in.AliasName, reservedAliasPrefix) {
-			return exception(InvalidAliasNameException, "The prefix %s is reserved for AWS managed keys.", reservedAliasPrefix)
+		if strings.HasPrefix(in.AliasName, arn.ReservedAliasPrefix) {
+			return exception(InvalidAliasNameException, "The prefix %s is reserved for AWS managed keys.", arn.ReservedAliasPrefix)
 		}
 		return nil
 	},
 	act: func(c *call, in *CreateAliasInput) (*CreateAliasOutput, error) {
-		alias, k := c.callerAlias(in.AliasName), c.key()
-		existing, err := c.describeAlias(alias) // not one whose key has come to its end
+		alias := c.callerAlias(in.AliasName)
+		existing, err := c.svc.core.db.AliasAt(c.ctx, alias, c.now)
 		if err != nil {
 			return nil, err
 		}
 		if existing != nil {
-			return nil, exception(AlreadyExistsException, "An alias with the name %s already exists", c.aliasARN(alias))
+			return nil, exception(AlreadyExistsException, "An alias with the name %s already exists", alias.ARN())
 		}
-		if err := c.admitAliasTarget(k); err != nil {
+		if err := c.requireRoomForAlias(c.key()); err != nil {
 			return nil, err
 		}
-		return &CreateAliasOutput{}, c.commitAlias(alias, k, c.bindAlias(alias, k.ref))
+		return &CreateAliasOutput{}, c.svc.core.db.BindAlias(c.ctx, alias, c.key(), c.now)
 	},
 })
 
@@ -235,9 +192,10 @@ func (s *Service) CreateAlias(ctx context.Context, in *CreateAliasInput) (*Creat
 	return opCreateAlias.do(ctx, s, in)
 }
 
-var opUpdateAlias = define(operation[UpdateAliasInput, UpdateAliasOutput]{
-	description: description{name: "UpdateAlias", keys: ownIdentify},
-	validate:    func(in *UpdateAliasInput) error { return validateAliasName(in.AliasName) },
+var opUpdateAlias = define(description{
+	name: "UpdateAlias", keys: ownIdentify, states: anyState,
+}, steps[UpdateAliasInput, UpdateAliasOutput]{
+	validate: func(in *UpdateAliasInput) error { return validateAliasName(in.AliasName) },
 	identify: func(c *call, in *UpdateAliasInput) error {
 		if err := c.identifyAlias(in.AliasName); err != nil {
 			return err
@@ -249,52 +207,36 @@ var opUpdateAlias = define(operation[UpdateAliasInput, UpdateAliasOutput]{
 		if err := changeState.admit(to); err != nil { // the old key may be pending deletion, the new one not
 			return nil, err
 		}
-		if from.spec.kind != to.spec.kind || from.record.Usage != to.record.Usage {
-			return nil, exception(KMSInvalidStateException, "Alias %s cannot move from %s to %s: the keys differ in type or usage.", c.aliasARN(alias), from.arn, to.arn)
+		if from.Spec.Kind != to.Spec.Kind || from.Usage.Name != to.Usage.Name {
+			return nil, exception(KMSInvalidStateException, "Alias %s cannot move from %s to %s: the keys differ in type or usage.", alias.ARN(), from.ARN, to.ARN)
 		}
-		if from.ref != to.ref {
-			if err := c.admitAliasTarget(to); err != nil {
+		if from.Ref != to.Ref {
+			if err := c.requireRoomForAlias(to); err != nil {
 				return nil, err
 			}
 		}
-		existing, err := c.alias(c.ctx, alias)
+		existing, err := c.currentAlias(alias, from)
 		if err != nil {
 			return nil, err
 		}
-		if existing == nil || existing.Key != from.ref.id {
-			return nil, keystore.ErrConflict // it moved since it was identified: once more
-		}
-		tx := keystore.Tx{
-			Expect: []keystore.Expectation{
-				{Key: alias.recordName(), Revision: existing.revision},
-			},
-			Puts: []keystore.Put{{Key: alias.recordName(), Value: encodeRecord(aliasRecord{
-				Key: to.ref.id, Created: existing.Created, Updated: c.now.UTC(),
-			})}},
-		}
-		if from.ref != to.ref {
-			tx.Puts = append(tx.Puts, keystore.Put{Key: to.ref.aliasName(alias.name), Value: encodeRecord(struct{}{})})
-			tx.Deletes = []string{from.ref.aliasName(alias.name)}
-		}
-		return &UpdateAliasOutput{}, c.commitAlias(alias, to, tx)
+		return &UpdateAliasOutput{}, c.svc.core.db.MoveAlias(c.ctx, existing, to, c.now)
 	},
 })
 
-// UpdateAlias makes an alias name another key of the same type and usage.
+// UpdateAlias makes an alias point to another key of the same type and usage.
 func (s *Service) UpdateAlias(ctx context.Context, in *UpdateAliasInput) (*UpdateAliasOutput, error) {
 	return opUpdateAlias.do(ctx, s, in)
 }
 
-// identifyAlias makes the key that an alias of the caller names the call's next
-// target.
+// identifyAlias makes the key that an alias of the caller points to the call's next target.
 func (c *call) identifyAlias(name string) error {
 	alias := c.callerAlias(name)
-	a, err := c.alias(c.ctx, alias)
+	a, err := c.svc.core.db.Alias(c.ctx, alias)
 	if err != nil {
 		return err
 	}
 	if a != nil {
-		k, err := c.lookup(c.ctx, keyRef{alias.account, alias.region, a.Key}, c.now)
+		k, err := c.svc.core.db.Key(c.ctx, a.Key(), c.now)
 		if err != nil {
 			return err
 		}
@@ -302,96 +244,105 @@ func (c *call) identifyAlias(name string) error {
 			return c.addTarget(target{key: k, permission: c.op.permission})
 		}
 	}
-	return c.aliasNotFound(alias)
+	return aliasNotFound(alias)
 }
 
-var opDeleteAlias = define(operation[DeleteAliasInput, DeleteAliasOutput]{
-	description: description{name: "DeleteAlias", keys: ownIdentify},
-	validate:    func(in *DeleteAliasInput) error { return validateAliasName(in.AliasName) },
-	identify:    func(c *call, in *DeleteAliasInput) error { return c.identifyAlias(in.AliasName) },
+// currentAlias returns an alias that points to k, or ErrConflict if it does not any more.
+func (c *call) currentAlias(alias keydb.AliasRef, k *keydb.Key) (*keydb.Alias, error) {
+	a, err := c.svc.core.db.Alias(c.ctx, alias)
+	if err != nil {
+		return nil, err
+	}
+	if a == nil || a.Key() != k.Ref {
+		return nil, keydb.ErrConflict
+	}
+	return a, nil
+}
+
+var opDeleteAlias = define(description{
+	name: "DeleteAlias", keys: ownIdentify, states: anyState,
+}, steps[DeleteAliasInput, DeleteAliasOutput]{
+	validate: func(in *DeleteAliasInput) error { return validateAliasName(in.AliasName) },
+	identify: func(c *call, in *DeleteAliasInput) error { return c.identifyAlias(in.AliasName) },
 	act: func(c *call, in *DeleteAliasInput) (*DeleteAliasOutput, error) {
-		alias := c.callerAlias(in.AliasName)
-		existing, err := c.alias(c.ctx, alias)
+		existing, err := c.currentAlias(c.callerAlias(in.AliasName), c.key())
 		if err != nil {
 			return nil, err
 		}
-		if existing == nil || existing.Key != c.key().ref.id {
-			return nil, keystore.ErrConflict // it moved since it was identified: once more
-		}
-		return &DeleteAliasOutput{}, c.commitAlias(alias, nil, keystore.Tx{
-			Expect:  []keystore.Expectation{{Key: alias.recordName(), Revision: existing.revision}},
-			Deletes: []string{alias.recordName(), c.key().ref.aliasName(alias.name)},
-		})
+		return &DeleteAliasOutput{}, c.svc.core.db.DeleteAlias(c.ctx, existing)
 	},
 })
 
-// DeleteAlias takes a name from its key, which stays.
+// DeleteAlias deletes a name of a key. The key stays.
 func (s *Service) DeleteAlias(ctx context.Context, in *DeleteAliasInput) (*DeleteAliasOutput, error) {
 	return opDeleteAlias.do(ctx, s, in)
 }
 
-var opListAliases = define(operation[ListAliasesInput, ListAliasesOutput]{
-	description: description{name: "ListAliases", keys: ownIdentify, readOnly: true},
-	identify:    func(*call, *ListAliasesInput) error { return nil }, // KeyId is a filter, and takes no permission on that key
+var opListAliases = define(description{
+	name: "ListAliases", keys: ownIdentify, states: anyState, readOnly: true,
+}, steps[ListAliasesInput, ListAliasesOutput]{
+	identify: func(*call, *ListAliasesInput) error { return nil }, // KeyId is a filter and takes no permission on that key
 	act: func(c *call, in *ListAliasesInput) (*ListAliasesOutput, error) {
-		scope := aliasesOf(c.caller.account, c.region)
+		db, list, of := c.svc.core.db, "", (*keydb.Key)(nil)
 		if in.KeyId != "" {
-			k, err := c.resolve(in.KeyId, c.op.permission, false)
-			if err != nil {
+			var err error
+			if of, err = c.resolve(in.KeyId, c.op.permission, false); err != nil {
 				return nil, err
 			}
-			scope = k.ref.aliasesName()
+			list = of.ARN
+		} else {
+			list = c.callerList()
 		}
-		place := func(name string) string { return scope + strings.TrimPrefix(name, aliasPrefix) }
-		p, err := c.page(in.Marker, in.Limit, 50, scope)
+		p, err := c.page(in.Marker, in.Limit, 50, list)
 		if err != nil {
 			return nil, err
 		}
-		list, err := collect(c, p, func(name string) (*AliasListEntry, error) {
-			alias := c.callerAlias(aliasPrefix + strings.TrimPrefix(name, scope))
-			e, err := c.describeAlias(alias)
-			if errors.Is(err, keystore.ErrCorrupt) { // DescribeKey tells what is wrong with it
-				return &AliasListEntry{AliasName: alias.name, AliasArn: c.aliasARN(alias)}, nil
-			}
-			return e, err
-		})
+		var all iter.Seq2[*keydb.Alias, error]
+		if of != nil {
+			all = db.AliasesOf(c.ctx, of.Ref, p.after, p.limit+1, c.now)
+		} else {
+			all = db.Aliases(c.ctx, c.svc.caller.account, c.svc.region, p.after, p.limit+1, c.now)
+		}
+		entries, err := collect(p, all, aliasEntry)
 		if err != nil {
 			return nil, err
 		}
-		if in.KeyId == "" {
-			for _, name := range predefinedAliases {
-				alias := c.callerAlias(name)
-				if a, err := c.alias(c.ctx, alias); err != nil && !errors.Is(err, keystore.ErrCorrupt) {
-					return nil, err
-				} else if a == nil && err == nil {
-					list = append(list, AliasListEntry{AliasName: name, AliasArn: c.aliasARN(alias)})
-				}
+		if of == nil {
+			if entries, err = c.addPredefinedAliases(entries); err != nil {
+				return nil, err
 			}
-			slices.SortFunc(list, func(a, b AliasListEntry) int { return strings.Compare(a.AliasName, b.AliasName) })
 		}
-		list, next := cut(c, p, list, func(e AliasListEntry) string { return place(e.AliasName) })
-		return &ListAliasesOutput{Aliases: list, NextMarker: next, Truncated: next != ""}, nil
+		entries, next := truncate(c, p, entries, func(e AliasListEntry) string { return e.AliasName })
+		return &ListAliasesOutput{Aliases: entries, NextMarker: next, Truncated: next != ""}, nil
 	},
 })
 
-// describeAlias returns the list's entry for an alias; nil if it is gone, or
-// its key by now.
-func (c *call) describeAlias(alias aliasRef) (*AliasListEntry, error) {
-	a, err := c.alias(c.ctx, alias)
-	if a == nil || err != nil {
-		return nil, err
-	}
-	k, err := c.lookup(c.ctx, keyRef{alias.account, alias.region, a.Key}, c.now)
-	if k == nil || err != nil {
-		return nil, err
-	}
-	return &AliasListEntry{
-		AliasName:       alias.name,
-		AliasArn:        c.aliasARN(alias),
-		TargetKeyId:     a.Key,
+// aliasEntry returns the entry of an alias in a list. One whose record is damaged has only its name:
+// DescribeKey says what is wrong with it.
+func aliasEntry(a *keydb.Alias) AliasListEntry {
+	return AliasListEntry{
+		AliasName:       a.Name,
+		AliasArn:        a.ARN(),
+		TargetKeyId:     a.KeyID,
 		CreationDate:    a.Created,
 		LastUpdatedDate: a.Updated,
-	}, nil
+	}
+}
+
+// addPredefinedAliases adds the predefined aliases that have no key yet to a list of stored ones.
+func (c *call) addPredefinedAliases(entries []AliasListEntry) ([]AliasListEntry, error) {
+	for _, name := range predefinedAliases {
+		alias := c.callerAlias(name)
+		stored, err := c.svc.core.db.HasAlias(c.ctx, alias)
+		if err != nil {
+			return nil, err
+		}
+		if !stored {
+			entries = append(entries, AliasListEntry{AliasName: name, AliasArn: alias.ARN()})
+		}
+	}
+	slices.SortFunc(entries, func(a, b AliasListEntry) int { return strings.Compare(a.AliasName, b.AliasName) })
+	return entries, nil
 }
 
 // ListAliases lists the aliases of the caller's account and Region, or of one

@@ -6,23 +6,26 @@ import (
 	"errors"
 	"reflect"
 	"strings"
-	"sync/atomic"
+	"time"
 
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/internal/uuid"
 )
 
-// record gives the audit sink the event of a call that has ended in out or in
-// err.
+// record is the step record: it gives the audit sink the event of a call that ended in out or in err.
+// It returns err, or the failure to record it.
 func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error {
+	if c.now.IsZero() { // the clock panicked
+		c.now = time.Now()
+	}
 	request := audit.RequestOf(c.ctx)
 	e := &audit.Event{
 		EventVersion:       audit.EventVersion,
-		UserIdentity:       userIdentity(c.caller),
+		UserIdentity:       userIdentity(c.svc.caller),
 		EventTime:          c.now.UTC(),
 		EventSource:        audit.EventSource,
 		EventName:          op.name,
-		AWSRegion:          c.region,
+		AWSRegion:          c.svc.region,
 		SourceIPAddress:    cmp.Or(request.SourceIPAddress, audit.Internal),
 		UserAgent:          cmp.Or(request.UserAgent, audit.Internal),
 		RequestID:          uuid.Format(c.requestID()),
@@ -31,7 +34,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 		ReadOnly:           op.readOnly,
 		EventType:          audit.APICall,
 		ManagementEvent:    true,
-		RecipientAccountID: c.caller.account,
+		RecipientAccountID: c.svc.caller.account,
 		EventCategory:      audit.Management,
 	}
 	if err != nil {
@@ -41,18 +44,27 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	}
 	for i := range c.count {
 		k := c.targets[i].key
-		if k.alias != "" {
-			continue // it is not there yet
+		if !k.Stored() {
+			continue
 		}
-		e.Resources = append(e.Resources, audit.Resource{AccountID: k.ref.account, Type: audit.KeyResource, ARN: k.arn})
+		e.Resources = append(e.Resources, audit.Resource{AccountID: k.Account, Type: audit.KeyResource, ARN: k.ARN})
 	}
 	if err == nil && !op.readOnly {
 		e.ResponseElements = op.out.Public(out)
 		if len(op.out.Members) == 0 && c.count > 0 {
-			e.ResponseElements = map[string]any{"keyId": c.targets[c.count-1].arn}
+			e.ResponseElements = map[string]any{"keyId": c.targets[c.count-1].key.ARN}
 		}
 	}
-	return c.config.Audit.Record(context.WithoutCancel(c.ctx), e) // what was done is told, though its caller has left
+	// What was done is recorded even if the caller is gone.
+	failure := c.svc.core.config.Audit.Record(context.WithoutCancel(c.ctx), e)
+	switch {
+	case failure == nil:
+		return err
+	case c.svc.core.config.AuditBestEffort:
+		c.svc.core.unrecorded.Error(c.svc.core.config.Logger, c.now, "kms: events are not recorded", failure)
+		return err
+	}
+	return auditFailed(failure)
 }
 
 // told is what an event says of the error that a caller gets.
@@ -71,11 +83,11 @@ func told(err error) (code, message string) {
 // always among them.
 func (op *operation[In, Out]) parameters(in *In) map[string]any {
 	parameters := op.in.Public(in)
-	if op.tell != nil {
+	if op.auditParameters != nil {
 		if parameters == nil {
 			parameters = make(map[string]any)
 		}
-		op.tell(in, parameters)
+		op.auditParameters(in, parameters)
 	}
 	for i := range op.in.Members {
 		m := &op.in.Members[i]
@@ -89,45 +101,26 @@ func (op *operation[In, Out]) parameters(in *In) map[string]any {
 	return parameters
 }
 
-// keyMaterials names the materials of symmetric keys that the call has used.
+// keyMaterials returns the materials of symmetric keys that the call has used.
 func (c *call) keyMaterials() map[string]any {
+	first, second := c.targets[0].material, c.targets[1].material
 	switch {
-	case c.openedBy != nil && c.sealedBy != nil:
-		return map[string]any{"sourceKeyMaterialId": c.openedBy.id, "destinationKeyMaterialId": c.sealedBy.id}
-	case c.openedBy != nil:
-		return map[string]any{"keyMaterialId": c.openedBy.id}
-	case c.sealedBy != nil:
-		return map[string]any{"keyMaterialId": c.sealedBy.id}
+	case first != nil && second != nil:
+		return map[string]any{"sourceKeyMaterialId": first.ID, "destinationKeyMaterialId": second.ID}
+	case first != nil:
+		return map[string]any{"keyMaterialId": first.ID}
 	}
 	return nil
 }
 
-// forgive tells whether a call may go on whose event the sink refused. If so,
-// the operator hears of it.
-func (c *core) forgive(failure error) bool {
-	if c.config.AuditBestEffort {
-		c.complain(&c.unrecorded, "kms: events are not recorded", failure)
-	}
-	return c.config.AuditBestEffort
-}
-
-// complain logs what goes wrong again and again, once a minute at most. last is
-// when it did so, in seconds since 1970.
-func (c *core) complain(last *atomic.Int64, message string, err error) {
-	now := c.config.Clock().Unix()
-	if then := last.Load(); now-then >= 60 && last.CompareAndSwap(then, now) {
-		c.config.Logger.Error(message, "error", err)
-	}
-}
-
-// notRecorded is the failure of a call whose event the audit sink refused. The
+// auditFailed is the failure of a call whose event the audit sink refused. The
 // sink's error says why, but is not the call's own: it may be an exception of
 // another service, or a context's.
-func notRecorded(failure error) *Error {
+func auditFailed(failure error) *Error {
 	return &Error{
 		Code:    KMSInternalException,
 		Message: "The request could not be completed: the call could not be recorded: " + failure.Error(),
-		cause:   foreignError{failure},
+		cause:   opaqueCause{failure},
 	}
 }
 
@@ -135,7 +128,7 @@ func userIdentity(p Principal) audit.UserIdentity {
 	u := audit.UserIdentity{ARN: p.arn, AccountID: p.account, PrincipalID: p.account}
 	_, name, _ := strings.Cut(p.arn, "/")
 	switch p.kind {
-	case principalNobody:
+	case principalAnonymous:
 		u.Type = audit.Unknown
 	case principalRoot:
 		u.Type = audit.Root

@@ -3,10 +3,12 @@ package kms
 import (
 	"slices"
 	"strings"
+
+	"github.com/pocketkms/kms/internal/keydb"
 )
 
-// A decision says whether a call may go on, and if not, why: in the words of
-// the AccessDeniedException.
+// A decision says whether a call is allowed, and if not, why: in the words of the
+// AccessDeniedException.
 type decision struct {
 	allowed bool
 	reason  string // "no identity-based policy allows"
@@ -17,37 +19,66 @@ const (
 	noResourcePolicy = "no resource-based policy allows"
 )
 
-// looksOn tells whether the policy of an AWS managed key gives a permission to
-// the account; everything else is for the AWS service that the key belongs to.
-func looksOn(permission string) bool {
+// authorize refuses a call that its caller may not make.
+func (c *call) authorize() error {
+	if c.count == 0 {
+		if d := decide(&c.svc.caller, c.op.permission, nil); !d.allowed {
+			return denied(c.svc.caller, c.op.permission, "*", d.reason)
+		}
+	}
+	for i := range c.count {
+		if t := &c.targets[i]; !t.undisclosed() { // else it has been authorized already
+			if err := c.authorizeTarget(t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *call) authorizeTarget(t *target) error {
+	caller := &c.svc.caller
+	d := decide(caller, t.permission, t.key)
+	switch {
+	case d.allowed:
+		return nil
+	case t.byCiphertext:
+		return deniedCiphertext(*caller, t.permission, t.key.Account == caller.account, d.reason)
+	case t.namedBy != "": // in the words for a key that does not exist
+		return denied(*caller, t.permission, t.namedBy, d.reason)
+	}
+	return denied(*caller, t.permission, t.key.ARN, d.reason)
+}
+
+// allowedOnManagedKey reports whether the policy of an AWS managed key gives a permission to the
+// account. All others are for the AWS service that the key belongs to.
+func allowedOnManagedKey(permission string) bool {
 	return slices.ContainsFunc([]string{"kms:Describe", "kms:Get", "kms:List", "kms:RevokeGrant"}, func(prefix string) bool {
 		return strings.HasPrefix(permission, prefix)
 	})
 }
 
-// decide is the one place where a call is allowed. k is nil for an operation
-// that has no key.
+// decide is the one place where a call is allowed. k is nil for an operation without a key.
 //
-// Key policies are kept but not evaluated, and there are no identity policies:
-// the root of the key's own account may do everything, nobody else anything.
-func decide(caller Principal, permission string, k *key) decision {
-	if k != nil && (caller.account != k.ref.account || k.record.Manager == KeyManagerAWS && !looksOn(permission)) {
+// Key policies are stored but not evaluated, and there are no identity policies: the root of the
+// key's own account may do everything, all others nothing.
+func decide(caller *Principal, permission string, k *keydb.Key) decision {
+	if k != nil && (caller.account != k.Account || k.Record.Manager == string(KeyManagerAWS) && !allowedOnManagedKey(permission)) {
 		return decision{reason: noResourcePolicy}
 	}
 	return decision{allowed: caller.kind == principalRoot, reason: noIdentityPolicy}
 }
 
-// denied is the AccessDeniedException for a permission on a resource: a key's
-// ARN, an alias's, or "*".
+// denied returns the AccessDeniedException for a permission on a resource: the ARN of a key or an
+// alias, or "*".
 func denied(caller Principal, permission, resource, reason string) *Error {
 	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on resource: %s because %s the %s action",
-		caller.name(), permission, resource, reason, permission)
+		caller.display(), permission, resource, reason, permission)
 }
 
-// deniedCiphertext is the AccessDeniedException for a ciphertext whose key the
-// caller did not name. Only of a key of the caller's own account does it tell
-// that an identity policy is what lacks; otherwise it does not tell a missing
-// key from a forbidden one.
+// deniedCiphertext returns the AccessDeniedException for a ciphertext whose key the caller did not
+// name. It says that an identity policy is missing only of a key of the caller's own account;
+// otherwise it does not distinguish a key that does not exist from one that the caller may not use.
 func deniedCiphertext(caller Principal, permission string, own bool, reason string) *Error {
 	if own && reason == noIdentityPolicy {
 		reason += " the " + permission + " action"
@@ -55,11 +86,11 @@ func deniedCiphertext(caller Principal, permission string, own bool, reason stri
 		reason = "the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access"
 	}
 	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on the resource associated with this ciphertext because %s",
-		caller.name(), permission, reason)
+		caller.display(), permission, reason)
 }
 
-// name is how a message calls the principal.
-func (p Principal) name() string {
+// display returns how a message names the principal.
+func (p Principal) display() string {
 	if p.arn == "" {
 		return "anonymous"
 	}

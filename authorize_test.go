@@ -72,8 +72,8 @@ func TestARefusedCallChangesAndUsesNothing(t *testing.T) {
 	})
 }
 
-// Nobody is the zero Principal, and whoever is of another partition.
-func TestNobodyMayCallNothing(t *testing.T) {
+// The zero Principal is anonymous, and so is one of another partition.
+func TestAnAnonymousCallerMayDoNothing(t *testing.T) {
 	for arn, caller := range map[string]kms.Principal{
 		"anonymous":                          {},
 		"arn:aws-cn:iam::111122223333:root":  principal(t, "arn:aws-cn:iam::111122223333:root"),
@@ -90,13 +90,23 @@ func TestNobodyMayCallNothing(t *testing.T) {
 	}
 }
 
-func TestAServiceOfAnotherPartitionServesItsOwn(t *testing.T) {
-	svc, _ := newService(t, func(c *kms.Config) { c.Partition, c.Region = "aws-cn", "cn-north-1" })
-	k := createKey(t, svc, nil)
-	require.Equal(t, "arn:aws-cn:kms:cn-north-1:111122223333:key/"+k.KeyId, k.Arn)
-	require.Equal(t, k, describe(t, svc.As(principal(t, "arn:aws-cn:iam::111122223333:root")), k.Arn))
-	_, err := svc.As(rootOf(t, "111122223333")).DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: k.Arn})
-	require.ErrorIs(t, err, kms.AccessDeniedException)
+func TestThePartitionFollowsTheRegion(t *testing.T) {
+	home, _ := newService(t)
+	for region, partition := range map[string]string{"us-east-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov", "eusc-de-east-1": "aws-eusc"} {
+		configured, _ := newService(t, func(c *kms.Config) { c.Region = region })
+		root := principal(t, "arn:"+partition+":iam::111122223333:root")
+		for _, svc := range []*kms.Service{configured, home.In(region), home.As(root).In(region)} {
+			require.Equal(t, root, svc.Caller())
+			k := createKey(t, svc, nil)
+			require.Equal(t, "arn:"+partition+":kms:"+region+":111122223333:key/"+k.KeyId, k.Arn)
+			require.Equal(t, k, describe(t, svc, k.Arn))
+			_, err := svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: strings.Replace(k.Arn, partition, "aws-iso", 1)})
+			require.ErrorIs(t, err, kms.InvalidArnException)
+			stranger := principal(t, "arn:aws-iso:iam::111122223333:root")
+			_, err = svc.As(stranger).DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: k.Arn})
+			require.ErrorIs(t, err, kms.AccessDeniedException)
+		}
+	}
 }
 
 func TestAnotherAccountSeesItsOwnKeysAndAliasesAlone(t *testing.T) {

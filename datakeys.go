@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 
+	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/spec"
 )
 
 // GenerateDataKeyInput asks for a random data key and its encryption. The caller encrypts with the key, forgets it, and
@@ -107,18 +109,19 @@ type GenerateRandomOutput struct {
 	CiphertextForRecipient []byte `kms:"secret"`
 }
 
-var opGenerateDataKey = define(operation[GenerateDataKeyInput, GenerateDataKeyOutput]{
-	description: description{name: "GenerateDataKey", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true},
+var opGenerateDataKey = define(description{
+	name: "GenerateDataKey", keys: keyOrAlias, crossAccount: true, states: useState,
+	usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true,
+}, steps[GenerateDataKeyInput, GenerateDataKeyOutput]{
 	validate: func(in *GenerateDataKeyInput) error { return validateDataKey(in.KeySpec, in.NumberOfBytes) },
 	admit: func(c *call, in *GenerateDataKeyInput) error {
 		if in.Recipient != nil {
 			return errNoRecipients
 		}
-		if err := c.key().admitDataKey(c.op.name); err != nil {
+		if err := requireSymmetric(c.key(), c.op.name); err != nil {
 			return err
 		}
-		return c.admitContext(in.DryRun, in.EncryptionContext)
+		return c.tryContext(in.DryRun, in.EncryptionContext)
 	},
 	act: func(c *call, in *GenerateDataKeyInput) (*GenerateDataKeyOutput, error) {
 		plaintext, ciphertext, err := c.newDataKey(in.KeySpec, in.NumberOfBytes, in.EncryptionContext)
@@ -126,10 +129,10 @@ var opGenerateDataKey = define(operation[GenerateDataKeyInput, GenerateDataKeyOu
 			return nil, err
 		}
 		return &GenerateDataKeyOutput{
-			KeyId:          c.key().arn,
+			KeyId:          c.key().ARN,
 			Plaintext:      plaintext,
 			CiphertextBlob: ciphertext,
-			KeyMaterialId:  c.key().current().id,
+			KeyMaterialId:  c.key().Current().ID,
 		}, nil
 	},
 })
@@ -141,17 +144,18 @@ func (s *Service) GenerateDataKey(ctx context.Context, in *GenerateDataKeyInput)
 	return opGenerateDataKey.do(ctx, s, in)
 }
 
-var opGenerateDataKeyWithoutPlaintext = define(operation[GenerateDataKeyWithoutPlaintextInput, GenerateDataKeyWithoutPlaintextOutput]{
-	description: description{name: "GenerateDataKeyWithoutPlaintext", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true},
+var opGenerateDataKeyWithoutPlaintext = define(description{
+	name: "GenerateDataKeyWithoutPlaintext", keys: keyOrAlias, crossAccount: true,
+	states: useState, usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true,
+}, steps[GenerateDataKeyWithoutPlaintextInput, GenerateDataKeyWithoutPlaintextOutput]{
 	validate: func(in *GenerateDataKeyWithoutPlaintextInput) error {
 		return validateDataKey(in.KeySpec, in.NumberOfBytes)
 	},
 	admit: func(c *call, in *GenerateDataKeyWithoutPlaintextInput) error {
-		if err := c.key().admitDataKey(c.op.name); err != nil {
+		if err := requireSymmetric(c.key(), c.op.name); err != nil {
 			return err
 		}
-		return c.admitContext(in.DryRun, in.EncryptionContext)
+		return c.tryContext(in.DryRun, in.EncryptionContext)
 	},
 	act: func(c *call, in *GenerateDataKeyWithoutPlaintextInput) (*GenerateDataKeyWithoutPlaintextOutput, error) {
 		plaintext, ciphertext, err := c.newDataKey(in.KeySpec, in.NumberOfBytes, in.EncryptionContext)
@@ -160,9 +164,9 @@ var opGenerateDataKeyWithoutPlaintext = define(operation[GenerateDataKeyWithoutP
 		}
 		secret.Clear(plaintext)
 		return &GenerateDataKeyWithoutPlaintextOutput{
-			KeyId:          c.key().arn,
+			KeyId:          c.key().ARN,
 			CiphertextBlob: ciphertext,
-			KeyMaterialId:  c.key().current().id,
+			KeyMaterialId:  c.key().Current().ID,
 		}, nil
 	},
 })
@@ -173,8 +177,9 @@ func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, in *Gener
 	return opGenerateDataKeyWithoutPlaintext.do(ctx, s, in)
 }
 
-var opGenerateRandom = define(operation[GenerateRandomInput, GenerateRandomOutput]{
-	description: description{name: "GenerateRandom", readOnly: true},
+var opGenerateRandom = define(description{
+	name: "GenerateRandom", readOnly: true,
+}, steps[GenerateRandomInput, GenerateRandomOutput]{
 	validate: func(in *GenerateRandomInput) error {
 		if in.NumberOfBytes == nil {
 			return invalid("NumberOfBytes is required.")
@@ -204,37 +209,37 @@ func (s *Service) GenerateRandom(ctx context.Context, in *GenerateRandomInput) (
 }
 
 // newDataKey draws a data key and encrypts it.
-func (c *call) newDataKey(spec DataKeySpec, numberOfBytes *int32, context map[string]string) (plaintext, ciphertext []byte, err error) {
-	plaintext = make([]byte, dataKeyBytes(spec, numberOfBytes))
+func (c *call) newDataKey(keySpec DataKeySpec, numberOfBytes *int32, encryptionContext map[string]string) (plaintext, ciphertext []byte, err error) {
+	plaintext = make([]byte, dataKeyBytes(keySpec, numberOfBytes))
 	rand.Read(plaintext)
-	if ciphertext, err = c.seal(c.key(), plaintext, context); err != nil {
+	if ciphertext, err = c.seal(&c.targets[0], plaintext, encryptionContext); err != nil {
 		secret.Clear(plaintext)
 		return nil, nil, err
 	}
 	return plaintext, ciphertext, nil
 }
 
-func validateDataKey(spec DataKeySpec, numberOfBytes *int32) error {
-	if (spec == "") == (numberOfBytes == nil) {
+func validateDataKey(keySpec DataKeySpec, numberOfBytes *int32) error {
+	if (keySpec == "") == (numberOfBytes == nil) {
 		return invalid("Please specify either number of bytes or key spec.")
 	}
 	return nil
 }
 
-func dataKeyBytes(spec DataKeySpec, numberOfBytes *int32) int {
+func dataKeyBytes(keySpec DataKeySpec, numberOfBytes *int32) int {
 	switch {
 	case numberOfBytes != nil:
 		return int(*numberOfBytes)
-	case spec == DataKeySpecAES128:
+	case keySpec == DataKeySpecAES128:
 		return 16
 	}
 	return 32
 }
 
-// admitDataKey refuses keys that are for encryption but not symmetric.
-func (k *key) admitDataKey(operation string) error {
-	if k.spec.kind != symmetricKind {
-		return exception(InvalidKeyUsageException, "%s key spec is %s which is not valid for %s.", k.arn, k.record.Spec, operation)
+// requireSymmetric refuses keys that are for encryption but not symmetric.
+func requireSymmetric(k *keydb.Key, operation string) error {
+	if k.Spec.Kind != spec.Symmetric {
+		return exception(InvalidKeyUsageException, "%s key spec is %s which is not valid for %s.", k.ARN, k.Record.Spec, operation)
 	}
 	return nil
 }

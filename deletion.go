@@ -2,12 +2,7 @@ package kms
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
 	"time"
-
-	"github.com/pocketkms/kms/keystore"
 )
 
 // ScheduleKeyDeletionInput names a key to delete, with all that it ever encrypted, after a waiting period.
@@ -46,8 +41,9 @@ type CancelKeyDeletionOutput struct {
 	KeyId string
 }
 
-var opScheduleKeyDeletion = define(operation[ScheduleKeyDeletionInput, ScheduleKeyDeletionOutput]{
-	description: description{name: "ScheduleKeyDeletion", keys: keyOnly, states: scheduleState},
+var opScheduleKeyDeletion = define(description{
+	name: "ScheduleKeyDeletion", keys: keyOnly, states: scheduleState,
+}, steps[ScheduleKeyDeletionInput, ScheduleKeyDeletionOutput]{
 	act: func(c *call, in *ScheduleKeyDeletionInput) (*ScheduleKeyDeletionOutput, error) {
 		days := int32(30)
 		if in.PendingWindowInDays != nil {
@@ -55,15 +51,11 @@ var opScheduleKeyDeletion = define(operation[ScheduleKeyDeletionInput, ScheduleK
 		}
 		k := c.key()
 		date := c.now.UTC().Add(time.Duration(days) * 24 * time.Hour)
-		record := k.record.clone()
-		record.DeletionDate = &date
-		k, err := c.commit(c.ctx, k, record, keystore.Tx{
-			Puts: []keystore.Put{{Key: k.ref.dueName(date), Value: encodeRecord(struct{}{})}},
-		})
+		k, err := c.svc.core.db.ScheduleDeletion(c.ctx, k, date)
 		if err != nil {
 			return nil, err
 		}
-		return &ScheduleKeyDeletionOutput{KeyId: k.arn, KeyState: k.state, DeletionDate: date, PendingWindowInDays: &days}, nil
+		return &ScheduleKeyDeletionOutput{KeyId: k.ARN, KeyState: KeyState(k.State), DeletionDate: date, PendingWindowInDays: &days}, nil
 	},
 })
 
@@ -73,156 +65,19 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, in *ScheduleKeyDeleti
 	return opScheduleKeyDeletion.do(ctx, s, in)
 }
 
-var opCancelKeyDeletion = define(operation[CancelKeyDeletionInput, CancelKeyDeletionOutput]{
-	description: description{name: "CancelKeyDeletion", keys: keyOnly, states: cancelState},
+var opCancelKeyDeletion = define(description{
+	name: "CancelKeyDeletion", keys: keyOnly, states: cancelState,
+}, steps[CancelKeyDeletionInput, CancelKeyDeletionOutput]{
 	act: func(c *call, in *CancelKeyDeletionInput) (*CancelKeyDeletionOutput, error) {
-		k := c.key()
-		record := k.record.clone()
-		record.DeletionDate = nil
-		record.Disabled = true
-		k, err := c.commit(c.ctx, k, record, keystore.Tx{Deletes: []string{k.ref.dueName(*k.record.DeletionDate)}})
+		k, err := c.svc.core.db.CancelDeletion(c.ctx, c.key())
 		if err != nil {
 			return nil, err
 		}
-		return &CancelKeyDeletionOutput{KeyId: k.arn}, nil
+		return &CancelKeyDeletionOutput{KeyId: k.ARN}, nil
 	},
 })
 
 // CancelKeyDeletion keeps a key that was to be deleted. It is disabled then.
 func (s *Service) CancelKeyDeletion(ctx context.Context, in *CancelKeyDeletionInput) (*CancelKeyDeletionOutput, error) {
 	return opCancelKeyDeletion.do(ctx, s, in)
-}
-
-// destroyBatch is how many records are deleted in one transaction.
-const destroyBatch = 50
-
-// destroy deletes a key whose time has come, with its materials, aliases and
-// tags, so that no readable trace of them is left. It can be cut off anywhere:
-// the key record, which goes last, brings the next caller back here.
-func (c *core) destroy(ctx context.Context, k *key, now time.Time) error {
-	if !k.record.Ending {
-		// A process whose clock is behind could otherwise cancel the deletion of a key that has lost its material.
-		record := k.record.clone()
-		record.Ending = true
-		var err error
-		if k, err = c.commit(ctx, k, record, keystore.Tx{}); err != nil {
-			return err
-		}
-	}
-	expect := []keystore.Expectation{{Key: k.ref.recordName(), Revision: k.revision}}
-	for _, m := range k.materials {
-		if p := m.atWork.Swap(nil); p != nil {
-			(*p).Destroy()
-		}
-	}
-	if err := c.destroyMaterials(ctx, k, expect); err != nil {
-		return err
-	}
-	if err := c.destroyAliases(ctx, k, expect); err != nil {
-		return err
-	}
-	tx := keystore.Tx{
-		Expect:  expect,
-		Deletes: []string{k.ref.recordName(), k.ref.usageName(), k.ref.dueName(*k.record.DeletionDate)},
-		Scrub:   true,
-	}
-	events := outbox{core: c}
-	defer events.close()
-	events.add(&tx, "DeleteKey", k, now, nil)
-	_, err := c.store.Commit(ctx, tx)
-	if errors.Is(err, keystore.ErrNotScrubbed) { // the key is gone all the same; the next deletion scrubs its traces, too, or the next start
-		c.config.Logger.Warn("kms: traces of a deleted key may be left in the key store until the next deletion or start", "key", k.arn, "error", err)
-		err = nil
-	}
-	c.forget(k)
-	if err != nil {
-		return err
-	}
-	c.forgetUse(k.ref)
-	events.deliver(ctx)
-	return nil
-}
-
-func (c *core) destroyMaterials(ctx context.Context, k *key, expect []keystore.Expectation) error {
-	for {
-		tx := keystore.Tx{Expect: expect}
-		for name, err := range c.names(ctx, k.ref.materialsName(), "", destroyBatch) {
-			if err != nil {
-				return err
-			}
-			if tx.Deletes = append(tx.Deletes, name); len(tx.Deletes) == destroyBatch {
-				break
-			}
-		}
-		if len(tx.Deletes) == 0 {
-			return nil
-		}
-		if _, err := c.store.Commit(ctx, tx); err != nil {
-			return err
-		}
-	}
-}
-
-func (c *core) destroyAliases(ctx context.Context, k *key, expect []keystore.Expectation) error {
-	prefix := k.ref.aliasesName()
-	for {
-		tx := keystore.Tx{Expect: slices.Clone(expect)}
-		var aliases []aliasRef
-		for name, err := range c.names(ctx, prefix, "", destroyBatch) {
-			if err != nil {
-				return err
-			}
-			alias := aliasRef{k.ref.account, k.ref.region, aliasPrefix + name[len(prefix):]}
-			record, revision, err := readRecord[aliasRecord](ctx, c, alias.recordName())
-			switch {
-			case errors.Is(err, keystore.ErrCorrupt): // then it goes, too
-				tx.Deletes = append(tx.Deletes, alias.recordName())
-			case err != nil:
-				return err
-			case record != nil && record.Key == k.ref.id: // it may be moving to another key
-				tx.Expect = append(tx.Expect, keystore.Expectation{Key: alias.recordName(), Revision: revision})
-				tx.Deletes = append(tx.Deletes, alias.recordName())
-			}
-			tx.Deletes = append(tx.Deletes, name)
-			if aliases = append(aliases, alias); len(aliases) == destroyBatch {
-				break
-			}
-		}
-		if len(aliases) == 0 {
-			return nil
-		}
-		_, err := c.store.Commit(ctx, tx)
-		for _, alias := range aliases {
-			c.aliases.drop(alias.place())
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// sweepBatch is how many records the work in the background reads at a time.
-const sweepBatch = 100
-
-// destroyDue destroys every key whose deletion is due.
-func (c *core) destroyDue(ctx context.Context) error {
-	now := c.config.Clock()
-	var failures error
-	for name, err := range c.names(ctx, "due/", "", sweepBatch) {
-		if err != nil {
-			return errors.Join(failures, err)
-		}
-		ref, ok := parseDueName(name)
-		if !ok {
-			failures = errors.Join(failures, fmt.Errorf("%w: the name of record %q", keystore.ErrCorrupt, name))
-			continue
-		}
-		if name > ref.dueName(now) {
-			break
-		}
-		if _, err := c.lookup(ctx, ref, now); err != nil {
-			failures = errors.Join(failures, err)
-		}
-	}
-	return failures
 }

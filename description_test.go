@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms/internal/keydb"
 )
 
 // crossAccount are the operations that the API lets be called on another
@@ -53,7 +55,7 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 	}
 }
 
-// A row of the key states table for the states that no key is in yet.
+// Every operation with a key has its row of the key states table.
 func TestStateRulesAnswerEveryStateAsTheTableHasIt(t *testing.T) {
 	states := []KeyState{KeyStateEnabled, KeyStateDisabled, KeyStatePendingDeletion, KeyStatePendingReplicaDeletion,
 		KeyStatePendingImport, KeyStateUnavailable, KeyStateCreating, KeyStateUpdating}
@@ -75,6 +77,9 @@ func TestStateRulesAnswerEveryStateAsTheTableHasIt(t *testing.T) {
 		"ReEncrypt": "Encrypt", "Sign": "Encrypt", "Verify": "Encrypt", "VerifyMac": "Encrypt",
 		"DisableKey": "EnableKey", "DisableKeyRotation": "EnableKeyRotation",
 		"TagResource": "CreateAlias", "UntagResource": "CreateAlias", "UpdateKeyDescription": "CreateAlias",
+		"DeleteAlias": "DescribeKey", "GetKeyLastUsage": "DescribeKey", "GetKeyPolicy": "DescribeKey", "GetKeyRotationStatus": "DescribeKey",
+		"ListAliases": "DescribeKey", "ListKeyPolicies": "DescribeKey", "ListKeyRotations": "DescribeKey", "ListResourceTags": "DescribeKey",
+		"PutKeyPolicy": "DescribeKey", "UpdateAlias": "DescribeKey", // UpdateAlias's new key: see below
 	}
 	for _, op := range operations {
 		d := op.describe()
@@ -82,14 +87,21 @@ func TestStateRulesAnswerEveryStateAsTheTableHasIt(t *testing.T) {
 		if row == nil {
 			row = rows[like[d.name]]
 		}
-		if row == nil {
-			row = rows["DescribeKey"]
+		if d.keys == noKey {
+			require.Nil(t, row)
+			require.Nil(t, d.states)
+			continue
 		}
+		require.NotNil(t, row, "%s has no row", d.name)
 		for i, state := range states {
 			require.Equal(t, row[i], d.states.answer(state), "%s in state %s", d.name, state)
 		}
 	}
-	require.Equal(t, isUnavailable, new(stateRule).answer("NoSuchState"), "fail closed")
+	for _, state := range append(states, "NoSuchState") {
+		require.Error(t, (*stateRule)(nil).admit(&keydb.Key{State: keydb.State(state)}), "an operation without a rule works in no state")
+		require.Error(t, new(stateRule).admit(&keydb.Key{State: keydb.State(state)}), "nor does one with an empty rule")
+	}
+	require.Error(t, anyState.admit(&keydb.Key{State: "NoSuchState"}))
 }
 
 func TestStateAnswersAreWordedAsTheAPIDoes(t *testing.T) {
@@ -101,8 +113,8 @@ func TestStateAnswersAreWordedAsTheAPIDoes(t *testing.T) {
 		KeyStateUnavailable:            "kms: KMSInvalidStateException: ARN is unavailable.",
 		KeyStateCreating:               "kms: KMSInvalidStateException: ARN is creating.",
 	} {
-		require.EqualError(t, useState.admit(&key{arn: "ARN", state: state}), want)
+		require.EqualError(t, useState.admit(&keydb.Key{ARN: "ARN", State: keydb.State(state)}), want)
 	}
-	require.NoError(t, useState.admit(&key{state: KeyStateUpdating}))
-	require.EqualError(t, toggleState.admit(&key{arn: "ARN", state: KeyStateUpdating}), "kms: KMSInvalidStateException: ARN is updating.")
+	require.NoError(t, useState.admit(&keydb.Key{State: keydb.State(KeyStateUpdating)}))
+	require.EqualError(t, toggleState.admit(&keydb.Key{ARN: "ARN", State: keydb.State(KeyStateUpdating)}), "kms: KMSInvalidStateException: ARN is updating.")
 }

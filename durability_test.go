@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -485,7 +484,7 @@ func (f *killedFile) check(t *testing.T) {
 
 	store, err := keystore.Open(context.Background(), replica, keystore.KeyFile(f.Root))
 	require.NoError(t, err)
-	require.Empty(t, dangling(t, store, f.Clock))
+	requireConsistent(t, store)
 	svc, err := kms.New(kms.Config{Backend: replica, RootKey: keystore.KeyFile(f.Root), Clock: func() time.Time { return f.Clock }})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, svc.Close()) }()
@@ -536,7 +535,7 @@ func (f *killedFile) check(t *testing.T) {
 		f.Keys[worker] = left
 	}
 	require.Empty(t, found, "keys that nobody has made")
-	require.Empty(t, dangling(t, store, time.Time{}), "once all keys were looked at, nothing is left half deleted")
+	requireConsistent(t, store)
 }
 
 // like tells whether a key is as it should be.
@@ -636,80 +635,4 @@ func checkPages(t *testing.T, path string) {
 		}
 		return errors.Join(failures...)
 	}))
-}
-
-// dangling lists what is in a store without that to which it belongs. A key
-// whose deletion came before now may have lost some of its materials and aliases:
-// its destruction goes on when somebody looks at it.
-func dangling(t *testing.T, store *keystore.Store, now time.Time) (violations []string) {
-	t.Helper()
-	type storedKey struct {
-		DeletionDate *time.Time
-		Materials    []struct{ ID string }
-	}
-	keys, values := map[string]storedKey{}, map[string][]byte{}
-	for after := ""; ; {
-		records, err := store.Scan(context.Background(), "", after, 1000)
-		require.NoError(t, err)
-		if len(records) == 0 {
-			break
-		}
-		for _, r := range records {
-			after = r.Key
-			values[r.Key] = r.Value
-			if path, ok := strings.CutPrefix(r.Key, "key/"); ok {
-				var k storedKey
-				require.NoError(t, json.Unmarshal(r.Value[1:], &k))
-				keys[path] = k
-			}
-		}
-	}
-	expect := func(ok bool, format string, arguments ...any) {
-		if !ok {
-			violations = append(violations, fmt.Sprintf(format, arguments...))
-		}
-	}
-	has := func(name string) bool { _, ok := values[name]; return ok }
-	for path, k := range keys {
-		due := k.DeletionDate != nil && !now.Before(*k.DeletionDate)
-		for _, m := range k.Materials {
-			expect(due || has("material/"+path+"/"+m.ID), "key/%s lacks its material %s", path, m.ID)
-		}
-		if k.DeletionDate != nil {
-			name := fmt.Sprintf("due/%012d/%s", k.DeletionDate.Unix(), path)
-			expect(has(name), "%s is missing", name)
-		}
-	}
-	for name, value := range values {
-		kind, rest, _ := strings.Cut(name, "/")
-		parts := strings.SplitN(rest, "/", 4) // account, Region, key ID or alias, what is the key's
-		switch kind {
-		case "key":
-		case "material":
-			expect(slices.ContainsFunc(keys[strings.Join(parts[:3], "/")].Materials, func(m struct{ ID string }) bool { return m.ID == parts[3] }),
-				"%s is no key's", name)
-		case "usage":
-			_, ok := keys[rest]
-			expect(ok, "%s is no key's", name)
-		case "due":
-			at, path, _ := strings.Cut(rest, "/")
-			k, ok := keys[path]
-			expect(ok && k.DeletionDate != nil && fmt.Sprintf("%012d", k.DeletionDate.Unix()) == at, "%s is no key's", name)
-		case "alias":
-			var alias struct{ Key string }
-			require.NoError(t, json.Unmarshal(value[1:], &alias))
-			parts = strings.SplitN(rest, "/", 3)
-			path := parts[0] + "/" + parts[1] + "/" + alias.Key
-			_, ok := keys[path]
-			expect(ok, "%s leads to no key", name)
-			expect(has("aliasof/"+path+"/"+parts[2]), "aliasof/%s/%s is missing", path, parts[2])
-		case "aliasof":
-			var alias struct{ Key string }
-			stored := values["alias/"+parts[0]+"/"+parts[1]+"/"+parts[3]]
-			expect(stored != nil && json.Unmarshal(stored[1:], &alias) == nil && alias.Key == parts[2], "%s has no such alias", name)
-		default:
-			expect(false, "%s is of no known kind", name)
-		}
-	}
-	return violations
 }

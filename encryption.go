@@ -6,8 +6,11 @@ import (
 	"slices"
 
 	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/ciphertext"
+	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/shape"
+	"github.com/pocketkms/kms/internal/spec"
 )
 
 // EncryptInput is a small piece of data to encrypt. Larger data is encrypted by a data key: see GenerateDataKey.
@@ -162,164 +165,182 @@ type RecipientInfo struct {
 	KeyEncryptionAlgorithm KeyEncryptionMechanism
 }
 
-var opEncrypt = define(operation[EncryptInput, EncryptOutput]{
-	description: description{name: "Encrypt", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true},
+var opEncrypt = define(description{
+	name: "Encrypt", keys: keyOrAlias, crossAccount: true, states: useState,
+	usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true,
+}, steps[EncryptInput, EncryptOutput]{
 	admit: func(c *call, in *EncryptInput) error {
-		if err := c.key().admitEncryption(in.EncryptionAlgorithm, in.EncryptionContext); err != nil {
+		if err := requireEncryption(c.key(), in.EncryptionAlgorithm, in.EncryptionContext); err != nil {
 			return err
 		}
-		return c.admitContext(in.DryRun, in.EncryptionContext)
+		return c.tryContext(in.DryRun, in.EncryptionContext)
 	},
 	act: func(c *call, in *EncryptInput) (*EncryptOutput, error) {
-		ciphertext, err := c.seal(c.key(), in.Plaintext, in.EncryptionContext)
+		sealed, err := c.seal(&c.targets[0], in.Plaintext, in.EncryptionContext)
 		if err != nil {
 			return nil, err
 		}
 		return &EncryptOutput{
-			KeyId:               c.key().arn,
-			CiphertextBlob:      ciphertext,
+			KeyId:               c.key().ARN,
+			CiphertextBlob:      sealed,
 			EncryptionAlgorithm: EncryptionAlgorithmSymmetricDefault,
 		}, nil
 	},
 })
 
-// Encrypt encrypts up to 4,096 bytes under a key. The ciphertext names its key
-// and key material, and keeps decrypting however often the key is rotated.
+// Encrypt encrypts up to 4,096 bytes under a key. The ciphertext names its key and key material, and
+// can be decrypted however often the key is rotated.
 func (s *Service) Encrypt(ctx context.Context, in *EncryptInput) (*EncryptOutput, error) {
 	return opEncrypt.do(ctx, s, in)
 }
 
-var opDecrypt = define(operation[DecryptInput, DecryptOutput]{
-	description: description{name: "Decrypt", keys: ownIdentify, crossAccount: true, states: useState,
-		readOnly: true, tracked: true},
-	missing: func(c *call, in *DecryptInput) []error {
-		c.source = in.source()
-		return c.source.missing("keyId")
+var opDecrypt = define(description{
+	name: "Decrypt", keys: ownIdentify, crossAccount: true, states: useState, readOnly: true, tracked: true,
+}, steps[DecryptInput, DecryptOutput]{
+	requireMembers: func(in *DecryptInput) []error {
+		src := in.source()
+		return src.requireMembers("keyId")
 	},
-	identify: func(c *call, _ *DecryptInput) error { return c.identifySource(c.op.permission) },
+	identify: func(c *call, in *DecryptInput) error {
+		src := in.source()
+		return c.identifySource(&src, c.op.permission)
+	},
 	admit: func(c *call, in *DecryptInput) error {
 		if in.Recipient != nil {
 			return errNoRecipients
 		}
-		if err := c.admitSource(); err != nil {
+		src := in.source()
+		if err := requireSource(c.key(), &src); err != nil {
 			return err
 		}
-		return c.tryCiphertext(in.DryRun)
+		return c.tryCiphertext(in.DryRun, &src)
 	},
 	act: func(c *call, in *DecryptInput) (*DecryptOutput, error) {
-		plaintext, m, err := c.open(c.key(), in.CiphertextBlob, in.EncryptionContext)
+		plaintext, err := c.open(&c.targets[0], in.CiphertextBlob, in.EncryptionContext)
 		if err != nil {
 			return nil, err
 		}
 		return &DecryptOutput{
-			KeyId:               c.key().arn,
+			KeyId:               c.key().ARN,
 			Plaintext:           plaintext,
 			EncryptionAlgorithm: EncryptionAlgorithmSymmetricDefault,
-			KeyMaterialId:       m.id,
+			KeyMaterialId:       c.targets[0].material.ID,
 		}, nil
 	},
 })
 
-// Decrypt decrypts what Encrypt, ReEncrypt or GenerateDataKey made. Without a
-// KeyId the ciphertext's own key is used. A ciphertext of another key than
-// KeyId is refused with IncorrectKeyException, and one that was changed, or
-// comes with another encryption context, with InvalidCiphertextException.
+// Decrypt decrypts what Encrypt, ReEncrypt or GenerateDataKey made. Without a KeyId it uses the
+// ciphertext's own key. It refuses a ciphertext of another key than KeyId with IncorrectKeyException,
+// and one that was altered, or comes with another encryption context, with
+// InvalidCiphertextException.
 func (s *Service) Decrypt(ctx context.Context, in *DecryptInput) (*DecryptOutput, error) {
 	return opDecrypt.do(ctx, s, in)
 }
 
-var opReEncrypt = define(operation[ReEncryptInput, ReEncryptOutput]{
-	description: description{name: "ReEncrypt", permission: "kms:ReEncryptFrom", keys: ownIdentify, crossAccount: true,
-		states: useState, readOnly: true, tracked: true},
-	missing: func(c *call, in *ReEncryptInput) []error {
-		c.source = in.source()
-		return c.source.missing("sourceKeyId")
+var opReEncrypt = define(description{
+	name: "ReEncrypt", permission: "kms:ReEncryptFrom", keys: ownIdentify, crossAccount: true,
+	states: useState, readOnly: true, tracked: true,
+}, steps[ReEncryptInput, ReEncryptOutput]{
+	requireMembers: func(in *ReEncryptInput) []error {
+		src := in.source()
+		return src.requireMembers("sourceKeyId")
 	},
 	identify: func(c *call, in *ReEncryptInput) error {
-		if err := c.identifySource("kms:ReEncryptFrom"); err != nil {
+		src := in.source()
+		if err := c.identifySource(&src, "kms:ReEncryptFrom"); err != nil {
 			return err
 		}
 		return c.identify(in.DestinationKeyId, "kms:ReEncryptTo", true)
 	},
 	admit: func(c *call, in *ReEncryptInput) error {
-		if err := c.admitSource(); err != nil {
+		src := in.source()
+		if err := requireSource(c.key(), &src); err != nil {
 			return err
 		}
 		destination := c.targets[1].key
-		if err := destination.admitUsage(KeyUsageEncryptDecrypt, c.op.name); err != nil {
+		if err := requireUsage(destination, KeyUsageEncryptDecrypt, c.op.name); err != nil {
 			return err
 		}
-		if err := destination.admitEncryption(in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext); err != nil {
+		if err := requireEncryption(destination, in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext); err != nil {
 			return err
 		}
-		if err := c.tryCiphertext(in.DryRun); err != nil {
+		if err := c.tryCiphertext(in.DryRun, &src); err != nil {
 			return err
 		}
-		return c.admitContext(in.DryRun, in.DestinationEncryptionContext)
+		return c.tryContext(in.DryRun, in.DestinationEncryptionContext)
 	},
 	act: func(c *call, in *ReEncryptInput) (*ReEncryptOutput, error) {
-		source, destination := c.targets[0].key, c.targets[1].key
-		plaintext, from, err := c.open(source, in.CiphertextBlob, in.SourceEncryptionContext)
+		source, destination := &c.targets[0], &c.targets[1]
+		plaintext, err := c.open(source, in.CiphertextBlob, in.SourceEncryptionContext)
 		if err != nil {
 			return nil, err
 		}
 		defer secret.Clear(plaintext)
-		ciphertext, err := c.seal(destination, plaintext, in.DestinationEncryptionContext)
+		sealed, err := c.seal(destination, plaintext, in.DestinationEncryptionContext)
 		if err != nil {
 			return nil, err
 		}
 		return &ReEncryptOutput{
-			KeyId:                          destination.arn,
-			SourceKeyId:                    source.arn,
-			CiphertextBlob:                 ciphertext,
+			KeyId:                          destination.key.ARN,
+			SourceKeyId:                    source.key.ARN,
+			CiphertextBlob:                 sealed,
 			SourceEncryptionAlgorithm:      EncryptionAlgorithmSymmetricDefault,
 			DestinationEncryptionAlgorithm: EncryptionAlgorithmSymmetricDefault,
-			SourceKeyMaterialId:            from.id,
-			DestinationKeyMaterialId:       destination.current().id,
+			SourceKeyMaterialId:            source.material.ID,
+			DestinationKeyMaterialId:       destination.material.ID,
 		}, nil
 	},
 })
 
-// ReEncrypt decrypts a ciphertext and encrypts what was in it under another
-// key, or under the same key with another encryption context or its current
-// material. The plaintext does not leave the service.
+// ReEncrypt decrypts a ciphertext and encrypts the plaintext under another key, or under the same key
+// with another encryption context or its current material. The plaintext does not leave the service.
 func (s *Service) ReEncrypt(ctx context.Context, in *ReEncryptInput) (*ReEncryptOutput, error) {
 	return opReEncrypt.do(ctx, s, in)
 }
 
-// errNoRecipients refuses answers that only an attested enclave shall read.
+// errNoRecipients refuses answers that only an attested enclave may read.
 var errNoRecipients = exception(UnsupportedOperationException, "Recipient is not supported: no attestation document can be verified here.")
 
-// A source is the ciphertext that Decrypt and ReEncrypt are given, and what the
-// caller says of it.
+// A source is the ciphertext that Decrypt and ReEncrypt are given, and what the caller says about it.
 type source struct {
-	ciphertext []byte
-	ignored    bool // by a dry run that asks for permission alone
-	keyID      string
-	algorithm  EncryptionAlgorithmSpec
-	context    map[string]string
+	ciphertext        []byte
+	ignored           bool // by a dry run that asks for permission only
+	keyID             string
+	algorithm         EncryptionAlgorithmSpec
+	encryptionContext map[string]string
 }
 
 func (in *DecryptInput) source() source {
-	return newSource(in.CiphertextBlob, in.KeyId, in.EncryptionAlgorithm, in.EncryptionContext, in.DryRun, in.DryRunModifiers)
+	return source{
+		ciphertext:        in.CiphertextBlob,
+		ignored:           in.DryRun && slices.Contains(in.DryRunModifiers, DryRunModifierIgnoreCiphertext),
+		keyID:             in.KeyId,
+		algorithm:         orDefault(in.EncryptionAlgorithm, EncryptionAlgorithmSymmetricDefault),
+		encryptionContext: in.EncryptionContext,
+	}
 }
 
 func (in *ReEncryptInput) source() source {
-	return newSource(in.CiphertextBlob, in.SourceKeyId, in.SourceEncryptionAlgorithm, in.SourceEncryptionContext, in.DryRun, in.DryRunModifiers)
-}
-
-func newSource(ciphertext []byte, keyID string, algorithm EncryptionAlgorithmSpec, context map[string]string, dryRun bool, modifiers []DryRunModifierType) source {
-	src := source{ciphertext: ciphertext, keyID: keyID, algorithm: orDefault(algorithm, EncryptionAlgorithmSymmetricDefault), context: context}
-	if dryRun && slices.Contains(modifiers, DryRunModifierIgnoreCiphertext) {
-		src.ciphertext, src.ignored = nil, true
+	return source{
+		ciphertext:        in.CiphertextBlob,
+		ignored:           in.DryRun && slices.Contains(in.DryRunModifiers, DryRunModifierIgnoreCiphertext),
+		keyID:             in.SourceKeyId,
+		algorithm:         orDefault(in.SourceEncryptionAlgorithm, EncryptionAlgorithmSymmetricDefault),
+		encryptionContext: in.SourceEncryptionContext,
 	}
-	return src
 }
 
-// missing tells of members that must be there; keyIDPath is the one that names
-// the key.
-func (src *source) missing(keyIDPath string) (violations []error) {
+// header returns the header of a ciphertext of a symmetric key, or nil.
+func (src *source) header() *ciphertext.Header {
+	if src.ignored || src.algorithm != EncryptionAlgorithmSymmetricDefault {
+		return nil
+	}
+	return ciphertext.Parse(src.ciphertext)
+}
+
+// requireMembers returns a violation for each missing member. keyIDPath is the member that names the
+// key.
+func (src *source) requireMembers(keyIDPath string) (violations []error) {
 	if src.ciphertext == nil && !src.ignored {
 		violations = append(violations, shape.Missing("ciphertextBlob"))
 	}
@@ -329,158 +350,153 @@ func (src *source) missing(keyIDPath string) (violations []error) {
 	return violations
 }
 
-// identifySource makes the key of the call's source its next target: the one
-// that the caller named, or else the one that the ciphertext names.
-func (c *call) identifySource(permission string) error {
-	src := &c.source
-	if src.algorithm == EncryptionAlgorithmSymmetricDefault {
-		c.blob = parseBlob(src.ciphertext)
-	}
-	if c.blob == nil {
+// identifySource makes the key of a source the call's next target: the one that the caller named, or
+// else the one that the ciphertext names.
+func (c *call) identifySource(src *source, permission string) error {
+	caller, header := &c.svc.caller, src.header()
+	if header == nil {
 		if src.keyID == "" {
 			return exception(InvalidCiphertextException, "")
 		}
 		return c.identify(src.keyID, permission, true)
 	}
-	owner := c.blob.account(c.caller.account)
-	foreign := owner != c.caller.account
-	if src.keyID != "" && !(foreign && src.keyID == c.blob.keyID()) { // here alone, the bare ID of a foreign key means that key
+	owner := header.Account(caller.account)
+	foreign := owner != caller.account
+	if src.keyID != "" && !(foreign && src.keyID == header.KeyID()) { // only here, the bare ID of another account's key means that key
 		return c.identify(src.keyID, permission, true)
 	}
-	k, err := c.sourceKey(owner)
+	k, err := c.svc.core.db.KeyOf(c.ctx, header, owner, c.svc.region, c.now)
 	switch {
 	case err != nil && foreign:
-		return c.mask(err, deniedCiphertext(c.caller, permission, false, ""))
+		return c.mask(err, deniedCiphertext(*caller, permission, false, ""))
 	case err != nil:
 		return err
 	case k == nil:
-		return deniedCiphertext(c.caller, permission, false, "")
+		return deniedCiphertext(*caller, permission, false, "")
 	}
-	return c.addTarget(target{key: k, permission: permission, ciphertext: true})
-}
-
-// sourceKey returns the key that the call's ciphertext names; nil if there is
-// none.
-func (c *call) sourceKey(owner string) (*key, error) {
-	if k := c.blobKey(); k != nil {
-		return c.settle(c.ctx, k, c.now)
-	}
-	return c.lookup(c.ctx, keyRef{owner, c.region, c.blob.keyID()}, c.now)
-}
-
-// blobKey returns the key that the call's ciphertext names, if it is cached. It
-// spares the text of the key's ID.
-func (c *call) blobKey() *key {
-	return c.keys.findHashed(c.blob.cacheHash(), func(k *key) bool {
-		return k.ref.region == c.region && len(k.materials) > 0 && c.blob.sameKey(k.current().header)
-	})
+	return c.addTarget(target{key: k, permission: permission, byCiphertext: true})
 }
 
 const incorrectKey = "The key ID in the request does not identify a CMK that can perform this operation."
 
-// admitSource refuses a ciphertext that is not for the call's first key to
-// decrypt.
-func (c *call) admitSource() error {
-	k, src := c.key(), &c.source
-	if k.record.Usage != KeyUsageEncryptDecrypt {
+// requireSource refuses a ciphertext that k cannot decrypt.
+func requireSource(k *keydb.Key, src *source) error {
+	if k.Record.Usage != string(KeyUsageEncryptDecrypt) {
 		return exception(IncorrectKeyException, incorrectKey)
 	}
-	if err := k.admitEncryption(src.algorithm, src.context); err != nil {
+	if err := requireEncryption(k, src.algorithm, src.encryptionContext); err != nil {
 		return err
 	}
-	switch {
-	case src.ignored:
+	if src.ignored {
 		return nil
-	case c.blob == nil:
+	}
+	switch header := src.header(); {
+	case header == nil:
 		return exception(InvalidCiphertextException, "")
-	case !c.blob.sameKey(k.current().header):
+	case !header.SameKey(k.Current().Header):
 		return exception(IncorrectKeyException, incorrectKey)
 	}
 	return nil
 }
 
-// tryCiphertext decrypts for a dry run, which ends before that is done.
-func (c *call) tryCiphertext(dryRun bool) error {
+// tryCiphertext decrypts for a dry run, which ends before act does.
+func (c *call) tryCiphertext(dryRun bool, src *source) error {
 	switch {
 	case !dryRun:
 		return nil
-	case c.source.ignored:
-		return c.admitContext(dryRun, c.source.context)
+	case src.ignored:
+		return c.tryContext(dryRun, src.encryptionContext)
 	}
-	plaintext, _, err := c.open(c.key(), c.source.ciphertext, c.source.context)
+	plaintext, err := c.open(&c.targets[0], src.ciphertext, src.encryptionContext)
 	secret.Clear(plaintext)
 	return err
 }
 
-// admitEncryption refuses an algorithm or encryption context that k cannot
-// take.
-func (k *key) admitEncryption(algorithm EncryptionAlgorithmSpec, context map[string]string) error {
-	if algorithm == "" {
-		algorithm = EncryptionAlgorithmSymmetricDefault
+// tryContext refuses, for a dry run, an encryption context that is too long. Calls that use it find
+// out when they do.
+func (c *call) tryContext(dryRun bool, encryptionContext map[string]string) error {
+	if !dryRun {
+		return nil
 	}
-	if err := k.requireAlgorithm(string(algorithm)); err != nil {
+	_, err := c.associatedData(nil, encryptionContext)
+	return err
+}
+
+// requireEncryption refuses an algorithm or an encryption context that is not for k.
+func requireEncryption(k *keydb.Key, algorithm EncryptionAlgorithmSpec, encryptionContext map[string]string) error {
+	if err := requireAlgorithm(k, string(orDefault(algorithm, EncryptionAlgorithmSymmetricDefault))); err != nil {
 		return err
 	}
-	if len(context) > 0 && k.spec.kind != symmetricKind {
-		return invalid("An encryption context is only for symmetric encryption keys; %s is not one.", k.arn)
+	if len(encryptionContext) > 0 && k.Spec.Kind != spec.Symmetric {
+		return invalid("An encryption context is only for symmetric encryption keys; %s is not one.", k.ARN)
 	}
 	return nil
 }
 
-// aead returns a material of a symmetric key at work. Unlike primitive it is not
-// generic, which here would take longer than all else that it does.
-func (c *call) aead(k *key, m *material) (crypto.AEAD, error) {
-	p, err := c.atWork(c.ctx, k, m)
+// associatedData returns a ciphertext's header followed by the canonical encryption context. It is
+// valid until the call's next use of its scratch.
+func (c *call) associatedData(header []byte, encryptionContext map[string]string) ([]byte, error) {
+	data, err := ciphertext.AppendContext(append(c.scratch[:0], header...), encryptionContext)
+	c.scratch = data
+	if err != nil {
+		return nil, invalid("The encryption context is longer than %d bytes.", ciphertext.MaxContextBytes)
+	}
+	return data, nil
+}
+
+// aead returns the AEAD of a material of a symmetric key.
+func (c *call) aead(k *keydb.Key, m *keydb.Material) (crypto.AEAD, error) {
+	p, err := c.svc.core.db.Primitive(c.ctx, k, m)
 	if err != nil {
 		return nil, err
 	}
 	if aead, ok := p.(crypto.AEAD); ok {
 		return aead, nil
 	}
-	return nil, errNoPrimitive(k)
+	return as[crypto.AEAD](p, k)
 }
 
-// seal encrypts under k's current material; the result names it.
-func (c *call) seal(k *key, plaintext []byte, context map[string]string) ([]byte, error) {
-	m := k.current()
-	aead, err := c.aead(k, m)
+// seal encrypts under the current material of t's key. The result names the material.
+func (c *call) seal(t *target, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
+	m := t.key.Current()
+	aead, err := c.aead(t.key, m)
 	if err != nil {
 		return nil, err
 	}
-	ciphertext := append(make([]byte, 0, blobMinBytes+len(plaintext)), m.header[:]...)
-	ad, err := c.associatedData(ciphertext, context)
+	sealed := append(make([]byte, 0, ciphertext.MinBytes+len(plaintext)), m.Header[:]...)
+	ad, err := c.associatedData(sealed, encryptionContext)
 	if err != nil {
 		return nil, err
 	}
-	c.sealedBy = m
-	return aead.Seal(ciphertext, plaintext, ad)
+	t.material = m
+	return aead.Seal(sealed, plaintext, ad)
 }
 
-// open decrypts what seal made under any material of k.
-func (c *call) open(k *key, ciphertext []byte, context map[string]string) ([]byte, *material, error) {
-	m := k.materialOf(c.blob)
+// open decrypts what seal made under any material of t's key.
+func (c *call) open(t *target, sealed []byte, encryptionContext map[string]string) ([]byte, error) {
+	header := (*ciphertext.Header)(sealed)
+	m := t.key.MaterialOf(header)
 	if m == nil { // another process may have rotated the key a moment ago
-		if err := c.confirm(c.ctx, k); err != nil {
-			return nil, nil, err
+		if err := c.svc.core.db.RequireCurrent(c.ctx, t.key); err != nil {
+			return nil, err
 		}
-		return nil, nil, exception(InvalidCiphertextException, "")
+		return nil, exception(InvalidCiphertextException, "")
 	}
-	aead, err := c.aead(k, m)
+	aead, err := c.aead(t.key, m)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	ad, err := c.associatedData(ciphertext[:blobHeaderBytes], context)
+	ad, err := c.associatedData(header[:], encryptionContext)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	plaintext := make([]byte, 0, len(ciphertext)-blobMinBytes)
-	plaintext, err = aead.Open(plaintext, ciphertext[blobHeaderBytes:], ad)
-	if err != nil {
+	plaintext := make([]byte, 0, len(sealed)-ciphertext.MinBytes)
+	if plaintext, err = aead.Open(plaintext, sealed[ciphertext.HeaderBytes:], ad); err != nil {
 		if errors.Is(err, crypto.ErrDecrypt) {
-			return nil, nil, exception(InvalidCiphertextException, "")
+			return nil, exception(InvalidCiphertextException, "")
 		}
-		return nil, nil, err
+		return nil, err
 	}
-	c.openedBy = m
-	return plaintext, m, nil
+	t.material = m
+	return plaintext, nil
 }

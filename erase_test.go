@@ -5,11 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/keydb"
 )
 
 // What a call that could not be recorded would have answered is erased, not
@@ -25,9 +27,8 @@ func TestTheOutputOfAnUnrecordedCallIsErased(t *testing.T) {
 			defer svc.Close()
 			acted := &GenerateDataKeyOutput{Plaintext: []byte("plaintext"), CiphertextBlob: []byte("ciphertext")}
 			plaintext, ciphertext := acted.Plaintext, acted.CiphertextBlob
-			op := define(operation[GenerateDataKeyInput, GenerateDataKeyOutput]{
-				description: description{name: "GenerateDataKey", readOnly: true},
-				act:         func(*call, *GenerateDataKeyInput) (*GenerateDataKeyOutput, error) { return acted, nil },
+			op := define(description{name: "GenerateDataKey", readOnly: true}, steps[GenerateDataKeyInput, GenerateDataKeyOutput]{
+				act: func(*call, *GenerateDataKeyInput) (*GenerateDataKeyOutput, error) { return acted, nil },
 			})
 			out, err := op.do(t.Context(), svc, &GenerateDataKeyInput{KeyId: "x"})
 			require.ErrorIs(t, err, KMSInternalException)
@@ -42,17 +43,15 @@ func TestAPanicInAnOperationIsItsOwnDefect(t *testing.T) {
 	svc, err := New(Config{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	defer svc.Close()
-	op := define(operation[ListKeysInput, ListKeysOutput]{
-		description: description{name: "ListKeys"},
-		act:         func(*call, *ListKeysInput) (*ListKeysOutput, error) { panic("a defect") },
+	op := define(description{name: "ListKeys"}, steps[ListKeysInput, ListKeysOutput]{
+		act: func(*call, *ListKeysInput) (*ListKeysOutput, error) { panic("a defect") },
 	})
 	out, err := op.do(t.Context(), svc, nil)
 	require.Nil(t, out)
 	require.EqualError(t, err, "kms: ListKeys: KMSInternalException: The request could not be completed.")
 }
 
-// A witness is a key at work that keeps hold of the plaintexts it is given and
-// gives, and of what they were.
+// A witness is an AEAD that keeps the plaintexts that it is given and returns, and copies of them.
 type witness struct {
 	crypto.AEAD
 	plaintexts [][]byte
@@ -78,22 +77,22 @@ func (w *witness) Open(dst, ciphertext, associatedData []byte) ([]byte, error) {
 	return plaintext, err
 }
 
-// witnessed makes a key with a witness at work.
+// witnessed creates a key whose primitive is a witness.
 func witnessed(t *testing.T, svc *Service) (id string, w *witness) {
 	t.Helper()
 	created, err := svc.CreateKey(t.Context(), nil)
 	require.NoError(t, err)
 	id = created.KeyMetadata.KeyId
-	_, err = svc.Encrypt(t.Context(), &EncryptInput{KeyId: id, Plaintext: []byte("to put it to work")})
+	_, err = svc.Encrypt(t.Context(), &EncryptInput{KeyId: id, Plaintext: []byte("to load it")})
 	require.NoError(t, err)
-	m := svc.keys.get(place{"111122223333", "us-east-1", id}).current()
-	w = &witness{AEAD: (*m.atWork.Load()).(crypto.AEAD)}
-	m.atWork.Store(new(crypto.Key(w)))
+	k, err := svc.core.db.Key(t.Context(), keydb.Ref{Account: "111122223333", Region: "us-east-1", ID: id}, time.Now())
+	require.NoError(t, err)
+	w = new(witness)
+	w.AEAD = k.Current().SwapPrimitive(w).(crypto.AEAD)
 	return id, w
 }
 
-// requireErased requires a witness to have seen one plaintext of n bytes, of
-// which nothing is left.
+// requireErased requires that a witness has seen one plaintext of n bytes, and that it is erased.
 func requireErased(t *testing.T, w *witness, n int) {
 	t.Helper()
 	require.Len(t, w.were, 1)

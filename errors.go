@@ -9,8 +9,8 @@ import (
 
 	multierror "github.com/hashicorp/go-multierror"
 
+	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/internal/testhook"
-	"github.com/pocketkms/kms/keystore"
 )
 
 // An ErrorCode is the name of an exception of the API. It is itself an error,
@@ -69,8 +69,7 @@ type Error struct {
 // ErrClosed is returned by every call after [Service.Close].
 var ErrClosed = errors.New("kms: the service is closed")
 
-// Error returns "kms: ", the operation, the exception's name and the message,
-// as far as they are there, with ": " between them.
+// Error formats e as "kms: Operation: Code: Message", without the parts that are empty.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("kms: ")
@@ -137,7 +136,7 @@ func invalidShape(violations []error) *Error {
 // that is an exception is taken for one: what lies deeper, in an error of the
 // store, is another service's.
 func wrapError(ctx context.Context, err error, operation string) error {
-	if u, ok := err.(untouched); ok {
+	if u, ok := err.(passthrough); ok {
 		return u.error
 	}
 	if e, ok := err.(*Error); ok {
@@ -152,7 +151,7 @@ func wrapError(ctx context.Context, err error, operation string) error {
 	switch {
 	case errors.Is(err, testhook.ErrConnection):
 		return err
-	case errors.Is(err, keystore.ErrClosed), errors.Is(err, ErrClosed):
+	case errors.Is(err, keydb.ErrClosed), errors.Is(err, ErrClosed):
 		return ErrClosed
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return err
@@ -161,27 +160,27 @@ func wrapError(ctx context.Context, err error, operation string) error {
 		Code:      KMSInternalException,
 		Message:   "The request could not be completed: " + err.Error(),
 		Operation: operation,
-		cause:     foreignError{err},
+		cause:     opaqueCause{err},
 	}
 }
 
-// An untouched error reaches the caller as it is.
-type untouched struct{ error }
+// A passthrough is an error that reaches the caller as it is.
+type passthrough struct{ error }
 
-// A foreignError is the error of a store or a sink, which may hold exceptions of
+// A opaqueCause is the error of a store or a sink, which may hold exceptions of
 // a KMS of its own: they are not this one's.
-type foreignError struct{ err error }
+type opaqueCause struct{ err error }
 
-func (e foreignError) Error() string { return e.err.Error() }
+func (e opaqueCause) Error() string { return e.err.Error() }
 
 // Is tells whether the error is target, which is no exception.
-func (e foreignError) Is(target error) bool {
+func (e opaqueCause) Is(target error) bool {
 	_, exception := target.(ErrorCode)
 	return !exception && errors.Is(e.err, target)
 }
 
 // As finds the first error of target's type, which is not that of an exception.
-func (e foreignError) As(target any) bool {
+func (e opaqueCause) As(target any) bool {
 	switch target.(type) {
 	case **Error, *ErrorCode:
 		return false

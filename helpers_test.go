@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
 )
@@ -90,11 +91,24 @@ func startService(t testing.TB, config kms.Config, settings []func(*kms.Config))
 	svc, err := kms.New(config)
 	require.NoError(t, err)
 	t.Cleanup(func() {
+		for err := range svc.Check(context.Background(), nil) {
+			if !errors.Is(err, kms.ErrClosed) {
+				t.Errorf("the key store is not consistent: %v", err)
+			}
+		}
 		if err := svc.Close(); !errors.Is(err, kms.ErrClosed) {
 			require.NoError(t, err)
 		}
 	})
 	return svc
+}
+
+// requireConsistent requires a store to have no fault.
+func requireConsistent(t testing.TB, store *keystore.Store) {
+	t.Helper()
+	for err := range keydb.CheckStore(context.Background(), store, keydb.Config{Clock: time.Now, Logger: slog.Default()}, nil) {
+		t.Errorf("the key store is not consistent: %v", err)
+	}
 }
 
 // requireError requires err to be the API's exception code with exactly that

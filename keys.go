@@ -2,14 +2,17 @@ package kms
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/arn"
+	"github.com/pocketkms/kms/internal/keydb"
+	"github.com/pocketkms/kms/internal/spec"
 	"github.com/pocketkms/kms/internal/testhook"
-	"github.com/pocketkms/kms/keystore"
 )
 
 // CreateKeyInput describes a new key. Its zero value asks for a symmetric encryption key with the default policy.
@@ -250,16 +253,17 @@ type UpdateKeyDescriptionInput struct {
 // UpdateKeyDescriptionOutput is empty.
 type UpdateKeyDescriptionOutput struct{}
 
-var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
-	description: description{name: "CreateKey"},
-	validate:    validateCreateKey,
+var opCreateKey = define(description{
+	name: "CreateKey",
+}, steps[CreateKeyInput, CreateKeyOutput]{
+	validate: validateCreateKey,
 	admit: func(_ *call, in *CreateKeyInput) error {
 		if err := validatePolicy(in.Policy); err != nil {
 			return err
 		}
 		return validateTags(in.Tags)
 	},
-	tell: func(in *CreateKeyInput, event map[string]any) {
+	auditParameters: func(in *CreateKeyInput, event map[string]any) {
 		spec := in.spec()
 		event["keySpec"], event["customerMasterKeySpec"] = string(spec), string(spec)
 		event["origin"] = string(orDefault(in.Origin, OriginAWSKMS))
@@ -269,36 +273,43 @@ var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
 		}
 	},
 	act: func(c *call, in *CreateKeyInput) (*CreateKeyOutput, error) {
-		s, use, err := chooseSpec(in)
+		s, usage, err := resolveSpec(in)
 		if err != nil {
 			return nil, err
 		}
-		record := &keyRecord{
-			Spec:        s.name,
-			Usage:       use.usage,
-			Origin:      orDefault(in.Origin, OriginAWSKMS),
-			Manager:     KeyManagerCustomer,
+		record := &keydb.Record{
+			Spec:        s.Name,
+			Usage:       usage.Name,
+			Origin:      string(orDefault(in.Origin, OriginAWSKMS)),
+			Manager:     string(KeyManagerCustomer),
 			Created:     c.now.UTC(),
 			Description: in.Description,
 			MultiRegion: in.MultiRegion,
 			Policy:      in.Policy,
-			Tags:        mergeTags(nil, in.Tags),
+			Tags:        mergeTags(nil, storedTags(in.Tags)),
 		}
 		if record.Policy == "" {
-			record.Policy = defaultPolicy(c.config.Partition, c.caller.account)
+			record.Policy = defaultPolicy(c.svc.caller.account, c.svc.region)
 		}
-		ref, material := keyRef{c.caller.account, c.region, newKeyID(in.MultiRegion)}, []byte(nil)
-		if made := testhook.KeyFrom(c.ctx); made != nil { // never, but for package seed
-			ref.id, material = made.ID, made.Material
-			if err := c.admitMade(ref, material, record, use); err != nil {
+		ref := keydb.Ref{Account: c.svc.caller.account, Region: c.svc.region, ID: arn.NewKeyID(in.MultiRegion)}
+		var options keydb.CreateOptions
+		if seeded := testhook.KeyFrom(c.ctx); seeded != nil { // only for package seed
+			ref.ID, options.Material = seeded.ID, seeded.Material
+			if err := c.checkSeeded(ref, seeded.Material, record, usage); err != nil {
 				return nil, err
 			}
 		}
-		k, err := c.createKey(c.ctx, ref, material, record, use, keystore.Tx{})
+		if alias := ensuredAlias(c.ctx); alias != "" {
+			options.Alias = c.callerAlias(alias)
+			if err := c.admitEnsuredAlias(options.Alias); err != nil {
+				return nil, err
+			}
+		}
+		k, err := c.svc.core.db.Create(c.ctx, ref, record, options)
 		if err != nil {
 			return nil, err
 		}
-		return &CreateKeyOutput{KeyMetadata: c.metadata(k)}, c.addTarget(target{key: k})
+		return &CreateKeyOutput{KeyMetadata: metadata(k)}, c.addTarget(target{key: k})
 	},
 })
 
@@ -342,8 +353,8 @@ func (in *CreateKeyInput) spec() KeySpec {
 	return orDefault(in.KeySpec, orDefault(KeySpec(in.CustomerMasterKeySpec), KeySpecSymmetricDefault))
 }
 
-// chooseSpec returns what the new key shall be, or why it cannot be.
-func chooseSpec(in *CreateKeyInput) (*spec, *keyUse, error) {
+// resolveSpec returns the spec and usage of the new key, or why it cannot be created.
+func resolveSpec(in *CreateKeyInput) (*spec.Spec, *spec.Usage, error) {
 	name := in.spec()
 	usage := in.KeyUsage
 	switch {
@@ -353,88 +364,71 @@ func chooseSpec(in *CreateKeyInput) (*spec, *keyUse, error) {
 	default:
 		return nil, nil, invalid("You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
 	}
-	s := specOf(name)
-	use := s.use(usage)
+	s := spec.Of(string(name))
+	u := s.Usage(string(usage))
 	switch {
-	case use == nil:
+	case u == nil:
 		return nil, nil, invalid("KeyUsage %s is not compatible with KeySpec %s", usage, name)
 	case in.CustomKeyStoreId != "":
 		return nil, nil, noSuchCustomKeyStore(in.CustomKeyStoreId)
-	case use.family == nil:
+	case u.Family == nil:
 		return nil, nil, exception(UnsupportedOperationException, "KeySpec %s with KeyUsage %s is not supported.", name, usage)
 	case in.Origin == OriginExternal:
 		return nil, nil, exception(UnsupportedOperationException, "Origin EXTERNAL is not supported.")
 	}
-	return s, use, nil
+	return s, u, nil
 }
 
 func noSuchCustomKeyStore(id string) *Error {
 	return exception(CustomKeyStoreNotFoundException, "Custom key store %s does not exist.", id)
 }
 
-// admitMade refuses a key made beforehand that cannot be. One that exists is
-// told apart by whether it is the same.
-func (c *call) admitMade(ref keyRef, bytes []byte, record *keyRecord, use *keyUse) error {
-	if !isKeyID(ref.id) || strings.HasPrefix(ref.id, multiRegionPrefix) != record.MultiRegion {
-		return invalid("%.64q cannot be the ID of this key.", ref.id)
+// checkSeeded refuses a key with a given ID and material that cannot be created. Of one that exists,
+// the error says whether it is the same.
+func (c *call) checkSeeded(ref keydb.Ref, bytes []byte, record *keydb.Record, usage *spec.Usage) error {
+	if !arn.IsKeyID(ref.ID) || strings.HasPrefix(ref.ID, arn.MultiRegionPrefix) != record.MultiRegion {
+		return invalid("%.64q cannot be the ID of this key.", ref.ID)
 	}
 	if bytes != nil {
-		k, err := use.family(c.config.Clock).Parse(bytes)
+		k, err := usage.Family(c.svc.core.config.Clock).Parse(bytes)
 		if err != nil {
 			return invalid("The key material does not suit KeySpec %s: %v.", record.Spec, err)
 		}
 		k.Destroy()
 	}
-	existing, err := c.lookup(c.ctx, ref, c.now)
+	existing, err := c.svc.core.db.Key(c.ctx, ref, c.now)
 	if existing == nil || err != nil {
 		return err
 	}
-	id := materialID(ref.id, bytes)
-	same := func(m *material) bool { return m.id == id }
-	if existing.record.Spec != record.Spec || existing.record.Usage != record.Usage ||
-		bytes != nil && !slices.ContainsFunc(existing.materials, same) {
-		return exception(ConflictException, "Key '%s' already exists as another key", existing.arn)
+	id := keydb.MaterialID(ref.ID, bytes)
+	same := func(m *keydb.Material) bool { return m.ID == id }
+	if existing.Record.Spec != record.Spec || existing.Record.Usage != record.Usage ||
+		bytes != nil && !slices.ContainsFunc(existing.Materials, same) {
+		return exception(ConflictException, "Key '%s' already exists as another key", existing.ARN)
 	}
-	return exception(AlreadyExistsException, "Key '%s' already exists", existing.arn)
+	return exception(AlreadyExistsException, "Key '%s' already exists", existing.ARN)
 }
 
-// createKey stores a new key with its first material, drawn if nil, and
-// whatever else belongs to the same change.
-func (c *core) createKey(ctx context.Context, ref keyRef, material []byte, record *keyRecord, use *keyUse, with keystore.Tx) (*key, error) {
-	m, put := storedMaterial(ref, material)
-	if material == nil {
-		var err error
-		if m, put, err = c.newMaterial(ref, use); err != nil {
-			return nil, err
-		}
-	}
-	defer clearPuts([]keystore.Put{put})
-	record.Materials = []keyMaterial{m}
-	k, err := c.newKey(ref, record, 0, nil)
-	if err != nil {
-		return nil, err
-	}
-	k.lastUse = &lastUse{}
-	with.Expect = append(with.Expect, keystore.Expectation{Key: ref.recordName()})
-	with.Puts = append(with.Puts, put, keystore.Put{Key: ref.recordName(), Value: encodeRecord(record)})
-	k.revision, err = c.store.Commit(ctx, with)
-	return k, err
-}
-
-var opDescribeKey = define(operation[DescribeKeyInput, DescribeKeyOutput]{
-	description: description{name: "DescribeKey", keys: keyOrAlias, crossAccount: true, readOnly: true},
+var opDescribeKey = define(description{
+	name: "DescribeKey", keys: keyOrAlias, crossAccount: true, states: anyState, readOnly: true,
+}, steps[DescribeKeyInput, DescribeKeyOutput]{
 	act: func(c *call, in *DescribeKeyInput) (*DescribeKeyOutput, error) {
-		k := c.key()
-		if k.alias != "" { // an AWS managed key, made now that it is looked at
-			var err error
-			if k, err = c.createManagedKey(k); err != nil {
+		if !c.key().Stored() { // an AWS managed key, created when it is first described
+			k, err := c.createManagedKey(c.key(), in.KeyId)
+			if err != nil {
 				return nil, err
 			}
 			c.targets[0].key = k
 		}
-		return &DescribeKeyOutput{KeyMetadata: c.metadata(k)}, nil
+		return &DescribeKeyOutput{KeyMetadata: metadata(c.key())}, nil
 	},
 })
+
+// createManagedKey stores an AWS managed key, and the alias in its ARN.
+func (c *call) createManagedKey(k *keydb.Key, identifier string) (*keydb.Key, error) {
+	alias := keydb.AliasRef{Account: k.Account, Region: k.Region, Name: identifier[strings.Index(identifier, arn.AliasPrefix):]}
+	return c.svc.core.db.Create(c.ctx, k.Ref, k.Record, keydb.CreateOptions{Alias: alias})
+}
 
 // DescribeKey tells all about a key but its policy, tags, aliases and rotation.
 // Described by an alias/aws/ name that has no key yet, the AWS managed key of
@@ -444,20 +438,20 @@ func (s *Service) DescribeKey(ctx context.Context, in *DescribeKeyInput) (*Descr
 }
 
 // metadata describes k in the API's terms.
-func (c *call) metadata(k *key) *KeyMetadata {
-	r := k.record
+func metadata(k *keydb.Key) *KeyMetadata {
+	r := k.Record
 	m := &KeyMetadata{
-		KeyId:                   k.ref.id,
-		Arn:                     k.arn,
-		AWSAccountId:            k.ref.account,
+		KeyId:                   k.ID,
+		Arn:                     k.ARN,
+		AWSAccountId:            k.Account,
 		Description:             r.Description,
-		KeySpec:                 r.Spec,
+		KeySpec:                 KeySpec(r.Spec),
 		CustomerMasterKeySpec:   CustomerMasterKeySpec(r.Spec),
-		KeyUsage:                r.Usage,
-		KeyState:                k.state,
-		Enabled:                 k.state == KeyStateEnabled,
-		KeyManager:              r.Manager,
-		Origin:                  r.Origin,
+		KeyUsage:                KeyUsageType(r.Usage),
+		KeyState:                KeyState(k.State),
+		Enabled:                 k.State == keydb.Enabled,
+		KeyManager:              KeyManagerType(r.Manager),
+		Origin:                  OriginType(r.Origin),
 		CreationDate:            r.Created,
 		EncryptionAlgorithms:    algorithmsOf[EncryptionAlgorithmSpec](k, KeyUsageEncryptDecrypt),
 		SigningAlgorithms:       algorithmsOf[SigningAlgorithmSpec](k, KeyUsageSignVerify),
@@ -469,45 +463,64 @@ func (c *call) metadata(k *key) *KeyMetadata {
 	if r.DeletionDate != nil {
 		m.DeletionDate = *r.DeletionDate
 	}
-	if k.spec.kind == symmetricKind && len(k.materials) > 0 {
-		m.CurrentKeyMaterialId = k.current().id
+	if k.Spec.Kind == spec.Symmetric && len(k.Materials) > 0 {
+		m.CurrentKeyMaterialId = k.Current().ID
 	}
 	if r.MultiRegion {
 		m.MultiRegionConfiguration = &MultiRegionConfiguration{
 			MultiRegionKeyType: MultiRegionKeyTypePrimary,
-			PrimaryKey:         &MultiRegionKey{Arn: k.arn, Region: k.ref.region},
+			PrimaryKey:         &MultiRegionKey{Arn: k.ARN, Region: k.Region},
 			ReplicaKeys:        []MultiRegionKey{},
 		}
 	}
 	return m
 }
 
-var opListKeys = define(operation[ListKeysInput, ListKeysOutput]{
-	description: description{name: "ListKeys", readOnly: true},
+// algorithmsOf returns a key's algorithms for a usage in the type of the API, or nil if the key has
+// another usage.
+func algorithmsOf[A ~string](k *keydb.Key, usage KeyUsageType) []A {
+	if k.Record.Usage != string(usage) {
+		return nil
+	}
+	var list []A
+	for _, name := range k.Usage.Algorithms {
+		list = append(list, A(name))
+	}
+	return list
+}
+
+// primitive returns the primitive of k's current material, as the interface that its usage has.
+func primitive[P crypto.Key](c *call, k *keydb.Key) (P, error) {
+	p, err := c.svc.core.db.Primitive(c.ctx, k, k.Current())
+	if err != nil {
+		var none P
+		return none, err
+	}
+	return as[P](p, k)
+}
+
+func as[P crypto.Key](p crypto.Key, k *keydb.Key) (P, error) {
+	typed, ok := p.(P)
+	if !ok {
+		return typed, fmt.Errorf("%w: key %s has no such primitive", crypto.ErrAlgorithm, k.ARN)
+	}
+	return typed, nil
+}
+
+var opListKeys = define(description{
+	name: "ListKeys", readOnly: true,
+}, steps[ListKeysInput, ListKeysOutput]{
 	act: func(c *call, in *ListKeysInput) (*ListKeysOutput, error) {
-		scope := keysOf(c.caller.account, c.region)
-		p, err := c.page(in.Marker, in.Limit, 100, scope)
+		p, err := c.page(in.Marker, in.Limit, 100, c.callerList())
 		if err != nil {
 			return nil, err
 		}
-		list, err := collect(c, p, func(name string) (*KeyListEntry, error) {
-			ref, ok := parseKeyName(name)
-			if !ok {
-				return nil, nil
-			}
-			k, err := c.lookup(c.ctx, ref, c.now)    // the clock may have ended it
-			if errors.Is(err, keystore.ErrCorrupt) { // DescribeKey tells what is wrong with it
-				return &KeyListEntry{KeyId: ref.id, KeyArn: c.keyARN(ref)}, nil
-			}
-			if k == nil || err != nil {
-				return nil, err
-			}
-			return &KeyListEntry{KeyId: ref.id, KeyArn: k.arn}, nil
-		})
+		all := c.svc.core.db.Keys(c.ctx, c.svc.caller.account, c.svc.region, p.after, p.limit+1, c.now)
+		list, err := collect(p, all, func(k keydb.Ref) KeyListEntry { return KeyListEntry{KeyId: k.ID, KeyArn: k.ARN()} })
 		if err != nil {
 			return nil, err
 		}
-		list, next := cut(c, p, list, func(e KeyListEntry) string { return scope + e.KeyId })
+		list, next := truncate(c, p, list, func(e KeyListEntry) string { return e.KeyId })
 		return &ListKeysOutput{Keys: list, NextMarker: next, Truncated: next != ""}, nil
 	},
 })
@@ -518,20 +531,31 @@ func (s *Service) ListKeys(ctx context.Context, in *ListKeysInput) (*ListKeysOut
 	return opListKeys.do(ctx, s, in)
 }
 
-var opEnableKey = define(operation[EnableKeyInput, EnableKeyOutput]{
-	description: description{name: "EnableKey", keys: keyOnly, states: toggleState},
+// update stores what change makes of the record of the call's key.
+func (c *call) update(change func(*keydb.Record)) error {
+	_, err := c.svc.core.db.Update(c.ctx, c.key(), change)
+	return err
+}
+
+// requireCurrent makes the call start again if its key has changed, for an answer that must not
+// depend on an older state: that there is nothing to change.
+func (c *call) requireCurrent() error { return c.svc.core.db.RequireCurrent(c.ctx, c.key()) }
+
+var opEnableKey = define(description{
+	name: "EnableKey", keys: keyOnly, states: toggleState,
+}, steps[EnableKeyInput, EnableKeyOutput]{
 	act: func(c *call, in *EnableKeyInput) (*EnableKeyOutput, error) {
-		if !c.key().record.Disabled {
-			return &EnableKeyOutput{}, c.confirm(c.ctx, c.key())
+		if !c.key().Record.Disabled {
+			return &EnableKeyOutput{}, c.requireCurrent()
 		}
-		err := c.change(func(r *keyRecord) {
+		err := c.update(func(r *keydb.Record) {
 			r.Disabled = false
 			if r.Rotation != nil && r.Rotation.Next.Before(c.now) {
 				r.Rotation.Next = c.now.UTC() // overdue: one rotation now, and a new period from here
 			}
 		})
 		if err == nil {
-			_, err = c.lookup(c.ctx, c.key().ref, c.now)
+			_, err = c.svc.core.db.Key(c.ctx, c.key().Ref, c.now)
 		}
 		return &EnableKeyOutput{}, err
 	},
@@ -542,13 +566,14 @@ func (s *Service) EnableKey(ctx context.Context, in *EnableKeyInput) (*EnableKey
 	return opEnableKey.do(ctx, s, in)
 }
 
-var opDisableKey = define(operation[DisableKeyInput, DisableKeyOutput]{
-	description: description{name: "DisableKey", keys: keyOnly, states: toggleState},
+var opDisableKey = define(description{
+	name: "DisableKey", keys: keyOnly, states: toggleState,
+}, steps[DisableKeyInput, DisableKeyOutput]{
 	act: func(c *call, in *DisableKeyInput) (*DisableKeyOutput, error) {
-		if c.key().record.Disabled {
-			return &DisableKeyOutput{}, c.confirm(c.ctx, c.key())
+		if c.key().Record.Disabled {
+			return &DisableKeyOutput{}, c.requireCurrent()
 		}
-		return &DisableKeyOutput{}, c.change(func(r *keyRecord) { r.Disabled = true })
+		return &DisableKeyOutput{}, c.update(func(r *keydb.Record) { r.Disabled = true })
 	},
 })
 
@@ -565,11 +590,12 @@ func validateDescription(text string) error {
 	return nil
 }
 
-var opUpdateKeyDescription = define(operation[UpdateKeyDescriptionInput, UpdateKeyDescriptionOutput]{
-	description: description{name: "UpdateKeyDescription", keys: keyOnly, states: changeState},
-	validate:    func(in *UpdateKeyDescriptionInput) error { return validateDescription(in.Description) },
+var opUpdateKeyDescription = define(description{
+	name: "UpdateKeyDescription", keys: keyOnly, states: changeState,
+}, steps[UpdateKeyDescriptionInput, UpdateKeyDescriptionOutput]{
+	validate: func(in *UpdateKeyDescriptionInput) error { return validateDescription(in.Description) },
 	act: func(c *call, in *UpdateKeyDescriptionInput) (*UpdateKeyDescriptionOutput, error) {
-		return &UpdateKeyDescriptionOutput{}, c.change(func(r *keyRecord) { r.Description = in.Description })
+		return &UpdateKeyDescriptionOutput{}, c.update(func(r *keydb.Record) { r.Description = in.Description })
 	},
 })
 

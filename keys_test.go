@@ -300,13 +300,13 @@ func TestAccountsAndRegionsHaveTheirOwnKeys(t *testing.T) {
 	}
 }
 
-func TestTheConfigNamesThePartitionAndTheDefaults(t *testing.T) {
-	svc, _ := newService(t, func(c *kms.Config) { c.Account, c.Region, c.Partition = "123456789012", "cn-north-1", "aws-cn" })
+func TestTheConfigNamesTheDefaults(t *testing.T) {
+	svc, _ := newService(t, func(c *kms.Config) { c.Account, c.Region = "123456789012", "cn-north-1" })
 	k := createKey(t, svc, nil)
 	require.Equal(t, "arn:aws-cn:kms:cn-north-1:123456789012:key/"+k.KeyId, k.Arn)
 	require.Equal(t, "arn:aws-cn:iam::123456789012:root", svc.Caller().ARN())
 	require.Equal(t, k, describe(t, svc, k.Arn))
-	for _, config := range []kms.Config{{Account: "12"}, {Account: "12345678901x"}, {Region: "US"}, {Partition: "a:b"}, {Region: strings.Repeat("a", 33)}} {
+	for _, config := range []kms.Config{{Account: "12"}, {Account: "12345678901x"}, {Region: "US"}, {Region: strings.Repeat("a", 33)}} {
 		_, err := kms.New(config)
 		require.Error(t, err)
 	}

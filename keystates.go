@@ -1,9 +1,10 @@
 package kms
 
-// A stateRule says how an operation answers in each key state: zero where it
-// goes on, else one of the answers below. It is the "Key states" table of the
-// AWS KMS Developer Guide, one rule for each group of operations that share a
-// row.
+import "github.com/pocketkms/kms/internal/keydb"
+
+// A stateRule says how an operation answers in each key state. It is the "Key states" table of the
+// AWS KMS Developer Guide, with one rule for each group of operations that share a row. The zero
+// answer refuses.
 type stateRule struct {
 	enabled, disabled, pendingDeletion, pendingImport, unavailable, creating, updating stateAnswer
 }
@@ -11,7 +12,8 @@ type stateRule struct {
 type stateAnswer uint8
 
 const (
-	proceed stateAnswer = iota
+	unset stateAnswer = iota // answered like isUnavailable
+	proceed
 	isDisabled
 	isPendingDeletion
 	isNotPendingDeletion
@@ -25,6 +27,7 @@ var stateAnswers = [...]struct {
 	code ErrorCode
 	text string // after the key's ARN
 }{
+	unset:                {KMSInvalidStateException, " is unavailable."},
 	isDisabled:           {DisabledException, " is disabled."},
 	isPendingDeletion:    {KMSInvalidStateException, " is pending deletion."},
 	isNotPendingDeletion: {KMSInvalidStateException, " is not pending deletion."},
@@ -35,23 +38,23 @@ var stateAnswers = [...]struct {
 }
 
 var (
+	// anyState: operations that only read what is stored of the key, or work in every state.
+	anyState = &stateRule{proceed, proceed, proceed, proceed, proceed, proceed, proceed}
 	// useState: the cryptographic operations.
-	useState = stateRule{disabled: isDisabled, pendingDeletion: isPendingDeletion, pendingImport: isPendingImport,
-		unavailable: isUnavailable, creating: isCreating}
-	// publicState: GetPublicKey, which a disabled key still answers.
-	publicState = stateRule{pendingDeletion: isPendingDeletion, creating: isCreating}
+	useState = &stateRule{enabled: proceed, disabled: isDisabled, pendingDeletion: isPendingDeletion, pendingImport: isPendingImport,
+		unavailable: isUnavailable, creating: isCreating, updating: proceed}
+	// publicState: GetPublicKey, which works on a disabled key.
+	publicState = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, isCreating, proceed}
 	// toggleState: EnableKey and DisableKey.
-	toggleState = stateRule{pendingDeletion: isPendingDeletion, pendingImport: isPendingImport, creating: isCreating,
-		updating: isUpdating}
-	// changeState: what describes or names a key that is to stay.
-	changeState   = stateRule{pendingDeletion: isPendingDeletion}
-	scheduleState = stateRule{pendingDeletion: isPendingDeletion, updating: isUpdating}
-	cancelState   = stateRule{enabled: isNotPendingDeletion, disabled: isNotPendingDeletion, pendingImport: isNotPendingDeletion,
-		unavailable: isNotPendingDeletion, creating: isNotPendingDeletion, updating: isNotPendingDeletion}
+	toggleState = &stateRule{proceed, proceed, isPendingDeletion, isPendingImport, proceed, isCreating, isUpdating}
+	// changeState: changes to what describes a key.
+	changeState   = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, proceed, proceed}
+	scheduleState = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, proceed, isUpdating}
+	cancelState   = &stateRule{enabled: isNotPendingDeletion, disabled: isNotPendingDeletion, pendingDeletion: proceed,
+		pendingImport: isNotPendingDeletion, unavailable: isNotPendingDeletion, creating: isNotPendingDeletion, updating: isNotPendingDeletion}
 	// rotationState: changes to automatic rotation.
-	rotationState = stateRule{disabled: isDisabled, pendingDeletion: isPendingDeletion, creating: isCreating}
-	rotateState   = stateRule{disabled: isDisabled, pendingDeletion: isPendingDeletion, pendingImport: isPendingImport,
-		creating: isCreating}
+	rotationState = &stateRule{proceed, isDisabled, isPendingDeletion, proceed, proceed, isCreating, proceed}
+	rotateState   = &stateRule{proceed, isDisabled, isPendingDeletion, isPendingImport, proceed, isCreating, proceed}
 )
 
 func (r *stateRule) answer(s KeyState) stateAnswer {
@@ -71,17 +74,53 @@ func (r *stateRule) answer(s KeyState) stateAnswer {
 	case KeyStateUpdating:
 		return r.updating
 	}
-	return isUnavailable // a state that no record can be in: fail closed
+	return unset // a state that no record can be in
 }
 
+// refuse is the rule of an operation that has none.
+var refuse = new(stateRule)
+
 // admit refuses an operation that the key's state does not allow.
-func (r *stateRule) admit(k *key) error {
-	a := r.answer(k.state)
+func (r *stateRule) admit(k *keydb.Key) error {
+	if r == nil {
+		r = refuse
+	}
+	state := KeyState(k.State)
+	a := r.answer(state)
 	switch {
 	case a == proceed:
 		return nil
-	case a == isPendingDeletion && k.state == KeyStatePendingReplicaDeletion:
-		return exception(KMSInvalidStateException, "%s is pending replica deletion.", k.arn)
+	case a == isPendingDeletion && state == KeyStatePendingReplicaDeletion:
+		return exception(KMSInvalidStateException, "%s is pending replica deletion.", k.ARN)
 	}
-	return exception(stateAnswers[a].code, "%s%s", k.arn, stateAnswers[a].text)
+	return exception(stateAnswers[a].code, "%s%s", k.ARN, stateAnswers[a].text)
+}
+
+// admit refuses a call that its keys, as they are now, cannot serve.
+func (c *call) admit() error {
+	for i := range c.count {
+		if err := c.op.states.admit(c.targets[i].key); err != nil {
+			return err
+		}
+	}
+	if c.op.usage != "" {
+		return requireUsage(c.key(), c.op.usage, c.op.name)
+	}
+	return nil
+}
+
+// requireUsage refuses a key of another usage.
+func requireUsage(k *keydb.Key, usage KeyUsageType, operation string) error {
+	if k.Record.Usage != string(usage) {
+		return exception(InvalidKeyUsageException, "%s key usage is %s which is not valid for %s.", k.ARN, k.Record.Usage, operation)
+	}
+	return nil
+}
+
+// requireAlgorithm refuses an algorithm that k's spec does not have.
+func requireAlgorithm(k *keydb.Key, algorithm string) error {
+	if !k.Usage.Has(algorithm) {
+		return exception(InvalidKeyUsageException, "Algorithm %s is incompatible with key spec %s.", algorithm, k.Record.Spec)
+	}
+	return nil
 }

@@ -25,13 +25,16 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
-	"strings"
-	"sync"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/arn"
+	"github.com/pocketkms/kms/internal/keydb"
+	"github.com/pocketkms/kms/internal/loglimit"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
 	"github.com/pocketkms/kms/keystore/memory"
@@ -43,10 +46,9 @@ type Config struct {
 	// Account is the 12 digits of the default account; absent means
 	// 111122223333. Unless [Service.As] says otherwise, its root makes all calls.
 	Account string
-	// Region is the default Region; absent means us-east-1.
+	// Region is the default Region; absent means us-east-1. The partition of all ARNs follows from it:
+	// that of us-gov-west-1 is aws-us-gov.
 	Region string
-	// Partition is the first part of all ARNs; absent means aws.
-	Partition string
 
 	// Backend keeps the records; nil means memory. The Service that New returns
 	// closes it; if New fails, it is still the caller's to close.
@@ -94,63 +96,53 @@ type Call struct {
 	Input     any       // a pointer to the operation's input, never nil; not to be changed or kept
 }
 
-// A Service is a KMS of many accounts and Regions, seen by one caller in one
-// Region. Its methods may be called concurrently. Inputs are neither changed nor
-// kept, and outputs are the caller's own.
+// A Service is a KMS of many accounts and Regions, seen by one caller in one Region. Its methods may
+// be called concurrently. Inputs are neither changed nor kept, and outputs are the caller's own.
 type Service struct {
-	*core
-	caller Principal
-	region string
-	astray bool // region is no Region's name: every call is refused
+	core      *core
+	as        *Principal // as given to As; nil: the root of the default account
+	caller    Principal  // who that is in the partition of region
+	region    string
+	badRegion bool // region is not the name of a Region: every call is refused
 }
 
 // core is what all views of a service share.
 type core struct {
-	config  Config
-	store   *keystore.Store
-	keys    *cache[key]
-	aliases *cache[aliasEntry]
+	config     Config
+	db         *keydb.DB
+	idPrefixes [2][8]byte // of the identifiers of requests and of events
+	unrecorded loglimit.Limiter
+	closed     atomic.Bool
+}
 
-	prefixes [2][8]byte // of the identifiers of calls and of events
+func (c *Config) setDefaults() {
+	if c.Account == "" {
+		c.Account = "111122223333"
+	}
+	if c.Region == "" {
+		c.Region = "us-east-1"
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+}
 
-	delivering, delivered sync.Map // names of records of events that are on their way to the sink, and that it has
-	eventCount            atomic.Uint64
-
-	unrecorded, undelivered, unrotated atomic.Int64 // when the log last told of each: see complain
-
-	closed  atomic.Bool
-	cancel  context.CancelFunc
-	workers sync.WaitGroup
-
-	usesMu sync.Mutex
-	uses   map[keyRef]*lastUse // not yet in the store
+func (c *Config) keydb() keydb.Config {
+	return keydb.Config{Clock: c.Clock, Sink: c.Audit, Logger: c.Logger}
 }
 
 // New returns a Service as config says. Close it when done. If New fails, the
 // Backend of config, if there is one, is the caller's to close.
 func New(config Config) (*Service, error) {
-	if config.Account == "" {
-		config.Account = "111122223333"
-	}
-	if config.Region == "" {
-		config.Region = "us-east-1"
-	}
-	if config.Partition == "" {
-		config.Partition = "aws"
-	}
-	if config.Clock == nil {
-		config.Clock = systemClock()
-	}
-	if config.Logger == nil {
-		config.Logger = slog.Default()
-	}
+	config.setDefaults()
 	switch {
-	case !isAccount(config.Account):
+	case !arn.IsAccount(config.Account):
 		return nil, fmt.Errorf("kms: the account %.20q is not 12 digits", config.Account)
-	case !isName(config.Region):
+	case !arn.IsRegion(config.Region):
 		return nil, fmt.Errorf("kms: %.40q is not the name of a Region", config.Region)
-	case !isName(config.Partition):
-		return nil, fmt.Errorf("kms: %.40q is not the name of a partition", config.Partition)
 	case config.Backend != nil && config.RootKey == nil:
 		return nil, errors.New("kms: a Backend needs a RootKey")
 	}
@@ -164,25 +156,46 @@ func New(config Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kms: cannot open the key store: %w", err)
 	}
-	revision, err := store.Commit(context.Background(), keystore.Tx{}) // writes nothing: asks for the current one
+	db, err := keydb.Open(context.Background(), store, config.keydb())
 	if err != nil {
 		return nil, fmt.Errorf("kms: cannot read the key store: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	c := &core{
-		config:  config,
-		store:   store,
-		keys:    newCache[key](true),
-		aliases: newCache[aliasEntry](false),
-		cancel:  cancel,
-		uses:    map[keyRef]*lastUse{},
+	c := &core{config: config, db: db}
+	for i := range c.idPrefixes {
+		rand.Read(c.idPrefixes[i][:])
 	}
-	for i := range c.prefixes {
-		rand.Read(c.prefixes[i][:])
+	return c.view(nil, config.Region), nil
+}
+
+// CheckStore yields what is wrong with the records of a key store that no Service has open, as
+// [Service.Check] does. It changes nothing. config must have a Backend and a RootKey; the Backend
+// stays the caller's to close.
+func CheckStore(ctx context.Context, config Config, progress func(records int)) iter.Seq[error] {
+	if config.Backend == nil || config.RootKey == nil {
+		return slices.Values([]error{errors.New("kms: CheckStore needs a Backend and a RootKey")})
 	}
-	c.workers.Go(func() { c.watch(ctx, revision) })
-	c.workers.Go(func() { c.sweep(ctx) })
-	return &Service{core: c, caller: rootOf(config.Partition, config.Account), region: config.Region}, nil
+	config.setDefaults()
+	store, err := keystore.Open(ctx, config.Backend, config.RootKey)
+	if err != nil {
+		return slices.Values([]error{fmt.Errorf("kms: cannot open the key store: %w", err)})
+	}
+	return keydb.CheckStore(ctx, store, config.keydb(), progress)
+}
+
+// view returns the view of a caller in a Region: of as, or if it is nil, of the root of the default
+// account.
+func (c *core) view(as *Principal, region string) *Service {
+	s := &Service{core: c, as: as, region: region, badRegion: !arn.IsRegion(region)}
+	partition := arn.Partition(region)
+	if as == nil {
+		s.caller = rootOf(partition, c.config.Account)
+		return s
+	}
+	s.caller = *as
+	if as.Partition() != partition {
+		s.caller.kind = principalAnonymous
+	}
+	return s
 }
 
 // Open returns a Service that keeps its keys in the file at path, sealed under
@@ -212,22 +225,15 @@ func Open(path string, root keystore.RootKey, config Config) (*Service, error) {
 	return s, nil
 }
 
-// In returns a view of the same service in another Region, where other keys
-// and aliases live. Any name of a Region's form is one; calls through a view of
-// something else fail with ValidationException.
-func (s *Service) In(region string) *Service {
-	return &Service{core: s.core, caller: s.caller, region: region, astray: !isName(region)}
-}
+// In returns a view of the same service in another Region, where other keys and aliases live. Any
+// name in the form of a Region's is one; calls through a view of something else fail with
+// ValidationException. The partition follows from the Region: that of cn-north-1 is aws-cn.
+func (s *Service) In(region string) *Service { return s.core.view(s.as, region) }
 
-// As returns a view of the same service through which p makes the calls. Key
-// IDs and alias names then mean p's account. A principal of another partition
-// than the service's is nobody here.
-func (s *Service) As(p Principal) *Service {
-	if !strings.HasPrefix(p.arn, "arn:"+s.config.Partition+":") {
-		p.kind = principalNobody
-	}
-	return &Service{core: s.core, caller: p, region: s.region, astray: s.astray}
-}
+// As returns a view of the same service through which p makes the calls. Key IDs and alias names
+// then mean p's account. A principal of another partition than the Region's is treated as anonymous:
+// every call is denied.
+func (s *Service) As(p Principal) *Service { return s.core.view(&p, s.region) }
 
 // Region returns the Region that calls through this view go to.
 func (s *Service) Region() string { return s.region }
@@ -236,118 +242,41 @@ func (s *Service) Region() string { return s.region }
 func (s *Service) Caller() Principal { return s.caller }
 
 // Logger returns the Logger of the service's Config, for what serves it.
-func (s *Service) Logger() *slog.Logger { return s.config.Logger }
+func (s *Service) Logger() *slog.Logger { return s.core.config.Logger }
 
-// Flush stores what the service keeps in memory only: when keys were last used.
-// It is done once a minute and by Close; call it before copying the store.
+// Flush stores what the service keeps in memory only: when keys were last used. It is done once a
+// minute and by Close; call it before copying the store.
 func (s *Service) Flush(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	return s.storeUses(ctx)
+	return s.core.db.Flush(ctx)
 }
 
-// Close ends the service for all its views, once it has stored when keys were
-// last used, and closes the Backend. Calls that are under way may fail with
-// [ErrClosed], as all later ones do; so does a second Close.
+// Check yields what is wrong with the records of the key store: records that are damaged or
+// missing, and indexes that do not agree with them. It changes nothing, and may run while the
+// service is in use. progress, if it is not nil, is called with the number of records checked so far.
+func (s *Service) Check(ctx context.Context, progress func(records int)) iter.Seq[error] {
+	if err := s.ready(ctx); err != nil {
+		return slices.Values([]error{err})
+	}
+	return s.core.db.Check(ctx, progress)
+}
+
+// Close ends the service for all its views, once it has stored when keys were last used, and closes
+// the Backend. Calls that are under way may fail with [ErrClosed], as all later ones do; so does a
+// second Close.
 func (s *Service) Close() error {
-	if s.closed.Swap(true) {
+	if s.core.closed.Swap(true) {
 		return ErrClosed
 	}
-	s.cancel()
-	s.workers.Wait()
-	err := s.storeUses(context.Background())
-	return errors.Join(err, s.store.Close())
+	return s.core.db.Close()
 }
 
-// ready tells whether a call can begin.
+// ready returns an error if a call cannot begin.
 func (s *Service) ready(ctx context.Context) error {
-	if s.closed.Load() {
+	if s.core.closed.Load() {
 		return ErrClosed
 	}
 	return ctx.Err()
-}
-
-// watch forgets what other processes have changed. What this one changes is
-// replaced by the commit itself.
-func (c *core) watch(ctx context.Context, after keystore.Revision) {
-	for failures := 0; ; {
-		followed := after
-		err := c.contain("watch", func() error { return c.follow(ctx, &after) })
-		if errors.Is(err, keystore.ErrClosed) || ctx.Err() != nil {
-			return
-		}
-		if after > followed || errors.Is(err, keystore.ErrCompacted) {
-			failures = 0
-		} else {
-			c.config.Logger.Warn("kms: the store cannot be watched", "error", err)
-			failures++
-		}
-		// Some changes may have been missed: from here on, none.
-		err = c.contain("watch", func() error {
-			current, err := c.store.Commit(ctx, keystore.Tx{})
-			after = max(after, current)
-			return err
-		})
-		if err != nil {
-			failures++
-		}
-		c.keys.clear()
-		c.aliases.clear()
-		if sleep(ctx, min(20*time.Millisecond<<min(failures, 20), maxWatchDelay)) != nil {
-			return
-		}
-	}
-}
-
-// maxWatchDelay bounds how long changes of other processes go unnoticed after
-// the store has come back.
-const maxWatchDelay = 30 * time.Second
-
-// contain turns a panic into an error: the clock, the audit sink and the Backend
-// are not ours, and nobody could recover from a panic in the background.
-func (c *core) contain(work string, do func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.logPanic(work, p)
-			err = fmt.Errorf("a panic in %s", work)
-		}
-	}()
-	return do()
-}
-
-func (c *core) follow(ctx context.Context, after *keystore.Revision) error {
-	for event, err := range c.store.Watch(ctx, *after) {
-		if err != nil {
-			return err
-		}
-		*after = event.Revision - 1 // the commit may have more events
-		if ref, ok := parseKeyName(event.Key); ok {
-			c.keys.dropIf(ref.place(), func(k *key) bool { return k.revision < event.Revision })
-		} else if ref, ok := parseAliasName(event.Key); ok {
-			c.aliases.dropIf(ref.place(), func(a *aliasEntry) bool { return a.revision < event.Revision })
-		}
-	}
-	return ctx.Err()
-}
-
-const sweepInterval = time.Minute
-
-// sweep destroys keys whose time has come although nobody looks at them, stores
-// last uses, and delivers events that the audit sink has refused. Nothing waits
-// for it: a key that is looked at is settled then.
-func (c *core) sweep(ctx context.Context) {
-	ticker := time.NewTicker(sweepInterval)
-	defer ticker.Stop()
-	for {
-		err := c.contain("sweep", func() error { return errors.Join(c.destroyDue(ctx), c.storeUses(ctx), c.deliverStored(ctx)) })
-		if err != nil && ctx.Err() == nil {
-			c.config.Logger.Warn("kms: work in the background failed and will be tried again", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
 }

@@ -2,14 +2,7 @@ package kms
 
 import (
 	"context"
-	"errors"
-	"maps"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/pocketkms/kms/keystore"
 
 	"github.com/pocketkms/kms/internal/uuid"
 )
@@ -52,23 +45,24 @@ type KeyLastUsageData struct {
 	KmsRequestId string
 }
 
-var opGetKeyLastUsage = define(operation[GetKeyLastUsageInput, GetKeyLastUsageOutput]{
-	description: description{name: "GetKeyLastUsage", keys: keyOnly, readOnly: true},
+var opGetKeyLastUsage = define(description{
+	name: "GetKeyLastUsage", keys: keyOnly, states: anyState, readOnly: true,
+}, steps[GetKeyLastUsageInput, GetKeyLastUsageOutput]{
 	act: func(c *call, in *GetKeyLastUsageInput) (*GetKeyLastUsageOutput, error) {
 		k := c.key()
 		out := &GetKeyLastUsageOutput{
-			KeyId:             k.ref.id,
+			KeyId:             k.ID,
 			KeyLastUsage:      &KeyLastUsageData{},
-			TrackingStartDate: k.record.Created,
-			KeyCreationDate:   k.record.Created,
+			TrackingStartDate: k.Record.Created,
+			KeyCreationDate:   k.Record.Created,
 		}
-		u, err := c.latestUse(c.ctx, k)
+		u, err := c.svc.core.db.LastUse(c.ctx, k)
 		if err != nil {
 			return nil, err
 		}
 		if !u.Time.IsZero() {
 			out.KeyLastUsage = &KeyLastUsageData{
-				Operation:         u.Operation,
+				Operation:         KeyLastUsageTrackingOperation(u.Operation),
 				Timestamp:         u.Time.UTC(),
 				CloudTrailEventId: uuid.Format(u.EventID),
 				KmsRequestId:      uuid.Format(u.RequestID),
@@ -82,182 +76,4 @@ var opGetKeyLastUsage = define(operation[GetKeyLastUsageInput, GetKeyLastUsageOu
 // key. Uses are tracked from the key's creation on.
 func (s *Service) GetKeyLastUsage(ctx context.Context, in *GetKeyLastUsageInput) (*GetKeyLastUsageOutput, error) {
 	return opGetKeyLastUsage.do(ctx, s, in)
-}
-
-// A lastUse is a key's last successful cryptographic operation. It is kept in
-// memory and stored from time to time, and when the service closes: a write for
-// each use would cost more than the use.
-type lastUse struct {
-	latest   atomic.Int64                // record.Time in milliseconds
-	latestOp atomic.Pointer[description] // the operation behind record
-	mu       sync.Mutex
-	record   usageRecord // zero: never used
-	dirty    bool        // the store has an older one
-}
-
-// recordUse notes that the call has used its keys. Of the uses by the same
-// operation in one millisecond one is noted, so that processors that share a key
-// do not wait for one another.
-func (c *call) recordUse() {
-	at := c.now.UnixMilli()
-	for i := range c.count {
-		k := c.targets[i].key
-		u := k.lastUse
-		if u.latest.Load() == at && u.latestOp.Load() == c.op {
-			continue
-		}
-		record := usageRecord{Operation: KeyLastUsageTrackingOperation(c.op.name), Time: c.now, RequestID: c.requestID(), EventID: c.eventID()}
-		if u.note(c.op, at, record) {
-			c.toStore(k.ref, u, record)
-		}
-	}
-}
-
-// note takes the record of a use, unless a later one is there. It tells whether
-// the store has to learn of it, which no other call has seen to.
-func (u *lastUse) note(op *description, at int64, record usageRecord) (news bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if record.Time.Before(u.record.Time) {
-		return false
-	}
-	u.latest.Store(at)
-	u.latestOp.Store(op)
-	u.record = record
-	news = !u.dirty
-	u.dirty = true
-	return news
-}
-
-// toStore has the next storeUses store u. If the key was loaded anew meanwhile,
-// and another lastUse of it waits already, that one takes the record.
-func (c *core) toStore(ref keyRef, u *lastUse, record usageRecord) {
-	c.usesMu.Lock()
-	defer c.usesMu.Unlock()
-	waiting := c.uses[ref]
-	if waiting == nil || waiting == u {
-		c.uses[ref] = u
-		return
-	}
-	waiting.note(nil, 0, record)
-	u.mu.Lock()
-	u.dirty = false
-	u.mu.Unlock()
-}
-
-// lastUseOf returns the last use of a key that waits to be stored, or a new one.
-func (c *core) lastUseOf(ref keyRef) *lastUse {
-	c.usesMu.Lock()
-	defer c.usesMu.Unlock()
-	if u := c.uses[ref]; u != nil {
-		return u
-	}
-	return new(lastUse)
-}
-
-// latestUse returns the last use of k that is known: noted in k, or by a
-// snapshot that was loaded beside it, or stored by whatever process.
-func (c *core) latestUse(ctx context.Context, k *key) (usageRecord, error) {
-	latest := k.lastUse.read()
-	if waiting := c.lastUseOf(k.ref).read(); waiting.Time.After(latest.Time) {
-		latest = waiting
-	}
-	stored, _, err := readRecord[usageRecord](ctx, c, k.ref.usageName())
-	if err == nil && stored != nil && stored.Time.After(latest.Time) {
-		latest = *stored
-	}
-	return latest, err
-}
-
-// read returns the last use; zero if there was none.
-func (u *lastUse) read() usageRecord {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.record
-}
-
-// storeUses stores the last uses that are not in the store yet. They wait in
-// c.uses until that is done, so that a key loaded meanwhile finds its own. What
-// cannot be stored is tried again next time, and does not hinder the rest.
-func (c *core) storeUses(ctx context.Context) error {
-	c.usesMu.Lock()
-	uses := maps.Clone(c.uses)
-	c.usesMu.Unlock()
-	var failures error
-	for batch := range slices.Chunk(slices.Collect(maps.Keys(uses)), 50) {
-		failures = errors.Join(failures, c.storeUsesOf(ctx, batch, uses))
-	}
-	return failures
-}
-
-// storeUsesOf stores the last uses of some keys, of those that still are.
-func (c *core) storeUsesOf(ctx context.Context, refs []keyRef, uses map[keyRef]*lastUse) error {
-	for tries := 1; ; tries++ {
-		var tx keystore.Tx
-		var failures error
-		stored := map[keyRef]usageRecord{}
-		for _, ref := range refs {
-			record := uses[ref].read()
-			switch err := c.addUse(ctx, &tx, ref, record); {
-			case errors.Is(err, keystore.ErrNotFound):
-				c.forgetUse(ref)
-			case err != nil:
-				failures = errors.Join(failures, err)
-			default:
-				stored[ref] = record
-			}
-		}
-		_, err := c.store.Commit(ctx, tx)
-		if err == nil {
-			c.usesStored(stored, uses)
-			return failures
-		}
-		if err := again(ctx, err, tries); err != nil {
-			return errors.Join(failures, err)
-		}
-	}
-}
-
-// addUse puts the last use of a key into tx, unless the store has a later one,
-// of another process. ErrNotFound means that the key is gone.
-func (c *core) addUse(ctx context.Context, tx *keystore.Tx, ref keyRef, record usageRecord) error {
-	k, err := c.store.Get(ctx, ref.recordName())
-	if err != nil {
-		return err
-	}
-	before, revision, err := readRecord[usageRecord](ctx, c, ref.usageName())
-	switch {
-	case errors.Is(err, keystore.ErrCorrupt): // to be replaced, whatever its revision
-	case err != nil:
-		return err
-	case before != nil && before.Time.After(record.Time):
-		return nil
-	default:
-		tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.usageName(), Revision: revision})
-	}
-	tx.Expect = append(tx.Expect, keystore.Expectation{Key: k.Key, Revision: k.Revision})
-	tx.Puts = append(tx.Puts, keystore.Put{Key: ref.usageName(), Value: encodeRecord(record)})
-	return nil
-}
-
-// usesStored ends the wait of those whose keys were not used since.
-func (c *core) usesStored(stored map[keyRef]usageRecord, uses map[keyRef]*lastUse) {
-	c.usesMu.Lock()
-	defer c.usesMu.Unlock()
-	for ref, record := range stored {
-		u := uses[ref]
-		u.mu.Lock()
-		if u.record == record && c.uses[ref] == u {
-			u.dirty = false
-			delete(c.uses, ref)
-		}
-		u.mu.Unlock()
-	}
-}
-
-// forgetUse drops the last use of a key that is gone.
-func (c *core) forgetUse(ref keyRef) {
-	c.usesMu.Lock()
-	delete(c.uses, ref)
-	c.usesMu.Unlock()
 }

@@ -70,20 +70,21 @@ type VerifyMacOutput struct {
 	MacAlgorithm MacAlgorithmSpec
 }
 
-var opGenerateMac = define(operation[GenerateMacInput, GenerateMacOutput]{
-	description: description{name: "GenerateMac", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageGenerateVerifyMac, readOnly: true, tracked: true},
-	admit: func(c *call, in *GenerateMacInput) error { return c.key().requireAlgorithm(string(in.MacAlgorithm)) },
+var opGenerateMac = define(description{
+	name: "GenerateMac", keys: keyOrAlias, crossAccount: true, states: useState,
+	usage: KeyUsageGenerateVerifyMac, readOnly: true, tracked: true,
+}, steps[GenerateMacInput, GenerateMacOutput]{
+	admit: func(c *call, in *GenerateMacInput) error { return requireAlgorithm(c.key(), string(in.MacAlgorithm)) },
 	act: func(c *call, in *GenerateMacInput) (*GenerateMacOutput, error) {
-		key, err := primitive[crypto.MAC](c, c.key())
+		p, err := primitive[crypto.MAC](c, c.key())
 		if err != nil {
 			return nil, err
 		}
-		mac, err := key.ComputeMAC(in.Message)
+		mac, err := p.ComputeMAC(in.Message)
 		if err != nil {
 			return nil, err
 		}
-		return &GenerateMacOutput{KeyId: c.key().arn, Mac: mac, MacAlgorithm: in.MacAlgorithm}, nil
+		return &GenerateMacOutput{KeyId: c.key().ARN, Mac: mac, MacAlgorithm: in.MacAlgorithm}, nil
 	},
 })
 
@@ -92,22 +93,23 @@ func (s *Service) GenerateMac(ctx context.Context, in *GenerateMacInput) (*Gener
 	return opGenerateMac.do(ctx, s, in)
 }
 
-var opVerifyMac = define(operation[VerifyMacInput, VerifyMacOutput]{
-	description: description{name: "VerifyMac", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageGenerateVerifyMac, readOnly: true, tracked: true},
-	admit: func(c *call, in *VerifyMacInput) error { return c.key().requireAlgorithm(string(in.MacAlgorithm)) },
+var opVerifyMac = define(description{
+	name: "VerifyMac", keys: keyOrAlias, crossAccount: true, states: useState,
+	usage: KeyUsageGenerateVerifyMac, readOnly: true, tracked: true,
+}, steps[VerifyMacInput, VerifyMacOutput]{
+	admit: func(c *call, in *VerifyMacInput) error { return requireAlgorithm(c.key(), string(in.MacAlgorithm)) },
 	act: func(c *call, in *VerifyMacInput) (*VerifyMacOutput, error) {
-		key, err := primitive[crypto.MAC](c, c.key())
+		p, err := primitive[crypto.MAC](c, c.key())
 		if err != nil {
 			return nil, err
 		}
-		if err := key.VerifyMAC(in.Mac, in.Message); err != nil {
+		if err := p.VerifyMAC(in.Mac, in.Message); err != nil {
 			if errors.Is(err, crypto.ErrVerify) {
 				return nil, exception(KMSInvalidMacException, "")
 			}
 			return nil, err
 		}
-		return &VerifyMacOutput{KeyId: c.key().arn, MacValid: true, MacAlgorithm: in.MacAlgorithm}, nil
+		return &VerifyMacOutput{KeyId: c.key().ARN, MacValid: true, MacAlgorithm: in.MacAlgorithm}, nil
 	},
 })
 

@@ -1,6 +1,11 @@
 package kms
 
-import "context"
+import (
+	"context"
+
+	"github.com/pocketkms/kms/internal/arn"
+	"github.com/pocketkms/kms/internal/keydb"
+)
 
 // GetKeyPolicyInput names the policy to read.
 type GetKeyPolicyInput struct {
@@ -70,7 +75,7 @@ const (
 
 // defaultPolicy is the policy of a key that was created without one: it leaves
 // the decision to the account.
-func defaultPolicy(partition, account string) string {
+func defaultPolicy(account, region string) string {
 	return `{
   "Version" : "2012-10-17",
   "Id" : "key-default-1",
@@ -78,7 +83,7 @@ func defaultPolicy(partition, account string) string {
     "Sid" : "Enable IAM User Permissions",
     "Effect" : "Allow",
     "Principal" : {
-      "AWS" : "` + rootOf(partition, account).arn + `"
+      "AWS" : "` + arn.Root(arn.Partition(region), account) + `"
     },
     "Action" : "kms:*",
     "Resource" : "*"
@@ -88,7 +93,7 @@ func defaultPolicy(partition, account string) string {
 
 // managedKeyPolicy is the policy of an AWS managed key: its service uses it for
 // the account, which may look at it.
-func managedKeyPolicy(partition, account, region, service string) string {
+func managedKeyPolicy(account, region, service string) string {
 	return `{
   "Version" : "2012-10-17",
   "Id" : "auto-` + service + `-1",
@@ -110,7 +115,7 @@ func managedKeyPolicy(partition, account, region, service string) string {
     "Sid" : "Allow direct access to key metadata to the account",
     "Effect" : "Allow",
     "Principal" : {
-      "AWS" : "` + rootOf(partition, account).arn + `"
+      "AWS" : "` + arn.Root(arn.Partition(region), account) + `"
     },
     "Action" : [ "kms:Describe*", "kms:Get*", "kms:List*", "kms:RevokeGrant" ],
     "Resource" : "*"
@@ -118,13 +123,14 @@ func managedKeyPolicy(partition, account, region, service string) string {
 }`
 }
 
-var opGetKeyPolicy = define(operation[GetKeyPolicyInput, GetKeyPolicyOutput]{
-	description: description{name: "GetKeyPolicy", keys: keyOnly, readOnly: true},
+var opGetKeyPolicy = define(description{
+	name: "GetKeyPolicy", keys: keyOnly, states: anyState, readOnly: true,
+}, steps[GetKeyPolicyInput, GetKeyPolicyOutput]{
 	act: func(c *call, in *GetKeyPolicyInput) (*GetKeyPolicyOutput, error) {
 		if in.PolicyName != "" && in.PolicyName != policyName {
 			return nil, exception(NotFoundException, "No such policy exists")
 		}
-		return &GetKeyPolicyOutput{Policy: c.key().record.Policy, PolicyName: policyName}, nil
+		return &GetKeyPolicyOutput{Policy: c.key().Record.Policy, PolicyName: policyName}, nil
 	},
 })
 
@@ -133,8 +139,9 @@ func (s *Service) GetKeyPolicy(ctx context.Context, in *GetKeyPolicyInput) (*Get
 	return opGetKeyPolicy.do(ctx, s, in)
 }
 
-var opPutKeyPolicy = define(operation[PutKeyPolicyInput, PutKeyPolicyOutput]{
-	description: description{name: "PutKeyPolicy", keys: keyOnly},
+var opPutKeyPolicy = define(description{
+	name: "PutKeyPolicy", keys: keyOnly, states: anyState,
+}, steps[PutKeyPolicyInput, PutKeyPolicyOutput]{
 	admit: func(c *call, in *PutKeyPolicyInput) error {
 		if in.PolicyName != "" && in.PolicyName != policyName {
 			return exception(UnsupportedOperationException, "Only default policy is supported")
@@ -142,7 +149,7 @@ var opPutKeyPolicy = define(operation[PutKeyPolicyInput, PutKeyPolicyOutput]{
 		return validatePolicy(in.Policy)
 	},
 	act: func(c *call, in *PutKeyPolicyInput) (*PutKeyPolicyOutput, error) {
-		return &PutKeyPolicyOutput{}, c.change(func(r *keyRecord) { r.Policy = in.Policy })
+		return &PutKeyPolicyOutput{}, c.update(func(r *keydb.Record) { r.Policy = in.Policy })
 	},
 })
 
@@ -154,15 +161,15 @@ func (s *Service) PutKeyPolicy(ctx context.Context, in *PutKeyPolicyInput) (*Put
 	return opPutKeyPolicy.do(ctx, s, in)
 }
 
-var opListKeyPolicies = define(operation[ListKeyPoliciesInput, ListKeyPoliciesOutput]{
-	description: description{name: "ListKeyPolicies", keys: keyOnly, readOnly: true},
+var opListKeyPolicies = define(description{
+	name: "ListKeyPolicies", keys: keyOnly, states: anyState, readOnly: true,
+}, steps[ListKeyPoliciesInput, ListKeyPoliciesOutput]{
 	act: func(c *call, in *ListKeyPoliciesInput) (*ListKeyPoliciesOutput, error) {
-		scope := c.key().arn + "/"
-		p, err := c.page(in.Marker, in.Limit, 100, scope)
+		p, err := c.page(in.Marker, in.Limit, 100, c.key().ARN)
 		if err != nil {
 			return nil, err
 		}
-		list, next := cut(c, p, []string{policyName}, func(name string) string { return scope + name })
+		list, next := truncate(c, p, []string{policyName}, func(name string) string { return name })
 		return &ListKeyPoliciesOutput{PolicyNames: list, NextMarker: next, Truncated: next != ""}, nil
 	},
 })

@@ -27,8 +27,8 @@ func keyPolicy(t testing.TB, svc *kms.Service, keyID string) string {
 
 func TestAKeyWithoutAPolicyGetsTheDefaultOne(t *testing.T) {
 	svc, _ := newService(t)
-	for _, partition := range []string{"aws", "aws-us-gov"} {
-		svc, _ := newService(t, func(c *kms.Config) { c.Partition, c.Account = partition, "444455556666" })
+	for region, partition := range map[string]string{"us-east-1": "aws", "us-gov-west-1": "aws-us-gov"} {
+		svc, _ := newService(t, func(c *kms.Config) { c.Region, c.Account = region, "444455556666" })
 		require.Equal(t, `{
   "Version" : "2012-10-17",
   "Id" : "key-default-1",

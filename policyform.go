@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/pocketkms/kms/internal/arn"
 )
 
 var (
@@ -128,7 +130,7 @@ func validateStatement(v any) error {
 var principalForms = map[string]func(string) bool{
 	"AWS": func(s string) bool {
 		_, err := ParsePrincipal(s)
-		return s == "*" || isAccount(s) || err == nil
+		return s == "*" || arn.IsAccount(s) || err == nil
 	},
 	"Service":       func(s string) bool { return strings.Contains(s, ".") && isPlain(s) },
 	"Federated":     isPlain,

@@ -233,7 +233,7 @@ func TestTheFormOfConditions(t *testing.T) {
 
 func FuzzValidatePolicy(f *testing.F) {
 	ours := []string{
-		defaultPolicy("aws", "111122223333"), defaultPolicy("aws-us-gov", "444455556666"), managedKeyPolicy("aws-cn", "111122223333", "cn-north-1", "s3"),
+		defaultPolicy("111122223333", "us-east-1"), defaultPolicy("444455556666", "us-gov-west-1"), managedKeyPolicy("111122223333", "cn-north-1", "s3"),
 	}
 	for _, policy := range ours {
 		require.NoError(f, validatePolicy(policy))

@@ -3,11 +3,13 @@ package kms
 import (
 	"fmt"
 	"strings"
+
+	"github.com/pocketkms/kms/internal/arn"
 )
 
 // A Principal is who makes a call: an account's root, an IAM user, a role, a
 // session of a role, or a federated user, named by an ARN. Its zero value is
-// nobody, to whom every operation is refused.
+// anonymous: every operation is denied.
 type Principal struct {
 	arn     string
 	account string
@@ -17,7 +19,7 @@ type Principal struct {
 type principalKind int8
 
 const (
-	principalNobody principalKind = iota
+	principalAnonymous principalKind = iota
 	principalRoot
 	principalUser
 	principalRole
@@ -35,26 +37,26 @@ const maxPrincipalBytes = 2048
 //	arn:aws:iam::111122223333:role/path/app
 //	arn:aws:sts::111122223333:assumed-role/app/session
 //	arn:aws:sts::111122223333:federated-user/bob
-func ParsePrincipal(arn string) (Principal, error) {
+func ParsePrincipal(text string) (Principal, error) {
 	fail := func() (Principal, error) {
-		return Principal{}, fmt.Errorf("kms: %.100q is not the ARN of a principal", arn)
+		return Principal{}, fmt.Errorf("kms: %.100q is not the ARN of a principal", text)
 	}
-	a, ok := parseARN(arn)
-	if !ok || len(arn) > maxPrincipalBytes || !isName(a.partition) || a.region != "" || !isAccount(a.account) {
+	a, ok := arn.Parse(text)
+	if !ok || len(text) > maxPrincipalBytes || !arn.IsRegion(a.Partition) || a.Region != "" || !arn.IsAccount(a.Account) {
 		return fail()
 	}
-	p := Principal{arn: arn, account: a.account}
-	kind, name, _ := strings.Cut(a.resource, "/")
+	p := Principal{arn: text, account: a.Account}
+	kind, name, _ := strings.Cut(a.Resource, "/")
 	switch {
-	case a.service == "iam" && a.resource == "root":
+	case a.Service == "iam" && a.Resource == "root":
 		p.kind = principalRoot
-	case a.service == "iam" && kind == "user":
+	case a.Service == "iam" && kind == "user":
 		p.kind = principalUser
-	case a.service == "iam" && kind == "role":
+	case a.Service == "iam" && kind == "role":
 		p.kind = principalRole
-	case a.service == "sts" && kind == "assumed-role" && strings.Count(name, "/") == 1:
+	case a.Service == "sts" && kind == "assumed-role" && strings.Count(name, "/") == 1:
 		p.kind = principalAssumedRole
-	case a.service == "sts" && kind == "federated-user":
+	case a.Service == "sts" && kind == "federated-user":
 		p.kind = principalFederatedUser
 	default:
 		return fail()
@@ -66,11 +68,11 @@ func ParsePrincipal(arn string) (Principal, error) {
 	return p, nil
 }
 
-// ARN returns the principal's ARN; empty for nobody.
+// ARN returns the principal's ARN; empty for the anonymous principal.
 func (p Principal) ARN() string { return p.arn }
 
 // Partition returns the partition that the principal belongs to, most often
-// "aws"; empty for nobody.
+// "aws"; empty for the anonymous principal.
 func (p Principal) Partition() string {
 	_, rest, _ := strings.Cut(p.arn, ":")
 	partition, _, _ := strings.Cut(rest, ":")
@@ -78,7 +80,7 @@ func (p Principal) Partition() string {
 }
 
 // Account returns the 12 digits of the account that the principal belongs to;
-// empty for nobody.
+// empty for the anonymous principal.
 func (p Principal) Account() string { return p.account }
 
 // String returns the principal's ARN.
@@ -86,5 +88,5 @@ func (p Principal) String() string { return p.arn }
 
 // rootOf is the root of an account.
 func rootOf(partition, account string) Principal {
-	return Principal{arn: "arn:" + partition + ":iam::" + account + ":root", account: account, kind: principalRoot}
+	return Principal{arn: arn.Root(partition, account), account: account, kind: principalRoot}
 }

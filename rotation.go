@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/internal/keydb"
+	"github.com/pocketkms/kms/internal/spec"
 )
 
 // EnableKeyRotationInput makes a key rotate by itself. Only symmetric encryption keys of OriginAWSKMS can.
@@ -130,16 +131,17 @@ const (
 	rotationConflictWindow = 20 * time.Minute
 )
 
-var opEnableKeyRotation = define(operation[EnableKeyRotationInput, EnableKeyRotationOutput]{
-	description: description{name: "EnableKeyRotation", keys: keyOnly, states: rotationState},
-	admit:       func(c *call, _ *EnableKeyRotationInput) error { return c.key().admitRotation() },
+var opEnableKeyRotation = define(description{
+	name: "EnableKeyRotation", keys: keyOnly, states: rotationState,
+}, steps[EnableKeyRotationInput, EnableKeyRotationOutput]{
+	admit: func(c *call, _ *EnableKeyRotationInput) error { return requireRotatable(c.key()) },
 	act: func(c *call, in *EnableKeyRotationInput) (*EnableKeyRotationOutput, error) {
 		days := int32(defaultRotationDays)
 		if in.RotationPeriodInDays != nil {
 			days = *in.RotationPeriodInDays
 		}
-		return &EnableKeyRotationOutput{}, c.change(func(r *keyRecord) {
-			r.Rotation = &keyRotation{PeriodInDays: days, Next: c.now.UTC().AddDate(0, 0, int(days))}
+		return &EnableKeyRotationOutput{}, c.update(func(r *keydb.Record) {
+			r.Rotation = &keydb.Rotation{PeriodInDays: days, Next: c.now.UTC().AddDate(0, 0, int(days))}
 		})
 	},
 })
@@ -150,14 +152,15 @@ func (s *Service) EnableKeyRotation(ctx context.Context, in *EnableKeyRotationIn
 	return opEnableKeyRotation.do(ctx, s, in)
 }
 
-var opDisableKeyRotation = define(operation[DisableKeyRotationInput, DisableKeyRotationOutput]{
-	description: description{name: "DisableKeyRotation", keys: keyOnly, states: rotationState},
-	admit:       func(c *call, _ *DisableKeyRotationInput) error { return c.key().admitRotation() },
+var opDisableKeyRotation = define(description{
+	name: "DisableKeyRotation", keys: keyOnly, states: rotationState,
+}, steps[DisableKeyRotationInput, DisableKeyRotationOutput]{
+	admit: func(c *call, _ *DisableKeyRotationInput) error { return requireRotatable(c.key()) },
 	act: func(c *call, in *DisableKeyRotationInput) (*DisableKeyRotationOutput, error) {
-		if c.key().record.Rotation == nil {
-			return &DisableKeyRotationOutput{}, c.confirm(c.ctx, c.key())
+		if c.key().Record.Rotation == nil {
+			return &DisableKeyRotationOutput{}, c.requireCurrent()
 		}
-		return &DisableKeyRotationOutput{}, c.change(func(r *keyRecord) { r.Rotation = nil })
+		return &DisableKeyRotationOutput{}, c.update(func(r *keydb.Record) { r.Rotation = nil })
 	},
 })
 
@@ -166,23 +169,25 @@ func (s *Service) DisableKeyRotation(ctx context.Context, in *DisableKeyRotation
 	return opDisableKeyRotation.do(ctx, s, in)
 }
 
-// admitRotation refuses keys that cannot be rotated.
-func (k *key) admitRotation() error {
+// requireRotatable refuses keys that cannot be rotated.
+func requireRotatable(k *keydb.Key) error {
 	switch {
-	case k.spec.kind != symmetricKind:
+	case k.Spec.Kind != spec.Symmetric:
 		return exception(UnsupportedOperationException, "")
-	case k.record.Origin != OriginAWSKMS:
-		return exception(UnsupportedOperationException, "%s origin is %s which is not valid for this operation.", k.arn, k.record.Origin)
+	case k.Record.Origin != string(OriginAWSKMS):
+		return exception(UnsupportedOperationException, "%s origin is %s which is not valid for this operation.", k.ARN, k.Record.Origin)
 	}
 	return nil
 }
 
-var opGetKeyRotationStatus = define(operation[GetKeyRotationStatusInput, GetKeyRotationStatusOutput]{
-	description: description{name: "GetKeyRotationStatus", keys: keyOnly, crossAccount: true, readOnly: true},
+var opGetKeyRotationStatus = define(description{
+	name: "GetKeyRotationStatus", keys: keyOnly, crossAccount: true, states: anyState,
+	readOnly: true,
+}, steps[GetKeyRotationStatusInput, GetKeyRotationStatusOutput]{
 	act: func(c *call, in *GetKeyRotationStatusInput) (*GetKeyRotationStatusOutput, error) {
 		k := c.key()
-		out := &GetKeyRotationStatusOutput{KeyId: k.arn}
-		if r := k.record.Rotation; r != nil && k.state != KeyStatePendingDeletion {
+		out := &GetKeyRotationStatusOutput{KeyId: k.ARN}
+		if r := k.Record.Rotation; r != nil && k.State != keydb.PendingDeletion {
 			out.KeyRotationEnabled = true
 			out.RotationPeriodInDays = new(r.PeriodInDays)
 			out.NextRotationDate = r.Next
@@ -196,30 +201,23 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, in *GetKeyRotationSt
 	return opGetKeyRotationStatus.do(ctx, s, in)
 }
 
-var opRotateKeyOnDemand = define(operation[RotateKeyOnDemandInput, RotateKeyOnDemandOutput]{
-	description: description{name: "RotateKeyOnDemand", keys: keyOnly, states: rotateState},
-	admit:       func(c *call, _ *RotateKeyOnDemandInput) error { return c.key().admitRotation() },
+var opRotateKeyOnDemand = define(description{
+	name: "RotateKeyOnDemand", keys: keyOnly, states: rotateState,
+}, steps[RotateKeyOnDemandInput, RotateKeyOnDemandOutput]{
+	admit: func(c *call, _ *RotateKeyOnDemandInput) error { return requireRotatable(c.key()) },
 	act: func(c *call, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
 		k := c.key()
-		if r := k.record.Rotation; r != nil && r.Next.Sub(c.now) < rotationConflictWindow {
-			return nil, exception(ConflictException, "%s is about to be rotated automatically.", k.arn)
+		if r := k.Record.Rotation; r != nil && r.Next.Sub(c.now) < rotationConflictWindow {
+			return nil, exception(ConflictException, "%s is about to be rotated automatically.", k.ARN)
 		}
-		if k.record.OnDemandRotations >= maxOnDemandRotations {
+		if k.Record.OnDemandRotations >= maxOnDemandRotations {
 			return nil, exception(LimitExceededException, "The on-demand rotations limit has been reached for the given keyId. "+
-				"No more on-demand rotations can be performed for this key: %s", k.arn)
+				"No more on-demand rotations can be performed for this key: %s", k.ARN)
 		}
-		m, put, err := c.newMaterial(k.ref, k.use)
-		if err != nil {
+		if _, err := c.svc.core.db.RotateOnDemand(c.ctx, k, c.now); err != nil {
 			return nil, err
 		}
-		m.Rotated, m.Rotation = new(c.now.UTC()), RotationTypeOnDemand
-		record := k.record.clone()
-		record.Materials = append(record.Materials, m)
-		record.OnDemandRotations++
-		if _, err := c.rotate(c.ctx, k, record, keystore.Tx{Puts: []keystore.Put{put}}, c.now); err != nil {
-			return nil, err
-		}
-		return &RotateKeyOnDemandOutput{KeyId: k.arn}, nil
+		return &RotateKeyOnDemandOutput{KeyId: k.ARN}, nil
 	},
 })
 
@@ -230,45 +228,41 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, in *RotateKeyOnDemandIn
 	return opRotateKeyOnDemand.do(ctx, s, in)
 }
 
-var opListKeyRotations = define(operation[ListKeyRotationsInput, ListKeyRotationsOutput]{
-	description: description{name: "ListKeyRotations", keys: keyOnly, readOnly: true},
+var opListKeyRotations = define(description{
+	name: "ListKeyRotations", keys: keyOnly, states: anyState, readOnly: true,
+}, steps[ListKeyRotationsInput, ListKeyRotationsOutput]{
 	act: func(c *call, in *ListKeyRotationsInput) (*ListKeyRotationsOutput, error) {
 		k := c.key()
 		all := in.IncludeKeyMaterial == IncludeKeyMaterialAllKeyMaterial
 		if all {
-			if err := k.admitRotation(); err != nil {
+			if err := requireRotatable(k); err != nil {
 				return nil, err
 			}
 		}
-		scope := k.arn + "/" + string(orDefault(in.IncludeKeyMaterial, IncludeKeyMaterialRotationsOnly)) + "/"
-		p, err := c.page(in.Marker, in.Limit, 100, scope)
+		p, err := c.page(in.Marker, in.Limit, 100, k.ARN+"/"+string(orDefault(in.IncludeKeyMaterial, IncludeKeyMaterialRotationsOnly)))
 		if err != nil {
 			return nil, err
 		}
-		type rotation struct {
-			place string
-			entry RotationsListEntry
-		}
 		var list []rotation
-		for i, m := range k.record.Materials {
-			if k.spec.kind != symmetricKind || m.Rotated == nil && !all {
+		for i, m := range k.Record.Materials {
+			if k.Spec.Kind != spec.Symmetric || m.Rotated == nil && !all {
 				continue
 			}
 			entry := RotationsListEntry{
-				KeyId:            k.ref.id,
+				KeyId:            k.ID,
 				KeyMaterialId:    m.ID,
 				KeyMaterialState: KeyMaterialStateNonCurrent,
-				RotationType:     m.Rotation,
+				RotationType:     RotationType(m.RotationType),
 			}
 			if m.Rotated != nil {
 				entry.RotationDate = *m.Rotated
 			}
-			if i == len(k.record.Materials)-1 {
+			if i == len(k.Record.Materials)-1 {
 				entry.KeyMaterialState = KeyMaterialStateCurrent
 			}
-			list = append(list, rotation{fmt.Sprintf("%s%06d", scope, i), entry})
+			list = append(list, rotation{fmt.Sprintf("%06d", i), entry})
 		}
-		list, next := cut(c, p, list, func(r rotation) string { return r.place })
+		list, next := truncate(c, p, list, func(r rotation) string { return r.sortKey })
 		out := &ListKeyRotationsOutput{Rotations: make([]RotationsListEntry, len(list)), NextMarker: next, Truncated: next != ""}
 		for i := range list {
 			out.Rotations[i] = list[i].entry
@@ -276,6 +270,12 @@ var opListKeyRotations = define(operation[ListKeyRotationsInput, ListKeyRotation
 		return out, nil
 	},
 })
+
+// A rotation is an entry of the list, with its sort key.
+type rotation struct {
+	sortKey string
+	entry   RotationsListEntry
+}
 
 // ListKeyRotations lists the completed rotations of a key, oldest first; with
 // IncludeKeyMaterialAllKeyMaterial its first material too.

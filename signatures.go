@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/spec"
 )
 
 // SignInput is a message, or its digest, to sign.
@@ -118,22 +119,28 @@ type GetPublicKeyOutput struct {
 	EncapsulationAlgorithms []EncapsulationAlgorithmSpec
 }
 
-var opSign = define(operation[SignInput, SignOutput]{
-	description: description{name: "Sign", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageSignVerify, readOnly: true, tracked: true},
+var opSign = define(description{
+	name: "Sign", keys: keyOrAlias, crossAccount: true, states: useState,
+	usage: KeyUsageSignVerify, readOnly: true, tracked: true,
+}, steps[SignInput, SignOutput]{
 	admit: func(c *call, in *SignInput) error {
-		return c.admitSigning(in.SigningAlgorithm, in.MessageType, in.Message)
+		_, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
+		return err
 	},
 	act: func(c *call, in *SignInput) (*SignOutput, error) {
-		sign := c.signer.Sign
+		signer, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
+		if err != nil {
+			return nil, err
+		}
+		sign := signer.Sign
 		if in.MessageType == MessageTypeDigest {
-			sign = c.signer.SignDigest
+			sign = signer.SignDigest
 		}
 		signature, err := sign(in.Message)
 		if err != nil {
 			return nil, err
 		}
-		return &SignOutput{KeyId: c.key().arn, Signature: signature, SigningAlgorithm: in.SigningAlgorithm}, nil
+		return &SignOutput{KeyId: c.key().ARN, Signature: signature, SigningAlgorithm: in.SigningAlgorithm}, nil
 	},
 })
 
@@ -143,16 +150,22 @@ func (s *Service) Sign(ctx context.Context, in *SignInput) (*SignOutput, error) 
 	return opSign.do(ctx, s, in)
 }
 
-var opVerify = define(operation[VerifyInput, VerifyOutput]{
-	description: description{name: "Verify", keys: keyOrAlias, crossAccount: true, states: useState,
-		usage: KeyUsageSignVerify, readOnly: true, tracked: true},
+var opVerify = define(description{
+	name: "Verify", keys: keyOrAlias, crossAccount: true, states: useState,
+	usage: KeyUsageSignVerify, readOnly: true, tracked: true,
+}, steps[VerifyInput, VerifyOutput]{
 	admit: func(c *call, in *VerifyInput) error {
-		return c.admitSigning(in.SigningAlgorithm, in.MessageType, in.Message)
+		_, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
+		return err
 	},
 	act: func(c *call, in *VerifyInput) (*VerifyOutput, error) {
-		verify := c.signer.Verify
+		signer, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
+		if err != nil {
+			return nil, err
+		}
+		verify := signer.Verify
 		if in.MessageType == MessageTypeDigest {
-			verify = c.signer.VerifyDigest
+			verify = signer.VerifyDigest
 		}
 		if err := verify(in.Signature, in.Message); err != nil {
 			if errors.Is(err, crypto.ErrVerify) {
@@ -160,7 +173,7 @@ var opVerify = define(operation[VerifyInput, VerifyOutput]{
 			}
 			return nil, err
 		}
-		return &VerifyOutput{KeyId: c.key().arn, SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
+		return &VerifyOutput{KeyId: c.key().ARN, SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
 	},
 })
 
@@ -170,52 +183,53 @@ func (s *Service) Verify(ctx context.Context, in *VerifyInput) (*VerifyOutput, e
 	return opVerify.do(ctx, s, in)
 }
 
-// admitSigning refuses an algorithm or a kind of message that the call's key
-// cannot sign, and else puts its key material to work.
-func (c *call) admitSigning(algorithm SigningAlgorithmSpec, messageType MessageType, message []byte) error {
+// signer returns the signer of the call's key for an algorithm. It refuses an algorithm or a kind of
+// message that the key cannot sign.
+func (c *call) signer(algorithm SigningAlgorithmSpec, messageType MessageType, message []byte) (crypto.Signer, error) {
 	k := c.key()
-	if err := k.requireAlgorithm(string(algorithm)); err != nil {
-		return err
+	if err := requireAlgorithm(k, string(algorithm)); err != nil {
+		return nil, err
 	}
-	key, err := primitive[crypto.SigningKey](c, k)
+	p, err := primitive[crypto.SigningKey](c, k)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if c.signer, err = key.Signer(string(algorithm)); err != nil {
-		return err
-	}
+	signer, err := p.Signer(string(algorithm))
 	switch {
+	case err != nil:
+		return nil, err
 	case messageType == MessageTypeExternalMu:
-		return invalid("Message type EXTERNAL_MU is incompatible with algorithm %s.", algorithm)
-	case messageType == MessageTypeDigest && len(message) != c.signer.DigestSize():
-		return invalid("Digest is invalid length for algorithm %s.", algorithm)
+		return nil, invalid("Message type EXTERNAL_MU is incompatible with algorithm %s.", algorithm)
+	case messageType == MessageTypeDigest && len(message) != signer.DigestSize():
+		return nil, invalid("Digest is invalid length for algorithm %s.", algorithm)
 	}
-	return nil
+	return signer, nil
 }
 
-var opGetPublicKey = define(operation[GetPublicKeyInput, GetPublicKeyOutput]{
-	description: description{name: "GetPublicKey", keys: keyOrAlias, crossAccount: true, states: publicState, readOnly: true},
+var opGetPublicKey = define(description{
+	name: "GetPublicKey", keys: keyOrAlias, crossAccount: true, states: publicState, readOnly: true,
+}, steps[GetPublicKeyInput, GetPublicKeyOutput]{
 	admit: func(c *call, in *GetPublicKeyInput) error {
-		if k := c.key(); k.spec.kind != asymmetricKind {
-			return exception(UnsupportedOperationException, "%s key spec is %s which is not valid for GetPublicKey.", k.arn, k.record.Spec)
+		if k := c.key(); k.Spec.Kind != spec.Asymmetric {
+			return exception(UnsupportedOperationException, "%s key spec is %s which is not valid for GetPublicKey.", k.ARN, k.Record.Spec)
 		}
 		return nil
 	},
 	act: func(c *call, in *GetPublicKeyInput) (*GetPublicKeyOutput, error) {
 		k := c.key()
-		if len(k.materials) == 0 {
-			return nil, exception(KMSInvalidStateException, "%s is pending import.", k.arn)
+		if len(k.Materials) == 0 {
+			return nil, exception(KMSInvalidStateException, "%s is pending import.", k.ARN)
 		}
-		key, err := primitive[crypto.SigningKey](c, k)
+		p, err := primitive[crypto.SigningKey](c, k)
 		if err != nil {
 			return nil, err
 		}
 		return &GetPublicKeyOutput{
-			KeyId:                   k.arn,
-			PublicKey:               key.PublicKey(),
-			KeySpec:                 k.record.Spec,
-			CustomerMasterKeySpec:   CustomerMasterKeySpec(k.record.Spec),
-			KeyUsage:                k.record.Usage,
+			KeyId:                   k.ARN,
+			PublicKey:               p.PublicKey(),
+			KeySpec:                 KeySpec(k.Record.Spec),
+			CustomerMasterKeySpec:   CustomerMasterKeySpec(k.Record.Spec),
+			KeyUsage:                KeyUsageType(k.Record.Usage),
 			EncryptionAlgorithms:    algorithmsOf[EncryptionAlgorithmSpec](k, KeyUsageEncryptDecrypt),
 			SigningAlgorithms:       algorithmsOf[SigningAlgorithmSpec](k, KeyUsageSignVerify),
 			KeyAgreementAlgorithms:  algorithmsOf[KeyAgreementAlgorithmSpec](k, KeyUsageKeyAgreement),

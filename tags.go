@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pocketkms/kms/internal/keydb"
 )
 
 // Tag is a label on a key, for bookkeeping and for policies. Tags are no place for secrets: they are logged in clear.
@@ -86,27 +88,36 @@ func validateTags(tags []Tag) error {
 	return nil
 }
 
-// mergeTags returns old with added in it, by tag key.
-func mergeTags(old, added []Tag) []Tag {
+func storedTags(tags []Tag) []keydb.Tag {
+	var stored []keydb.Tag
+	for _, t := range tags {
+		stored = append(stored, keydb.Tag{Key: t.TagKey, Value: t.TagValue})
+	}
+	return stored
+}
+
+// mergeTags returns old with added in it, sorted by key.
+func mergeTags(old, added []keydb.Tag) []keydb.Tag {
 	merged := slices.Clone(added)
 	for _, t := range old {
-		if !slices.ContainsFunc(added, func(a Tag) bool { return a.TagKey == t.TagKey }) {
+		if !slices.ContainsFunc(added, func(a keydb.Tag) bool { return a.Key == t.Key }) {
 			merged = append(merged, t)
 		}
 	}
-	slices.SortFunc(merged, func(a, b Tag) int { return strings.Compare(a.TagKey, b.TagKey) })
+	slices.SortFunc(merged, func(a, b keydb.Tag) int { return strings.Compare(a.Key, b.Key) })
 	return merged
 }
 
-var opTagResource = define(operation[TagResourceInput, TagResourceOutput]{
-	description: description{name: "TagResource", keys: keyOnly, states: changeState},
-	admit:       func(_ *call, in *TagResourceInput) error { return validateTags(in.Tags) },
+var opTagResource = define(description{
+	name: "TagResource", keys: keyOnly, states: changeState,
+}, steps[TagResourceInput, TagResourceOutput]{
+	admit: func(_ *call, in *TagResourceInput) error { return validateTags(in.Tags) },
 	act: func(c *call, in *TagResourceInput) (*TagResourceOutput, error) {
-		merged := mergeTags(c.key().record.Tags, in.Tags)
+		merged := mergeTags(c.key().Record.Tags, storedTags(in.Tags))
 		if len(merged) > tagsPerKey {
 			return nil, exception(TagException, "Too many tags")
 		}
-		return &TagResourceOutput{}, c.change(func(r *keyRecord) { r.Tags = merged })
+		return &TagResourceOutput{}, c.update(func(r *keydb.Record) { r.Tags = merged })
 	},
 })
 
@@ -116,11 +127,12 @@ func (s *Service) TagResource(ctx context.Context, in *TagResourceInput) (*TagRe
 	return opTagResource.do(ctx, s, in)
 }
 
-var opUntagResource = define(operation[UntagResourceInput, UntagResourceOutput]{
-	description: description{name: "UntagResource", keys: keyOnly, states: changeState},
+var opUntagResource = define(description{
+	name: "UntagResource", keys: keyOnly, states: changeState,
+}, steps[UntagResourceInput, UntagResourceOutput]{
 	act: func(c *call, in *UntagResourceInput) (*UntagResourceOutput, error) {
-		return &UntagResourceOutput{}, c.change(func(r *keyRecord) {
-			r.Tags = slices.DeleteFunc(r.Tags, func(t Tag) bool { return slices.Contains(in.TagKeys, t.TagKey) })
+		return &UntagResourceOutput{}, c.update(func(r *keydb.Record) {
+			r.Tags = slices.DeleteFunc(r.Tags, func(t keydb.Tag) bool { return slices.Contains(in.TagKeys, t.Key) })
 		})
 	},
 })
@@ -131,15 +143,19 @@ func (s *Service) UntagResource(ctx context.Context, in *UntagResourceInput) (*U
 	return opUntagResource.do(ctx, s, in)
 }
 
-var opListResourceTags = define(operation[ListResourceTagsInput, ListResourceTagsOutput]{
-	description: description{name: "ListResourceTags", keys: keyOnly, readOnly: true},
+var opListResourceTags = define(description{
+	name: "ListResourceTags", keys: keyOnly, states: anyState, readOnly: true,
+}, steps[ListResourceTagsInput, ListResourceTagsOutput]{
 	act: func(c *call, in *ListResourceTagsInput) (*ListResourceTagsOutput, error) {
-		scope := c.key().arn + "/"
-		p, err := c.page(in.Marker, in.Limit, 50, scope)
+		p, err := c.page(in.Marker, in.Limit, 50, c.key().ARN)
 		if err != nil {
 			return nil, err
 		}
-		list, next := cut(c, p, append([]Tag{}, c.key().record.Tags...), func(t Tag) string { return scope + t.TagKey })
+		tags := []Tag{}
+		for _, t := range c.key().Record.Tags {
+			tags = append(tags, Tag{TagKey: t.Key, TagValue: t.Value})
+		}
+		list, next := truncate(c, p, tags, func(t Tag) string { return t.TagKey })
 		return &ListResourceTagsOutput{Tags: list, NextMarker: next, Truncated: next != ""}, nil
 	},
 })

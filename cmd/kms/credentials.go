@@ -19,8 +19,6 @@ const (
 
 	// minSecretBytes keeps out what can be guessed: whoever has seen a signed request can try secrets at leisure.
 	minSecretBytes = 16
-
-	partition = "aws" // of the service, and so of all principals that can use it
 )
 
 // A credentialsFile is what docs/serve.md describes.
@@ -90,9 +88,6 @@ func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {
 	principal, err := kms.ParsePrincipal(e.Principal)
 	if err != nil {
 		return nil, errors.New("its principal is not the ARN of one, such as arn:aws:iam::111122223333:root")
-	}
-	if principal.Partition() != partition {
-		return nil, fmt.Errorf("its principal is of another partition than the service, which is of %s: it could do nothing", partition)
 	}
 	if e.SessionToken == "" {
 		return awsapi.NewCredentials(principal, e.SecretAccessKey), nil

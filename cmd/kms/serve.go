@@ -70,7 +70,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	}
 	defer listener.Close() // the server, once there is one, does so too
 
-	config := kms.Config{Account: s.account, Partition: partition, Region: s.region, Logger: logger}
+	config := kms.Config{Account: s.account, Region: s.region, Logger: logger}
 	if s.audit != "" {
 		log, err := audit.OpenFile(s.audit)
 		if err != nil {

@@ -1,8 +1,9 @@
-// Package archtest_test holds the rules of the house that a compiler does not know: who may import whom, how packages may be
-// called, and that what the documents show is so. CONTRIBUTING.md says them in prose.
+// Package archtest_test checks the rules of the repository that the compiler does not: which package
+// may import which, how packages are named, and that the snippets of the documents work.
+// CONTRIBUTING.md has them in prose.
 //
-// Every rule is a function from a tree of files to the violations in it. It is run over the repository, where it must find
-// none, and over a small tree with a planted violation, which it must find.
+// A rule is a function that returns the violations in a tree of files. It is run over the repository,
+// where it must find none, and over a small tree with a violation, which it must find.
 package archtest_test
 
 import (
@@ -25,14 +26,14 @@ const (
 
 type rule func(t *testing.T, tree fs.FS) (violations []string)
 
-// holds requires that the repository keeps to the rule.
-func holds(t *testing.T, r rule) {
+// requireNone requires that the repository has no violation of the rule.
+func requireNone(t *testing.T, r rule) {
 	t.Helper()
 	require.Empty(t, r(t, os.DirFS(repository)))
 }
 
-// sees requires that the rule finds exactly the violations named in a tree of the given files.
-func sees(t *testing.T, r rule, files map[string]string, violations ...string) {
+// requireFound requires that the rule finds exactly these violations in a tree of the given files.
+func requireFound(t *testing.T, r rule, files map[string]string, violations ...string) {
 	t.Helper()
 	tree := fstest.MapFS{}
 	for name, text := range files {

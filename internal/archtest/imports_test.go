@@ -16,19 +16,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// rooms draws the arrows of the plan in CONTRIBUTING.md: which rooms each room may import. "." is the root package; any
-// other room is a directory and all below it, nested modules included.
-var rooms = map[string]string{
-	"internal": "internal",
-	"crypto":   "crypto internal",
-	"keystore": "keystore internal",
-	"audit":    "audit",
+// layers says which packages each package may import, as the plan in CONTRIBUTING.md has it. A name
+// stands for a directory and all below it that has no row of its own, nested modules included; "." is
+// the root package.
+var layers = map[string]string{
+	"internal":            "internal",
+	"internal/spec":       "crypto",
+	"internal/ciphertext": "internal",
+	"internal/keydb":      "internal internal/spec internal/ciphertext crypto keystore audit",
+	"crypto":              "crypto internal",
+	"keystore":            "keystore internal",
+	"audit":               "audit",
 
-	".": "crypto keystore audit internal",
+	".": "internal/keydb internal/spec internal/ciphertext crypto keystore audit internal",
 
 	"awsapi":    ". crypto keystore audit internal",
-	"seed":      ". internal",
-	"kmstest":   ". seed crypto keystore audit internal",
+	"seed":      ". internal/spec internal",
+	"kmstest":   ". seed crypto keystore audit internal/ciphertext internal",
 	"awsclient": ". awsapi",
 
 	"cmd":         ". awsapi seed crypto keystore audit internal",
@@ -36,18 +40,25 @@ var rooms = map[string]string{
 	"integration": ". awsapi awsclient seed kmstest crypto keystore audit internal",
 }
 
-// ground are the rooms whose tests, too, know nothing of what is built on them.
-var ground = []string{"internal", "crypto", "keystore", "audit"}
+// storeFiles are the files of the root package that may import keystore: all others ask keydb.
+var storeFiles = []string{"kms.go"}
+
+// bottom are the packages whose tests, too, know nothing of what is built on them.
+var bottom = []string{"internal", "internal/spec", "internal/ciphertext", "internal/keydb", "crypto", "keystore", "audit"}
 
 // testing packages are for tests, and for packages that are named as helpers of tests.
 var testingPackage = regexp.MustCompile(`(^|/)(testing|testify|goleak|porcupine|wycheproof|\w*test|testenv|testutil)(/|$)`)
 
-func room(dir string) string {
-	if dir == "." {
-		return dir
+// layer returns the longest name in layers that a directory is in; "" if there is none.
+func layer(dir string) string {
+	for d := dir; ; d = path.Dir(d) {
+		if _, ok := layers[d]; ok && (d != "." || dir == ".") {
+			return d
+		}
+		if d == "." {
+			return ""
+		}
 	}
-	top, _, _ := strings.Cut(dir, "/")
-	return top
 }
 
 func imports(t *testing.T, tree fs.FS) (violations []string) {
@@ -57,11 +68,9 @@ func imports(t *testing.T, tree fs.FS) (violations []string) {
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ImportsOnly)
 		require.NoError(t, err)
-		dir := path.Dir(name)
-		here := room(dir)
-		allowed, known := rooms[here]
-		if !known {
-			violations = append(violations, name+" stands in no room of the plan")
+		here := layer(path.Dir(name))
+		if here == "" {
+			violations = append(violations, name+" is in no layer")
 			return
 		}
 		isTest := strings.HasSuffix(name, "_test.go")
@@ -71,28 +80,31 @@ func imports(t *testing.T, tree fs.FS) (violations []string) {
 			require.NoError(t, err)
 			there, ours := "", imported == module || strings.HasPrefix(imported, module+"/")
 			if ours {
-				there = room(path.Clean("./" + strings.TrimPrefix(imported, module)))
+				there = layer(path.Clean("./" + strings.TrimPrefix(imported, module)))
 			}
-			mayTest := isTest || helpsTests || there == "kmstest" // where the arrows lead to it
+			mayTest := isTest || helpsTests || there == "kmstest" // where the layers allow it
 			if !mayTest && testingPackage.MatchString(imported) {
 				violations = append(violations, fmt.Sprintf("%s imports %s, which is for tests", name, imported))
 			}
-			free := isTest && !slices.Contains(ground, here)
-			if ours && !free && !slices.Contains(strings.Fields(allowed), there) {
-				violations = append(violations, fmt.Sprintf("%s imports %s against the arrows", name, imported))
+			free := isTest && !slices.Contains(bottom, here)
+			if ours && !free && !slices.Contains(strings.Fields(layers[here]), there) && here != there {
+				violations = append(violations, fmt.Sprintf("%s imports %s against the layers", name, imported))
+			}
+			if here == "." && there == "keystore" && !isTest && !slices.Contains(storeFiles, name) {
+				violations = append(violations, fmt.Sprintf("%s imports %s around keydb", name, imported))
 			}
 		}
 	})
 	return violations
 }
 
-func TestImportsFollowTheArrows(t *testing.T) {
-	holds(t, imports)
+func TestImportsFollowTheLayers(t *testing.T) {
+	requireNone(t, imports)
 }
 
-// plan finds rooms that are drawn, or named in CONTRIBUTING.md, and are not there.
+// plan finds packages that are in layers, or named in CONTRIBUTING.md, and do not exist.
 func plan(t *testing.T, tree fs.FS) (violations []string) {
-	named := slices.Collect(maps.Keys(rooms))
+	named := slices.Collect(maps.Keys(layers))
 	text, err := fs.ReadFile(tree, "CONTRIBUTING.md")
 	require.NoError(t, err)
 	for _, match := range regexp.MustCompile("`([a-z]+)/`").FindAllStringSubmatch(string(text), -1) {
@@ -101,31 +113,31 @@ func plan(t *testing.T, tree fs.FS) (violations []string) {
 	slices.Sort(named)
 	for _, name := range slices.Compact(named) {
 		if _, err := fs.Stat(tree, name); err != nil {
-			violations = append(violations, name+" is in the plan, and not there")
+			violations = append(violations, name+" is in the plan and does not exist")
 		}
 	}
 	return violations
 }
 
-func TestEveryRoomOfThePlanIsThere(t *testing.T) {
-	holds(t, plan)
+func TestEveryPackageOfThePlanExists(t *testing.T) {
+	requireNone(t, plan)
 }
 
-func TestARoomThatIsNotThereIsSeen(t *testing.T) {
+func TestAPackageThatDoesNotExistIsFound(t *testing.T) {
 	files := map[string]string{"CONTRIBUTING.md": "`audit/`, `attic/`"}
-	for name := range rooms {
+	for name := range layers {
 		files[name+"/x.go"] = ""
 	}
 	delete(files, "./x.go")
 	delete(files, "seed/x.go")
-	sees(t, plan, files, "attic is in the plan, and not there", "seed is in the plan, and not there")
+	requireFound(t, plan, files, "attic is in the plan and does not exist", "seed is in the plan and does not exist")
 }
 
-func TestImportAgainstTheArrowsIsSeen(t *testing.T) {
-	const against, forTests = " against the arrows", ", which is for tests"
+func TestAnImportAgainstTheLayersIsFound(t *testing.T) {
+	const against, forTests, around = " against the layers", ", which is for tests", " around keydb"
 	for _, tt := range []struct {
 		file, imported string
-		violation      string // "" for an import that is as drawn
+		violation      string // "" for an import that is allowed
 	}{
 		{"crypto/aes.go", module, against},
 		{"crypto/aes.go", module + "/keystore", against},
@@ -139,6 +151,21 @@ func TestImportAgainstTheArrowsIsSeen(t *testing.T) {
 		{"internal/secret/secret.go", module, against},
 		{"kms.go", module + "/crypto", ""},
 		{"kms.go", module + "/keystore/bolt", ""},
+		{"kms.go", module + "/internal/keydb", ""},
+		{"kms.go", module + "/internal/testhook", ""},
+		{"aliases.go", module + "/internal/keydb", ""},
+		{"aliases.go", module + "/keystore", around},
+		{"aliases.go", module + "/keystore/bolt", around},
+		{"aliases_test.go", module + "/keystore", ""},
+		{"awsapi/http.go", module + "/internal/keydb", against},
+		{"kmstest/kmstest.go", module + "/internal/keydb", against},
+		{"kmstest/faults.go", module + "/internal/ciphertext", ""},
+		{"internal/keydb/key.go", module + "/keystore", ""},
+		{"internal/keydb/key.go", module, against},
+		{"internal/keydb/key_test.go", module, against},
+		{"internal/spec/spec.go", module + "/crypto", ""},
+		{"internal/spec/spec.go", module + "/internal/keydb", against},
+		{"internal/uuid/uuid.go", module + "/internal/spec", against},
 		{"kms.go", module + "/awsapi", against},
 		{"kms.go", module + "/awsclient", against},
 		{"kms.go", module + "/cmd/kms", against},
@@ -169,14 +196,14 @@ func TestImportAgainstTheArrowsIsSeen(t *testing.T) {
 			pkg := path.Base(path.Join("kms", path.Dir(tt.file)))
 			files := map[string]string{tt.file: "package " + pkg + "\nimport _ \"" + tt.imported + "\"\n"}
 			if tt.violation == "" {
-				sees(t, imports, files)
+				requireFound(t, imports, files)
 			} else {
-				sees(t, imports, files, tt.file+" imports "+tt.imported+tt.violation)
+				requireFound(t, imports, files, tt.file+" imports "+tt.imported+tt.violation)
 			}
 		})
 	}
-	t.Run("a package outside of the plan", func(t *testing.T) {
-		sees(t, imports, map[string]string{"attic/x.go": "package attic\n"}, "attic/x.go stands in no room of the plan")
+	t.Run("a package outside of the layers", func(t *testing.T) {
+		requireFound(t, imports, map[string]string{"attic/x.go": "package attic\n"}, "attic/x.go is in no layer")
 	})
 }
 
@@ -205,11 +232,11 @@ func names(t *testing.T, tree fs.FS) (violations []string) {
 }
 
 func TestNamesSaySomething(t *testing.T) {
-	holds(t, names)
+	requireNone(t, names)
 }
 
 func TestEmptyNameIsSeen(t *testing.T) {
-	sees(t, names, map[string]string{
+	requireFound(t, names, map[string]string{
 		"internal/common/c.go":          "package shared\n",
 		"crypto/hash/h.go":              "package util\n",
 		"crypto/hash/h_test.go":         "package helpers_test\n",

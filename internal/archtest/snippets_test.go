@@ -124,7 +124,7 @@ func run(t *testing.T, page, code string) error {
 }
 
 func TestGoInDocumentsRunsAsItStands(t *testing.T) {
-	holds(t, snippets)
+	requireNone(t, snippets)
 }
 
 func TestGoThatDoesNotRunIsSeen(t *testing.T) {
@@ -158,9 +158,9 @@ func TestGoThatDoesNotRunIsSeen(t *testing.T) {
 			}
 			doc := map[string]string{"docs/x.md": "# X\n\n```" + tt.info + "\n" + tt.code + "```\n\nEnd.\n"}
 			if tt.violation == "" {
-				sees(t, firstLines, doc)
+				requireFound(t, firstLines, doc)
 			} else {
-				sees(t, firstLines, doc, "docs/x.md:3: "+tt.violation)
+				requireFound(t, firstLines, doc, "docs/x.md:3: "+tt.violation)
 			}
 		})
 	}
@@ -178,8 +178,8 @@ func TestProgramsOfAPageBuildUponOneAnother(t *testing.T) {
 		}
 		return lines
 	}
-	sees(t, failures, map[string]string{"a.md": makes + needs, "b.md": makes})
-	sees(t, failures, map[string]string{"a.md": needs + makes, "b.md": needs}, "a.md:1", "b.md:1")
+	requireFound(t, failures, map[string]string{"a.md": makes + needs, "b.md": makes})
+	requireFound(t, failures, map[string]string{"a.md": needs + makes, "b.md": needs}, "a.md:1", "b.md:1")
 }
 
 func TestGoInDocumentsHasNothingInternal(t *testing.T) {

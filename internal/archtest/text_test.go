@@ -36,12 +36,12 @@ func text(t *testing.T, tree fs.FS) (violations []string) {
 }
 
 func TestTextIsFinishedAndOfNoMachine(t *testing.T) {
-	holds(t, text)
+	requireNone(t, text)
 }
 
 func TestMarkersAndMachinePathsAreSeen(t *testing.T) {
 	todo, home, work := "TO"+"DO", "/ho"+"me/alice/kms", "/wo"+"rk/kms"
-	sees(t, text, map[string]string{
+	requireFound(t, text, map[string]string{
 		"a.go":           "package a\n\n// " + todo + ": finish\n",
 		"b.md":           "Run `" + home + "/kms`.\n",
 		".ci/run":        "cd " + work + "\n" + work + "\n",
@@ -83,11 +83,11 @@ func links(t *testing.T, tree fs.FS) (violations []string) {
 }
 
 func TestLinksLeadSomewhere(t *testing.T) {
-	holds(t, links)
+	requireNone(t, links)
 }
 
 func TestDeadLinkIsSeen(t *testing.T) {
-	sees(t, links, map[string]string{
+	requireFound(t, links, map[string]string{
 		"README.md": "[a](docs/a.md) [b](docs/b.md#part) [c](https://example.com/c.md) [d](#d) [e](LICENSE \"title\")\n" +
 			"[docs](docs) `[f](f.md)`\n\n```text\n[g](g.md)\n```\n\n[h]: h.md\n[i]: docs/a.md\n",
 		"docs/a.md": "[up](../README.md) [out](../../README.md) ![picture](p.png)\n",

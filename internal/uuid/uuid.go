@@ -1,7 +1,17 @@
-// Package uuid writes random UUIDs: version 4 of RFC 9562, section 5.4.
+// Package uuid makes and prints random UUIDs: version 4 of RFC 9562, section 5.4.
 package uuid
 
-import "encoding/hex"
+import (
+	"crypto/rand"
+	"encoding/hex"
+)
+
+// New returns a random UUID.
+func New() [16]byte {
+	var id [16]byte
+	rand.Read(id[:])
+	return Of(id)
+}
 
 // Of returns the UUID with the random bits of b.
 func Of(b [16]byte) [16]byte {

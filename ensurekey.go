@@ -1,0 +1,94 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/pocketkms/kms/internal/arn"
+	"github.com/pocketkms/kms/internal/keydb"
+)
+
+// EnsureKey returns the key that an alias points to. If the alias does not exist, EnsureKey creates
+// it together with a new key as described by in, of which nil means a symmetric encryption key. It
+// is not an operation of the API, but takes the permissions of DescribeKey, or CreateKey and
+// CreateAlias, and is audited as those.
+//
+// Key and alias are created in one transaction: however many callers ask for the same alias at the
+// same time, and wherever the process is killed, they all get the same key and none is left over. A
+// key that exists is returned as it is, whatever in says and in whatever state it is.
+func (s *Service) EnsureKey(ctx context.Context, alias string, in *CreateKeyInput) (*KeyMetadata, error) {
+	if !strings.HasPrefix(alias, arn.AliasPrefix) {
+		return nil, &Error{Code: ValidationException, Operation: "EnsureKey", Message: "EnsureKey takes the name of an alias, which begins with alias/."}
+	}
+	var metadata *KeyMetadata
+	err := keydb.Retry(ctx, func() error {
+		described, err := s.DescribeKey(ctx, &DescribeKeyInput{KeyId: alias})
+		if err == nil {
+			metadata = described.KeyMetadata
+			return nil
+		}
+		if !errors.Is(err, NotFoundException) {
+			return err
+		}
+		created, err := s.CreateKey(context.WithValue(ctx, ensuredAliasKey{}, alias), in)
+		switch {
+		case errors.Is(err, errAliasExists):
+			return keydb.ErrConflict // another caller was faster: describe its key
+		case err != nil:
+			return err
+		}
+		metadata = created.KeyMetadata
+		return s.recordEnsuredAlias(ctx, alias, metadata.KeyId)
+	})
+	if err != nil {
+		return nil, wrapError(ctx, err, "EnsureKey")
+	}
+	return metadata, nil
+}
+
+// ensuredAliasKey is the key of the context value that has CreateKey create an alias, too.
+type ensuredAliasKey struct{}
+
+func ensuredAlias(ctx context.Context) string {
+	alias, _ := ctx.Value(ensuredAliasKey{}).(string)
+	return alias
+}
+
+var errAliasExists = errors.New("kms: the alias exists")
+
+// admitEnsuredAlias refuses what CreateAlias would refuse.
+func (c *call) admitEnsuredAlias(alias keydb.AliasRef) error {
+	if err := validateAliasName(alias.Name); err != nil {
+		return err
+	}
+	if d := decide(&c.svc.caller, "kms:CreateAlias", nil); !d.allowed {
+		return denied(c.svc.caller, "kms:CreateAlias", alias.ARN(), d.reason)
+	}
+	existing, err := c.svc.core.db.AliasAt(c.ctx, alias, c.now)
+	if existing != nil {
+		return passthrough{errAliasExists}
+	}
+	return err
+}
+
+// recordEnsuredAlias records the creation of an alias that CreateKey has created.
+func (s *Service) recordEnsuredAlias(ctx context.Context, alias, keyID string) error {
+	if s.core.config.Audit == nil {
+		return nil
+	}
+	c, err := begin(ctx, s, &opCreateAlias.description)
+	if err != nil {
+		return err
+	}
+	defer c.end()
+	return c.recovered(func() error {
+		c.now = s.core.config.Clock()
+		k, err := s.core.db.Key(ctx, keydb.Ref{Account: s.caller.account, Region: s.region, ID: keyID}, c.now)
+		if err != nil || k == nil {
+			return err
+		}
+		c.targets[0].key, c.count = k, 1
+		return opCreateAlias.record(c, &CreateAliasInput{AliasName: alias, TargetKeyId: keyID}, &CreateAliasOutput{}, nil)
+	})
+}

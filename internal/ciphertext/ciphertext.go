@@ -1,0 +1,137 @@
+// Package ciphertext has the layout of the ciphertexts of symmetric keys: their header, and the
+// associated data that binds header and encryption context to them. docs/ciphertext.md has the
+// table and golden vectors.
+//
+//	 1  version, 1
+//	 1  flags: bit 0 is set for a multi-Region key
+//	 5  account that owns the key, a big-endian integer
+//	16  key ID
+//	32  key material ID
+//	24  nonce of XAES-256-GCM
+//	 n  ciphertext, as long as the plaintext
+//	16  tag
+package ciphertext
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pocketkms/kms/internal/arn"
+)
+
+const (
+	version         = 1
+	flagMultiRegion = 1
+
+	// HeaderBytes is the length of a header.
+	HeaderBytes = 1 + 1 + 5 + 16 + 32
+	// MinBytes is the length of the shortest ciphertext.
+	MinBytes = HeaderBytes + 24 + 16
+)
+
+// A Header is the first part of a ciphertext. It says which key made it, and with which of the
+// key's materials.
+type Header [HeaderBytes]byte
+
+// NewHeader returns the header of ciphertexts that a material of a key makes. account and keyID
+// must have the form of package arn.
+func NewHeader(account, keyID string, materialID *[32]byte) *Header {
+	h := new(Header)
+	id, multiRegion := arn.PackKeyID(keyID)
+	h[0] = version
+	if multiRegion {
+		h[1] = flagMultiRegion
+	}
+	putAccount(h[2:7], account)
+	copy(h[7:23], id[:])
+	copy(h[23:], materialID[:])
+	return h
+}
+
+// Parse returns the header of a ciphertext, which shares b's memory, or nil if b does not begin
+// with one. The header is not authenticated.
+func Parse(b []byte) *Header {
+	if len(b) < MinBytes || b[0] != version || b[1]&^flagMultiRegion != 0 {
+		return nil
+	}
+	h := (*Header)(b)
+	if h.accountNumber() > 999_999_999_999 {
+		return nil
+	}
+	return h
+}
+
+// SameKey reports whether both headers name the same key.
+func (h *Header) SameKey(other *Header) bool { return string(h[:23]) == string(other[:23]) }
+
+// MaterialID returns the ID of the key material.
+func (h *Header) MaterialID() *[32]byte { return (*[32]byte)(h[23:]) }
+
+// Account returns the 12 digits of the account that owns the key. It returns likely itself, without
+// allocating, if the account is that.
+func (h *Header) Account(likely string) string {
+	var number [5]byte
+	putAccount(number[:], likely)
+	if string(number[:]) == string(h[2:7]) {
+		return likely
+	}
+	return fmt.Sprintf("%012d", h.accountNumber())
+}
+
+// AccountEnd returns the last digit of the account as a number.
+func (h *Header) AccountEnd() byte { return byte(h.accountNumber() % 10) }
+
+// KeyID returns the text of the key ID.
+func (h *Header) KeyID() string {
+	return arn.FormatKeyID((*[16]byte)(h[7:23]), h[1] == flagMultiRegion)
+}
+
+// KeyIDEnd returns the last 24 bits of the key ID.
+func (h *Header) KeyIDEnd() uint32 { return uint32(h[20])<<16 | uint32(h[21])<<8 | uint32(h[22]) }
+
+// The 12 digits of an account fit in 40 bits.
+func putAccount(dst []byte, digits string) {
+	n := uint64(0)
+	for i := range len(digits) {
+		n = n*10 + uint64(digits[i]-'0')
+	}
+	dst[0] = byte(n >> 32)
+	binary.BigEndian.PutUint32(dst[1:], uint32(n))
+}
+
+func (h *Header) accountNumber() uint64 {
+	return uint64(h[2])<<32 | uint64(binary.BigEndian.Uint32(h[3:7]))
+}
+
+// MaxContextBytes bounds an encryption context in its canonical form. It is the most that an
+// external key store has to accept as associated data.
+const MaxContextBytes = 8192
+
+// ErrContextTooLong is the error for an encryption context of more than MaxContextBytes.
+var ErrContextTooLong = errors.New("ciphertext: the encryption context is too long")
+
+// AppendContext appends the canonical form of an encryption context to dst, the same for every
+// order of the pairs: the pairs sorted by key, each key and value after its length in two bytes.
+func AppendContext(dst []byte, encryptionContext map[string]string) ([]byte, error) {
+	type pair struct{ key, value string }
+	var few [4]pair
+	pairs := few[:0]
+	size := 0
+	for k, v := range encryptionContext {
+		if size += 4 + len(k) + len(v); size > MaxContextBytes {
+			return dst, ErrContextTooLong
+		}
+		pairs = append(pairs, pair{k, v})
+	}
+	slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+	for _, p := range pairs {
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.key)))
+		dst = append(dst, p.key...)
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.value)))
+		dst = append(dst, p.value...)
+	}
+	return dst, nil
+}

@@ -1,0 +1,64 @@
+package keydb
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Of many readers of the same missing values at the same time, each fetches a few times at most,
+// however often the others make it start again.
+func TestALoadEndsWhateverOthersDo(t *testing.T) {
+	c := newCache[int](true) // names with the same end are in one set
+	var fetched atomic.Int64
+	var all sync.WaitGroup
+	const loads = 200
+	for i := range loads {
+		all.Go(func() {
+			v, err := c.load(cacheKey{name: fmt.Sprint(i%3, "-000000")}, func() (*int, error) {
+				fetched.Add(1)
+				c.invalidateIf(cacheKey{name: "other-000000"}, func(*int) bool { return true }) // what a commit does
+				return nil, nil
+			})
+			if v != nil || err != nil {
+				panic("found what is not there")
+			}
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, loads*maxFetches, fetched.Load())
+
+	v, err := c.load(cacheKey{name: "there-000000"}, func() (*int, error) {
+		c.invalidateIf(cacheKey{name: "other-000000"}, func(*int) bool { return true })
+		return new(7), nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, 7, *v)
+	require.Nil(t, c.get(cacheKey{name: "there-000000"}), "it may be stale")
+}
+
+func TestAliasesOfOnePatternSpreadOverTheCache(t *testing.T) {
+	c := newCache[int](false)
+	sets := map[*cacheSet[int]]bool{}
+	for i := range 1000 {
+		sets[c.set(&cacheKey{"111122223333", "us-east-1", fmt.Sprintf("alias/tenant-%d/master-key", i)})] = true
+	}
+	require.Greater(t, len(sets), 500)
+}
+
+// If a commit's own value arrives after the watcher has seen a later commit, nothing else would repair
+// a cache that brings the older value back.
+func TestALateReplaceDoesNotBringAnOlderValueBack(t *testing.T) {
+	c := newCache[int](true)
+	p := cacheKey{"111122223333", "us-east-1", "k"}
+	old, newer, late := new(1), new(3), new(2)
+	_, err := c.load(p, func() (*int, error) { return old, nil })
+	require.NoError(t, err)
+	c.replace(p, old, newer)
+	require.Same(t, newer, c.get(p))
+	c.replace(p, old, late)
+	require.Nil(t, c.get(p))
+}

@@ -1,0 +1,313 @@
+// Package keydb reads and writes the records of a KMS: keys, key materials, aliases, last uses and
+// events. No other package names, encodes or commits them.
+//
+// It keeps the records consistent: it writes every index in the same transaction as the record that
+// it belongs to, and invalidates what a commit makes stale. [DB.Check] verifies that. It also does
+// what time brings: automatic rotation and deletion.
+//
+// A change is optimistic. It is based on a snapshot, a [Key] or an [Alias], and fails with
+// [ErrConflict] if that is not the latest: read it again and retry, see [Retry].
+package keydb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/ciphertext"
+	"github.com/pocketkms/kms/internal/loglimit"
+	"github.com/pocketkms/kms/internal/spec"
+	"github.com/pocketkms/kms/internal/testhook"
+	"github.com/pocketkms/kms/keystore"
+)
+
+// Errors of package keystore that the operations of the API need to know.
+var (
+	ErrConflict = keystore.ErrConflict // another change came first
+	ErrClosed   = keystore.ErrClosed
+)
+
+// A Config says how a DB works.
+type Config struct {
+	Clock  func() time.Time
+	Sink   audit.Sink // receives the events of rotations and deletions; may be nil
+	Logger *slog.Logger
+}
+
+// A DB is the records of a store. Its methods may be called concurrently.
+type DB struct {
+	config  Config
+	store   *keystore.Store
+	keys    *cache[Key]
+	aliases *cache[Alias]
+
+	usesMu sync.Mutex
+	uses   map[Ref]*lastUse // not stored yet
+
+	inFlight, acked sync.Map // names of event records: being delivered; delivered but not deleted
+	eventCount      atomic.Uint64
+
+	undelivered, unrotated, forged loglimit.Limiter
+
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
+}
+
+// Open returns the DB of a store, and starts its work in the background. From then on the store
+// belongs to the DB; if Open fails, it is still the caller's to close.
+func Open(ctx context.Context, store *keystore.Store, config Config) (*DB, error) {
+	revision, err := store.Commit(ctx, keystore.Tx{}) // writes nothing: returns the current revision
+	if err != nil {
+		return nil, err
+	}
+	db := newDB(store, config)
+	db.start(revision)
+	return db, nil
+}
+
+func newDB(store *keystore.Store, config Config) *DB {
+	return &DB{
+		config:  config,
+		store:   store,
+		keys:    newCache[Key](true),
+		aliases: newCache[Alias](false),
+		uses:    map[Ref]*lastUse{},
+	}
+}
+
+// Key returns the key at ref as it is at now, or nil if it does not exist. What is due by then, its
+// deletion or rotation, is done first.
+func (db *DB) Key(ctx context.Context, ref Ref, now time.Time) (*Key, error) {
+	k, err := db.cachedKey(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return db.catchUp(ctx, k, now)
+}
+
+// CachedKey is Key without the store: it returns nil also if the key is not in the cache.
+func (db *DB) CachedKey(ctx context.Context, ref Ref, now time.Time) (*Key, error) {
+	k := db.keys.get(ref.cacheKey())
+	if k == nil {
+		return nil, nil
+	}
+	return db.catchUp(ctx, k, now)
+}
+
+// KeyOf is Key for the key in a Region that the header of a ciphertext names. account must be that
+// of the header.
+func (db *DB) KeyOf(ctx context.Context, h *ciphertext.Header, account, region string, now time.Time) (*Key, error) {
+	k := db.keys.lookupHash(hashID(h.AccountEnd(), h.KeyIDEnd()), func(k *Key) bool {
+		return k.Region == region && len(k.Materials) > 0 && h.SameKey(k.Current().Header)
+	})
+	if k != nil {
+		return db.catchUp(ctx, k, now)
+	}
+	return db.Key(ctx, Ref{account, region, h.KeyID()}, now)
+}
+
+func (db *DB) cachedKey(ctx context.Context, ref Ref) (*Key, error) {
+	if k := db.keys.get(ref.cacheKey()); k != nil {
+		return k, nil
+	}
+	return db.keys.load(ref.cacheKey(), func() (*Key, error) { return db.loadKey(ctx, ref) })
+}
+
+func (db *DB) loadKey(ctx context.Context, ref Ref) (*Key, error) {
+	record, revision, err := readRecord[Record](ctx, db, ref.recordName())
+	if err != nil {
+		return nil, err
+	}
+	if record == nil {
+		return nil, db.requireAbsent(ctx, ref)
+	}
+	k, err := newKey(ref, record, revision, nil)
+	if err != nil {
+		return nil, err
+	}
+	k.lastUse = db.lastUseOf(ref)
+	return k, nil
+}
+
+// requireAbsent returns an error if the key at ref, whose record does not exist, has other records.
+// A lost key must not look like one that never was.
+func (db *DB) requireAbsent(ctx context.Context, ref Ref) error {
+	for _, prefix := range []string{ref.materialsName(), ref.aliasesName()} {
+		left, err := db.store.Scan(ctx, prefix, "", 1)
+		var damaged *keystore.RecordError
+		if err != nil && !errors.As(err, &damaged) {
+			return err
+		}
+		if len(left) == 0 && damaged == nil {
+			continue
+		}
+		// It may have been created since.
+		if _, err := db.store.Get(ctx, ref.recordName()); err == nil {
+			return ErrConflict
+		} else if !errors.Is(err, keystore.ErrNotFound) {
+			return err
+		}
+		return fmt.Errorf("%w: record %s does not exist, but others of that key do", keystore.ErrCorrupt, ref.recordName())
+	}
+	return nil
+}
+
+// catchUp does what is due for k, which may be nil, and returns its current state, or nil if it has
+// been deleted.
+func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) {
+	if k == nil || k.nextDue.IsZero() || now.Before(k.nextDue) {
+		return k, nil
+	}
+	ref, first := k.Ref, true
+	err := Retry(ctx, func() (err error) {
+		if !first {
+			if k, err = db.cachedKey(ctx, ref); err != nil {
+				return err
+			}
+		}
+		first = false
+		if k != nil && !k.nextDue.IsZero() && !now.Before(k.nextDue) {
+			k, err = db.runDue(ctx, k, now)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// runDue does what is due for k.
+func (db *DB) runDue(ctx context.Context, k *Key, now time.Time) (*Key, error) {
+	if k.State == PendingDeletion {
+		return nil, db.destroy(ctx, []*Key{k}, now)
+	}
+	next, err := db.rotateDue(ctx, k, now)
+	if err == nil || ctx.Err() != nil || slices.ContainsFunc(notRetryable, func(not error) bool { return errors.Is(err, not) }) {
+		return next, err
+	}
+	// The store cannot be written. The rotation can be late, but what the key has encrypted is needed now.
+	db.unrotated.Error(db.config.Logger, now, "kms: keys are not rotated", err)
+	return k, nil
+}
+
+// notRetryable are the errors that a due rotation does not wait out: another change came first, or
+// the store is not what it was.
+var notRetryable = []error{keystore.ErrConflict, keystore.ErrClosed, keystore.ErrRootKey, keystore.ErrCorrupt, keystore.ErrNewerVersion,
+	keystore.ErrInvalid, testhook.ErrReadOnly}
+
+// CreateOptions are optional parts of a new key.
+type CreateOptions struct {
+	Material []byte   // in the stored form of package crypto; nil: generated
+	Alias    AliasRef // points to the key from the beginning; zero: none
+}
+
+// Create stores a new key, with its first material. record is the DB's from then on. If the key or
+// the alias exists, the error is ErrConflict.
+func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options CreateOptions) (*Key, error) {
+	s := spec.Of(record.Spec)
+	m, put, err := db.newMaterial(ref, s.Usage(record.Usage), options.Material)
+	if err != nil {
+		return nil, err
+	}
+	tx := keystore.Tx{Puts: []keystore.Put{put}}
+	defer clearPuts(tx.Puts)
+	record.Materials = []MaterialRecord{m}
+	if options.Alias != (AliasRef{}) {
+		options.Alias.bind(&tx, ref, record.Created)
+		defer db.aliases.invalidate(options.Alias.cacheKey())
+	}
+	k, err := newKey(ref, record, 0, nil)
+	if err != nil {
+		return nil, err
+	}
+	k.lastUse = new(lastUse)
+	tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.recordName()})
+	tx.Puts = append(tx.Puts, keystore.Put{Key: ref.recordName(), Value: encodeRecord(record)})
+	if k.revision, err = db.store.Commit(ctx, tx); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Update stores what change makes of k's record, and returns the new snapshot.
+func (db *DB) Update(ctx context.Context, k *Key, change func(*Record)) (*Key, error) {
+	record := k.Record.clone()
+	change(record)
+	return db.commit(ctx, k, record, keystore.Tx{})
+}
+
+// commit stores record as the next state of k, together with what else is in tx.
+func (db *DB) commit(ctx context.Context, k *Key, record *Record, tx keystore.Tx) (*Key, error) {
+	name := k.recordName()
+	tx.Expect = append(tx.Expect, keystore.Expectation{Key: name, Revision: k.revision})
+	tx.Puts = append(tx.Puts, keystore.Put{Key: name, Value: encodeRecord(record)})
+	next, err := newKey(k.Ref, record, 0, k)
+	if err != nil {
+		return nil, err
+	}
+	next.revision, err = db.store.Commit(ctx, tx)
+	if err != nil {
+		db.invalidate(k) // the commit may have taken effect
+		return nil, err
+	}
+	db.keys.replace(k.cacheKey(), k, next)
+	return next, nil
+}
+
+// invalidate removes k from the cache, and what is older.
+func (db *DB) invalidate(k *Key) {
+	db.keys.invalidateIf(k.cacheKey(), func(cached *Key) bool { return cached.revision <= k.revision })
+}
+
+// RequireCurrent returns ErrConflict if k is not the latest state of its key: another process may
+// have changed it a moment ago. It is for answers that must not depend on an older state, such as
+// that there is nothing to change.
+func (db *DB) RequireCurrent(ctx context.Context, k *Key) error {
+	r, err := db.store.Get(ctx, k.recordName())
+	if err == nil && r.Revision == k.revision {
+		return nil
+	}
+	db.invalidate(k)
+	if err == nil || errors.Is(err, keystore.ErrNotFound) {
+		return ErrConflict
+	}
+	return err
+}
+
+// maxAttempts bounds how often Retry calls its function. Of the changes that race for one record,
+// one wins each time.
+const maxAttempts = 1000
+
+// Retry calls f until it returns another error than ErrConflict, or none. It waits between calls, on
+// average longer after each.
+func Retry(ctx context.Context, f func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := f()
+		if !errors.Is(err, ErrConflict) || attempt == maxAttempts {
+			return err
+		}
+		if err := sleep(ctx, rand.N(min(50*time.Microsecond<<min(attempt, 10), 20*time.Millisecond))); err != nil {
+			return err
+		}
+	}
+}
+
+// sleep returns after d, or earlier with the context's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

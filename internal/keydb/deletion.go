@@ -1,0 +1,211 @@
+package keydb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pocketkms/kms/internal/arn"
+	"github.com/pocketkms/kms/keystore"
+)
+
+// ScheduleDeletion makes k pending deletion until date, when it is deleted.
+func (db *DB) ScheduleDeletion(ctx context.Context, k *Key, date time.Time) (*Key, error) {
+	record := k.Record.clone()
+	record.DeletionDate = &date
+	return db.commit(ctx, k, record, keystore.Tx{Puts: []keystore.Put{{Key: k.dueName(date), Value: index}}})
+}
+
+// CancelDeletion makes k, which must be pending deletion, disabled.
+func (db *DB) CancelDeletion(ctx context.Context, k *Key) (*Key, error) {
+	record := k.Record.clone()
+	record.DeletionDate = nil
+	record.Disabled = true
+	return db.commit(ctx, k, record, keystore.Tx{Deletes: []string{k.dueName(*k.Record.DeletionDate)}})
+}
+
+const (
+	// destroyBatch is how many records of one kind a transaction deletes at most.
+	destroyBatch = 20
+	// destroyKeys is how many keys are destroyed in one transaction at most. With destroyOps records
+	// of each they fit in one.
+	destroyKeys = 6
+	destroyOps  = 12
+)
+
+// destroy deletes keys that are due, with their materials, aliases, tags and last uses, so that
+// nothing readable of them is left. Keys with many records take several transactions. The process
+// can be killed between them: the key record is deleted last, and brings the next caller back here.
+func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
+	tx := keystore.Tx{Scrub: true}
+	events := outbox{db: db}
+	defer events.close()
+	var aliases []AliasRef
+	defer func() {
+		for _, a := range aliases {
+			db.aliases.invalidate(a.cacheKey())
+		}
+	}()
+	for _, k := range keys {
+		rest, err := db.remnants(ctx, k)
+		if err != nil {
+			return err
+		}
+		for rest.ops() > destroyOps {
+			if k, err = db.destroyPart(ctx, k, rest); err != nil {
+				return err
+			}
+			if rest, err = db.remnants(ctx, k); err != nil {
+				return err
+			}
+		}
+		destroyPrimitives(k)
+		rest.addTo(&tx)
+		aliases = append(aliases, rest.aliases...)
+		tx.Expect = append(tx.Expect, keystore.Expectation{Key: k.recordName(), Revision: k.revision})
+		tx.Deletes = append(tx.Deletes, k.recordName(), k.lastUseName(), k.dueName(*k.Record.DeletionDate))
+		events.add(&tx, "DeleteKey", k, now, nil)
+	}
+	_, err := db.store.Commit(ctx, tx)
+	if errors.Is(err, keystore.ErrNotScrubbed) { // deleted all the same; the next deletion scrubs these, too, or the next start
+		db.config.Logger.Warn("kms: traces of deleted keys may be left in the key store until the next deletion or start", "error", err)
+		err = nil
+	}
+	for _, k := range keys {
+		db.keys.invalidate(k.cacheKey())
+	}
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		db.forgetUse(k.Ref)
+	}
+	events.deliver(ctx)
+	return nil
+}
+
+// destroyPart deletes some of what belongs to k, and returns its new snapshot.
+func (db *DB) destroyPart(ctx context.Context, k *Key, rest *remnants) (*Key, error) {
+	if !k.Record.Destroying {
+		// Else a process whose clock is behind could cancel the deletion of a key that has lost its material.
+		var err error
+		if k, err = db.Update(ctx, k, func(r *Record) { r.Destroying = true }); err != nil {
+			return nil, err
+		}
+	}
+	destroyPrimitives(k)
+	tx := keystore.Tx{Expect: []keystore.Expectation{{Key: k.recordName(), Revision: k.revision}}}
+	rest.addTo(&tx)
+	_, err := db.store.Commit(ctx, tx)
+	for _, a := range rest.aliases {
+		db.aliases.invalidate(a.cacheKey())
+	}
+	return k, err
+}
+
+func destroyPrimitives(k *Key) {
+	for _, m := range k.Materials {
+		if p := m.primitive.Swap(nil); p != nil {
+			(*p).Destroy()
+		}
+	}
+}
+
+// remnants are the first of the records that belong to a key.
+type remnants struct {
+	expect  []keystore.Expectation
+	names   []string
+	aliases []AliasRef
+}
+
+func (r *remnants) ops() int { return len(r.names) }
+
+func (r *remnants) addTo(tx *keystore.Tx) {
+	tx.Expect = append(tx.Expect, r.expect...)
+	tx.Deletes = append(tx.Deletes, r.names...)
+}
+
+func (db *DB) remnants(ctx context.Context, k *Key) (*remnants, error) {
+	r := new(remnants)
+	for name, err := range db.names(ctx, k.materialsName(), "", destroyBatch) {
+		if err != nil {
+			return nil, err
+		}
+		if r.names = append(r.names, name); len(r.names) == destroyBatch {
+			break
+		}
+	}
+	prefix := k.aliasesName()
+	for name, err := range db.names(ctx, prefix, "", destroyBatch) {
+		if err != nil {
+			return nil, err
+		}
+		a := AliasRef{k.Account, k.Region, arn.AliasPrefix + name[len(prefix):]}
+		record, revision, err := readRecord[aliasRecord](ctx, db, a.recordName())
+		switch {
+		case errors.Is(err, keystore.ErrCorrupt): // it is deleted, too
+			r.names = append(r.names, a.recordName())
+		case err != nil:
+			return nil, err
+		case record != nil && record.Key == k.ID: // else it moves to another key at this moment
+			r.expect = append(r.expect, keystore.Expectation{Key: a.recordName(), Revision: revision})
+			r.names = append(r.names, a.recordName())
+		}
+		r.names = append(r.names, name)
+		if r.aliases = append(r.aliases, a); len(r.aliases) == destroyBatch {
+			break
+		}
+	}
+	return r, nil
+}
+
+// sweepBatch is how many records the work in the background reads at a time.
+const sweepBatch = 100
+
+// destroyDue destroys every key whose deletion is due.
+func (db *DB) destroyDue(ctx context.Context) error {
+	now := db.config.Clock()
+	var failures error
+	var due []*Key
+	flush := func() {
+		if len(due) == 0 {
+			return
+		}
+		if db.destroy(ctx, due, now) != nil { // one by one, then, so that none hinders the others
+			for _, k := range due {
+				if _, err := db.Key(ctx, k.Ref, now); err != nil {
+					failures = errors.Join(failures, err)
+				}
+			}
+		}
+		due = due[:0]
+	}
+	for name, err := range db.names(ctx, duePrefix, "", sweepBatch) {
+		if err != nil {
+			failures = errors.Join(failures, err)
+			break
+		}
+		at, ref, ok := parseDueName(name)
+		if !ok {
+			failures = errors.Join(failures, fmt.Errorf("%w: the name of record %q", keystore.ErrCorrupt, name))
+			continue
+		}
+		if at > dueTime(now) {
+			break
+		}
+		k, err := db.cachedKey(ctx, ref)
+		switch {
+		case err != nil:
+			failures = errors.Join(failures, err)
+		case k == nil || k.State != PendingDeletion || now.Before(k.nextDue):
+			// Another process was faster.
+		default:
+			if due = append(due, k); len(due) == destroyKeys {
+				flush()
+			}
+		}
+	}
+	flush()
+	return failures
+}

@@ -1,0 +1,194 @@
+package keydb
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/ciphertext"
+	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/spec"
+	"github.com/pocketkms/kms/keystore"
+)
+
+// A Key is an immutable snapshot of a key as one commit left it, with what is derived from it once.
+// A change makes a new snapshot, which takes over the materials and the last use of the old one.
+type Key struct {
+	Ref
+	ARN       string
+	Record    *Record
+	Spec      *spec.Spec
+	Usage     *spec.Usage
+	State     State
+	Materials []*Material // as in Record
+
+	revision keystore.Revision // 0: not stored
+	nextDue  time.Time         // when time next changes the key; zero: never
+	lastUse  *lastUse
+}
+
+// A State is the state of a key, by its name in the API.
+type State string
+
+// The key states that are stored or follow from what is stored.
+const (
+	Enabled         State = "Enabled"
+	Disabled        State = "Disabled"
+	PendingDeletion State = "PendingDeletion"
+	PendingImport   State = "PendingImport"
+)
+
+// originKMS is the Origin of keys whose material was generated here.
+const originKMS = "AWS_KMS"
+
+// newKey returns the snapshot of a record. It shares what it can with old, an earlier snapshot of
+// the same key, which may be nil.
+func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key, error) {
+	k := &Key{Ref: ref, ARN: ref.ARN(), Record: record, revision: revision, Spec: spec.Of(record.Spec)}
+	if k.Spec != nil {
+		k.Usage = k.Spec.Usage(record.Usage)
+	}
+	if k.Usage == nil || len(record.Materials) == 0 && record.Origin == originKMS {
+		return nil, fmt.Errorf("%w: record %s describes no possible key", keystore.ErrCorrupt, ref.recordName())
+	}
+	if k.Usage.Family == nil {
+		return nil, fmt.Errorf("%w: record %s is a %s key for %s", keystore.ErrNewerVersion, ref.recordName(), record.Spec, record.Usage)
+	}
+	k.State, k.nextDue = record.state()
+	for i := range record.Materials {
+		id := record.Materials[i].ID
+		if old != nil && i < len(old.Materials) && old.Materials[i].ID == id {
+			k.Materials = append(k.Materials, old.Materials[i])
+			continue
+		}
+		packed, err := hex.DecodeString(id)
+		if err != nil || len(packed) != 32 {
+			return nil, fmt.Errorf("%w: record %s names no possible key material", keystore.ErrCorrupt, ref.recordName())
+		}
+		k.Materials = append(k.Materials, &Material{ID: id, Header: ciphertext.NewHeader(ref.Account, ref.ID, (*[32]byte)(packed))})
+	}
+	if old != nil {
+		k.lastUse = old.lastUse
+	}
+	return k, nil
+}
+
+// state returns the state of the key, and when time next changes it.
+func (r *Record) state() (s State, nextDue time.Time) {
+	switch {
+	case r.Destroying:
+		return PendingDeletion, time.Unix(0, 0) // overdue by the clock of any process
+	case r.DeletionDate != nil:
+		return PendingDeletion, *r.DeletionDate
+	case len(r.Materials) == 0:
+		return PendingImport, time.Time{}
+	case r.Disabled:
+		return Disabled, time.Time{}
+	case r.Rotation != nil:
+		return Enabled, r.Rotation.Next
+	}
+	return Enabled, time.Time{}
+}
+
+// NewUnstoredKey returns a snapshot of a key that does not exist yet, so that it can be authorized
+// and described. It has no materials.
+func NewUnstoredKey(ref Ref, arn string, record *Record) *Key {
+	s := spec.Of(record.Spec)
+	return &Key{Ref: ref, ARN: arn, Record: record, Spec: s, Usage: s.Usage(record.Usage), State: Enabled, lastUse: new(lastUse)}
+}
+
+// Stored reports whether k is in the store, or was when the snapshot was taken.
+func (k *Key) Stored() bool { return k.revision != 0 }
+
+// Current returns the material that encrypts and signs. k must have one.
+func (k *Key) Current() *Material { return k.Materials[len(k.Materials)-1] }
+
+// MaterialOf returns the material that made a ciphertext, or nil.
+func (k *Key) MaterialOf(h *ciphertext.Header) *Material {
+	for i := len(k.Materials) - 1; i >= 0; i-- {
+		if *k.Materials[i].Header.MaterialID() == *h.MaterialID() {
+			return k.Materials[i]
+		}
+	}
+	return nil
+}
+
+// A Material is one key material. Its bytes are loaded on first use.
+type Material struct {
+	ID     string             // 64 hexadecimal digits
+	Header *ciphertext.Header // of the ciphertexts that it makes
+
+	primitive atomic.Pointer[crypto.Key]
+}
+
+// Primitive returns the primitive of a material of k. If the key changed or was deleted since the
+// snapshot was taken, the error may be ErrConflict.
+func (db *DB) Primitive(ctx context.Context, k *Key, m *Material) (crypto.Key, error) {
+	if p := m.primitive.Load(); p != nil {
+		return *p, nil
+	}
+	return db.loadPrimitive(ctx, k, m)
+}
+
+// loadPrimitive loads the material on its first use. If several callers do so at the same time, all
+// share the result of one.
+func (db *DB) loadPrimitive(ctx context.Context, k *Key, m *Material) (crypto.Key, error) {
+	r, err := db.store.Get(ctx, k.materialName(m.ID))
+	if errors.Is(err, keystore.ErrNotFound) {
+		if err := db.RequireCurrent(ctx, k); err != nil { // destroyed since the snapshot was taken
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: record %s does not exist, but the key has this material", keystore.ErrCorrupt, k.materialName(m.ID))
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer secret.Clear(r.Value)
+	body, err := recordBody(r)
+	if err != nil {
+		return nil, err
+	}
+	primitive, err := k.Usage.Family(db.config.Clock).Parse(body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: record %s holds no material for a key of its spec", keystore.ErrCorrupt, r.Key)
+	}
+	for !m.primitive.CompareAndSwap(nil, &primitive) {
+		if p := m.primitive.Load(); p != nil { // else it was destroyed in between
+			primitive.Destroy()
+			return *p, nil
+		}
+	}
+	return primitive, nil
+}
+
+// newMaterial stores key material in memory: what a Record and a transaction take of it. It
+// generates the bytes if they are nil.
+func (db *DB) newMaterial(ref Ref, usage *spec.Usage, bytes []byte) (MaterialRecord, keystore.Put, error) {
+	if bytes == nil {
+		var err error
+		if bytes, err = usage.Family(db.config.Clock).Generate(); err != nil {
+			return MaterialRecord{}, keystore.Put{}, err
+		}
+		defer secret.Clear(bytes)
+	}
+	m := MaterialRecord{ID: MaterialID(ref.ID, bytes)}
+	return m, keystore.Put{Key: ref.materialName(m.ID), Value: append([]byte{recordVersion}, bytes...)}, nil
+}
+
+// MaterialID returns the ID of a key material, a hash. The same bytes have the same ID in the same
+// key and another one in another key. The ID discloses nothing of random bytes.
+func MaterialID(keyID string, bytes []byte) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "github.com/pocketkms/kms key material\x00%s\x00", keyID)
+	h.Write(bytes)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// SwapPrimitive replaces the primitive of a material, which must be loaded, and returns the former
+// one. It is for tests.
+func (m *Material) SwapPrimitive(p crypto.Key) crypto.Key { return *m.primitive.Swap(&p) }

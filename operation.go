@@ -1,0 +1,281 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/keydb"
+	"github.com/pocketkms/kms/internal/shape"
+	"github.com/pocketkms/kms/internal/testhook"
+)
+
+// An Operation is one operation of the API, for code that serves all of them alike: a protocol, a
+// recorder, a fault injector. Other code calls the methods of [Service].
+type Operation interface {
+	// Name is the API's name of the operation: "Encrypt".
+	Name() string
+	// ReadOnly reports whether the operation changes nothing, as in audit events.
+	ReadOnly() bool
+	// NewInput returns a new zero input: an *EncryptInput.
+	NewInput() any
+	// Invoke calls the operation on s. in is of the type of NewInput; package awsapi gives the form
+	// of it that internal/shape has for an input from the wire. out is of the operation's output
+	// type, an *EncryptOutput, and nil with an error.
+	Invoke(ctx context.Context, s *Service, in any) (out any, err error)
+
+	describe() *description
+}
+
+// operations are all operations. A test finds a method of Service that is missing here, or one that
+// is missing there.
+var operations = []Operation{
+	opCancelKeyDeletion, opCreateAlias, opCreateKey, opDecrypt, opDeleteAlias, opDescribeKey, opDisableKey,
+	opDisableKeyRotation, opEnableKey, opEnableKeyRotation, opEncrypt, opGenerateDataKey,
+	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
+	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListKeyPolicies, opListKeyRotations, opListKeys,
+	opListResourceTags, opPutKeyPolicy, opReEncrypt, opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource,
+	opUntagResource, opUpdateAlias, opUpdateKeyDescription, opVerify, opVerifyMac,
+}
+
+// Operations returns all operations of a Service, by name.
+func Operations() []Operation { return append([]Operation(nil), operations...) }
+
+// A description is the facts of an operation, as opposed to what it does. Whatever it lacks is
+// refused: an operation with a key and without a stateRule works in no key state.
+type description struct {
+	name         string // of the API and on the wire: "Encrypt"
+	permission   string // "kms:" and the name, unless given
+	keys         identifierRule
+	crossAccount bool         // it can be called on another account's key
+	states       *stateRule   // the key states in which it works
+	usage        KeyUsageType // that the key must have; empty: any
+	readOnly     bool         // it changes nothing, in audit events
+	tracked      bool         // it counts as a use of its keys in GetKeyLastUsage
+}
+
+// An identifierRule says what an operation accepts as its KeyId.
+type identifierRule int8
+
+const (
+	noKey       identifierRule = iota
+	keyOnly                    // key ID or key ARN
+	keyOrAlias                 // key ID, key ARN, alias name or alias ARN
+	ownIdentify                // see steps.identify
+)
+
+// Steps are an operation's own part in the steps of the pipeline. All but act may be nil.
+type steps[In, Out any] struct {
+	requireMembers  func(*In) []error         // violations of the input's shape that tags cannot express
+	validate        func(*In) error           // ValidationExceptions of other forms
+	identify        func(*call, *In) error    // with ownIdentify
+	admit           func(*call, *In) error    // beyond key state and usage
+	auditParameters func(*In, map[string]any) // adds to an audit event's parameters what is there even if absent
+	act             func(*call, *In) (*Out, error)
+}
+
+// An operation is one operation with the types of its input and output.
+type operation[In, Out any] struct {
+	description
+	steps[In, Out]
+	in, out *shape.Struct
+
+	// Members that mean the same in every input that has them.
+	keyID       shape.Field[In, string]
+	dryRun      shape.Field[In, bool]
+	grantTokens shape.Field[In, []string]
+}
+
+func define[In, Out any](d description, s steps[In, Out]) *operation[In, Out] {
+	if d.permission == "" {
+		d.permission = "kms:" + d.name
+	}
+	return &operation[In, Out]{
+		description: d,
+		steps:       s,
+		in:          shape.Of[In](),
+		out:         shape.Of[Out](),
+		keyID:       shape.FieldOf[In, string]("KeyId"),
+		dryRun:      shape.FieldOf[In, bool]("DryRun"),
+		grantTokens: shape.FieldOf[In, []string]("GrantTokens"),
+	}
+}
+
+func (op *operation[In, Out]) Name() string           { return op.name }
+func (op *operation[In, Out]) ReadOnly() bool         { return op.readOnly }
+func (op *operation[In, Out]) NewInput() any          { return new(In) }
+func (op *operation[In, Out]) describe() *description { return &op.description }
+
+func (op *operation[In, Out]) Invoke(ctx context.Context, s *Service, in any) (any, error) {
+	wire, _ := in.(*shape.Wire)
+	if wire != nil {
+		in = wire.Input
+	}
+	typed, ok := in.(*In)
+	if !ok {
+		return nil, fmt.Errorf("kms: %s takes a %s, not a %T", op.name, reflect.TypeFor[*In](), in)
+	}
+	out, err := op.run(ctx, s, typed, wire)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// do runs the operation on an input from Go code.
+func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (*Out, error) {
+	return op.run(ctx, s, in, nil)
+}
+
+// run takes a call through the pipeline: validate, identify, authorize, admit, act, which are in
+// attempt, and then record and answer. wire is the input's form on the wire, if it came over one.
+func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, wire *shape.Wire) (out *Out, err error) {
+	if in == nil {
+		in = new(In)
+	}
+	c, err := begin(ctx, s, &op.description)
+	if err != nil {
+		return nil, err
+	}
+	defer c.end()
+	err = c.recovered(func() (err error) {
+		c.now = s.core.config.Clock()
+		if s.core.config.Intercept != nil {
+			out, err = op.intercept(c, in, wire)
+		} else {
+			out, err = op.attempt(c, in, wire)
+		}
+		return err
+	})
+	if s.core.config.Audit != nil {
+		err = c.recovered(func() error { return op.record(c, in, out, err) })
+	}
+	return op.answer(c, out, err)
+}
+
+// attempt takes a call through the steps validate, identify, authorize, admit and act. It takes the
+// last four again if another change to the same records came first.
+func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *Out, err error) {
+	if err := op.check(c, in, wire); err != nil {
+		return nil, err
+	}
+	err = keydb.Retry(c.ctx, func() (err error) {
+		c.clearTargets()
+		if err = op.resolveKeys(c, in); err != nil {
+			return err
+		}
+		if err = c.authorize(); err != nil {
+			return err
+		}
+		if err = op.requireAdmission(c, in); err != nil {
+			return err
+		}
+		if out, err = op.act(c, in); errors.Is(err, crypto.ErrDestroyed) {
+			err = keydb.ErrConflict // the key was deleted under this call, which will not find it again
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// check is the step validate.
+func (op *operation[In, Out]) check(c *call, in *In, wire *shape.Wire) error {
+	var violations []error
+	if wire != nil {
+		violations = op.in.CheckWire(wire)
+	} else {
+		violations = op.in.Check(in)
+	}
+	if op.requireMembers != nil {
+		violations = append(violations, op.requireMembers(in)...)
+	}
+	if violations != nil {
+		return invalidShape(violations)
+	}
+	if op.validate != nil {
+		if err := op.validate(in); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.svc.badRegion:
+		return invalid("%.40q is not the name of a Region.", c.svc.region)
+	case c.svc.caller.kind == principalAnonymous:
+		return denied(c.svc.caller, op.permission, "*", noIdentityPolicy)
+	}
+	return nil
+}
+
+// resolveKeys is the step identify.
+func (op *operation[In, Out]) resolveKeys(c *call, in *In) error {
+	switch op.keys {
+	case keyOnly, keyOrAlias:
+		return c.identify(op.keyID.Of(in), op.permission, op.keys == keyOrAlias)
+	case ownIdentify:
+		return op.identify(c, in)
+	}
+	return nil
+}
+
+// requireAdmission is the step admit.
+func (op *operation[In, Out]) requireAdmission(c *call, in *In) error {
+	if len(op.grantTokens.Of(in)) > 0 {
+		return exception(InvalidGrantTokenException, "The grant token is not valid.")
+	}
+	if err := c.admit(); err != nil {
+		return err
+	}
+	if op.admit != nil {
+		if err := op.admit(c, in); err != nil {
+			return err
+		}
+	}
+	if op.dryRun.Of(in) {
+		return exception(DryRunOperationException, "The request would have succeeded, but the DryRun option is set.")
+	}
+	return nil
+}
+
+// answer is the step answer: out, or err in the form in which it leaves the package.
+func (op *operation[In, Out]) answer(c *call, out *Out, err error) (*Out, error) {
+	if err == nil && op.tracked {
+		err = c.recordUse()
+	}
+	if err != nil {
+		if out != nil {
+			op.out.Erase(out)
+		}
+		return nil, wrapError(c.ctx, err, op.name)
+	}
+	return out, nil
+}
+
+// intercept is attempt within the configured Interceptor.
+func (op *operation[In, Out]) intercept(c *call, in *In, wire *shape.Wire) (*Out, error) {
+	ctx := c.ctx
+	if wire != nil {
+		ctx = testhook.WithWire(ctx, wire)
+	}
+	out, err := c.svc.core.config.Intercept(ctx, Call{Service: c.svc, Operation: op, Input: in}, func(ctx context.Context) (any, error) {
+		if ctx != nil {
+			c.ctx = ctx
+		}
+		return op.attempt(c, in, wire)
+	})
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil, passthrough{err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	typed, ok := out.(*Out)
+	if !ok || typed == nil {
+		return nil, fmt.Errorf("the interceptor returned a %T", out)
+	}
+	return typed, nil
+}

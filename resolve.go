@@ -1,0 +1,152 @@
+package kms
+
+import (
+	"strings"
+
+	"github.com/pocketkms/kms/internal/arn"
+	"github.com/pocketkms/kms/internal/keydb"
+)
+
+// A keyIdentifier is a KeyId, parsed. Only an ARN has an account and a Region.
+type keyIdentifier struct {
+	account, region string
+	keyID           string // of a key ID or key ARN
+	alias           string // of an alias name or alias ARN, with its prefix "alias/"
+}
+
+// parseKeyIdentifier parses a KeyId in the API's four forms. Its errors are the API's.
+func parseKeyIdentifier(s string) (keyIdentifier, *Error) {
+	if strings.HasPrefix(s, "arn:") {
+		a, ok := arn.Parse(s)
+		if !ok || a.Service != "kms" || !arn.IsRegion(a.Region) || !arn.IsAccount(a.Account) || a.Partition != arn.Partition(a.Region) {
+			return keyIdentifier{}, exception(InvalidArnException, "Invalid arn %s", s)
+		}
+		id := keyIdentifier{account: a.Account, region: a.Region}
+		if keyID, ok := strings.CutPrefix(a.Resource, "key/"); ok {
+			if !arn.IsKeyID(keyID) {
+				return keyIdentifier{}, exception(NotFoundException, "Invalid keyId '%s'", keyID)
+			}
+			id.keyID = keyID
+			return id, nil
+		}
+		if !arn.IsAlias(a.Resource) {
+			return keyIdentifier{}, exception(InvalidArnException, "Invalid arn %s", s)
+		}
+		id.alias = a.Resource
+		return id, nil
+	}
+	if arn.IsAlias(s) {
+		return keyIdentifier{alias: s}, nil
+	}
+	if !arn.IsKeyID(s) {
+		return keyIdentifier{}, exception(NotFoundException, "Invalid keyId '%s'", s)
+	}
+	return keyIdentifier{keyID: s}, nil
+}
+
+// identify makes the key that the caller named the call's next target.
+func (c *call) identify(identifier, permission string, aliases bool) error {
+	k, err := c.resolve(identifier, permission, aliases)
+	if err != nil {
+		return err
+	}
+	t := target{key: k, permission: permission}
+	if k.Account != c.svc.caller.account {
+		t.namedBy = identifier
+	}
+	return c.addTarget(t)
+}
+
+// addTarget makes t the call's next target. A caller that may not use an undisclosed key is refused
+// at once, before any other failure.
+func (c *call) addTarget(t target) error {
+	c.targets[c.count] = t
+	c.count++
+	if !t.undisclosed() {
+		return nil
+	}
+	err := c.authorizeTarget(&t)
+	if err != nil { // the audit event must not disclose it, either
+		c.count--
+		c.targets[c.count] = target{}
+	}
+	return err
+}
+
+// undisclosed reports whether a caller that may not use the key must not learn that it exists.
+func (t *target) undisclosed() bool { return t.namedBy != "" || t.byCiphertext }
+
+// resolve returns the key that an identifier names. To a caller of another account, a key that does
+// not exist looks like one that the caller may not use.
+func (c *call) resolve(identifier, permission string, aliases bool) (*keydb.Key, error) {
+	caller, region := &c.svc.caller, c.svc.region
+	ref := keydb.Ref{Account: caller.account, Region: region, ID: identifier} // a bare key ID, most often
+	if k, err := c.svc.core.db.CachedKey(c.ctx, ref, c.now); k != nil || err != nil {
+		return k, err
+	}
+	id, malformed := parseKeyIdentifier(identifier)
+	switch {
+	case malformed != nil:
+		return nil, malformed
+	case id.alias != "" && !aliases:
+		return nil, exception(NotFoundException, "Invalid keyId '%s'", identifier)
+	case id.account == "":
+		id.account, id.region = caller.account, region
+	case id.region != region:
+		return nil, exception(NotFoundException, "Invalid arn %s", id.region)
+	case id.account != caller.account && !c.op.crossAccount:
+		return nil, denied(*caller, permission, identifier, noResourcePolicy)
+	}
+	k, err := c.find(id)
+	if err != nil && id.account != caller.account {
+		return nil, c.mask(err, denied(*caller, permission, identifier, noResourcePolicy))
+	}
+	return k, err
+}
+
+// find returns the key that id names, or a NotFoundException.
+func (c *call) find(id keyIdentifier) (*keydb.Key, error) {
+	db := c.svc.core.db
+	ref := keydb.Ref{Account: id.account, Region: id.region, ID: id.keyID}
+	notFound := func() error { return keyNotFound(ref.ARN()) }
+	if id.alias != "" {
+		alias := keydb.AliasRef{Account: id.account, Region: id.region, Name: id.alias}
+		notFound = func() error { return aliasNotFound(alias) }
+		a, err := db.Alias(c.ctx, alias)
+		if err != nil {
+			return nil, err
+		}
+		if a == nil {
+			if k := c.undefinedManagedKey(alias); k != nil && id.account == c.svc.caller.account {
+				return k, nil
+			}
+			return nil, notFound()
+		}
+		ref = a.Key()
+	}
+	k, err := db.Key(c.ctx, ref, c.now)
+	if k == nil && err == nil {
+		err = notFound() // with an alias: it was just deleted with its key
+	}
+	return k, err
+}
+
+// mask returns what a caller of another account than the key's learns of a failure to find the key:
+// the refusal. If it is more than that the key does not exist, it is logged.
+func (c *call) mask(err error, refusal *Error) error {
+	if c.ctx.Err() != nil {
+		return err
+	}
+	if _, ours := err.(*Error); !ours {
+		c.svc.core.config.Logger.Error("kms: a key of another account than the caller's cannot be read", "error", err)
+	}
+	return refusal
+}
+
+func aliasNotFound(alias keydb.AliasRef) *Error {
+	return exception(NotFoundException, "Alias %s is not found.", alias.ARN())
+}
+
+func keyNotFound(arn string) *Error {
+	return exception(NotFoundException, "Key '%s' does not exist", arn)
+}
