@@ -160,17 +160,20 @@ func validateAliasName(name string) error {
 	return nil
 }
 
+// requireUnreserved refuses the names that only AWS managed keys can have.
+func requireUnreserved(alias string) error {
+	if strings.HasPrefix(alias, arn.ReservedAliasPrefix) {
+		return exception(InvalidAliasNameException, "The prefix %s is reserved for AWS managed keys.", arn.ReservedAliasPrefix)
+	}
+	return nil
+}
+
 var opCreateAlias = define(description{
 	name: "CreateAlias", keys: ownIdentify, states: changeState,
 }, steps[CreateAliasInput, CreateAliasOutput]{
 	validate: func(in *CreateAliasInput) error { return validateAliasName(in.AliasName) },
 	identify: func(c *call, in *CreateAliasInput) error { return c.identifyAliasTarget(in.TargetKeyId) },
-	admit: func(_ *call, in *CreateAliasInput) error {
-		if strings.HasPrefix(in.AliasName, arn.ReservedAliasPrefix) {
-			return exception(InvalidAliasNameException, "The prefix %s is reserved for AWS managed keys.", arn.ReservedAliasPrefix)
-		}
-		return nil
-	},
+	admit:    func(_ *call, in *CreateAliasInput) error { return requireUnreserved(in.AliasName) },
 	act: func(c *call, in *CreateAliasInput) (*CreateAliasOutput, error) {
 		alias := c.callerAlias(in.AliasName)
 		existing, err := c.svc.core.db.AliasAt(c.ctx, alias, c.now)

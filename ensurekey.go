@@ -65,6 +65,9 @@ func (c *call) admitEnsuredAlias(alias keydb.AliasRef) error {
 	if d := decide(&c.svc.caller, "kms:CreateAlias", nil); !d.allowed {
 		return denied(c.svc.caller, "kms:CreateAlias", alias.ARN(), d.reason)
 	}
+	if err := requireUnreserved(alias.Name); err != nil {
+		return err
+	}
 	existing, err := c.svc.core.db.AliasAt(c.ctx, alias, c.now)
 	if existing != nil {
 		return passthrough{errAliasExists}
