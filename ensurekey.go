@@ -21,30 +21,26 @@ func (s *Service) EnsureKey(ctx context.Context, alias string, in *CreateKeyInpu
 	if !strings.HasPrefix(alias, arn.AliasPrefix) {
 		return nil, &Error{Code: ValidationException, Operation: "EnsureKey", Message: "EnsureKey takes the name of an alias, which begins with alias/."}
 	}
-	var metadata *KeyMetadata
-	err := keydb.Retry(ctx, func() error {
+	for {
 		described, err := s.DescribeKey(ctx, &DescribeKeyInput{KeyId: alias})
 		if err == nil {
-			metadata = described.KeyMetadata
-			return nil
+			return described.KeyMetadata, nil
 		}
 		if !errors.Is(err, NotFoundException) {
-			return err
+			return nil, wrapError(ctx, err, "EnsureKey")
 		}
 		created, err := s.CreateKey(context.WithValue(ctx, ensuredAliasKey{}, alias), in)
-		switch {
-		case errors.Is(err, errAliasExists):
-			return keydb.ErrConflict // another caller was faster: describe its key
-		case err != nil:
-			return err
+		if errors.Is(err, errAliasExists) {
+			continue // another caller was faster: describe its key
 		}
-		metadata = created.KeyMetadata
-		return s.recordEnsuredAlias(ctx, alias, metadata.KeyId)
-	})
-	if err != nil {
-		return nil, wrapError(ctx, err, "EnsureKey")
+		if err == nil {
+			err = s.recordEnsuredAlias(ctx, alias, created.KeyMetadata.KeyId)
+		}
+		if err != nil {
+			return nil, wrapError(ctx, err, "EnsureKey")
+		}
+		return created.KeyMetadata, nil
 	}
-	return metadata, nil
 }
 
 // ensuredAliasKey is the key of the context value that has CreateKey create an alias, too.

@@ -6,7 +6,7 @@
 // what time brings: automatic rotation and deletion.
 //
 // A change is optimistic. It is based on a snapshot, a [Key] or an [Alias], and fails with
-// [ErrConflict] if that is not the latest: read it again and retry, see [Retry].
+// [ErrConflict] if that is not the latest: read it again and retry, see [DB.Retry].
 package keydb
 
 import (
@@ -51,6 +51,8 @@ type DB struct {
 	usesMu sync.Mutex
 	uses   map[Ref]*lastUse // not stored yet
 
+	queues [retryQueues]chan struct{} // of changes that lost a race; each holds who may retry
+
 	inFlight, acked sync.Map // names of event records: being delivered; delivered but not deleted
 	eventCount      atomic.Uint64
 
@@ -73,13 +75,17 @@ func Open(ctx context.Context, store *keystore.Store, config Config) (*DB, error
 }
 
 func newDB(store *keystore.Store, config Config) *DB {
-	return &DB{
+	db := &DB{
 		config:  config,
 		store:   store,
 		keys:    newCache[Key](true),
 		aliases: newCache[Alias](false),
 		uses:    map[Ref]*lastUse{},
 	}
+	for i := range db.queues {
+		db.queues[i] = make(chan struct{}, 1)
+	}
+	return db
 }
 
 // Key returns the key at ref as it is at now, or nil if it does not exist. What is due by then, its
@@ -166,7 +172,7 @@ func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) 
 		return k, nil
 	}
 	ref, first := k.Ref, true
-	err := Retry(ctx, func() (err error) {
+	err := retry(ctx, func() (err error) {
 		if !first {
 			if k, err = db.cachedKey(ctx, ref); err != nil {
 				return err
@@ -286,9 +292,41 @@ func (db *DB) RequireCurrent(ctx context.Context, k *Key) error {
 // one wins each time.
 const maxAttempts = 1000
 
-// Retry calls f until it returns another error than ErrConflict, or none. It waits between calls, on
-// average longer after each.
-func Retry(ctx context.Context, f func() error) error {
+// retryQueues is how many queues there are for retries. Keys share them.
+const retryQueues = 64
+
+// Retry calls f until it returns another error than ErrConflict, or none. The changes of one key that
+// lost a race are tried again one after the other, in the order in which they lost. Of races with
+// other keys that share the queue, and with other processes, it waits out some time, on average
+// longer after each call. key returns the key that f changes, once f has been called.
+func (db *DB) Retry(ctx context.Context, key func() *Key, f func() error) error {
+	err := f()
+	if !errors.Is(err, ErrConflict) {
+		return err
+	}
+	var ref Ref
+	if k := key(); k != nil {
+		ref = k.Ref
+	}
+	p := ref.cacheKey()
+	queue := db.queues[p.hashID()%retryQueues]
+	patience := time.NewTimer(maxQueueWait)
+	defer patience.Stop()
+	select {
+	case queue <- struct{}{}:
+		defer func() { <-queue }()
+	case <-patience.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return retry(ctx, f)
+}
+
+// maxQueueWait bounds how long a change waits for its turn: the one whose turn it is may wait for
+// this one, by way of an audit sink that calls the service.
+const maxQueueWait = 2 * time.Second
+
+func retry(ctx context.Context, f func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := f()
 		if !errors.Is(err, ErrConflict) || attempt == maxAttempts {

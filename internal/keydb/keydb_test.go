@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -371,4 +373,67 @@ func TestDueWorkIsDoneInBatches(t *testing.T) {
 	require.NoError(t, f.destroyDue(t.Context()))
 	require.Equal(t, 3, scrubs)
 	require.Empty(t, f.recordNames(""))
+}
+
+// Changes of one key that lost a race are tried again one after the other.
+func TestLosersOfARaceQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		k := f.create()
+		var calls [2]atomic.Int32
+		release := make(chan struct{})
+		var done sync.WaitGroup
+		for i := range calls {
+			done.Go(func() {
+				err := f.Retry(context.Background(), func() *Key { return k }, func() error {
+					if calls[i].Add(1) == 1 {
+						return ErrConflict
+					}
+					<-release
+					return nil
+				})
+				if err != nil {
+					panic(err)
+				}
+			})
+		}
+		synctest.Wait()
+		require.EqualValues(t, 3, calls[0].Load()+calls[1].Load(), "one retries, the other waits")
+		close(release)
+		done.Wait()
+		require.EqualValues(t, 4, calls[0].Load()+calls[1].Load())
+	})
+}
+
+func TestAQueuedLoserGoesWithItsContext(t *testing.T) {
+	f := newFixture(t)
+	for _, queue := range f.queues {
+		queue <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err := f.Retry(ctx, func() *Key { return nil }, func() error { cancel(); return ErrConflict })
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// A change whose turn does not come goes on: its turn may wait for it.
+func TestALoserDoesNotWaitForever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		k := f.create()
+		calls := 0
+		conflictOnce := func() error {
+			if calls++; calls == 1 {
+				return ErrConflict
+			}
+			return nil
+		}
+		outer := 0
+		require.NoError(t, f.Retry(t.Context(), func() *Key { return k }, func() error {
+			if outer++; outer == 1 {
+				return ErrConflict
+			}
+			return f.Retry(t.Context(), func() *Key { return k }, conflictOnce)
+		}))
+		require.Equal(t, 2, calls)
+	})
 }

@@ -132,7 +132,7 @@ func (db *DB) Flush(ctx context.Context) error {
 // flushBatch stores the last uses of some keys, of those that still exist.
 func (db *DB) flushBatch(ctx context.Context, refs []Ref, uses map[Ref]*lastUse) error {
 	var failures error
-	err := Retry(ctx, func() error {
+	err := retry(ctx, func() error {
 		var tx keystore.Tx
 		failures = nil
 		stored := map[Ref]*Use{}
