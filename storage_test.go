@@ -229,7 +229,7 @@ func TestAFirstOpenThatFailsSpoilsNothing(t *testing.T) {
 	require.NoError(t, svc.Close())
 }
 
-func TestOpenRefusesWhatIsNoFile(t *testing.T) {
+func TestOpenRefusesWhatIsNotAFile(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))

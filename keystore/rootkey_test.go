@@ -48,7 +48,7 @@ func TestRootKeysOpenWhatTheySealed(t *testing.T) {
 	for name, c := range map[string]struct{ right, wrong keystore.RootKey }{
 		"passphrase": {keystore.Passphrase([]byte("correct horse")), keystore.Passphrase([]byte("correct horsf"))},
 		"key file":   {keystore.KeyFile(file), keystore.KeyFile(newKeyFile(t))},
-		"AEAD":       {keystore.AEAD("one", blind{}), keystore.AEAD("two", blind{})},
+		"AEAD":       {keystore.External("one", blind{}), keystore.External("two", blind{})},
 		"ephemeral":  {ephemeral, keystore.Ephemeral()},
 		"other kind": {ephemeral, keystore.KeyFile(file)},
 	} {
@@ -66,9 +66,9 @@ func TestRootKeysOpenWhatTheySealed(t *testing.T) {
 func TestRootKeysThatCannotSeal(t *testing.T) {
 	for name, root := range map[string]keystore.RootKey{
 		"empty passphrase": keystore.Passphrase(nil),
-		"no AEAD":          keystore.AEAD("name", nil),
-		"no name":          keystore.AEAD("", blind{}),
-		"long name":        keystore.AEAD(strings.Repeat("n", 257), blind{}),
+		"no AEAD":          keystore.External("name", nil),
+		"no name":          keystore.External("", blind{}),
+		"long name":        keystore.External(strings.Repeat("n", 257), blind{}),
 	} {
 		b := memory.New()
 		_, err := keystore.Open(ctx, b, root)
@@ -169,7 +169,7 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
-func TestWithoutARootKeyNothingIsOpenedOrChanged(t *testing.T) {
+func TestOpenAndChangeRootKeyRefuseANilRootKey(t *testing.T) {
 	b := memory.New()
 	_, err := keystore.Open(ctx, b, nil)
 	require.ErrorIs(t, err, keystore.ErrInvalid)
@@ -188,15 +188,15 @@ type unreachable struct{ err error }
 func (u unreachable) Encrypt([]byte, []byte) ([]byte, error) { return nil, u.err }
 func (u unreachable) Decrypt([]byte, []byte) ([]byte, error) { return nil, u.err }
 
-func TestErrorsOfARemoteRootKeyComeThrough(t *testing.T) {
+func TestErrorsOfARemoteRootKeyAreReturned(t *testing.T) {
 	b := memory.New()
-	_, err := keystore.Open(ctx, b, keystore.AEAD("name", unreachable{errUnreachable}))
+	_, err := keystore.Open(ctx, b, keystore.External("name", unreachable{errUnreachable}))
 	require.ErrorIs(t, err, errUnreachable)
-	open(t, b, keystore.AEAD("name", blind{}))
-	_, err = keystore.Open(ctx, b, keystore.AEAD("name", unreachable{errUnreachable}))
+	open(t, b, keystore.External("name", blind{}))
+	_, err = keystore.Open(ctx, b, keystore.External("name", unreachable{errUnreachable}))
 	require.ErrorIs(t, err, errUnreachable)
 	require.ErrorIs(t, err, keystore.ErrRootKey)
-	_, err = keystore.Open(ctx, b, keystore.AEAD("name", unreachable{context.DeadlineExceeded}))
+	_, err = keystore.Open(ctx, b, keystore.External("name", unreachable{context.DeadlineExceeded}))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotErrorIs(t, err, keystore.ErrRootKey)
 }
@@ -216,8 +216,8 @@ func TestNothingPrintsASecret(t *testing.T) {
 	require.NoError(t, err)
 	needles := []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), fmt.Sprint([]byte(secret))[1:30], key, string(raw)}
 	roots := []keystore.RootKey{
-		keystore.Passphrase([]byte(secret)), keystore.KeyFile(file), keystore.AEAD("name", &talkative{Secret: secret}),
-		keystore.AEAD("name", talkative{Secret: secret}), keystore.Ephemeral(),
+		keystore.Passphrase([]byte(secret)), keystore.KeyFile(file), keystore.External("name", &talkative{Secret: secret}),
+		keystore.External("name", talkative{Secret: secret}), keystore.Ephemeral(),
 	}
 	for _, root := range roots {
 		s := open(t, memory.New(), root)
@@ -243,14 +243,14 @@ func TestNothingPrintsASecret(t *testing.T) {
 	}
 }
 
-// A third party's root key: all it takes.
-type homemade struct{ tink.AEAD }
+// A root key of a third party, with all that it needs.
+type thirdParty struct{ tink.AEAD }
 
-func (homemade) Kind() string { return "homemade" }
-func (h homemade) Create(context.Context) ([]byte, tink.AEAD, error) {
+func (thirdParty) Kind() string { return "thirdParty" }
+func (h thirdParty) Create(context.Context) ([]byte, tink.AEAD, error) {
 	return []byte("params"), h.AEAD, nil
 }
-func (h homemade) Open(_ context.Context, params []byte) (tink.AEAD, error) {
+func (h thirdParty) Open(_ context.Context, params []byte) (tink.AEAD, error) {
 	if string(params) != "params" {
 		return nil, keystore.ErrRootKey
 	}
@@ -258,7 +258,7 @@ func (h homemade) Open(_ context.Context, params []byte) (tink.AEAD, error) {
 }
 
 type misbehaved struct {
-	homemade
+	thirdParty
 	kind   string
 	params int
 }
@@ -268,16 +268,16 @@ func (m misbehaved) Create(context.Context) ([]byte, tink.AEAD, error) {
 	return make([]byte, m.params), m.AEAD, nil
 }
 
-func TestHomemadeRootKeys(t *testing.T) {
+func TestThirdPartyRootKeys(t *testing.T) {
 	b := memory.New()
-	put(t, open(t, b, homemade{blind{}}), "a", "value")
-	require.Equal(t, "value", get(t, open(t, b, homemade{blind{}}), "a"))
+	put(t, open(t, b, thirdParty{blind{}}), "a", "value")
+	require.Equal(t, "value", get(t, open(t, b, thirdParty{blind{}}), "a"))
 	for name, root := range map[string]keystore.RootKey{
-		"no kind":         misbehaved{homemade{blind{}}, "", 0},
-		"long kind":       misbehaved{homemade{blind{}}, strings.Repeat("k", 65), 0},
-		"unprintable":     misbehaved{homemade{blind{}}, "k\n", 0},
-		"long parameters": misbehaved{homemade{blind{}}, "k", 4097},
-		"no AEAD":         misbehaved{homemade{nil}, "k", 0},
+		"no kind":         misbehaved{thirdParty{blind{}}, "", 0},
+		"long kind":       misbehaved{thirdParty{blind{}}, strings.Repeat("k", 65), 0},
+		"unprintable":     misbehaved{thirdParty{blind{}}, "k\n", 0},
+		"long parameters": misbehaved{thirdParty{blind{}}, "k", 4097},
+		"no AEAD":         misbehaved{thirdParty{nil}, "k", 0},
 	} {
 		_, err := keystore.Open(ctx, memory.New(), root)
 		require.ErrorIs(t, err, keystore.ErrInvalid, name)

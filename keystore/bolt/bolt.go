@@ -55,7 +55,7 @@ const (
 type Backend struct {
 	db      *bbolt.DB
 	file    *os.File // the same that bbolt uses
-	medium  medium
+	syncer  syncer
 	changes *feed.Feed
 	queue   queue
 
@@ -65,14 +65,14 @@ type Backend struct {
 
 	// Only for the leader of the queue.
 	tailScrubbed bool // what lies behind the used part of the file is zero
-	needless     bool // the file has the marker, but what that asks for is done
-	unsure       bool // what reads as zero may be something else on the disk: the last scrub failed, or was cut off
+	markerStale  bool // the file has the marker, but what that asks for is done
+	rewriteAll   bool // what reads as zero may be something else on the disk: the last scrub failed, or was cut off
 }
 
 var _ keystore.Backend = (*Backend)(nil)
 
-// A medium makes durable what bbolt does not. Tests use others.
-type medium struct {
+// A syncer makes durable what bbolt does not. Tests replace it.
+type syncer struct {
 	syncDir  func(path string) error
 	syncFile func(*os.File) error
 }
@@ -85,23 +85,23 @@ type medium struct {
 //
 // If a scrub is still to be done, Open does it first, and fails if that fails for another reason than a full disk.
 func Open(path string) (*Backend, error) {
-	return openOn(medium{securefile.SyncDir, (*os.File).Sync}, path)
+	return openOn(syncer{securefile.SyncDir, (*os.File).Sync}, path)
 }
 
-func openOn(medium medium, path string) (_ *Backend, err error) {
+func openOn(syncer syncer, path string) (_ *Backend, err error) {
 	file, err := openLocked(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = release(file) // a second time, perhaps
+			_ = unlockAndClose(file) // a second time, perhaps
 		}
 	}()
-	if err := prepare(medium, file); err != nil {
+	if err := prepare(syncer, file); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	b := &Backend{file: file, medium: medium}
+	b := &Backend{file: file, syncer: syncer}
 	if err := b.open(path); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -109,7 +109,7 @@ func openOn(medium medium, path string) (_ *Backend, err error) {
 }
 
 // prepare checks a file and, if it is new, makes its name durable.
-func prepare(medium medium, file *os.File) error {
+func prepare(syncer syncer, file *os.File) error {
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -118,19 +118,19 @@ func prepare(medium medium, file *os.File) error {
 		return fmt.Errorf("%w: not a regular file", fs.ErrInvalid)
 	}
 	if info.Size() > 0 {
-		unborn, err := inspect(file, info.Size())
-		if err != nil || !unborn {
+		uninitialized, err := inspect(file, info.Size())
+		if err != nil || !uninitialized {
 			return err
 		}
 		if err := file.Truncate(0); err != nil {
 			return err
 		}
 	}
-	return medium.syncDir(filepath.Dir(file.Name()))
+	return syncer.syncDir(filepath.Dir(file.Name()))
 }
 
 func (b *Backend) open(path string) (err error) {
-	defer guard(&err)()
+	defer recoverFault(&err)()
 	b.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:      lockTimeout,
 		FreelistType: bbolt.FreelistMapType,
@@ -176,7 +176,7 @@ func (b *Backend) open(path string) (err error) {
 		return classify(err)
 	}
 	if unscrubbed {
-		b.unsure = true
+		b.rewriteAll = true
 		if err := b.scrub(); err != nil && !errors.Is(err, keystore.ErrFull) {
 			return fmt.Errorf("bolt: to finish an interrupted scrub: %w", err)
 		}
@@ -255,13 +255,13 @@ func (b *Backend) Close() error {
 	defer b.mu.Unlock()
 	b.closed = true
 	var err error
-	if b.needless && b.broken.Load() == nil { // or else the next Open would scrub once more
+	if b.markerStale && b.broken.Load() == nil { // or else the next Open would scrub once more
 		if err = b.guardedUpdate(func(tx *bbolt.Tx) error { return b.mark(tx, false) }); err != nil {
 			err = classify(err)
 		}
 	}
 	if b.broken.Load() != nil {
-		return errors.Join(err, release(b.file)) // bbolt may hold its own locks for ever; this at least frees the file
+		return errors.Join(err, unlockAndClose(b.file)) // bbolt may hold its own locks for ever; this at least frees the file
 	}
 	return errors.Join(err, b.db.Close())
 }
@@ -279,7 +279,7 @@ func (b *Backend) view(ctx context.Context, read func(*bbolt.Bucket) error) (err
 		return *broken
 	}
 	defer b.breakOnFault(&err)
-	defer guard(&err)()
+	defer recoverFault(&err)()
 	return b.db.View(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket([]byte(bucketName))
 		if bucket == nil {
@@ -293,19 +293,19 @@ func (b *Backend) view(ctx context.Context, read func(*bbolt.Bucket) error) (err
 func (b *Backend) breakOnFault(err *error) {
 	var fault interface{ Addr() uintptr }
 	if errors.As(*err, &fault) {
-		b.fail(*err)
+		b.poison(*err)
 	}
 }
 
 // fail makes all further calls fail.
-func (b *Backend) fail(err error) {
+func (b *Backend) poison(err error) {
 	b.broken.CompareAndSwap(nil, &err)
 }
 
 // guard turns what bbolt does when it meets damaged pages, a panic or a fault in mapped memory, into ErrCorrupt:
 //
-//	defer guard(&err)()
-func guard(err *error) func() {
+//	defer recoverFault(&err)()
+func recoverFault(err *error) func() {
 	before := debug.SetPanicOnFault(true)
 	return func() {
 		debug.SetPanicOnFault(before)

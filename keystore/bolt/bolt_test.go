@@ -130,7 +130,7 @@ func TestAnOpenFileIsLocked(t *testing.T) {
 	reopen(t, path)
 }
 
-func TestOpenRefusesWhatIsNoFile(t *testing.T) {
+func TestOpenRefusesWhatIsNotAFile(t *testing.T) {
 	_, err := Open(t.TempDir())
 	require.Error(t, err)
 	_, err = Open(filepath.Join(t.TempDir(), "missing", "store"))
@@ -235,7 +235,7 @@ func fill(tb testing.TB, b *Backend, records, valueBytes int) {
 	require.NoError(tb, b.db.Sync())
 }
 
-func TestFilesOfOthersAreRefused(t *testing.T) {
+func TestFilesOfOtherProgramsAreRefused(t *testing.T) {
 	for name, want := range map[string]error{"theirs": keystore.ErrCorrupt, bucketFamily + "2": keystore.ErrNewerVersion} {
 		path := filepath.Join(t.TempDir(), "store")
 		db, err := bbolt.Open(path, 0o600, nil)
@@ -309,7 +309,7 @@ func TestTheNameOfANewFileIsSynced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	var synced []string
 	var failure error
-	m := medium{syncDir: func(dir string) error {
+	m := syncer{syncDir: func(dir string) error {
 		synced = append(synced, dir)
 		return failure
 	}, syncFile: (*os.File).Sync}
@@ -324,7 +324,7 @@ func TestTheNameOfANewFileIsSynced(t *testing.T) {
 }
 
 // The sync of the page that makes a transaction valid fails: after a crash it may be found, or not.
-func TestNothingGoesOnAfterAFailureInTheLastStep(t *testing.T) {
+func TestABackendFailsAfterAFailureInTheLastStepOfACommit(t *testing.T) {
 	for name, failFrom := range map[string]int{"of a commit": 1, "of the empty transaction of a scrub": 2} {
 		t.Run(name, func(t *testing.T) {
 			b, path := newBackend(t)

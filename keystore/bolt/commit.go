@@ -66,21 +66,21 @@ func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision
 	if lead {
 		group := b.queue.take()
 		if b.write(group) {
-			group = answer(group, func(c *commit) bool { return !c.scrubs() }) // who need not wait for it
+			group = complete(group, func(c *commit) bool { return !c.scrubs() }) // who need not wait for it
 			if err := b.scrub(); err != nil {
 				for _, c := range group {
 					c.err = fmt.Errorf("%w: %w", keystore.ErrNotScrubbed, err)
 				}
 			}
 		}
-		b.queue.pass()
-		answer(group, func(*commit) bool { return true })
+		b.queue.release()
+		complete(group, func(*commit) bool { return true })
 	}
 	return c.revision, c.err
 }
 
 // answer tells those of a group that are done, the leader perhaps among them, and returns the others.
-func answer(group []*commit, done func(*commit) bool) []*commit {
+func complete(group []*commit, done func(*commit) bool) []*commit {
 	return slices.DeleteFunc(group, func(c *commit) bool {
 		if !done(c) {
 			return false
@@ -136,7 +136,7 @@ func (q *queue) take() []*commit {
 }
 
 // pass ends the lead.
-func (q *queue) pass() {
+func (q *queue) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.led = false; len(q.waiting) > 0 {
@@ -217,7 +217,7 @@ func (b *Backend) update(group []*commit) (err error) {
 	case errors.Is(err, errNothingWritten):
 		return nil
 	case err == nil:
-		b.needless = false // the marker is gone, or asks for a scrub again
+		b.markerStale = false // the marker is gone, or asks for a scrub again
 		return nil
 	case b.broken.Load() != nil:
 		return err
@@ -233,7 +233,7 @@ func (b *Backend) mark(tx *bbolt.Tx, scrub bool) error {
 		_, err := tx.CreateBucketIfNotExists(marker)
 		return err
 	}
-	if b.needless {
+	if b.markerStale {
 		return tx.DeleteBucket(marker)
 	}
 	return nil
@@ -246,10 +246,10 @@ func (b *Backend) guardedUpdate(change func(*bbolt.Tx) error) (err error) {
 	panicked := true
 	defer func() {
 		if panicked {
-			b.fail(err)
+			b.poison(err)
 		}
 	}()
-	defer guard(&err)()
+	defer recoverFault(&err)()
 	var id, last int
 	err = b.db.Update(func(tx *bbolt.Tx) error {
 		id = tx.ID()
@@ -263,7 +263,7 @@ func (b *Backend) guardedUpdate(change func(*bbolt.Tx) error) (err error) {
 		})
 		if readErr != nil || last >= id {
 			err = fmt.Errorf("bolt: the last write may or may not stand: open the file again: %w", err)
-			b.fail(err)
+			b.poison(err)
 		}
 	}
 	panicked = false

@@ -9,4 +9,4 @@ func openLocked(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 }
 
-func release(file *os.File) error { return file.Close() }
+func unlockAndClose(file *os.File) error { return file.Close() }

@@ -35,6 +35,6 @@ func openLocked(path string) (*os.File, error) {
 }
 
 // release closes the file and gives its lock back, which the mapping of it would keep if bbolt was not closed.
-func release(file *os.File) error {
+func unlockAndClose(file *os.File) error {
 	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
 }

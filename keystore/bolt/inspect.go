@@ -37,7 +37,7 @@ const (
 )
 
 // order is the machine's.
-var order = binary.NativeEndian
+var byteOrder = binary.NativeEndian
 
 // A meta is one of the two pages that say where all else is.
 type meta struct {
@@ -55,13 +55,13 @@ func parseMeta(page []byte) (m meta, ok bool) {
 	sum := fnv.New64a()
 	_, _ = sum.Write(b[:metaBytes-8])
 	m = meta{
-		pageSize: int64(order.Uint32(b[8:])),
-		root:     order.Uint64(b[16:]),
-		freelist: order.Uint64(b[32:]),
-		pgid:     order.Uint64(b[40:]),
-		txid:     order.Uint64(b[48:]),
+		pageSize: int64(byteOrder.Uint32(b[8:])),
+		root:     byteOrder.Uint64(b[16:]),
+		freelist: byteOrder.Uint64(b[32:]),
+		pgid:     byteOrder.Uint64(b[40:]),
+		txid:     byteOrder.Uint64(b[48:]),
 	}
-	ok = order.Uint32(b) == metaMagic && order.Uint32(b[4:]) == metaVersion && order.Uint64(b[56:]) == sum.Sum64() &&
+	ok = byteOrder.Uint32(b) == metaMagic && byteOrder.Uint32(b[4:]) == metaVersion && byteOrder.Uint64(b[56:]) == sum.Sum64() &&
 		m.pageSize >= minPageBytes && m.pageSize <= maxPageBytes && m.pageSize&(m.pageSize-1) == 0
 	return m, ok
 }
@@ -93,9 +93,9 @@ func readMetas(f io.ReaderAt) (current, other meta, both bool, err error) {
 	return second, first, ok0, nil
 }
 
-// inspect returns ErrCorrupt if the file is damaged. unborn means that its creation was interrupted before anything could be
+// inspect returns ErrCorrupt if the file is damaged. uninitialized means that its creation was interrupted before anything could be
 // committed to it: it is as good as empty.
-func inspect(f io.ReaderAt, size int64) (unborn bool, err error) {
+func inspect(f io.ReaderAt, size int64) (uninitialized bool, err error) {
 	m, other, both, err := readMetas(f)
 	if err != nil {
 		return false, err
@@ -152,8 +152,8 @@ func readHead(f io.ReaderAt, m meta, id uint64) (head []byte, overflow uint64, e
 	if _, err := f.ReadAt(head, int64(id)*m.pageSize); err != nil {
 		return nil, 0, damaged
 	}
-	overflow = uint64(order.Uint32(head[12:]))
-	if order.Uint64(head) != id || overflow >= m.pgid-id {
+	overflow = uint64(byteOrder.Uint32(head[12:]))
+	if byteOrder.Uint64(head) != id || overflow >= m.pgid-id {
 		return nil, 0, damaged
 	}
 	return head, overflow, nil
@@ -196,7 +196,7 @@ func (in *inspection) page(id uint64) ([]uint64, error) {
 
 // elements checks the elements of a page: within it, and their keys in order. It returns the pages that they lead to.
 func elements(page []byte, mayNest bool) (children []uint64, ok bool) {
-	flags, count := order.Uint16(page[8:]), int(order.Uint16(page[10:]))
+	flags, count := byteOrder.Uint16(page[8:]), int(byteOrder.Uint16(page[10:]))
 	if flags != branchPage && flags != leafPage || pageHeaderBytes+count*elementBytes > len(page) || flags == branchPage && count == 0 {
 		return nil, false
 	}
@@ -206,10 +206,10 @@ func elements(page []byte, mayNest bool) (children []uint64, ok bool) {
 		e := page[start:]
 		var at, keySize, valueSize uint64
 		if flags == branchPage {
-			at, keySize = uint64(order.Uint32(e)), uint64(order.Uint32(e[4:]))
-			children = append(children, order.Uint64(e[8:]))
+			at, keySize = uint64(byteOrder.Uint32(e)), uint64(byteOrder.Uint32(e[4:]))
+			children = append(children, byteOrder.Uint64(e[8:]))
 		} else {
-			at, keySize, valueSize = uint64(order.Uint32(e[4:])), uint64(order.Uint32(e[8:])), uint64(order.Uint32(e[12:]))
+			at, keySize, valueSize = uint64(byteOrder.Uint32(e[4:])), uint64(byteOrder.Uint32(e[8:])), uint64(byteOrder.Uint32(e[12:]))
 		}
 		if at+keySize+valueSize > uint64(len(e)) || keySize > keystore.MaxKeyBytes {
 			return nil, false
@@ -219,14 +219,14 @@ func elements(page []byte, mayNest bool) (children []uint64, ok bool) {
 			return nil, false
 		}
 		last = key
-		if flags != leafPage || order.Uint32(e)&bucketLeaf == 0 {
+		if flags != leafPage || byteOrder.Uint32(e)&bucketLeaf == 0 {
 			continue
 		}
 		// A bucket: its root and sequence, and if the root is 0, its only page.
 		if len(value) < 16 || !mayNest {
 			return nil, false
 		}
-		if root := order.Uint64(value); root != 0 {
+		if root := byteOrder.Uint64(value); root != 0 {
 			children = append(children, root)
 		} else if len(value) < 16+pageHeaderBytes {
 			return nil, false
@@ -246,7 +246,7 @@ func readFreelist(f io.ReaderAt, m meta) (free []uint64, end uint64, err error) 
 		return nil, 0, err
 	}
 	damaged := fmt.Errorf("%w: the list of free pages is damaged", keystore.ErrCorrupt)
-	if order.Uint16(head[8:]) != freelistPage {
+	if byteOrder.Uint16(head[8:]) != freelistPage {
 		return nil, 0, damaged
 	}
 	end = m.freelist + overflow + 1
@@ -257,9 +257,9 @@ func readFreelist(f io.ReaderAt, m meta) (free []uint64, end uint64, err error) 
 		if _, err := io.ReadFull(entries, entry); err != nil {
 			return 0 // which is never free
 		}
-		return order.Uint64(entry)
+		return byteOrder.Uint64(entry)
 	}
-	count := uint64(order.Uint16(head[10:]))
+	count := uint64(byteOrder.Uint16(head[10:]))
 	if count == 0xffff { // too many for the field
 		count = next()
 	}

@@ -60,11 +60,11 @@ func (b *Backend) scrub() error {
 			return err
 		}
 	}
-	if err := b.medium.syncFile(b.file); err != nil {
-		b.unsure = true // the system may have given up on what it could not write
+	if err := b.syncer.syncFile(b.file); err != nil {
+		b.rewriteAll = true // the system may have given up on what it could not write
 		return classify(err)
 	}
-	b.tailScrubbed, b.needless, b.unsure = true, true, false
+	b.tailScrubbed, b.markerStale, b.rewriteAll = true, true, false
 	return nil
 }
 
@@ -79,7 +79,7 @@ func (b *Backend) zero(buf []byte, pageSize, start, end int64) error {
 		}
 		for len(chunk) > 0 {
 			page := chunk[:min(pageSize, int64(len(chunk)))]
-			if b.unsure || !allZero(page) {
+			if b.rewriteAll || !allZero(page) {
 				if _, err := b.file.WriteAt(zeros[:len(page)], start); err != nil {
 					return classify(err)
 				}

@@ -103,7 +103,7 @@ func TestReadersGoOnDuringAScrub(t *testing.T) {
 		put(t, b, fmt.Sprintf("kept/%03d", i), value(i))
 	}
 	free := 0
-	b.medium.syncFile = func(file *os.File) error { // the zeros are written, the scrub is not done
+	b.syncer.syncFile = func(file *os.File) error { // the zeros are written, the scrub is not done
 		if b.mu.TryRLock() {
 			b.mu.RUnlock()
 			free++
@@ -150,11 +150,11 @@ func TestReadersGoOnDuringAScrub(t *testing.T) {
 }
 
 // Of transactions that share a write, those without Scrub are done when it is.
-func TestOnlyThoseWhoAskedForAScrubWaitForIt(t *testing.T) {
+func TestOnlyCommitsWithScrubWaitForTheScrub(t *testing.T) {
 	b, _ := newBackend(t)
 	put(t, b, "a", []byte("old"))
 	group := map[string]chan error{}
-	b.medium.syncFile = func(file *os.File) error {
+	b.syncer.syncFile = func(file *os.File) error {
 		return errors.Join(<-group["beside"], file.Sync())
 	}
 	for _, key := range []string{"first", "beside", "scrub"} {
@@ -289,7 +289,7 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	syncs := 0
 	var failure error
-	m := medium{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error {
+	m := syncer{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error {
 		syncs++
 		return errors.Join(failure, file.Sync())
 	}}
@@ -343,7 +343,7 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	var failure error
-	m := medium{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error { return failure }}
+	m := syncer{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error { return failure }}
 	b, err := openOn(m, path)
 	require.NoError(t, err)
 	replace := func() error {
