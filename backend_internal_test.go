@@ -12,6 +12,7 @@ import (
 
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
@@ -45,7 +46,7 @@ func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) 
 func newUseFixture(t *testing.T, keys int, settings ...func(*Config)) *useFixture {
 	f := &useFixture{backend: &failing{Backend: memory.New()}}
 	f.now.Store(new(hour(0)))
-	config := Config{Backend: f.backend, RootKey: keystore.Ephemeral(), Clock: func() time.Time { return *f.now.Load() }}
+	config := Config{Backend: f.backend, RootKey: keystoretest.RootKey(), Clock: func() time.Time { return *f.now.Load() }}
 	for _, set := range settings {
 		set(&config)
 	}
@@ -281,7 +282,7 @@ func TestAUseUnderAnOldSnapshotIsKnown(t *testing.T) {
 }
 
 func TestTheLastUseByAnotherProcessIsKnownOnceItIsStored(t *testing.T) {
-	backend, root := memory.New(), keystore.Ephemeral()
+	backend, root := memory.New(), keystoretest.RootKey()
 	config := Config{Backend: backend, RootKey: root}
 	one, err := New(config)
 	require.NoError(t, err)

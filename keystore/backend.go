@@ -109,6 +109,20 @@ type Backend interface {
 	Close() error
 }
 
+// A Pinger is a Backend that knows whether it can still be used: a connection may be lost, a file
+// removed.
+type Pinger interface {
+	// Ping returns the error that other calls would fail with, or nil. It may make them fail.
+	Ping(ctx context.Context) error
+}
+
+// Volatile is implemented by a Backend whose records do not outlive the process. Only such a backend
+// can be sealed under an [Ephemeral] root key.
+type Volatile interface {
+	// Volatile reports whether all records are lost when the process ends.
+	Volatile() bool
+}
+
 // ValidateKey returns ErrInvalid if the key is not within the limits. It is for implementations of
 // Backend.
 func ValidateKey(key string) error {

@@ -139,8 +139,9 @@ func (e *externalKey) Open(ctx context.Context, params []byte) (tink.AEAD, error
 	return e.key(), ctx.Err()
 }
 
-// Ephemeral returns a new random root key that exists only in memory, for stores that exist only in
-// memory.
+// Ephemeral returns a new random root key that exists only in memory. [Open] and ChangeRootKey accept it
+// only for a backend that is [Volatile], such as that of keystore/memory: a store that outlives the
+// process could never be opened again.
 func Ephemeral() RootKey {
 	raw := make([]byte, rootKeyBytes)
 	rand.Read(raw)
@@ -149,7 +150,9 @@ func Ephemeral() RootKey {
 
 type ephemeralKey struct{ raw *secret.Bytes }
 
-func (*ephemeralKey) Kind() string { return "ephemeral" }
+const ephemeralKind = "ephemeral"
+
+func (*ephemeralKey) Kind() string { return ephemeralKind }
 
 func (k *ephemeralKey) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
 	key, err := k.Open(ctx, nil)

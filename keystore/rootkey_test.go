@@ -21,6 +21,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
@@ -282,4 +283,27 @@ func TestThirdPartyRootKeys(t *testing.T) {
 		_, err := keystore.Open(ctx, memory.New(), root)
 		require.ErrorIs(t, err, keystore.ErrInvalid, name)
 	}
+}
+
+type hidden struct{ keystore.RootKey }
+
+func TestAnEphemeralRootKeyIsOnlyForAVolatileBackend(t *testing.T) {
+	durable := kept{memory.New()} // as a third party's, which knows nothing of Volatile
+	for name, root := range map[string]keystore.RootKey{
+		"itself": keystore.Ephemeral(), "wrapped": hidden{keystore.Ephemeral()},
+	} {
+		_, err := keystore.Open(ctx, durable, root)
+		require.ErrorIs(t, err, keystore.ErrInvalid, name)
+		require.ErrorContains(t, err, "an ephemeral root key is lost when the process ends", name)
+		records, err := durable.Scan(ctx, "", "", 1)
+		require.NoError(t, err)
+		require.Empty(t, records, name)
+	}
+	root := keystoretest.RootKey()
+	s := open(t, durable, root)
+	require.ErrorIs(t, s.ChangeRootKey(ctx, keystore.Ephemeral()), keystore.ErrInvalid)
+	open(t, durable, root)
+
+	s = open(t, memory.New(), root)
+	require.NoError(t, s.ChangeRootKey(ctx, keystore.Ephemeral()))
 }

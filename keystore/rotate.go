@@ -24,6 +24,9 @@ import (
 // whether the commit stands, such as a lost connection, keep both root keys until one of them has
 // opened the store.
 func (s *Store) ChangeRootKey(ctx context.Context, root RootKey) error {
+	if err := checkEphemeral(s.backend, root); err != nil {
+		return err
+	}
 	h, key, err := newHeader(ctx, s.seal.Load().header.storeID, root) // slow for a passphrase, so before the lock
 	if err != nil {
 		return err

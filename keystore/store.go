@@ -29,6 +29,9 @@ const maxReloads = 16
 // root key, ErrCorrupt, ErrNewerVersion, and those of the backend and of the root key. On success
 // the backend belongs to the Store, which closes it; if Open fails, the caller still has to.
 func Open(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
+	if err := checkEphemeral(backend, root); err != nil {
+		return nil, err
+	}
 	s := &Store{backend: backend}
 	record, err := backend.Get(ctx, headerKey)
 	if errors.Is(err, ErrNotFound) {
@@ -57,6 +60,17 @@ func Open(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
 	}
 	s.seal.Store(opened)
 	return s, nil
+}
+
+// checkEphemeral returns an error if the store would outlive its root key.
+func checkEphemeral(backend Backend, root RootKey) error {
+	if root == nil || root.Kind() != ephemeralKind {
+		return nil
+	}
+	if v, ok := backend.(Volatile); ok && v.Volatile() {
+		return nil
+	}
+	return fmt.Errorf("%w: an ephemeral root key is lost when the process ends, and so would be this store: use it only in memory", ErrInvalid)
 }
 
 func (s *Store) create(ctx context.Context, root RootKey) error {
@@ -256,6 +270,16 @@ func (s *Store) Watch(ctx context.Context, after Revision) iter.Seq2[Event, erro
 			}
 		}
 	}
+}
+
+// Ping returns nil if the store can be used. It calls Ping of a backend that is a [Pinger], and reads
+// from any other.
+func (s *Store) Ping(ctx context.Context) error {
+	if p, ok := s.backend.(Pinger); ok {
+		return p.Ping(ctx)
+	}
+	_, err := s.backend.Get(ctx, headerKey)
+	return err
 }
 
 // Close closes the backend.

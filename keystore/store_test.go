@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
@@ -55,7 +56,7 @@ var _ keystore.Backend = (*keystore.Store)(nil)
 
 func TestValuesAreSealed(t *testing.T) {
 	b := memory.New()
-	s := open(t, b, keystore.Ephemeral())
+	s := open(t, b, keystoretest.RootKey())
 	revision := put(t, s, "key", "plain text")
 	raw := get(t, b, "key")
 	require.NotContains(t, raw, "plain")
@@ -71,7 +72,7 @@ func TestValuesAreSealed(t *testing.T) {
 
 func TestTamperedRecordsAreRefused(t *testing.T) {
 	b, other := memory.New(), memory.New()
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	s, s2 := open(t, b, root), open(t, other, root)
 	for i := range 3 {
 		put(t, s, fmt.Sprint("key", i), "value")
@@ -129,7 +130,7 @@ func TestAStoreOfAnotherIDIsRefused(t *testing.T) {
 }
 
 func TestReservedKeysAreOutOfReach(t *testing.T) {
-	s := open(t, memory.New(), keystore.Ephemeral())
+	s := open(t, memory.New(), keystoretest.RootKey())
 	put(t, s, "\x01", "first")
 	_, err := s.Get(ctx, headerKey)
 	require.ErrorIs(t, err, keystore.ErrInvalid)
@@ -159,7 +160,7 @@ func TestReservedKeysAreOutOfReach(t *testing.T) {
 
 func TestErrorsStateTheRightLimitOfExpectations(t *testing.T) {
 	b := memory.New()
-	s := open(t, b, keystore.Ephemeral())
+	s := open(t, b, keystoretest.RootKey())
 	var tx keystore.Tx
 	for i := range 101 {
 		tx.Expect = append(tx.Expect, keystore.Expectation{Key: fmt.Sprint(i)})
@@ -175,7 +176,7 @@ func TestErrorsStateTheRightLimitOfExpectations(t *testing.T) {
 
 func TestOpenersRaceToOneStore(t *testing.T) {
 	b := kept{memory.New()}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	var group sync.WaitGroup
 	stores := make([]*keystore.Store, 8)
 	errs := make([]error, len(stores))
@@ -194,7 +195,7 @@ func TestOpenersRaceToOneStore(t *testing.T) {
 
 func TestALateOpenerUsesTheStoreThatAnotherCreated(t *testing.T) {
 	b := &meddling{Backend: kept{memory.New()}}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	b.meddle = func() { put(t, open(t, b, root), "a", "value") }
 	require.Equal(t, "value", get(t, open(t, b, root), "a"))
 }
@@ -202,13 +203,13 @@ func TestALateOpenerUsesTheStoreThatAnotherCreated(t *testing.T) {
 func TestOpenRefusesRecordsWithoutHeader(t *testing.T) {
 	b := memory.New()
 	put(t, b, "a", "plain")
-	_, err := keystore.Open(ctx, b, keystore.Ephemeral())
+	_, err := keystore.Open(ctx, b, keystoretest.RootKey())
 	require.ErrorIs(t, err, keystore.ErrCorrupt)
 }
 
 func TestOpenTouchesNoRecord(t *testing.T) {
 	b := &counting{Backend: memory.New()}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	put(t, open(t, b, root), "a", "value")
 	b.gets, b.scans = 0, 0
 	open(t, b, root)
@@ -232,7 +233,7 @@ func (b *counting) Scan(ctx context.Context, prefix, after string, limit int) ([
 
 func TestChangeRootKey(t *testing.T) {
 	b := kept{memory.New()}
-	first, second := keystore.Ephemeral(), keystore.Ephemeral()
+	first, second := keystoretest.RootKey(), keystoretest.RootKey()
 	s, elsewhere := open(t, b, first), open(t, b, first)
 	put(t, s, "a", "value")
 	before := get(t, b, "a")
@@ -255,7 +256,7 @@ func TestChangeRootKey(t *testing.T) {
 
 func TestRotateSeal(t *testing.T) {
 	b := kept{memory.New()}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	s, elsewhere := open(t, b, root), open(t, b, root)
 	const n = 250
 	raw := map[string]string{}
@@ -309,7 +310,7 @@ func (b *unscrubbed) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revis
 
 func TestAChangeOfRootKeyStandsIfItsScrubFails(t *testing.T) {
 	b := kept{memory.New()}
-	first, second := keystore.Ephemeral(), keystore.Ephemeral()
+	first, second := keystoretest.RootKey(), keystoretest.RootKey()
 	s := open(t, &unscrubbed{Backend: b}, first)
 	require.ErrorIs(t, s.ChangeRootKey(ctx, second), keystore.ErrNotScrubbed)
 	put(t, s, "a", "value")
@@ -324,7 +325,7 @@ func TestAChangeOfRootKeyStandsIfItsScrubFails(t *testing.T) {
 func TestARotationOfTheSealStandsIfItsScrubFails(t *testing.T) {
 	for from, complete := range []bool{false, true} { // each of the two changes of the header scrubs
 		b := kept{memory.New()}
-		root := keystore.Ephemeral()
+		root := keystoretest.RootKey()
 		s := open(t, &unscrubbed{b, from}, root)
 		put(t, s, "a", "value")
 		old := get(t, b, "a")
@@ -365,7 +366,7 @@ func TestRotateSealResumesAnInterruptedRotation(t *testing.T) {
 	const n = 350 // four batches, between two changes of the header
 	for died := range 7 {
 		b := kept{memory.New()}
-		root := keystore.Ephemeral()
+		root := keystoretest.RootKey()
 		s := open(t, b, root)
 		for i := range n {
 			put(t, s, fmt.Sprintf("key%03d", i), fmt.Sprint(i))
@@ -397,7 +398,7 @@ func TestRotateSealResumesAnInterruptedRotation(t *testing.T) {
 
 func TestRotateSealStopsAtADamagedRecord(t *testing.T) {
 	b := memory.New()
-	s := open(t, b, keystore.Ephemeral())
+	s := open(t, b, keystoretest.RootKey())
 	put(t, s, "a", "value")
 	put(t, s, "b", "value")
 	put(t, b, "b", get(t, b, "a"))
@@ -427,7 +428,7 @@ func (b *meddling) Scan(ctx context.Context, prefix, after string, limit int) ([
 
 func TestRotateSealKeepsConcurrentWrites(t *testing.T) {
 	b := &meddling{Backend: kept{memory.New()}}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	s, elsewhere := open(t, b, root), open(t, b, root)
 	for _, key := range []string{"changed", "deleted", "kept"} {
 		put(t, s, key, "old")
@@ -454,7 +455,7 @@ func TestRotateSealKeepsConcurrentWrites(t *testing.T) {
 // Writers in several processes, rotations in two, and nothing is lost.
 func TestRotateSealWithWriters(t *testing.T) {
 	b := kept{memory.New()}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	var group sync.WaitGroup
 	errs := make([]error, 6)
 	for w := range errs {

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 )
 
 // openFloor gives the bare bbolt operation that a durable put of a value comes down to, in a file beside.
@@ -115,7 +116,7 @@ func BenchmarkCommitScrub(b *testing.B) {
 // BenchmarkStoreGet reads and opens one sealed record of 500 bytes; x-floor is its cost relative to bbolt alone.
 func BenchmarkStoreGet(b *testing.B) {
 	backend, _ := newBackend(b)
-	store, err := keystore.Open(ctx, backend, keystore.Ephemeral())
+	store, err := keystore.Open(ctx, backend, keystoretest.RootKey())
 	require.NoError(b, err)
 	for i := range 10 {
 		tx := keystore.Tx{}
@@ -146,7 +147,7 @@ func BenchmarkOpenMillion(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "store")
 	backend, err := Open(path)
 	require.NoError(b, err)
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	fmt.Fprintf(os.Stderr, "writing %d records ...\n", records)
 	start := time.Now()
 	store, err := keystore.Open(ctx, backend, root)

@@ -137,6 +137,14 @@ func TestOpenRefusesWhatIsNotAFile(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
+func TestAnEphemeralRootKeyIsRefused(t *testing.T) {
+	b, _ := newBackend(t)
+	_, err := keystore.Open(ctx, b, keystore.Ephemeral())
+	require.ErrorIs(t, err, keystore.ErrInvalid)
+	_, err = b.Get(ctx, "\x00header")
+	require.ErrorIs(t, err, keystore.ErrNotFound)
+}
+
 // Whoever comes while a group is being written shares the next one; each is judged on its own.
 func TestConcurrentCommitsShareAWrite(t *testing.T) {
 	b, _ := newBackend(t)

@@ -26,7 +26,10 @@ type Backend struct {
 	changes  *feed.Feed
 }
 
-var _ keystore.Backend = (*Backend)(nil)
+var (
+	_ keystore.Backend  = (*Backend)(nil)
+	_ keystore.Volatile = (*Backend)(nil)
+)
 
 // New returns an empty Backend.
 func New() *Backend { return &Backend{records: sorted{owner: new(owner)}, changes: feed.New(0)} }
@@ -126,6 +129,9 @@ func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision
 func (b *Backend) Watch(ctx context.Context, after keystore.Revision) iter.Seq2[keystore.Event, error] {
 	return b.changes.Watch(ctx, after)
 }
+
+// Volatile implements keystore.Volatile: it returns true.
+func (b *Backend) Volatile() bool { return true }
 
 // Close implements keystore.Backend. It overwrites all values with zeros, except those that it has
 // ever shared with a fork.
