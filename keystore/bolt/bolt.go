@@ -53,11 +53,12 @@ const (
 
 // A Backend keeps records in a bbolt file. Transactions that come while another is being written share the next write.
 type Backend struct {
-	db      *bbolt.DB
-	file    *os.File // the same that bbolt uses
-	syncer  syncer
-	changes *feed.Feed
-	queue   queue
+	db       *bbolt.DB
+	file     *os.File // the same that bbolt uses
+	pageSize int64
+	syncer   syncer
+	changes  *feed.Feed
+	queue    queue
 
 	mu     sync.RWMutex // held for reading by readers
 	closed bool
@@ -77,59 +78,70 @@ type syncer struct {
 	syncFile func(*os.File) error
 }
 
-// Open opens the file, or creates it with mode 0600. It returns ErrLocked if another process, or this one, has it open, after
-// half a second; ErrCorrupt if it is damaged or not a file of this package, and then leaves it as it is; ErrNewerVersion.
+// Open opens the file, or creates it with mode 0600. It returns ErrLocked if another process, or this
+// one, has it open, after half a second; ErrCorrupt if it is damaged or not a file of this package,
+// and then leaves it as it is; ErrNewerVersion.
 //
-// To open takes time in proportion to the free pages of the file, not to its records. A file of up to 1024 pages is checked
-// completely; damage in the depths of a larger one is found, as ErrCorrupt, when it is met.
+// Open checks the structure of the file: all branches of its tree, and that each page is in use, or
+// free, exactly once. In a file of up to 1024 pages it checks the leaves, too; those of a larger one
+// are checked before they are read or changed, which then fails with ErrCorrupt.
 //
-// If a scrub is still to be done, Open does it first, and fails if that fails for another reason than a full disk.
-func Open(path string) (*Backend, error) {
-	return openOn(syncer{securefile.SyncDir, (*os.File).Sync}, path)
+// If a scrub was interrupted, Open finishes it, and fails if that fails, unless the disk is full.
+func Open(path string) (*Backend, error) { return openWith(defaults(), path) }
+
+// An environment is what tests replace.
+type environment struct {
+	syncer
+	inspectLeavesUpTo uint64
 }
 
-func openOn(syncer syncer, path string) (_ *Backend, err error) {
+func defaults() environment {
+	return environment{syncer{securefile.SyncDir, (*os.File).Sync}, inspectLeavesUpTo}
+}
+
+func openWith(env environment, path string) (_ *Backend, err error) {
 	file, err := openLocked(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = unlockAndClose(file) // a second time, perhaps
+			_ = unlockAndClose(file) // perhaps for the second time
 		}
 	}()
-	if err := prepare(syncer, file); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	b := &Backend{file: file, syncer: syncer}
-	if err := b.open(path); err != nil {
+	b := &Backend{file: file, syncer: env.syncer}
+	if err := b.open(env, path); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return b, nil
 }
 
 // prepare checks a file and, if it is new, makes its name durable.
-func prepare(syncer syncer, file *os.File) error {
+func prepare(env environment, file *os.File) (root, error) {
 	info, err := file.Stat()
+	if err != nil {
+		return root{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return root{}, fmt.Errorf("%w: not a regular file", fs.ErrInvalid)
+	}
+	if info.Size() > 0 {
+		r, uninitialized, err := inspect(file, info.Size(), env.inspectLeavesUpTo)
+		if err != nil || !uninitialized {
+			return r, err
+		}
+		if err := file.Truncate(0); err != nil {
+			return root{}, err
+		}
+	}
+	return root{}, env.syncDir(filepath.Dir(file.Name()))
+}
+
+func (b *Backend) open(env environment, path string) (err error) {
+	r, err := prepare(env, b.file)
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: not a regular file", fs.ErrInvalid)
-	}
-	if info.Size() > 0 {
-		uninitialized, err := inspect(file, info.Size())
-		if err != nil || !uninitialized {
-			return err
-		}
-		if err := file.Truncate(0); err != nil {
-			return err
-		}
-	}
-	return syncer.syncDir(filepath.Dir(file.Name()))
-}
-
-func (b *Backend) open(path string) (err error) {
 	defer recoverFault(&err)()
 	b.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:      lockTimeout,
@@ -140,87 +152,75 @@ func (b *Backend) open(path string) (err error) {
 	if err != nil {
 		return classify(err)
 	}
-	var revision keystore.Revision
-	unscrubbed := false
 	defer func() {
-		if err != nil && b.broken.Load() == nil { // or else bbolt may hold its own locks for ever
+		if err != nil && b.broken.Load() == nil { // otherwise bbolt may hold its locks forever
 			_ = b.db.Close()
 		}
 	}()
-	err = b.db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
-			switch {
-			case string(name) == bucketName:
-				revision = keystore.Revision(bucket.Sequence())
-				return nil
-			case string(name) == markerName:
-				unscrubbed = true
-				return nil
-			case strings.HasPrefix(string(name), bucketFamily):
-				return fmt.Errorf("%w: its records are %q, this program knows %q", keystore.ErrNewerVersion, name, bucketName)
-			}
-			return fmt.Errorf("%w: a bbolt file, but of another program", keystore.ErrCorrupt)
+	b.pageSize = int64(b.db.Info().PageSize)
+	if !r.exists {
+		err = b.db.Update(func(tx *bbolt.Tx) error {
+			_, err := tx.CreateBucket([]byte(bucketName))
+			return err
 		})
-	})
-	if err != nil {
-		return classify(err)
-	}
-	err = b.db.Update(func(tx *bbolt.Tx) error {
-		if tx.Bucket([]byte(bucketName)) != nil {
-			return errNothingWritten
+		if err != nil {
+			return classify(err)
 		}
-		_, err := tx.CreateBucket([]byte(bucketName))
-		return err
-	})
-	if err != nil && !errors.Is(err, errNothingWritten) {
-		return classify(err)
 	}
-	if unscrubbed {
+	if r.unscrub {
 		b.rewriteAll = true
 		if err := b.scrub(); err != nil && !errors.Is(err, keystore.ErrFull) {
 			return fmt.Errorf("bolt: to finish an interrupted scrub: %w", err)
 		}
 	}
-	b.changes = feed.New(revision)
+	b.changes = feed.New(keystore.Revision(r.sequence))
 	return nil
 }
 
-// Get is that of keystore.Backend.
+// Get implements keystore.Backend.
 func (b *Backend) Get(ctx context.Context, key string) (record keystore.Record, err error) {
 	if err := keystore.ValidateKey(key); err != nil {
 		return keystore.Record{}, err
 	}
-	err = b.view(ctx, func(bucket *bbolt.Bucket) error {
-		value := bucket.Get([]byte(key))
-		if value == nil {
+	err = b.view(ctx, func(c *cursor) error {
+		if err := c.seek([]byte(key)); err != nil {
+			return err
+		}
+		i, found := c.find([]byte(key))
+		if !found {
 			return keystore.ErrNotFound
 		}
-		record = decode(key, value)
+		e, _, _ := c.leaf().element(i)
+		record = decode(key, e.value)
 		return nil
 	})
 	return record, err
 }
 
-// Scan is that of keystore.Backend.
+// Scan implements keystore.Backend.
 func (b *Backend) Scan(ctx context.Context, prefix, after string, limit int) (records []keystore.Record, err error) {
 	if err := keystore.ValidateScan(prefix, after, limit); err != nil {
 		return nil, err
 	}
-	err = b.view(ctx, func(bucket *bbolt.Bucket) error {
-		cursor := bucket.Cursor()
-		for key, value := cursor.Seek([]byte(max(prefix, after))); key != nil && len(records) < limit; key, value = cursor.Next() {
-			if !bytes.HasPrefix(key, []byte(prefix)) {
-				break
-			}
-			if string(key) == after {
-				continue
-			}
-			if len(key) > keystore.MaxKeyBytes {
-				return fmt.Errorf("%w: a key of %d bytes", keystore.ErrCorrupt, len(key))
-			}
-			records = append(records, decode(string(key), value))
+	err = b.view(ctx, func(c *cursor) error {
+		start := []byte(max(prefix, after))
+		if err := c.seek(start); err != nil {
+			return err
 		}
-		return nil
+		for i, _ := c.find(start); ; i = 0 {
+			for p := c.leaf(); i < p.count(); i++ {
+				e, _, _ := p.element(i)
+				if len(records) == limit || !bytes.HasPrefix(e.key, []byte(prefix)) {
+					return nil
+				}
+				if string(e.key) != after {
+					records = append(records, decode(string(e.key), e.value))
+				}
+			}
+			if more, err := c.next(); !more {
+				return err
+			}
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -266,7 +266,17 @@ func (b *Backend) Close() error {
 	return errors.Join(err, b.db.Close())
 }
 
-func (b *Backend) view(ctx context.Context, read func(*bbolt.Bucket) error) (err error) {
+// cursors keeps the buffers of cursors for later calls.
+var cursors = sync.Pool{New: func() any { return new(cursor) }}
+
+// release returns the cursor to the pool.
+func (c *cursor) release() {
+	c.tree = tree{} // which would keep the file
+	cursors.Put(c)
+}
+
+// view calls read with a cursor of the present tree, which bbolt does not change meanwhile.
+func (b *Backend) view(ctx context.Context, read func(*cursor) error) (err error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if b.closed {
@@ -278,19 +288,25 @@ func (b *Backend) view(ctx context.Context, read func(*bbolt.Bucket) error) (err
 	if broken := b.broken.Load(); broken != nil {
 		return *broken
 	}
-	defer b.breakOnFault(&err)
+	defer b.poisonOnFault(&err)
 	defer recoverFault(&err)()
 	return b.db.View(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket([]byte(bucketName))
-		if bucket == nil {
-			return fmt.Errorf("%w: the bucket of records is gone", keystore.ErrCorrupt)
+		c := cursors.Get().(*cursor)
+		defer c.release()
+		if err := b.openCursor(c, tx); err != nil {
+			return err
 		}
-		return read(bucket)
+		return read(c)
 	})
 }
 
-// breakOnFault keeps all further calls away from bbolt after a memory fault, which may have happened inside its locks.
-func (b *Backend) breakOnFault(err *error) {
+// openCursor makes c a cursor of the tree as it was when the transaction began.
+func (b *Backend) openCursor(c *cursor, tx *bbolt.Tx) error {
+	return c.open(file{b.file, b.pageSize, uint64(tx.Size() / b.pageSize)}, uint64(tx.Cursor().Bucket().Root()))
+}
+
+// poisonOnFault keeps all further calls away from bbolt after a memory fault, which may have happened inside its locks.
+func (b *Backend) poisonOnFault(err *error) {
 	var fault interface{ Addr() uintptr }
 	if errors.As(*err, &fault) {
 		b.poison(*err)

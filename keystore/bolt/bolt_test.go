@@ -322,10 +322,10 @@ func TestTheNameOfANewFileIsSynced(t *testing.T) {
 		return failure
 	}, syncFile: (*os.File).Sync}
 	failure = syscall.EIO
-	_, err := openOn(m, path)
+	_, err := openWith(environment{m, inspectLeavesUpTo}, path)
 	require.ErrorIs(t, err, syscall.EIO)
 	failure = nil
-	b, err := openOn(m, path)
+	b, err := openWith(environment{m, inspectLeavesUpTo}, path)
 	require.NoError(t, err)
 	require.NoError(t, b.Close())
 	require.Equal(t, []string{filepath.Dir(path), filepath.Dir(path)}, synced, "a file without content counts as new")

@@ -190,9 +190,17 @@ func (b *Backend) update(group []*commit) (err error) {
 		if bucket == nil {
 			return fmt.Errorf("%w: the bucket of records is gone", keystore.ErrCorrupt)
 		}
+		pages := cursors.Get().(*cursor)
+		defer pages.release()
+		if err := b.openCursor(pages, tx); err != nil {
+			return err
+		}
 		before := keystore.Revision(bucket.Sequence())
 		revision, scrub := before, false
 		for _, c := range group {
+			if c.err = c.checkPages(pages); c.err != nil {
+				continue
+			}
 			if c.err = c.check(bucket); c.err != nil {
 				continue
 			}
@@ -268,6 +276,19 @@ func (b *Backend) guardedUpdate(change func(*bbolt.Tx) error) (err error) {
 	}
 	panicked = false
 	return err
+}
+
+// checkPages checks the pages of the tree that the transaction reads and changes.
+func (c *commit) checkPages(pages *cursor) error {
+	keys := make([]string, 0, len(c.tx.Expect)+len(c.tx.Puts)+len(c.tx.Deletes))
+	for _, expect := range c.tx.Expect {
+		keys = append(keys, expect.Key)
+	}
+	for _, put := range c.tx.Puts {
+		keys = append(keys, put.Key)
+	}
+	slices.Sort(keys) // so that those of one leaf come together
+	return pages.checkChange(keys, c.tx.Deletes)
 }
 
 // check tells whether the expectations hold, in the state that the transactions before it in the group have made.

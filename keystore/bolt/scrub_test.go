@@ -72,8 +72,7 @@ func TestScrubWaitsForReaders(t *testing.T) {
 	old := bytes.Repeat([]byte("old"), 4000)
 	put(t, b, "a", old)
 	scrubbed := make(chan error, 1)
-	require.NoError(t, b.view(ctx, func(bucket *bbolt.Bucket) error {
-		value := bucket.Get([]byte("a"))
+	require.NoError(t, b.view(ctx, func(c *cursor) error {
 		go func() {
 			_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "a", Value: []byte("new")}}, Scrub: true})
 			scrubbed <- err
@@ -88,7 +87,11 @@ func TestScrubWaitsForReaders(t *testing.T) {
 			}
 			return !free
 		})
-		require.True(t, bytes.Equal(old, value[revisionBytes:]), "the page was scrubbed under its reader")
+		require.NoError(t, c.seek([]byte("a")))
+		i, found := c.find([]byte("a"))
+		require.True(t, found)
+		e, _, _ := c.leaf().element(i)
+		require.True(t, bytes.Equal(old, e.value[revisionBytes:]), "the page was scrubbed under its reader")
 		return nil
 	}))
 	require.NoError(t, <-scrubbed)
@@ -203,7 +206,7 @@ func dieBeforeTheScrub(path string) error {
 		change = func() error { return store.ChangeRootKey(ctx, keystore.KeyFile(path+".newkey")) }
 	}
 	changed := make(chan error, 1)
-	return b.view(ctx, func(*bbolt.Bucket) error { // a reader holds the scrub up
+	return b.view(ctx, func(*cursor) error { // a reader holds the scrub up
 		go func() { changed <- change() }()
 		waitFor(func() bool {
 			if len(changed) > 0 {
@@ -294,7 +297,7 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 		return errors.Join(failure, file.Sync())
 	}}
 	open := func() *Backend {
-		b, err := openOn(m, path)
+		b, err := openWith(environment{m, inspectLeavesUpTo}, path)
 		require.NoError(t, err)
 		return b
 	}
@@ -320,7 +323,7 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	put(t, b, "b", nil)
 	require.True(t, marked(t, b), "it is still to be done")
 	require.NoError(t, b.Close())
-	_, err := openOn(m, path)
+	_, err := openWith(environment{m, inspectLeavesUpTo}, path)
 	require.ErrorIs(t, err, syscall.EIO, "Open cannot do it")
 	failure = syscall.ENOSPC
 	b = open() // for want of space nobody shall lose the use of the keys
@@ -344,7 +347,7 @@ func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	var failure error
 	m := syncer{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error { return failure }}
-	b, err := openOn(m, path)
+	b, err := openWith(environment{m, inspectLeavesUpTo}, path)
 	require.NoError(t, err)
 	replace := func() error {
 		_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "a", Value: []byte("value")}}, Scrub: true})
