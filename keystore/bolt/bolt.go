@@ -23,6 +23,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -51,10 +52,12 @@ const (
 	lockTimeout   = 500 * time.Millisecond
 )
 
-// A Backend keeps records in a bbolt file. Transactions that come while another is being written share the next write.
+// A Backend keeps records in a bbolt file. Transactions that come while another is being written share the
+// next write.
 type Backend struct {
 	db       *bbolt.DB
 	file     *os.File // the same that bbolt uses
+	blocks   blocks   // the file, to scrub it
 	pageSize int64
 	syncer   syncer
 	changes  *feed.Feed
@@ -62,15 +65,21 @@ type Backend struct {
 
 	mu     sync.RWMutex // held for reading by readers
 	closed bool
-	broken atomic.Pointer[error] // set when only a new Open can tell what holds
+	broken atomic.Pointer[error] // what all calls fail with until the file is opened again
 
 	// Only for the leader of the queue.
-	tailScrubbed bool // what lies behind the used part of the file is zero
-	markerStale  bool // the file has the marker, but what that asks for is done
-	rewriteAll   bool // what reads as zero may be something else on the disk: the last scrub failed, or was cut off
+	zeroed       pageSet // free pages that are known to be zero
+	tailScrubbed bool    // the pages after those in use are zero
+	markerStale  bool    // the file has the marker, but the scrub that it asks for is done
+	rewriteAll   bool    // zeros that are read may not be on the disk: the last scrub failed or was interrupted
 }
 
 var _ keystore.Backend = (*Backend)(nil)
+
+type blocks interface {
+	io.ReaderAt
+	io.WriterAt
+}
 
 // A syncer makes durable what bbolt does not. Tests replace it.
 type syncer struct {
@@ -109,7 +118,7 @@ func openWith(env environment, path string) (_ *Backend, err error) {
 			_ = unlockAndClose(file) // perhaps for the second time
 		}
 	}()
-	b := &Backend{file: file, syncer: env.syncer}
+	b := &Backend{file: file, blocks: file, syncer: env.syncer}
 	if err := b.open(env, path); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -169,7 +178,7 @@ func (b *Backend) open(env environment, path string) (err error) {
 	}
 	if r.unscrub {
 		b.rewriteAll = true
-		if err := b.scrub(); err != nil && !errors.Is(err, keystore.ErrFull) {
+		if err := b.scrubAll(); err != nil && !errors.Is(err, keystore.ErrFull) {
 			return fmt.Errorf("bolt: to finish an interrupted scrub: %w", err)
 		}
 	}

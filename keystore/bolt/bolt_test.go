@@ -353,11 +353,15 @@ func TestABackendFailsAfterAFailureInTheLastStepOfACommit(t *testing.T) {
 	}
 }
 
-// failMetaWrites lets the nth write of a meta from now, and all after it, reach the file and fail. bbolt has no way to ask for
-// that.
-func failMetaWrites(b *Backend, n int) {
+// writeAtOf returns the function with which bbolt writes. bbolt has no other way to make writes fail.
+func writeAtOf(b *Backend) *func([]byte, int64) (int, error) {
 	field := reflect.ValueOf(b.db).Elem().FieldByName("ops").FieldByName("writeAt")
-	writeAt := (*func([]byte, int64) (int, error))(field.Addr().UnsafePointer())
+	return (*func([]byte, int64) (int, error))(field.Addr().UnsafePointer())
+}
+
+// failMetaWrites lets the nth write of a meta from now, and all after it, reach the file and fail.
+func failMetaWrites(b *Backend, n int) {
+	writeAt := writeAtOf(b)
 	whole := *writeAt
 	*writeAt = func(p []byte, at int64) (int, error) {
 		done, err := whole(p, at)

@@ -1,7 +1,6 @@
 package bolt
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"math/bits"
@@ -190,14 +189,20 @@ func readFreelist(f io.ReaderAt, m meta) (free []uint64, end uint64, err error) 
 		return nil, 0, damaged
 	}
 	end = m.freelist + overflow + 1
-	section := io.NewSectionReader(f, int64(m.freelist)*m.pageSize+pageHeaderBytes, int64(overflow+1)*m.pageSize-pageHeaderBytes)
-	entries := bufio.NewReaderSize(section, maxPageBytes)
-	entry := make([]byte, 8)
+	at, rest := int64(m.freelist)*m.pageSize+pageHeaderBytes, int64(overflow+1)*m.pageSize-pageHeaderBytes
+	buf := make([]byte, min(rest, maxPageBytes))
+	var entries []byte
 	next := func() uint64 {
-		if _, err := io.ReadFull(entries, entry); err != nil {
-			return 0 // which is never free
+		if len(entries) < 8 {
+			entries = buf[:min(rest, int64(len(buf)))]
+			if _, err := f.ReadAt(entries, at); err != nil || len(entries) < 8 {
+				return 0 // which is never free
+			}
+			at, rest = at+int64(len(entries)), rest-int64(len(entries))
 		}
-		return byteOrder.Uint64(entry)
+		id := byteOrder.Uint64(entries)
+		entries = entries[8:]
+		return id
 	}
 	count := uint64(n)
 	if count == 0xffff { // too many for the field

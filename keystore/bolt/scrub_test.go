@@ -362,7 +362,7 @@ func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 		require.NoError(t, b.file.Truncate(end+pageSize))
 		long := time.Unix(1e9, 0)
 		require.NoError(t, os.Chtimes(path, long, long))
-		require.NoError(t, b.zero(make([]byte, pageSize), pageSize, end, end+pageSize))
+		require.NoError(t, b.zero(end, end+pageSize))
 		info, err := b.file.Stat()
 		require.NoError(t, err)
 		return !info.ModTime().Equal(long)
@@ -387,4 +387,119 @@ func TestABrokenBackendClosesAfterAScrub(t *testing.T) {
 	_, err = b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "b"}}})
 	require.ErrorIs(t, err, keystore.ErrCorrupt)
 	require.NoError(t, b.Close())
+}
+
+// countingBlocks counts what a scrub reads and writes, and calls before with the number of bytes that it
+// has read before each read.
+type countingBlocks struct {
+	blocks
+	read, written int
+	before        func(read int)
+}
+
+func (c *countingBlocks) ReadAt(p []byte, at int64) (int, error) {
+	if c.before != nil {
+		c.before(c.read)
+	}
+	c.read += len(p)
+	return c.blocks.ReadAt(p, at)
+}
+
+func (c *countingBlocks) WriteAt(p []byte, at int64) (int, error) {
+	c.written += len(p)
+	return c.blocks.WriteAt(p, at)
+}
+
+// withFreePages returns a Backend with many free pages that are not zero.
+func withFreePages(tb testing.TB, pages int) (*Backend, *countingBlocks) {
+	b, path := newBackend(tb)
+	fill(tb, b, pages/2, os.Getpagesize()/2)
+	fillMore := make([]byte, keystore.MaxValueBytes)
+	for i := range pages * os.Getpagesize() / 2 / len(fillMore) {
+		put(tb, b, fmt.Sprint("room", i), bytes.Repeat([]byte("<old>"), len(fillMore)/5))
+	}
+	for i := range pages * os.Getpagesize() / 2 / len(fillMore) {
+		_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{fmt.Sprint("room", i)}})
+		require.NoError(tb, err)
+	}
+	require.NoError(tb, b.Close())
+	b = reopen(tb, path)
+	counting := &countingBlocks{blocks: b.blocks}
+	b.blocks = counting
+	return b, counting
+}
+
+// A scrub works in proportion to what was freed since the one before, however many pages are free.
+func TestAScrubTouchesOnlyWhatWasFreed(t *testing.T) {
+	b, counting := withFreePages(t, 4000)
+	scrub := func(i int) {
+		_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{fmt.Sprintf("record/%07d", i)}, Scrub: true})
+		require.NoError(t, err)
+	}
+	scrub(1)
+	require.Greater(t, counting.read, 1000*os.Getpagesize(), "the first one looks at all free pages")
+	secret := []byte("<a secret in a record>")
+	for i := range 30 {
+		key := fmt.Sprint("secret", i)
+		put(t, b, key, bytes.Repeat(secret, 1+i*20))
+		put(t, b, "beside "+key, []byte("stays"))
+		counting.read, counting.written = 0, 0
+		_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{key}, Scrub: true})
+		require.NoError(t, err)
+		require.LessOrEqual(t, counting.read, 80*os.Getpagesize(), "pages of the last transactions, with their lists of free pages")
+		require.Zero(t, count(t, b.file.Name(), secret))
+	}
+	require.Zero(t, count(t, b.file.Name(), []byte("<old><old>")))
+
+	// What a commit that fails has written to free pages is found, too.
+	put(t, b, "victim", nil)
+	failMetaWritesOnce(b)
+	_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "lost", Value: bytes.Repeat(secret, 1000)}}})
+	require.ErrorIs(t, err, syscall.EIO)
+	require.NotZero(t, count(t, b.file.Name(), secret))
+	_, err = b.Commit(ctx, keystore.Tx{Deletes: []string{"victim"}, Scrub: true})
+	require.NoError(t, err)
+	require.Zero(t, count(t, b.file.Name(), secret))
+}
+
+// failMetaWritesOnce lets the next write of a meta fail, before it reaches the file.
+func failMetaWritesOnce(b *Backend) {
+	writeAt := writeAtOf(b)
+	whole := *writeAt
+	*writeAt = func(p []byte, at int64) (int, error) {
+		if at < 2*int64(os.Getpagesize()) {
+			*writeAt = whole
+			return 0, syscall.EIO
+		}
+		return whole(p, at)
+	}
+}
+
+// A scrub of many pages pauses for changes that come meanwhile: without that, this test would not end.
+func TestChangesGoOnDuringALongScrub(t *testing.T) {
+	b, counting := withFreePages(t, 4*scrubPages)
+	changed := make(chan error, 1)
+	started := false
+	counting.before = func(read int) {
+		switch {
+		case !started:
+			started = true
+			go func() {
+				_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "meanwhile"}}})
+				changed <- err
+			}()
+			waitFor(func() bool {
+				b.queue.mu.Lock()
+				defer b.queue.mu.Unlock()
+				return len(b.queue.waiting) == 1
+			})
+		case read >= scrubPages*os.Getpagesize() && changed != nil:
+			require.NoError(t, <-changed)
+			changed = nil
+		}
+	}
+	_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"record/0000001"}, Scrub: true})
+	require.NoError(t, err)
+	require.Nil(t, changed, "the scrub had no second part")
+	require.Zero(t, count(t, b.file.Name(), []byte("<old><old>")))
 }
