@@ -216,17 +216,20 @@ func TestOpenWithoutARootKeyMakesNoFile(t *testing.T) {
 	svc, err := kms.Open(path, nil, kms.Config{})
 	require.Nil(t, svc)
 	require.EqualError(t, err, "kms: Open needs a root key")
-	require.NoFileExists(t, path)
 	_, err = kms.Open(path, keystore.Ephemeral(), kms.Config{})
 	require.ErrorIs(t, err, keystore.ErrInvalid)
 	require.ErrorContains(t, err, "an ephemeral root key is lost when the process ends")
+	require.NoFileExists(t, path)
 }
 
 func TestAFirstOpenThatFailsSpoilsNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
-	for _, root := range []keystore.RootKey{keystore.Passphrase(nil), keystore.KeyFile(path + ".missing")} {
+	for _, root := range []keystore.RootKey{
+		keystore.Passphrase(nil), keystore.Passphrase([]byte("1234567")), keystore.KeyFile(path + ".missing"),
+	} {
 		_, err := kms.Open(path, root, kms.Config{})
 		require.Error(t, err)
+		require.NoFileExists(t, path)
 	}
 	svc, err := kms.Open(path, keystoretest.RootKey(), kms.Config{})
 	require.NoError(t, err)

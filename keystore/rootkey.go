@@ -41,7 +41,10 @@ type RootKey interface {
 	Open(ctx context.Context, params []byte) (tink.AEAD, error)
 }
 
-const rootKeyBytes = 32
+const (
+	rootKeyBytes       = 32
+	minPassphraseBytes = 8 // of a new store
+)
 
 // Argon2id, version 0x13. New stores use the second recommended option of RFC 9106, section 4, for
 // the cost and for the sizes of salt and key: about a tenth of a second, and memory that every
@@ -60,7 +63,8 @@ const (
 
 // Passphrase returns a root key derived from a passphrase by Argon2id (RFC 9106) with 64 MiB, 3
 // passes, 4 lanes and a random salt of 16 bytes. The passphrase is copied, and used byte for byte,
-// without normalization. An empty one is refused with ErrRootKey when it is used.
+// without normalization. A store can be created only with a passphrase of at least 8 bytes; a shorter one is
+// refused with ErrInvalid, and an empty one with ErrRootKey.
 func Passphrase(passphrase []byte) RootKey {
 	return &passphraseKey{
 		passphrase: secret.New(bytes.Clone(passphrase)),
@@ -79,6 +83,9 @@ func (*passphraseKey) Kind() string { return "argon2id" }
 // Create returns the parameters: passes (4 bytes, big endian), KiB of memory (4), lanes (1), salt
 // (16).
 func (p *passphraseKey) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
+	if n := p.passphrase.Len(); 0 < n && n < minPassphraseBytes {
+		return nil, nil, fmt.Errorf("%w: a new passphrase of %d bytes; it must have %d or more", ErrInvalid, n, minPassphraseBytes)
+	}
 	params := make([]byte, 9+argonSalt)
 	binary.BigEndian.PutUint32(params, p.passes)
 	binary.BigEndian.PutUint32(params[4:], p.kib)

@@ -80,6 +80,39 @@ func TestRootKeysThatCannotSeal(t *testing.T) {
 	}
 }
 
+func TestANewPassphraseHasAtLeast8Bytes(t *testing.T) {
+	for _, short := range []string{"x", "1234567"} {
+		b := memory.New()
+		_, err := keystore.Open(ctx, b, keystore.Passphrase([]byte(short)))
+		require.ErrorIs(t, err, keystore.ErrInvalid)
+		require.ErrorContains(t, err, fmt.Sprintf("a new passphrase of %d bytes; it must have 8 or more", len(short)))
+		s := open(t, b, keystore.Ephemeral())
+		require.ErrorIs(t, s.ChangeRootKey(ctx, keystore.Passphrase([]byte(short))), keystore.ErrInvalid)
+	}
+	s := open(t, memory.New(), keystore.Passphrase([]byte("12345678")))
+	require.NoError(t, s.Ping(ctx))
+
+	// A store that an earlier version created with a short passphrase opens.
+	params, _, err := keystore.Passphrase([]byte("12345678")).Create(ctx)
+	require.NoError(t, err)
+	_, err = keystore.Passphrase([]byte("x")).Open(ctx, params)
+	require.NoError(t, err)
+}
+
+func TestPingAsksTheBackend(t *testing.T) {
+	b := kept{memory.New()}
+	s := open(t, b, keystoretest.RootKey())
+	require.NoError(t, s.Ping(ctx))
+	require.NoError(t, b.Backend.Close())
+	require.ErrorIs(t, s.Ping(ctx), keystore.ErrClosed, "a backend that is not a Pinger is read")
+	s = open(t, pinging{memory.New()}, keystoretest.RootKey())
+	require.ErrorIs(t, s.Ping(ctx), errUnreachable)
+}
+
+type pinging struct{ keystore.Backend }
+
+func (pinging) Ping(context.Context) error { return errUnreachable }
+
 func TestPassphraseIsCopied(t *testing.T) {
 	b := memory.New()
 	passphrase := []byte("correct horse")

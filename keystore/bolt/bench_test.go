@@ -16,8 +16,8 @@ import (
 	"github.com/pocketkms/kms/keystore/keystoretest"
 )
 
-// openFloor returns the bare bbolt transaction that a durable put of a value amounts to, in another file
-// with as many free pages.
+// openFloor returns the bare bbolt transaction that a durable put of a value amounts to, in another
+// file with as many free pages.
 func openFloor(b *testing.B, value []byte, freePages int) (put func(i int)) {
 	db, err := bbolt.Open(filepath.Join(b.TempDir(), "floor"), 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType})
 	require.NoError(b, err)
@@ -46,8 +46,8 @@ func openFloor(b *testing.B, value []byte, freePages int) (put func(i int)) {
 	}
 }
 
-// besideFloor runs an operation and its floor in turns, so that both meet the same disk, and reports the
-// time of the operation and its ratio to that of the floor.
+// besideFloor runs an operation and its floor in turns, so that both meet the same disk, and
+// reports the time of the operation and its ratio to that of the floor.
 func besideFloor(b *testing.B, floor, operation func(i int)) {
 	var base, took time.Duration
 	b.ResetTimer()
@@ -65,7 +65,8 @@ func besideFloor(b *testing.B, floor, operation func(i int)) {
 
 func benchKey(i int) []byte { return fmt.Appendf(nil, "record/%07d", i%1000) }
 
-// BenchmarkCommit is one durable put, with an expectation; x-floor is its cost relative to bbolt alone.
+// BenchmarkCommit is one durable put, with an expectation; x-floor is its cost relative to bbolt
+// alone.
 func BenchmarkCommit(b *testing.B) {
 	backend, _ := newBackend(b)
 	value := make([]byte, 500)
@@ -83,7 +84,8 @@ func BenchmarkCommit(b *testing.B) {
 	})
 }
 
-// BenchmarkCommitParallel is the same from 32 goroutines at once; x-floor well under 1 shows that they share writes.
+// BenchmarkCommitParallel is the same from 32 goroutines at once; x-floor well under 1 shows that
+// they share writes.
 func BenchmarkCommitParallel(b *testing.B) {
 	backend, _ := newBackend(b)
 	value := make([]byte, 500)
@@ -143,7 +145,8 @@ func BenchmarkCommitScrub(b *testing.B) {
 	})
 }
 
-// BenchmarkStoreGet reads and opens one sealed record of 500 bytes; x-floor is its cost relative to bbolt alone.
+// BenchmarkStoreGet reads and opens one sealed record of 500 bytes; x-floor is its cost relative to
+// bbolt alone.
 func BenchmarkStoreGet(b *testing.B) {
 	backend, _ := newBackend(b)
 	store, err := keystore.Open(ctx, backend, keystoretest.RootKey())
@@ -171,7 +174,8 @@ func BenchmarkStoreGet(b *testing.B) {
 	})
 }
 
-// BenchmarkOpenMillion opens a store of a million records of 500 bytes, and reports by how much that grows the heap.
+// BenchmarkOpenMillion opens a store of a million records of 500 bytes, and reports by how much
+// that grows the heap.
 func BenchmarkOpenMillion(b *testing.B) {
 	const records = 1_000_000
 	path := filepath.Join(b.TempDir(), "store")

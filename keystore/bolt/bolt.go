@@ -1,20 +1,23 @@
-// Package bolt is a keystore.Backend in one file, for one process at a time, on go.etcd.io/bbolt.
-//
-// # Layout
-//
-// The file has one bucket, named pocketkms-records-1; each key holds the revision of its record (8 bytes, big endian) and then
-// its value. The bucket's sequence is the revision of the store. An empty bucket, pocketkms-unscrubbed, marks that free pages
-// may hold what a transaction with Scrub replaced.
+// Package bolt implements keystore.Backend in one file, for one process at a time, on
+// go.etcd.io/bbolt.
 //
 // # Scrub
 //
-// bbolt never writes over a page that a reader or a crash might still need, so old values stay in free pages until these are
-// used again. After a transaction with Scrub that replaced or deleted something, all free pages, and what an interrupted
-// commit left behind the end of the used part of the file, are overwritten with zeros. Reads that began before the transaction
-// are waited for; later ones go on meanwhile. If the process ends before the overwriting does, or if that fails, Open does it
-// when the file is opened again, and so does the next transaction with Scrub. Of deleted records keys may remain: they
-// can part the branches of the tree. What lies beneath the file is out of reach: a copy-on-write file system, a snapshot, a
-// journal of data, the spare blocks of an SSD. There, what protects old values is that they are sealed.
+// bbolt does not overwrite a page that a reader, or recovery after a crash, might still need, so
+// old values stay in free pages until those are used again. After a transaction with Scrub that
+// replaced or deleted something, all free pages are overwritten with zeros, and so is what an
+// interrupted commit left behind the part of the file that is in use. The scrub waits for reads
+// that began before the transaction; later ones go on meanwhile. If the process ends before the
+// scrub does, or if the scrub fails, the next Open finishes it, and so does the next transaction
+// with Scrub.
+//
+// A scrub takes time in proportion to the pages that were freed since the one before. The first
+// after Open looks at all free pages; waiting transactions are committed in between.
+//
+// What is below the file is out of reach: copy-on-write file systems, snapshots, journals of data,
+// the spare blocks of an SSD. There, old values are protected by their seal.
+//
+// The layout of the file is in docs/store.md.
 package bolt
 
 import (
@@ -50,14 +53,17 @@ const (
 
 	revisionBytes = 8
 	lockTimeout   = 500 * time.Millisecond
+	lockRetry     = lockTimeout / 20
 )
 
-// A Backend keeps records in a bbolt file. Transactions that come while another is being written share the
-// next write.
+// A Backend keeps records in a bbolt file. Transactions that come while another is being written
+// share the next write.
 type Backend struct {
 	db       *bbolt.DB
-	file     *os.File // the same that bbolt uses
-	blocks   blocks   // the file, to scrub it
+	file     *os.File    // the same that bbolt uses
+	blocks   blocks      // the file, to scrub it
+	path     string      // absolute
+	info     os.FileInfo // of the file
 	pageSize int64
 	syncer   syncer
 	changes  *feed.Feed
@@ -67,14 +73,18 @@ type Backend struct {
 	closed bool
 	broken atomic.Pointer[error] // what all calls fail with until the file is opened again
 
-	// Only for the leader of the queue.
+	// Only for the leader of the queue, and Close.
+	unused       bool    // Open has created the file, and nothing was committed
 	zeroed       pageSet // free pages that are known to be zero
 	tailScrubbed bool    // the pages after those in use are zero
 	markerStale  bool    // the file has the marker, but the scrub that it asks for is done
 	rewriteAll   bool    // zeros that are read may not be on the disk: the last scrub failed or was interrupted
 }
 
-var _ keystore.Backend = (*Backend)(nil)
+var (
+	_ keystore.Backend = (*Backend)(nil)
+	_ keystore.Pinger  = (*Backend)(nil)
+)
 
 type blocks interface {
 	io.ReaderAt
@@ -87,16 +97,29 @@ type syncer struct {
 	syncFile func(*os.File) error
 }
 
-// Open opens the file, or creates it with mode 0600. It returns ErrLocked if another process, or this
-// one, has it open, after half a second; ErrCorrupt if it is damaged or not a file of this package,
-// and then leaves it as it is; ErrNewerVersion.
+// Open opens the file, or creates it with mode 0600. The errors are ErrLocked if another process,
+// or this one, has the file open for half a second more; ErrCorrupt if it is damaged or not a file
+// of this package; ErrNewerVersion. A file that Open refuses is not changed.
 //
 // Open checks the structure of the file: all branches of its tree, and that each page is in use, or
-// free, exactly once. In a file of up to 1024 pages it checks the leaves, too; those of a larger one
-// are checked before they are read or changed, which then fails with ErrCorrupt.
+// free, exactly once. In a file of up to 1024 pages it checks the leaves, too; those of a larger
+// one are checked before they are read or changed, which then fails with ErrCorrupt.
 //
 // If a scrub was interrupted, Open finishes it, and fails if that fails, unless the disk is full.
-func Open(path string) (*Backend, error) { return openWith(defaults(), path) }
+func Open(path string) (*Backend, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), lockTimeout, keystore.ErrLocked)
+	defer cancel()
+	return openWith(ctx, defaults(), path)
+}
+
+// OpenContext is like Open, but waits until ctx is done for a file that is open elsewhere. Then the
+// error is both ErrLocked and that of the context.
+func OpenContext(ctx context.Context, path string) (*Backend, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return openWith(ctx, defaults(), path)
+}
 
 // An environment is what tests replace.
 type environment struct {
@@ -108,47 +131,73 @@ func defaults() environment {
 	return environment{syncer{securefile.SyncDir, (*os.File).Sync}, inspectLeavesUpTo}
 }
 
-func openWith(env environment, path string) (_ *Backend, err error) {
-	file, err := openLocked(path)
-	if err != nil {
-		return nil, err
+func openWith(ctx context.Context, env environment, path string) (*Backend, error) {
+	for {
+		b, err := tryOpen(ctx, env, path)
+		if !errors.Is(err, keystore.ErrLocked) || ctx.Err() != nil {
+			return b, err
+		}
 	}
+}
+
+func tryOpen(ctx context.Context, env environment, path string) (_ *Backend, err error) {
+	f, created, err := openLocked(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	b := &Backend{file: f, blocks: f, syncer: env.syncer, unused: created}
 	defer func() {
 		if err != nil {
-			_ = unlockAndClose(file) // perhaps for the second time
+			_ = unlockAndClose(f) // perhaps for the second time
 		}
 	}()
-	b := &Backend{file: file, blocks: file, syncer: env.syncer}
-	if err := b.open(env, path); err != nil {
+	if b.path, err = filepath.Abs(path); err == nil {
+		b.info, err = f.Stat()
+	}
+	if err == nil {
+		err = b.open(env, path)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return b, nil
 }
 
-// prepare checks a file and, if it is new, makes its name durable.
-func prepare(env environment, file *os.File) (root, error) {
-	info, err := file.Stat()
-	if err != nil {
-		return root{}, err
+// openOrCreate opens the file, or creates it.
+func openOrCreate(path string) (f *os.File, created bool, err error) {
+	f, err = os.OpenFile(path, os.O_RDWR, 0)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, false, err
 	}
-	if !info.Mode().IsRegular() {
+	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if !errors.Is(err, fs.ErrExist) {
+		return f, err == nil, err
+	}
+	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // a symbolic link, or another process was faster
+	return f, false, err
+}
+
+// prepare checks a file and, if it is new, makes its name durable.
+func (b *Backend) prepare(env environment) (root, error) {
+	if !b.info.Mode().IsRegular() {
 		return root{}, fmt.Errorf("%w: not a regular file", fs.ErrInvalid)
 	}
-	if info.Size() > 0 {
-		r, uninitialized, err := inspect(file, info.Size(), env.inspectLeavesUpTo)
+	if size := b.info.Size(); size > 0 {
+		r, uninitialized, err := inspect(b.file, size, env.inspectLeavesUpTo)
 		if err != nil || !uninitialized {
 			return r, err
 		}
-		if err := file.Truncate(0); err != nil {
+		if err := b.file.Truncate(0); err != nil {
 			return root{}, err
 		}
 	}
-	return root{}, env.syncDir(filepath.Dir(file.Name()))
+	return root{}, env.syncDir(filepath.Dir(b.file.Name()))
 }
 
 func (b *Backend) open(env environment, path string) (err error) {
-	r, err := prepare(env, b.file)
+	r, err := b.prepare(env)
 	if err != nil {
+		b.removeUnused()
 		return err
 	}
 	defer recoverFault(&err)()
@@ -163,6 +212,7 @@ func (b *Backend) open(env environment, path string) (err error) {
 	}
 	defer func() {
 		if err != nil && b.broken.Load() == nil { // otherwise bbolt may hold its locks forever
+			b.removeUnused()
 			_ = b.db.Close()
 		}
 	}()
@@ -237,7 +287,8 @@ func (b *Backend) Scan(ctx context.Context, prefix, after string, limit int) (re
 	return records, nil
 }
 
-// decode copies a record out of the file. One that is shorter or longer than a record can be has no value, which no seal fits.
+// decode copies a record out of a page. One whose length is impossible gets no value, to which no
+// seal fits.
 func decode(key string, value []byte) keystore.Record {
 	if len(value) < revisionBytes || len(value) > revisionBytes+keystore.MaxValueBytes {
 		return keystore.Record{Key: key}
@@ -249,12 +300,37 @@ func decode(key string, value []byte) keystore.Record {
 	}
 }
 
-// Watch is that of keystore.Backend. At least the last 4096 changes since Open are known.
+// Watch implements keystore.Backend. It has at least the last 4096 changes since Open.
 func (b *Backend) Watch(ctx context.Context, after keystore.Revision) iter.Seq2[keystore.Event, error] {
 	return b.changes.Watch(ctx, after)
 }
 
-// Close is that of keystore.Backend. It releases the file for other processes.
+// Ping implements keystore.Pinger. It returns ErrReplaced if the file was removed or replaced, and
+// from then on all other calls do, too. Commit checks this itself.
+func (b *Backend) Ping(ctx context.Context) error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if err := b.usable(ctx); err != nil {
+		return err
+	}
+	return b.checkPath()
+}
+
+// checkPath returns ErrReplaced, and makes all other calls return it, if the path does not lead to
+// the file any more. If that cannot be seen, it returns nil: the process may have given up the
+// permission.
+func (b *Backend) checkPath() error {
+	info, err := os.Stat(b.path)
+	if err == nil && os.SameFile(info, b.info) || err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	err = fmt.Errorf("%s: %w", b.path, keystore.ErrReplaced)
+	b.poison(err)
+	return err
+}
+
+// Close implements keystore.Backend. It unlocks the file, and removes one that Open has created if
+// nothing was committed to it.
 func (b *Backend) Close() error {
 	if !b.queue.close() {
 		return keystore.ErrClosed
@@ -263,19 +339,32 @@ func (b *Backend) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
+	b.removeUnused()
+	broken := b.broken.Load()
+	if broken != nil && !errors.Is(*broken, keystore.ErrReplaced) {
+		return unlockAndClose(b.file) // bbolt may hold its locks forever
+	}
 	var err error
-	if b.markerStale && b.broken.Load() == nil { // or else the next Open would scrub once more
+	if b.markerStale && broken == nil { // otherwise the next Open would scrub again
 		if err = b.guardedUpdate(func(tx *bbolt.Tx) error { return b.mark(tx, false) }); err != nil {
 			err = classify(err)
 		}
-	}
-	if b.broken.Load() != nil {
-		return errors.Join(err, unlockAndClose(b.file)) // bbolt may hold its own locks for ever; this at least frees the file
+		if b.broken.Load() != nil {
+			return errors.Join(err, unlockAndClose(b.file))
+		}
 	}
 	return errors.Join(err, b.db.Close())
 }
 
-// cursors keeps the buffers of cursors for later calls.
+// removeUnused removes a file that Open has created if nothing was committed to it. It has to be
+// locked: another process that waits for the lock sees that the file is gone.
+func (b *Backend) removeUnused() {
+	if b.unused && b.broken.Load() == nil && b.checkPath() == nil {
+		_ = os.Remove(b.path)
+	}
+}
+
+// cursors keeps cursors for their buffers.
 var cursors = sync.Pool{New: func() any { return new(cursor) }}
 
 // release returns the cursor to the pool.
@@ -284,18 +373,12 @@ func (c *cursor) release() {
 	cursors.Put(c)
 }
 
-// view calls read with a cursor of the present tree, which bbolt does not change meanwhile.
+// view calls read with a cursor of the current tree, which does not change meanwhile.
 func (b *Backend) view(ctx context.Context, read func(*cursor) error) (err error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if b.closed {
-		return keystore.ErrClosed
-	}
-	if err := ctx.Err(); err != nil {
+	if err := b.usable(ctx); err != nil {
 		return err
-	}
-	if broken := b.broken.Load(); broken != nil {
-		return *broken
 	}
 	defer b.poisonOnFault(&err)
 	defer recoverFault(&err)()
@@ -309,12 +392,27 @@ func (b *Backend) view(ctx context.Context, read func(*cursor) error) (err error
 	})
 }
 
+// usable returns the error of a call that cannot begin. b.mu is held.
+func (b *Backend) usable(ctx context.Context) error {
+	if b.closed {
+		return keystore.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if broken := b.broken.Load(); broken != nil {
+		return *broken
+	}
+	return nil
+}
+
 // openCursor makes c a cursor of the tree as it was when the transaction began.
 func (b *Backend) openCursor(c *cursor, tx *bbolt.Tx) error {
 	return c.open(file{b.file, b.pageSize, uint64(tx.Size() / b.pageSize)}, uint64(tx.Cursor().Bucket().Root()))
 }
 
-// poisonOnFault keeps all further calls away from bbolt after a memory fault, which may have happened inside its locks.
+// poisonOnFault makes all further calls fail after a memory fault, because bbolt may hold its
+// locks.
 func (b *Backend) poisonOnFault(err *error) {
 	var fault interface{ Addr() uintptr }
 	if errors.As(*err, &fault) {
@@ -322,12 +420,12 @@ func (b *Backend) poisonOnFault(err *error) {
 	}
 }
 
-// fail makes all further calls fail.
+// poison makes all further calls fail.
 func (b *Backend) poison(err error) {
 	b.broken.CompareAndSwap(nil, &err)
 }
 
-// guard turns what bbolt does when it meets damaged pages, a panic or a fault in mapped memory, into ErrCorrupt:
+// recoverFault turns a panic of bbolt, or a fault in mapped memory, into ErrCorrupt:
 //
 //	defer recoverFault(&err)()
 func recoverFault(err *error) func() {
@@ -344,10 +442,10 @@ func recoverFault(err *error) func() {
 	}
 }
 
-// classify gives the errors of bbolt and of the system the names of package keystore.
+// classify wraps errors of bbolt and of the system in those of package keystore.
 func classify(err error) error {
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		// bbolt passes on the error of a failed growth as mere text.
+		// bbolt returns the error of a failed growth as text.
 		if errors.Is(err, full) || strings.Contains(err.Error(), ": "+full.Error()) {
 			return fmt.Errorf("%w: %w", keystore.ErrFull, err)
 		}

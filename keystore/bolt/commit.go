@@ -33,9 +33,9 @@ type commit struct {
 	err      error
 }
 
-// A queue has at most one leader: a caller of Commit that writes for itself and for all that have queued
-// up. Then it hands the lead to the first of those that have come meanwhile. So a single commit waits for
-// no other, and no commit waits for more than two writes.
+// A queue has at most one leader: a caller of Commit that writes for itself and for all that have
+// queued up. Then it hands the lead to the first of those that have come meanwhile. So a single
+// commit waits for no other, and no commit waits for more than two writes.
 type queue struct {
 	mu      sync.Mutex
 	waiting []*commit // the first is the leader, unless that has begun
@@ -44,8 +44,8 @@ type queue struct {
 	calls   sync.WaitGroup
 }
 
-// Commit implements keystore.Backend. Concurrent transactions share one durable write; each succeeds or
-// fails on its own, in the order in which they came.
+// Commit implements keystore.Backend. Concurrent transactions share one durable write; each
+// succeeds or fails on its own, in the order in which they came.
 func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 	if err := tx.Validate(); err != nil {
 		return 0, err
@@ -70,9 +70,9 @@ func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision
 	return c.revision, c.err
 }
 
-// lead writes the first group of the queue, and scrubs if one of its transactions asks for it. A scrub of
-// many pages pauses for the groups that come meanwhile; each part of it is twice as long as the one
-// before, so that it ends.
+// lead writes the first group of the queue, and scrubs if one of its transactions asks for it. A
+// scrub of many pages pauses for the groups that come meanwhile; each part of it is twice as long
+// as the one before, so that it ends.
 func (b *Backend) lead() {
 	waiting := b.writeNext()
 	var err error
@@ -93,7 +93,8 @@ func (b *Backend) lead() {
 	complete(waiting, func(*commit) bool { return true })
 }
 
-// writeNext writes the next group, and returns those commits that wait for a scrub. The others are done.
+// writeNext writes the next group, and returns those commits that wait for a scrub. The others are
+// done.
 func (b *Backend) writeNext() (waiting []*commit) {
 	group := b.queue.take()
 	b.write(group)
@@ -165,7 +166,8 @@ func (q *queue) release() {
 	}
 }
 
-// close waits for all commits that have joined. It reports whether it was called for the first time.
+// close waits for all commits that have joined. It reports whether it was called for the first
+// time.
 func (q *queue) close() bool {
 	q.mu.Lock()
 	first := !q.closed
@@ -203,6 +205,9 @@ func (b *Backend) update(group []*commit) (err error) {
 	}
 	if len(group) == 0 {
 		return nil
+	}
+	if err := b.checkPath(); err != nil {
+		return err
 	}
 	err = b.guardedUpdate(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket([]byte(bucketName))
@@ -245,6 +250,7 @@ func (b *Backend) update(group []*commit) (err error) {
 		return nil
 	case err == nil:
 		b.markerStale = false // the marker is deleted, or asks for another scrub
+		b.unused = false
 		b.forgetUsed()
 		return nil
 	case b.broken.Load() != nil:
@@ -253,9 +259,9 @@ func (b *Backend) update(group []*commit) (err error) {
 	return classify(err)
 }
 
-// mark sets the marker in a transaction that asks for a scrub, so that Open finishes the scrub if this
-// process does not. The first transaction after the scrub deletes the marker, because a transaction of its
-// own would cost two syncs.
+// mark sets the marker in a transaction that asks for a scrub, so that Open finishes the scrub if
+// this process does not. The first transaction after the scrub deletes the marker, because a
+// transaction of its own would cost two syncs.
 func (b *Backend) mark(tx *bbolt.Tx, scrub bool) error {
 	marker := []byte(markerName)
 	if scrub {
@@ -268,10 +274,10 @@ func (b *Backend) mark(tx *bbolt.Tx, scrub bool) error {
 	return nil
 }
 
-// guardedUpdate is bbolt's Update. If that panics, it may leave bbolt's locks held. If it fails, nothing
-// has changed, except if it failed in its last step, the sync of the page that makes the transaction
-// valid: then nobody can tell what will be found after a crash. In both cases the Backend can no longer be
-// used.
+// guardedUpdate is bbolt's Update. If that panics, it may leave bbolt's locks held. If it fails,
+// nothing has changed, except if it failed in its last step, the sync of the page that makes the
+// transaction valid: then nobody can tell what will be found after a crash. In both cases the
+// Backend can no longer be used.
 func (b *Backend) guardedUpdate(change func(*bbolt.Tx) error) (err error) {
 	panicked := true
 	defer func() {
@@ -313,7 +319,8 @@ func (c *commit) checkPages(pages *cursor) error {
 	return pages.checkChange(keys, c.tx.Deletes)
 }
 
-// check returns ErrConflict if an expectation does not hold after the transactions before it in the group.
+// check returns ErrConflict if an expectation does not hold after the transactions before it in the
+// group.
 func (c *commit) check(bucket *bbolt.Bucket) error {
 	for _, expect := range c.tx.Expect {
 		var revision keystore.Revision

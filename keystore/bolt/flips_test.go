@@ -22,8 +22,8 @@ import (
 
 var allFlips = flag.String("flips", "some", "the bits that TestAStoreThatIsAcceptedStaysReadable flips: some, or all")
 
-// smallStore returns the content of a file of 64 KiB with several leaves, a value that overflows its
-// page, and free pages.
+// smallStore returns the content of a file of 64 KiB with several leaves, a value that overflows
+// its page, and free pages.
 func smallStore(t *testing.T) []byte {
 	b, path := newBackend(t)
 	tx := keystore.Tx{Puts: []keystore.Put{{Key: "long", Value: make([]byte, 4500)}}}
@@ -61,9 +61,9 @@ func changes() []keystore.Tx {
 	}
 }
 
-// A single bit of a store flips, at rest. Whatever Open and Commit then accept, the store opens again
-// after it: a change refuses to touch pages that are damaged, since it would write the damage where it
-// makes the whole file unreadable.
+// A single bit of a store flips, at rest. Whatever Open and Commit then accept, the store opens
+// again after it: a change refuses to touch pages that are damaged, since it would write the damage
+// where it makes the whole file unreadable.
 func TestAStoreThatIsAcceptedStaysReadable(t *testing.T) {
 	data := smallStore(t)
 	var bits []int
@@ -116,8 +116,8 @@ func TestAStoreThatIsAcceptedStaysReadable(t *testing.T) {
 
 type survival struct{ refused, refusedChanges int }
 
-// survives opens a file, reads and changes it, and opens it again. It returns an error if the file was
-// accepted, and lost later.
+// survives opens a file, reads and changes it, and opens it again. It returns an error if the file
+// was accepted, and lost later.
 func survives(path string, data []byte, leaves bool) (result survival, err error) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		return result, err
@@ -168,7 +168,7 @@ func openFlipped(path string, leaves bool) (*Backend, error) {
 	if !leaves {
 		env.inspectLeavesUpTo = 0
 	}
-	b, err := openWith(env, path)
+	b, err := openWith(ctx, env, path)
 	if err == nil {
 		b.db.NoSync = true // the disk is not what is tested
 	}

@@ -33,12 +33,13 @@ type inspection struct {
 	bufs   [maxDepth][]byte
 }
 
-// inspect checks a file. It returns ErrCorrupt if the file is damaged. uninitialized reports that its
-// creation was interrupted before anything could be committed to it: it is as good as empty.
+// inspect checks a file. It returns ErrCorrupt if the file is damaged. uninitialized reports that
+// its creation was interrupted before anything could be committed to it: it is as good as empty.
 //
-// inspect reads all branches of the tree and the list of free pages: the first key of a page is the one
-// that its parent has, and each page of the file is in use, or free, exactly once. It reads the leaves
-// of a file of up to leavesUpTo pages; of a larger one, the headers of those that take several pages.
+// inspect reads all branches of the tree and the list of free pages: the first key of a page is the
+// one that its parent has, and each page of the file is in use, or free, exactly once. It reads the
+// leaves of a file of up to leavesUpTo pages; of a larger one, the headers of those that take
+// several pages.
 func inspect(f io.ReaderAt, size int64, leavesUpTo uint64) (r root, uninitialized bool, err error) {
 	m, other, both, err := readMetas(f)
 	if err != nil {
@@ -153,8 +154,8 @@ func (in *inspection) visit(id uint64, height int, low, high []byte) error {
 	return nil
 }
 
-// checkRest checks that the pages which were not met are those that follow the leaves which were not
-// read.
+// checkRest checks that the pages which were not met are those that follow the leaves which were
+// not read.
 func (in *inspection) checkRest() error {
 	for id := uint64(2); id < in.pgid; id++ {
 		if in.used.has(id) {
@@ -215,8 +216,8 @@ func readFreelist(f io.ReaderAt, m meta) (free []uint64, end uint64, err error) 
 		}
 		free = append(free, id)
 	}
-	// bbolt estimates how long the list will be before it allocates pages for it, perhaps from the list.
-	// It frees them one by one, so they must not be many more than that.
+	// bbolt estimates how long the list will be before it allocates pages for it, perhaps from the
+	// list. It frees them one by one, so they must not be many more than that.
 	if overflow > 8*(count+overflow+4)/uint64(m.pageSize) {
 		return nil, 0, damaged
 	}

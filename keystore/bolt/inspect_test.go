@@ -68,7 +68,8 @@ func TestDamagedFilesAreRefusedAndLeftAlone(t *testing.T) {
 	}
 }
 
-// The numbers in a small file say that it is large, and it is, but empty: to believe them would take all memory there is.
+// The numbers in a small file say that it is large, and it is, but empty: to believe them would
+// take all memory there is.
 func TestForgedLengthsTakeNoMemory(t *testing.T) {
 	b, path := newBackend(t)
 	put(t, b, "a", nil)
@@ -122,7 +123,8 @@ func sumMetas(data []byte) {
 	}
 }
 
-// The longest pages that bbolt makes are taken: four values as long as the limit, and a list of many free pages.
+// The longest pages that bbolt makes are taken: four values as long as the limit, and a list of
+// many free pages.
 func TestTheLongestPagesAreAccepted(t *testing.T) {
 	b, path := newBackend(t)
 	for i := range 4 {
@@ -146,8 +148,8 @@ func TestTheLongestPagesAreAccepted(t *testing.T) {
 	require.Greater(t, end-m.freelist, uint64(1))
 }
 
-// A leaf of a large file is damaged. What does not need it works; what reads or changes it, or would
-// merge another leaf with it, fails with ErrCorrupt and leaves the file as it is.
+// A leaf of a large file is damaged. What does not need it works; what reads or changes it, or
+// would merge another leaf with it, fails with ErrCorrupt and leaves the file as it is.
 func TestDamagedLeavesOfALargeFile(t *testing.T) {
 	b, path := newBackend(t)
 	fill(t, b, 40_000, 500)
@@ -291,7 +293,8 @@ func TestPagesAreInUseOrFreeExactlyOnce(t *testing.T) {
 	}
 }
 
-// A record whose length is impossible is empty, so that its seal does not fit; a key that is too long is damage.
+// A record whose length is impossible is empty, so that its seal does not fit; a key that is too
+// long is damage.
 func TestRecordsOfImpossibleLengths(t *testing.T) {
 	b, path := newBackend(t)
 	for _, key := range []string{"a", "b", "c", "d"} {
@@ -325,8 +328,8 @@ func TestRecordsOfImpossibleLengths(t *testing.T) {
 	require.ErrorIs(t, err, keystore.ErrCorrupt)
 }
 
-// Whatever stands in a file, it does no more than fail. The checksums of the metas are made right, or else little would get past
-// them.
+// Whatever stands in a file, it does no more than fail. The checksums of the metas are made right,
+// or else little would get past them.
 func FuzzOpen(f *testing.F) {
 	b, path := newBackend(f)
 	for i := range 100 {

@@ -12,21 +12,21 @@ import (
 // scrubPages is how many pages a scrub looks at before changes that wait get their turn.
 const scrubPages = 2048
 
-// scrub overwrites with zeros up to limit pages that the file no longer uses, and reports whether more
-// are left. Only Open and the leader of the queue call it, in a file that has the marker.
+// scrub overwrites with zeros up to limit pages that the file no longer uses, and reports whether
+// more are left. Only Open and the leader of the queue call it, in a file that has the marker.
 //
-// That this is safe rests on how bbolt commits. Transaction T writes new pages, syncs, writes its meta
-// over that of T-2, and syncs. After a crash the file is opened with the meta of T or, if that is torn,
-// of T-1, so right after T no page that T freed may be touched. The empty transaction T+1 below does not
-// change the tree, and after it both metas name the tree of T. Neither refers to the pages that are free
-// in T+1, except the list of free pages of T, which T+1 has freed and which scrub leaves alone. (bbolt
-// itself is less careful: it overwrites what T freed in T+1.)
+// That this is safe rests on how bbolt commits. Transaction T writes new pages, syncs, writes its
+// meta over that of T-2, and syncs. After a crash the file is opened with the meta of T or, if that
+// is torn, of T-1, so right after T no page that T freed may be touched. The empty transaction T+1
+// below does not change the tree, and after it both metas name the tree of T. Neither refers to the
+// pages that are free in T+1, except the list of free pages of T, which T+1 has freed and which
+// scrub leaves alone. (bbolt itself is less careful: it overwrites what T freed in T+1.)
 func (b *Backend) scrub(limit int) (more bool, err error) {
 	if err := b.guardedUpdate(func(*bbolt.Tx) error { return nil }); err != nil {
 		return false, classify(err)
 	}
-	// A barrier: it waits for readers that might still use the tree of T-1. Later ones use the tree of T,
-	// which has no free page, and need not wait.
+	// A barrier: it waits for readers that might still use the tree of T-1. Later ones use the tree
+	// of T, which has no free page, and need not wait.
 	b.mu.Lock()
 	b.mu.Unlock() //lint:ignore SA2001 a barrier
 	current, previous, both, err := readMetas(b.file)
@@ -85,8 +85,8 @@ func (b *Backend) syncZeros() error {
 	return nil
 }
 
-// zeroFree overwrites up to limit pages of free that are not known to be zero, and remembers that they
-// are. It leaves alone those from start to end.
+// zeroFree overwrites up to limit pages of free that are not known to be zero, and remembers that
+// they are. It leaves alone those from start to end.
 func (b *Backend) zeroFree(free []uint64, start, end uint64, limit int) error {
 	for i := 0; i < len(free) && limit > 0; {
 		n := 0 // pages in a row
@@ -143,8 +143,8 @@ func (b *Backend) keepZeroed(free []uint64) {
 	b.zeroed = still
 }
 
-// zero overwrites the pages from start to end that are not zero. Reading is cheaper than writing, and
-// most free pages of a file that is scrubbed now and then are zero.
+// zero overwrites the pages from start to end that are not zero. Reading is cheaper than writing,
+// and most free pages of a file that is scrubbed now and then are zero.
 func (b *Backend) zero(start, end int64) error {
 	zeros := make([]byte, b.pageSize)
 	buf := make([]byte, min(64*b.pageSize, end-start))

@@ -21,7 +21,8 @@ import (
 func TestScrubLeavesNoTrace(t *testing.T) {
 	b, path := newBackend(t)
 	secret := func(i int) []byte { return fmt.Appendf(nil, "<secret %04d>", i) }
-	// Neighbours make bbolt copy the page with the secret again and again; some values overflow their page.
+	// Neighbours make bbolt copy the page with the secret again and again; some values overflow
+	// their page.
 	for i := range 60 {
 		put(t, b, fmt.Sprint("victim", i), bytes.Repeat(secret(i), 1+i*i))
 		put(t, b, fmt.Sprint("neighbour", i), []byte("stays"))
@@ -59,7 +60,8 @@ func TestScrubLeavesNoTrace(t *testing.T) {
 	require.Zero(t, found())
 }
 
-// makeRoom sees to it that bbolt need not map more of the file: for that it would wait for readers, too.
+// makeRoom sees to it that bbolt need not map more of the file: for that it would wait for readers,
+// too.
 func makeRoom(tb testing.TB, b *Backend) {
 	put(tb, b, "room", make([]byte, 500_000))
 	_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"room"}})
@@ -97,7 +99,8 @@ func TestScrubWaitsForReaders(t *testing.T) {
 	require.NoError(t, <-scrubbed)
 }
 
-// No free page is in the tree of a reader that begins after the transaction: it need not wait, and reads whole values.
+// No free page is in the tree of a reader that begins after the transaction: it need not wait, and
+// reads whole values.
 func TestReadersGoOnDuringAScrub(t *testing.T) {
 	b, _ := newBackend(t)
 	const records = 200
@@ -187,8 +190,9 @@ func TestOnlyCommitsWithScrubWaitForTheScrub(t *testing.T) {
 
 const killEnv = "POCKETKMS_TEST_KILL"
 
-// dieBeforeTheScrub is killed when a transaction with Scrub is committed and its scrub has not overwritten anything. If there is a
-// new key file beside the store, the transaction changes the root key, or else it deletes a record.
+// dieBeforeTheScrub is killed when a transaction with Scrub is committed and its scrub has not
+// overwritten anything. If there is a new key file beside the store, the transaction changes the
+// root key, or else it deletes a record.
 func dieBeforeTheScrub(path string) error {
 	b, err := Open(path)
 	if err != nil {
@@ -286,8 +290,8 @@ func marked(tb testing.TB, b *Backend) (is bool) {
 	return is
 }
 
-// The marker is there from the transaction that asks for a scrub to the first one after the scrub; a scrub that failed is done by
-// the next Open, or by the next transaction with Scrub.
+// The marker is there from the transaction that asks for a scrub to the first one after the scrub;
+// a scrub that failed is done by the next Open, or by the next transaction with Scrub.
 func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	syncs := 0
@@ -297,7 +301,7 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 		return errors.Join(failure, file.Sync())
 	}}
 	open := func() *Backend {
-		b, err := openWith(environment{m, inspectLeavesUpTo}, path)
+		b, err := openWith(ctx, environment{m, inspectLeavesUpTo}, path)
 		require.NoError(t, err)
 		return b
 	}
@@ -323,7 +327,7 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	put(t, b, "b", nil)
 	require.True(t, marked(t, b), "it is still to be done")
 	require.NoError(t, b.Close())
-	_, err := openWith(environment{m, inspectLeavesUpTo}, path)
+	_, err := openWith(ctx, environment{m, inspectLeavesUpTo}, path)
 	require.ErrorIs(t, err, syscall.EIO, "Open cannot do it")
 	failure = syscall.ENOSPC
 	b = open() // for want of space nobody shall lose the use of the keys
@@ -342,12 +346,13 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	checkFile(t, path)
 }
 
-// When a sync has failed the system may show zeros that it has given up to write: all of them are written again.
+// When a sync has failed the system may show zeros that it has given up to write: all of them are
+// written again.
 func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	var failure error
 	m := syncer{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error { return failure }}
-	b, err := openWith(environment{m, inspectLeavesUpTo}, path)
+	b, err := openWith(ctx, environment{m, inspectLeavesUpTo}, path)
 	require.NoError(t, err)
 	replace := func() error {
 		_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "a", Value: []byte("value")}}, Scrub: true})
@@ -377,7 +382,8 @@ func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 	require.NoError(t, b.Close())
 }
 
-// A memory fault in a write leaves bbolt's locks held. Close does not wait for them, though a marker is left to remove.
+// A memory fault in a write leaves bbolt's locks held. Close does not wait for them, though a
+// marker is left to remove.
 func TestABrokenBackendClosesAfterAScrub(t *testing.T) {
 	b, path := newBackend(t)
 	put(t, b, "a", make([]byte, 100_000))
@@ -389,8 +395,8 @@ func TestABrokenBackendClosesAfterAScrub(t *testing.T) {
 	require.NoError(t, b.Close())
 }
 
-// countingBlocks counts what a scrub reads and writes, and calls before with the number of bytes that it
-// has read before each read.
+// countingBlocks counts what a scrub reads and writes, and calls before with the number of bytes
+// that it has read before each read.
 type countingBlocks struct {
 	blocks
 	read, written int
@@ -454,7 +460,7 @@ func TestAScrubTouchesOnlyWhatWasFreed(t *testing.T) {
 	// What a commit that fails has written to free pages is found, too.
 	put(t, b, "victim", nil)
 	failMetaWritesOnce(b)
-	_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "lost", Value: bytes.Repeat(secret, 1000)}}})
+	_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "lost", Value: bytes.Repeat(secret, 10_000)}}})
 	require.ErrorIs(t, err, syscall.EIO)
 	require.NotZero(t, count(t, b.file.Name(), secret))
 	_, err = b.Commit(ctx, keystore.Tx{Deletes: []string{"victim"}, Scrub: true})
@@ -475,7 +481,8 @@ func failMetaWritesOnce(b *Backend) {
 	}
 }
 
-// A scrub of many pages pauses for changes that come meanwhile: without that, this test would not end.
+// A scrub of many pages pauses for changes that come meanwhile: without that, this test would not
+// end.
 func TestChangesGoOnDuringALongScrub(t *testing.T) {
 	b, counting := withFreePages(t, 4*scrubPages)
 	changed := make(chan error, 1)

@@ -11,10 +11,10 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// bbolt trusts its file: it maps the file and follows the page numbers and offsets in it wherever they
-// lead, and a change that it makes on the basis of a damaged page can make the whole file unreadable.
-// So this package reads the file itself, with plain reads and checks, and lets bbolt change only what
-// it has checked. Numbers in pages are in the byte order of the machine.
+// bbolt trusts its file: it maps the file and follows the page numbers and offsets in it wherever
+// they lead, and a change that it makes on the basis of a damaged page can make the whole file
+// unreadable. So this package reads the file itself, with plain reads and checks, and lets bbolt
+// change only what it has checked. Numbers in pages are in the byte order of the machine.
 
 var byteOrder = binary.NativeEndian
 
@@ -194,9 +194,9 @@ func (p page) key(i int) []byte {
 	return e.key
 }
 
-// check reports whether the page is exactly as bbolt writes it: a branch or a leaf whose elements are
-// without gaps, and its keys in order. low, unless it is nil, is the first key; all are less than high,
-// unless that is nil. unit is what the length of the page is a multiple of.
+// check reports whether the page is exactly as bbolt writes it: a branch or a leaf whose elements
+// are without gaps, and its keys in order. low, unless it is nil, is the first key; all are less
+// than high, unless that is nil. unit is what the length of the page is a multiple of.
 func (p page) check(low, high []byte, elementFlags uint32, unit int64) bool {
 	if len(p) < pageHeaderBytes {
 		return false
@@ -282,8 +282,8 @@ func (f file) readRoot(id uint64, buf []byte) (r root, err error) {
 	return r, nil
 }
 
-// A cursor goes through the leaves of a tree. It checks every page on its way, and against the branch
-// above it.
+// A cursor goes through the leaves of a tree. It checks every page on its way, and against the
+// branch above it.
 type cursor struct {
 	tree
 	levels  []level // from the root to a leaf
@@ -337,8 +337,8 @@ func (c *cursor) find(key []byte) (i int, equal bool) {
 	return i, i < p.count() && bytes.Equal(p.key(i), key)
 }
 
-// next goes to the next leaf. It reports false, and does not move, if there is none. After an error the
-// cursor must not be used before it has sought again.
+// next goes to the next leaf. It reports false, and does not move, if there is none. After an error
+// the cursor must not be used before it has sought again.
 func (c *cursor) next() (bool, error) {
 	return c.step(1, func(page) int { return 0 })
 }
