@@ -21,7 +21,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/internal/benchtest"
-	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 )
 
 // Each benchmark runs its floor, the least work that could do the same, in the
@@ -182,7 +182,7 @@ func together(n int, functions ...func()) time.Duration {
 // BenchmarkDurableChange compares a change of a key in a file with one bare
 // bbolt transaction that writes as many bytes.
 func BenchmarkDurableChange(b *testing.B) {
-	svc, err := kms.Open(filepath.Join(b.TempDir(), "keys"), keystore.Ephemeral(), kms.Config{})
+	svc, err := kms.Open(filepath.Join(b.TempDir(), "keys"), keystoretest.RootKey(), kms.Config{})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, svc.Close()) })
 	key := must(svc.CreateKey(context.Background(), nil)).KeyMetadata.KeyId

@@ -201,8 +201,7 @@ func (c *core) view(as *Principal, region string) *Service {
 // Open returns a Service that keeps its keys in the file at path, sealed under
 // root. It creates the file if it does not exist. Only one process at a time can
 // open a file. config holds all other settings; its Backend and RootKey must be
-// nil. A first Open that fails may leave a file without a store, which the next
-// Open fills.
+// nil. A first Open that fails leaves no file.
 //
 // Its errors are those of package keystore: among them [keystore.ErrRootKey],
 // [keystore.ErrLocked] and [keystore.ErrCorrupt].

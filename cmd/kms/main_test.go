@@ -210,8 +210,8 @@ func TestAFailureNamesItsCause(t *testing.T) {
 	}{
 		{"a wrong passphrase", "", []string{"--store", store, "--passphrase-file", file(t, "wrong", "another")}, "kms: --passphrase-file: not the passphrase of " + store + "\n"},
 		{"a passphrase too many newlines", "a good passphrase\n\n", []string{"--store", store, "--passphrase-file", "-"}, "kms: --passphrase-file: not the passphrase of " + store + "\n"},
-		{"a passphrase for the store of a key file", "", []string{"--store", withKeyFile, "--passphrase-file", passphrase}, `sealed with one of kind "keyfile"`},
-		{"a store in use", "", []string{"--store", inUse, "--passphrase-file", passphrase}, "the file is open already"},
+		{"a passphrase for the store of a key file", "", []string{"--store", withKeyFile, "--passphrase-file", passphrase}, `sealed under one of kind "keyfile"`},
+		{"a store in use", "", []string{"--store", inUse, "--passphrase-file", passphrase}, "the file is already open"},
 		{"a store that is something else", "", []string{"--store", passphrase, "--passphrase-file", passphrase}, "damaged"},
 		{"a passphrase for others to read", "", []string{"--store", store, "--passphrase-file", readable}, "mode 0600 or less"},
 		{"a passphrase that is a directory", "", []string{"--store", store, "--passphrase-file", t.TempDir()}, "a regular file"},

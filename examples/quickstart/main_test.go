@@ -28,7 +28,7 @@ func TestASecondRunFindsTheKeyOfTheFirst(t *testing.T) {
 
 func TestAWrongPassphraseEndsTheRun(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
-	require.NoError(t, with(path, []byte("right"), nothing))
+	require.NoError(t, with(path, []byte("the right one"), nothing))
 	before, err := os.ReadFile(path)
 	require.NoError(t, err)
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
@@ -48,7 +49,7 @@ type fixture struct {
 func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
 
 func newFixture(t *testing.T) *fixture {
-	f := &fixture{t: t, backend: &failing{Backend: memory.New()}, root: keystore.Ephemeral(), now: hour(0)}
+	f := &fixture{t: t, backend: &failing{Backend: memory.New()}, root: keystoretest.RootKey(), now: hour(0)}
 	f.DB = f.open(f.backend)
 	t.Cleanup(func() {
 		f.backend.before(nil)
