@@ -130,10 +130,17 @@ func run(t *testing.T, page string, b block) error {
 	return nil
 }
 
-// framePackages are the packages that statements in a frame may use, beside kms, context and log.
-var framePackages = []string{
-	"errors", "fmt", "os", "time",
-	module + "/audit", module + "/awsapi", module + "/keystore", module + "/keystore/bolt",
+// framePackages are the packages that statements in a frame may use, beside context, kms and log.
+var framePackages = map[string]string{
+	"audit":    module + "/audit",
+	"aws":      "github.com/aws/aws-sdk-go-v2/aws",
+	"awsapi":   module + "/awsapi",
+	"awskms":   "github.com/aws/aws-sdk-go-v2/service/kms",
+	"bolt":     module + "/keystore/bolt",
+	"errors":   "errors",
+	"fmt":      "fmt",
+	"keystore": module + "/keystore",
+	"os":       "os",
 }
 
 const (
@@ -201,9 +208,9 @@ func frame(b block) (program string, err error) {
 	}
 
 	program = "package main\n\nimport (\n\t\"context\"\n\t\"log\"\n\t\"" + module + "\"\n"
-	for _, imported := range framePackages {
-		if used[path.Base(imported)] {
-			program += "\t\"" + imported + "\"\n"
+	for name, imported := range framePackages {
+		if used[name] {
+			program += "\t" + name + " \"" + imported + "\"\n"
 		}
 	}
 	return program + ")\n" + frameHead + fmt.Sprintf("%s:%d\n%s\n\t}\n}\n", b.file, b.line+1, code), nil
