@@ -11,26 +11,27 @@ import (
 	"github.com/pocketkms/kms/internal/keydb"
 )
 
-// CreateAliasInput gives a key one more name.
+// CreateAliasInput describes a new alias of a key.
 type CreateAliasInput struct {
-	// AliasName is the new name, "alias/" included: up to 256 letters, digits, "/", "_" and "-", upper and lower case
-	// being different. "alias/aws/" is reserved.
+	// AliasName is the new name, with "alias/": up to 256 letters, digits, "/", "_" and "-". Upper
+	// and lower case differ. Names that begin with "alias/aws/" are reserved.
 	AliasName string `kms:"required,len=1..256,pattern=aliasName"`
 
-	// TargetKeyId is the key ID or key ARN of a customer managed key in the caller's account and Region.
+	// TargetKeyId is the key ID or key ARN of a customer managed key in the caller's account and
+	// Region.
 	TargetKeyId string `kms:"required,len=1..2048"`
 }
 
 // CreateAliasOutput is empty.
 type CreateAliasOutput struct{}
 
-// UpdateAliasInput moves an alias from its key to another.
+// UpdateAliasInput moves an alias to another key.
 type UpdateAliasInput struct {
-	// AliasName is the existing name, "alias/" included.
+	// AliasName is the existing name, with "alias/".
 	AliasName string `kms:"required,len=1..256,pattern=aliasName"`
 
-	// TargetKeyId is the key ID or key ARN of the key that the alias shall name from now on: of the same account, Region
-	// and KeyUsage as the present one, and like it symmetric, asymmetric or HMAC.
+	// TargetKeyId is the key ID or key ARN of the new key. It must have the same account, Region
+	// and KeyUsage as the present one, and must be symmetric, asymmetric or HMAC as that one is.
 	TargetKeyId string `kms:"required,len=1..2048"`
 }
 
@@ -39,22 +40,23 @@ type UpdateAliasOutput struct{}
 
 // DeleteAliasInput names the alias to delete. Its key stays.
 type DeleteAliasInput struct {
-	// AliasName is the existing name, "alias/" included.
+	// AliasName is the existing name, with "alias/".
 	AliasName string `kms:"required,len=1..256,pattern=aliasName"`
 }
 
 // DeleteAliasOutput is empty.
 type DeleteAliasOutput struct{}
 
-// ListAliasesInput chooses a page of the aliases of the caller's account and Region.
+// ListAliasesInput selects a page of the aliases of the caller's account and Region.
 type ListAliasesInput struct {
-	// KeyId, a key ID or key ARN, limits the list to the aliases of one key. Absent means all aliases.
+	// KeyId, a key ID or key ARN, limits the list to the aliases of one key. Absent means all
+	// aliases.
 	KeyId string `kms:"len=1..2048"`
 
 	// Limit is the most aliases to return, 1 to 100; nil means 50.
 	Limit *int32 `kms:"range=1..100"`
 
-	// Marker continues a list: NextMarker of the page before. Absent on the first call.
+	// Marker is the NextMarker of the previous page; absent in the first call.
 	Marker string `kms:"len=1..1024,pattern=marker"`
 }
 
@@ -66,40 +68,40 @@ type ListAliasesOutput struct {
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
-	// Truncated says that more aliases follow.
+	// Truncated reports whether more aliases follow.
 	Truncated bool `kms:"always"`
 }
 
 // AliasListEntry is one alias.
 type AliasListEntry struct {
-	// AliasName is the name, "alias/" included.
+	// AliasName is the name, with "alias/".
 	AliasName string
 
 	// AliasArn is the alias ARN.
 	AliasArn string
 
-	// TargetKeyId is the bare ID of the key; absent for a predefined alias/aws/... that has no key yet.
+	// TargetKeyId is the key ID; absent for a predefined alias/aws/... that has no key yet.
 	TargetKeyId string
 
-	// CreationDate is when the alias was made; zero as long as it has no key.
+	// CreationDate is when the alias was created; zero while it has no key.
 	CreationDate time.Time
 
-	// LastUpdatedDate is when the alias was last given a key, by CreateAlias or UpdateAlias.
+	// LastUpdatedDate is when CreateAlias or UpdateAlias last set the key of the alias.
 	LastUpdatedDate time.Time
 }
 
 const aliasesPerKey = 50
 
-// predefinedAliases are the names of the AWS managed keys, by the service that uses each. All accounts
-// have them; a key is created for one when it is described.
+// predefinedAliases are the names of the AWS managed keys, by the service that uses each. All
+// accounts have them; a key is created for one when it is described.
 var predefinedAliases = []string{
 	"alias/aws/acm", "alias/aws/backup", "alias/aws/dynamodb", "alias/aws/ebs", "alias/aws/elasticfilesystem",
 	"alias/aws/es", "alias/aws/glue", "alias/aws/kinesis", "alias/aws/lambda", "alias/aws/rds", "alias/aws/redshift",
 	"alias/aws/s3", "alias/aws/secretsmanager", "alias/aws/sns", "alias/aws/sqs", "alias/aws/ssm", "alias/aws/xray",
 }
 
-// undefinedManagedKey returns the AWS managed key that a predefined alias points to once it has been
-// described, or nil if the alias is not predefined.
+// undefinedManagedKey returns the AWS managed key that a predefined alias points to once it has
+// been described, or nil if the alias is not predefined.
 func (c *call) undefinedManagedKey(alias keydb.AliasRef) *keydb.Key {
 	if !slices.Contains(predefinedAliases, alias.Name) {
 		return nil
@@ -190,7 +192,9 @@ var opCreateAlias = define(description{
 	},
 })
 
-// CreateAlias gives a customer managed key one more name, of at most 50.
+// CreateAlias creates an alias of a customer managed key. A key can have up to 50.
+//
+// To create a key together with its alias, use [Service.EnsureKey].
 func (s *Service) CreateAlias(ctx context.Context, in *CreateAliasInput) (*CreateAliasOutput, error) {
 	return opCreateAlias.do(ctx, s, in)
 }
@@ -276,7 +280,7 @@ var opDeleteAlias = define(description{
 	},
 })
 
-// DeleteAlias deletes a name of a key. The key stays.
+// DeleteAlias deletes an alias. Its key stays.
 func (s *Service) DeleteAlias(ctx context.Context, in *DeleteAliasInput) (*DeleteAliasOutput, error) {
 	return opDeleteAlias.do(ctx, s, in)
 }
@@ -320,8 +324,8 @@ var opListAliases = define(description{
 	},
 })
 
-// aliasEntry returns the entry of an alias in a list. One whose record is damaged has only its name:
-// DescribeKey says what is wrong with it.
+// aliasEntry returns the entry of an alias in a list. One whose record is damaged has only its
+// name: DescribeKey says what is wrong with it.
 func aliasEntry(a *keydb.Alias) AliasListEntry {
 	return AliasListEntry{
 		AliasName:       a.Name,
@@ -348,9 +352,8 @@ func (c *call) addPredefinedAliases(entries []AliasListEntry) ([]AliasListEntry,
 	return entries, nil
 }
 
-// ListAliases lists the aliases of the caller's account and Region, or of one
-// key there, by name. The predefined alias/aws/ names are among them, without a
-// key until it is made.
+// ListAliases lists the aliases of the caller's account and Region, or of one key there, sorted by
+// name. That includes the predefined alias/aws/ names, which have no key until they are described.
 func (s *Service) ListAliases(ctx context.Context, in *ListAliasesInput) (*ListAliasesOutput, error) {
 	return opListAliases.do(ctx, s, in)
 }

@@ -13,26 +13,27 @@ import (
 	"github.com/pocketkms/kms/internal/spec"
 )
 
-// EncryptInput is a small piece of data to encrypt. Larger data is encrypted by a data key: see GenerateDataKey.
+// EncryptInput is data to encrypt, and the key to encrypt it with.
 type EncryptInput struct {
-	// KeyId is the key to encrypt under: key ID, key ARN, alias name or alias ARN.
+	// KeyId is the key to encrypt with: key ID, key ARN, alias name or alias ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// Plaintext is the data, 1 to 4,096 bytes; an RSA or SM2 key takes less, depending on its size and the algorithm.
+	// Plaintext is the data, 1 to 4,096 bytes; fewer for an RSA or SM2 key, depending on its size
+	// and the algorithm.
 	Plaintext []byte `kms:"required,len=1..4096,secret"`
 
-	// EncryptionContext is authenticated with the data but not encrypted: Decrypt must be given the same pairs, in any
-	// order. No secrets, it is logged in clear. For symmetric keys alone.
+	// EncryptionContext is authenticated but not encrypted: Decrypt must be given the same pairs.
+	// It must hold no secrets: it is logged in the clear. Only for symmetric keys.
 	EncryptionContext map[string]string
 
-	// EncryptionAlgorithm must suit the key; absent means EncryptionAlgorithmSymmetricDefault, so an asymmetric key
-	// needs it.
+	// EncryptionAlgorithm is one of the key's; absent means EncryptionAlgorithmSymmetricDefault. It
+	// is required for an asymmetric key.
 	EncryptionAlgorithm EncryptionAlgorithmSpec
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 }
 
@@ -41,41 +42,44 @@ type EncryptOutput struct {
 	// KeyId is the ARN of the key that encrypted.
 	KeyId string
 
-	// CiphertextBlob is the ciphertext. One of a symmetric key also tells Decrypt which key it was.
+	// CiphertextBlob is the ciphertext. With a symmetric key, it names the key for Decrypt.
 	CiphertextBlob []byte `kms:"secret"`
 
 	// EncryptionAlgorithm is the algorithm used.
 	EncryptionAlgorithm EncryptionAlgorithmSpec
 }
 
-// DecryptInput is data to decrypt: from Encrypt, ReEncrypt or GenerateDataKey and its kin, or encrypted elsewhere under
-// the public key of an asymmetric key.
+// DecryptInput is a ciphertext of Encrypt, ReEncrypt or one of the GenerateDataKey operations, or
+// one that was made elsewhere with the public key of an asymmetric key.
 type DecryptInput struct {
-	// CiphertextBlob is the ciphertext, 1 to 6,144 bytes. Only a dry run with DryRunModifierIgnoreCiphertext may lack it.
+	// CiphertextBlob is the ciphertext, 1 to 6,144 bytes. It may be absent only in a dry run with
+	// DryRunModifierIgnoreCiphertext.
 	CiphertextBlob []byte `kms:"len=1..6144,secret"`
 
-	// KeyId is the key that must have encrypted: key ID, key ARN, alias name or alias ARN. Absent, a symmetric
-	// ciphertext's own key is used; give it all the same, so that no other key can be slipped in. Required for an
-	// asymmetric key, and without CiphertextBlob.
+	// KeyId is the key that must have encrypted: key ID, key ARN, alias name or alias ARN. If it is
+	// absent, the key that a symmetric ciphertext names is used; pass it all the same, so that
+	// nobody can choose another key. It is required for an asymmetric key, and without
+	// CiphertextBlob.
 	KeyId string `kms:"len=1..2048"`
 
-	// EncryptionContext must be what Encrypt was given, pair for pair. For symmetric keys alone.
+	// EncryptionContext must have the pairs that Encrypt was given, in any order. Only for
+	// symmetric keys.
 	EncryptionContext map[string]string
 
-	// EncryptionAlgorithm must be what Encrypt was given; absent means EncryptionAlgorithmSymmetricDefault, so an
-	// asymmetric key needs it.
+	// EncryptionAlgorithm must be what Encrypt was given; absent means
+	// EncryptionAlgorithmSymmetricDefault. It is required for an asymmetric key.
 	EncryptionAlgorithm EncryptionAlgorithmSpec
 
-	// Recipient asks for the plaintext to be encrypted to an attested enclave instead of returned in clear.
+	// Recipient asks for the plaintext encrypted to an attested enclave instead of in the clear.
 	Recipient *RecipientInfo
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 
-	// DryRunModifiers narrow a dry run's checks; without DryRun they mean nothing.
+	// DryRunModifiers narrow the checks of a dry run; without DryRun they are ignored.
 	DryRunModifiers []DryRunModifierType
 }
 
@@ -84,54 +88,63 @@ type DecryptOutput struct {
 	// KeyId is the ARN of the key that decrypted.
 	KeyId string
 
-	// Plaintext is the data; nil if a Recipient was given. The slice is the caller's own: clear it when done.
+	// Plaintext is the data; nil if a Recipient was given. The slice belongs to the caller: clear
+	// it after use.
 	Plaintext []byte `kms:"secret"`
 
-	// CiphertextForRecipient is the plaintext encrypted to the Recipient, a CMS EnvelopedData (RFC 5652); else nil.
+	// CiphertextForRecipient is the plaintext encrypted to the Recipient, a CMS EnvelopedData (RFC
+	// 5652); nil without a Recipient.
 	CiphertextForRecipient []byte `kms:"secret"`
 
 	// EncryptionAlgorithm is the algorithm used.
 	EncryptionAlgorithm EncryptionAlgorithmSpec
 
-	// KeyMaterialId is the key material that decrypted, 64 hexadecimal digits; for symmetric keys, without Recipient.
+	// KeyMaterialId is the ID of the key material that decrypted, 64 hexadecimal digits; only for
+	// symmetric keys and without a Recipient.
 	KeyMaterialId string
 }
 
-// ReEncryptInput is ciphertext to bring under another key, context or algorithm. The plaintext stays in the service.
+// ReEncryptInput is a ciphertext to decrypt and encrypt again under another key, encryption context
+// or algorithm.
 type ReEncryptInput struct {
-	// CiphertextBlob is the ciphertext, 1 to 6,144 bytes. Only a dry run with DryRunModifierIgnoreCiphertext may lack it.
+	// CiphertextBlob is the ciphertext, 1 to 6,144 bytes. It may be absent only in a dry run with
+	// DryRunModifierIgnoreCiphertext.
 	CiphertextBlob []byte `kms:"len=1..6144,secret"`
 
-	// SourceKeyId is the key that must have encrypted, as DecryptInput.KeyId.
+	// SourceKeyId is the key that must have encrypted: see DecryptInput.KeyId.
 	SourceKeyId string `kms:"len=1..2048"`
 
-	// SourceEncryptionContext must be what the ciphertext was made with. For symmetric source keys alone.
+	// SourceEncryptionContext must be that of the ciphertext. Only for symmetric source keys.
 	SourceEncryptionContext map[string]string
 
-	// SourceEncryptionAlgorithm is what the ciphertext was made with; absent means EncryptionAlgorithmSymmetricDefault.
+	// SourceEncryptionAlgorithm must be that of the ciphertext; absent means
+	// EncryptionAlgorithmSymmetricDefault.
 	SourceEncryptionAlgorithm EncryptionAlgorithmSpec
 
-	// DestinationKeyId is the key to encrypt under: key ID, key ARN, alias name or alias ARN. It may be the source key.
+	// DestinationKeyId is the key to encrypt with: key ID, key ARN, alias name or alias ARN. It may
+	// be the source key.
 	DestinationKeyId string `kms:"required,len=1..2048"`
 
-	// DestinationEncryptionContext belongs to the new ciphertext: the source's is not carried over. For symmetric
-	// destination keys alone. No secrets, it is logged in clear.
+	// DestinationEncryptionContext is that of the new ciphertext; that of the source is not carried
+	// over. It must hold no secrets: it is logged in the clear. Only for symmetric destination
+	// keys.
 	DestinationEncryptionContext map[string]string
 
-	// DestinationEncryptionAlgorithm must suit the destination key; absent means EncryptionAlgorithmSymmetricDefault.
+	// DestinationEncryptionAlgorithm is one of the destination key's; absent means
+	// EncryptionAlgorithmSymmetricDefault.
 	DestinationEncryptionAlgorithm EncryptionAlgorithmSpec
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 
-	// DryRunModifiers narrow a dry run's checks; without DryRun they mean nothing.
+	// DryRunModifiers narrow the checks of a dry run; without DryRun they are ignored.
 	DryRunModifiers []DryRunModifierType
 }
 
-// ReEncryptOutput is the ciphertext under the destination key.
+// ReEncryptOutput is the new ciphertext.
 type ReEncryptOutput struct {
 	// KeyId is the ARN of the destination key.
 	KeyId string
@@ -148,20 +161,23 @@ type ReEncryptOutput struct {
 	// DestinationEncryptionAlgorithm is the algorithm that encrypted.
 	DestinationEncryptionAlgorithm EncryptionAlgorithmSpec
 
-	// SourceKeyMaterialId is the key material that decrypted, 64 hexadecimal digits; for symmetric source keys.
+	// SourceKeyMaterialId is the ID of the key material that decrypted, 64 hexadecimal digits; only
+	// for symmetric source keys.
 	SourceKeyMaterialId string
 
-	// DestinationKeyMaterialId is the key material that encrypted, 64 hexadecimal digits; for symmetric ones.
+	// DestinationKeyMaterialId is the ID of the key material that encrypted, 64 hexadecimal digits;
+	// only for symmetric destination keys.
 	DestinationKeyMaterialId string
 }
 
-// RecipientInfo is an attested enclave, which alone shall be able to read an answer.
+// RecipientInfo is an attested enclave to encrypt an answer to, so that only the enclave can read
+// it.
 type RecipientInfo struct {
-	// AttestationDocument is the signed document of the enclave with its RSA public key, 1 to 262,144 bytes: a
-	// COSE_Sign1 in CBOR, as AWS Nitro makes it.
+	// AttestationDocument is the signed document of the enclave with its RSA public key, 1 to
+	// 262,144 bytes: a COSE_Sign1 in CBOR, as AWS Nitro writes it.
 	AttestationDocument []byte `kms:"len=1..262144,secret"`
 
-	// KeyEncryptionAlgorithm is how the answer's key is encrypted to the enclave's.
+	// KeyEncryptionAlgorithm encrypts the key of the answer to the enclave.
 	KeyEncryptionAlgorithm KeyEncryptionMechanism
 }
 
@@ -188,8 +204,8 @@ var opEncrypt = define(description{
 	},
 })
 
-// Encrypt encrypts up to 4,096 bytes under a key. The ciphertext names its key and key material, and
-// can be decrypted however often the key is rotated.
+// Encrypt encrypts up to 4,096 bytes; for more, use [Service.GenerateDataKey]. The ciphertext of a
+// symmetric key names its key and key material, so that it can be decrypted after rotations.
 func (s *Service) Encrypt(ctx context.Context, in *EncryptInput) (*EncryptOutput, error) {
 	return opEncrypt.do(ctx, s, in)
 }
@@ -229,10 +245,10 @@ var opDecrypt = define(description{
 	},
 })
 
-// Decrypt decrypts what Encrypt, ReEncrypt or GenerateDataKey made. Without a KeyId it uses the
-// ciphertext's own key. It refuses a ciphertext of another key than KeyId with IncorrectKeyException,
-// and one that was altered, or comes with another encryption context, with
-// InvalidCiphertextException.
+// Decrypt decrypts a ciphertext of Encrypt, ReEncrypt or one of the GenerateDataKey operations.
+// Without a KeyId it uses the key that the ciphertext names. The error is [IncorrectKeyException]
+// if the ciphertext is that of another key than KeyId, and [InvalidCiphertextException] if it was
+// altered or the encryption context differs.
 func (s *Service) Decrypt(ctx context.Context, in *DecryptInput) (*DecryptOutput, error) {
 	return opDecrypt.do(ctx, s, in)
 }
@@ -292,8 +308,9 @@ var opReEncrypt = define(description{
 	},
 })
 
-// ReEncrypt decrypts a ciphertext and encrypts the plaintext under another key, or under the same key
-// with another encryption context or its current material. The plaintext does not leave the service.
+// ReEncrypt decrypts a ciphertext and encrypts the plaintext again with another key, or with the
+// same key and another encryption context or its current key material. It does not return the
+// plaintext.
 func (s *Service) ReEncrypt(ctx context.Context, in *ReEncryptInput) (*ReEncryptOutput, error) {
 	return opReEncrypt.do(ctx, s, in)
 }
@@ -301,7 +318,8 @@ func (s *Service) ReEncrypt(ctx context.Context, in *ReEncryptInput) (*ReEncrypt
 // errNoRecipients refuses answers that only an attested enclave may read.
 var errNoRecipients = exception(UnsupportedOperationException, "Recipient is not supported: no attestation document can be verified here.")
 
-// A source is the ciphertext that Decrypt and ReEncrypt are given, and what the caller says about it.
+// A source is the ciphertext that Decrypt and ReEncrypt are given, and what the caller says about
+// it.
 type source struct {
 	ciphertext        []byte
 	ignored           bool // by a dry run that asks for permission only
@@ -338,8 +356,8 @@ func (src *source) header() *ciphertext.Header {
 	return ciphertext.Parse(src.ciphertext)
 }
 
-// requireMembers returns a violation for each missing member. keyIDPath is the member that names the
-// key.
+// requireMembers returns a violation for each missing member. keyIDPath is the member that names
+// the key.
 func (src *source) requireMembers(keyIDPath string) (violations []error) {
 	if src.ciphertext == nil && !src.ignored {
 		violations = append(violations, shape.Missing("ciphertextBlob"))
@@ -350,8 +368,8 @@ func (src *source) requireMembers(keyIDPath string) (violations []error) {
 	return violations
 }
 
-// identifySource makes the key of a source the call's next target: the one that the caller named, or
-// else the one that the ciphertext names.
+// identifySource makes the key of a source the call's next target: the one that the caller named,
+// or else the one that the ciphertext names.
 func (c *call) identifySource(src *source, permission string) error {
 	caller, header := &c.svc.caller, src.header()
 	if header == nil {

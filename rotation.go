@@ -9,20 +9,21 @@ import (
 	"github.com/pocketkms/kms/internal/spec"
 )
 
-// EnableKeyRotationInput makes a key rotate by itself. Only symmetric encryption keys of OriginAWSKMS can.
+// EnableKeyRotationInput names the key to rotate automatically, and how often. It must be a
+// symmetric encryption key of OriginAWSKMS.
 type EnableKeyRotationInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// RotationPeriodInDays is the time between rotations, 90 to 2,560 days; nil means 365. The first period starts with
-	// the call, also where rotation was enabled before.
+	// RotationPeriodInDays is the time between rotations, 90 to 2,560 days; nil means 365. The
+	// first period starts with the call, even if rotation was enabled before.
 	RotationPeriodInDays *int32 `kms:"range=90..2560"`
 }
 
 // EnableKeyRotationOutput is empty.
 type EnableKeyRotationOutput struct{}
 
-// DisableKeyRotationInput names the key that shall rotate by itself no more.
+// DisableKeyRotationInput names the key whose automatic rotation ends.
 type DisableKeyRotationInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
@@ -31,9 +32,9 @@ type DisableKeyRotationInput struct {
 // DisableKeyRotationOutput is empty.
 type DisableKeyRotationOutput struct{}
 
-// GetKeyRotationStatusInput names the key whose rotation is asked for.
+// GetKeyRotationStatusInput names the key whose rotation to describe.
 type GetKeyRotationStatusInput struct {
-	// KeyId is a key ID or key ARN; the key may be another account's.
+	// KeyId is a key ID or key ARN. The key may belong to another account.
 	KeyId string `kms:"required,len=1..2048"`
 }
 
@@ -42,20 +43,22 @@ type GetKeyRotationStatusOutput struct {
 	// KeyId is the key ARN.
 	KeyId string
 
-	// KeyRotationEnabled says whether the key rotates by itself. It is false while the key waits for its deletion.
+	// KeyRotationEnabled reports whether the key is rotated automatically. It is false while the
+	// key is pending deletion.
 	KeyRotationEnabled bool `kms:"always"`
 
-	// RotationPeriodInDays is the time between rotations; nil unless KeyRotationEnabled.
+	// RotationPeriodInDays is the time between automatic rotations; nil unless KeyRotationEnabled.
 	RotationPeriodInDays *int32
 
-	// NextRotationDate is when the key rotates next by itself; zero unless KeyRotationEnabled.
+	// NextRotationDate is the date of the next automatic rotation; zero unless KeyRotationEnabled.
 	NextRotationDate time.Time
 
-	// OnDemandRotationStartDate is when a rotation on demand began that is not complete; else zero.
+	// OnDemandRotationStartDate is when an on-demand rotation began that is not complete; zero if
+	// there is none.
 	OnDemandRotationStartDate time.Time
 }
 
-// RotateKeyOnDemandInput names the key to rotate now. The schedule of EnableKeyRotation stays as it is.
+// RotateKeyOnDemandInput names the key to rotate now.
 type RotateKeyOnDemandInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
@@ -67,7 +70,7 @@ type RotateKeyOnDemandOutput struct {
 	KeyId string
 }
 
-// ListKeyRotationsInput chooses a page of a key's rotations.
+// ListKeyRotationsInput selects a page of the rotations of a key.
 type ListKeyRotationsInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
@@ -78,46 +81,49 @@ type ListKeyRotationsInput struct {
 	// Limit is the most entries to return, 1 to 1,000; nil means 100.
 	Limit *int32 `kms:"range=1..1000"`
 
-	// Marker continues a list: NextMarker of the page before. Absent on the first call.
+	// Marker is the NextMarker of the previous page; absent in the first call.
 	Marker string `kms:"len=1..1024,pattern=marker"`
 }
 
 // ListKeyRotationsOutput is a page of rotations.
 type ListKeyRotationsOutput struct {
-	// Rotations are the key materials that were asked for, one entry each; empty for a key that cannot rotate.
+	// Rotations has one entry for each key material that was asked for, oldest first; empty for a
+	// key that cannot be rotated.
 	Rotations []RotationsListEntry `kms:"always"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
-	// Truncated says that more entries follow.
+	// Truncated reports whether more entries follow.
 	Truncated bool `kms:"always"`
 }
 
-// RotationsListEntry is one key material of a key, and the rotation that brought it.
+// RotationsListEntry is one key material of a key, and the rotation that made it current.
 type RotationsListEntry struct {
-	// KeyId is the bare key ID.
+	// KeyId is the key ID.
 	KeyId string
 
-	// KeyMaterialId is the key material, 64 hexadecimal digits.
+	// KeyMaterialId is the ID of the key material, 64 hexadecimal digits.
 	KeyMaterialId string
 
 	// KeyMaterialState says what the material is used for.
 	KeyMaterialState KeyMaterialState
 
-	// RotationDate is when the material became current; zero for the first one, and for one that is pending.
+	// RotationDate is when the material became current; zero for the first material and for one
+	// that is pending.
 	RotationDate time.Time
 
-	// RotationType says what caused the rotation; absent when RotationDate is.
+	// RotationType says what caused the rotation; absent if RotationDate is.
 	RotationType RotationType
 
-	// ImportState says whether the material is present; only with OriginExternal, like all below.
+	// ImportState says whether the material is present. This and all members below are only for
+	// OriginExternal.
 	ImportState ImportState
 
-	// KeyMaterialDescription is the text given at the import.
+	// KeyMaterialDescription is the text that was given with the import.
 	KeyMaterialDescription string
 
-	// ExpirationModel says whether the material expires; absent while it is not present.
+	// ExpirationModel says whether the material expires; absent if the material is not present.
 	ExpirationModel ExpirationModelType
 
 	// ValidTo is when the material expires; zero if it does not.
@@ -127,7 +133,7 @@ type RotationsListEntry struct {
 const (
 	defaultRotationDays  = 365
 	maxOnDemandRotations = 25
-	// While automatic rotation is this near, RotateKeyOnDemand has to wait.
+	// RotateKeyOnDemand is refused this long before an automatic rotation.
 	rotationConflictWindow = 20 * time.Minute
 )
 
@@ -146,8 +152,8 @@ var opEnableKeyRotation = define(description{
 	},
 })
 
-// EnableKeyRotation has a symmetric key rotated every RotationPeriodInDays, 365
-// unless given, from now on. Called again, it starts the period anew.
+// EnableKeyRotation rotates a symmetric key automatically, every RotationPeriodInDays from now on.
+// Calling it again starts a new period.
 func (s *Service) EnableKeyRotation(ctx context.Context, in *EnableKeyRotationInput) (*EnableKeyRotationOutput, error) {
 	return opEnableKeyRotation.do(ctx, s, in)
 }
@@ -164,7 +170,7 @@ var opDisableKeyRotation = define(description{
 	},
 })
 
-// DisableKeyRotation ends automatic rotation. Former materials keep decrypting.
+// DisableKeyRotation ends the automatic rotation of a key. Earlier key materials still decrypt.
 func (s *Service) DisableKeyRotation(ctx context.Context, in *DisableKeyRotationInput) (*DisableKeyRotationOutput, error) {
 	return opDisableKeyRotation.do(ctx, s, in)
 }
@@ -196,7 +202,7 @@ var opGetKeyRotationStatus = define(description{
 	},
 })
 
-// GetKeyRotationStatus tells whether and when a key is rotated automatically.
+// GetKeyRotationStatus returns whether and when a key is rotated automatically.
 func (s *Service) GetKeyRotationStatus(ctx context.Context, in *GetKeyRotationStatusInput) (*GetKeyRotationStatusOutput, error) {
 	return opGetKeyRotationStatus.do(ctx, s, in)
 }
@@ -221,9 +227,9 @@ var opRotateKeyOnDemand = define(description{
 	},
 })
 
-// RotateKeyOnDemand gives a symmetric key new material at once, up to 25 times
-// in its life. What the former material encrypted still decrypts, and automatic
-// rotation keeps its dates.
+// RotateKeyOnDemand gives a symmetric key new key material at once, up to 25 times for each key.
+// Ciphertexts of earlier materials can still be decrypted. The dates of automatic rotation do not
+// change.
 func (s *Service) RotateKeyOnDemand(ctx context.Context, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
 	return opRotateKeyOnDemand.do(ctx, s, in)
 }
@@ -277,8 +283,8 @@ type rotation struct {
 	entry   RotationsListEntry
 }
 
-// ListKeyRotations lists the completed rotations of a key, oldest first; with
-// IncludeKeyMaterialAllKeyMaterial its first material too.
+// ListKeyRotations lists the completed rotations of a key, oldest first. With
+// IncludeKeyMaterialAllKeyMaterial it also lists the first key material.
 func (s *Service) ListKeyRotations(ctx context.Context, in *ListKeyRotationsInput) (*ListKeyRotationsOutput, error) {
 	return opListKeyRotations.do(ctx, s, in)
 }
