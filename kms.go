@@ -235,9 +235,6 @@ func (s *Service) Region() string { return s.region }
 // Caller returns the principal that makes the calls through this view.
 func (s *Service) Caller() Principal { return s.caller }
 
-// Logger returns the Logger of the service's Config, for what serves it.
-func (s *Service) Logger() *slog.Logger { return s.config.Logger }
-
 // Flush stores what the service keeps in memory only: when keys were last used.
 // It is done once a minute and by Close; call it before copying the store.
 func (s *Service) Flush(ctx context.Context) error {

@@ -45,21 +45,24 @@ import (
 	"github.com/pocketkms/kms/internal/uuid"
 )
 
-// Options say how a [Handler] works. Their zero value is for local development: it trusts everyone.
+// Options configure a [Handler]. The zero value refuses every request.
 type Options struct {
-	// Credentials returns what belongs to an access key ID, and nil for an unknown one. With it every request must be
-	// signed (Signature Version 4), and its caller is the principal of the access key. It may be called concurrently.
-	//
-	// Without it signatures are not looked at, requests need not have one, and the caller is that of the handler's
-	// view of the service, whoever that is. Only web pages are refused: see [Handler].
+	// Credentials returns the credentials of an access key ID, or nil if there are none. Every request must be signed
+	// with them (Signature Version 4), and its caller is their principal. If Credentials is nil, every request is
+	// refused with an UnrecognizedClientException, unless InsecureTrustAll is set. It may be called concurrently.
 	Credentials func(accessKeyID string) *Credentials
 
-	// Clock tells the time against which signatures are verified; nil means time.Now. It is not the service's own
-	// clock: the clients, which sign by their clocks, know nothing of that one.
+	// InsecureTrustAll accepts every request, signed or not, without verifying a signature. The caller is that of the
+	// service's view: most often the root of the account, which may do everything. Use it only where everyone who can
+	// send a request may use all keys. It has no effect if Credentials is set.
+	InsecureTrustAll bool
+
+	// Clock returns the time against which signatures are verified; nil means time.Now. It is not the service's clock,
+	// because clients sign by their own.
 	Clock func() time.Time
 
-	// Logger hears of what no client can be told: defects, and failures behind a KMSInternalException. It never gets
-	// anything of a request's body. Nil means the Logger of the service's Config.
+	// Logger receives errors that are not sent to clients: panics, and the causes of a KMSInternalException. It never
+	// receives any part of a request's body. Nil means slog.Default().
 	Logger *slog.Logger
 }
 
@@ -77,11 +80,16 @@ func Handler(svc *kms.Service, options Options) http.Handler {
 		options.Clock = time.Now
 	}
 	if options.Logger == nil {
-		options.Logger = svc.Logger()
+		options.Logger = slog.Default()
 	}
 	h := &handler{svc: svc, logger: options.Logger, operations: map[string]*operation{}, large: make(chan struct{}, maxLarge)}
-	if options.Credentials != nil {
+	switch {
+	case options.Credentials != nil:
 		h.verifier = &verifier{options.Credentials, options.Clock}
+	case options.InsecureTrustAll:
+		h.trustAll = true
+	default:
+		h.logger.Warn("awsapi: no credentials are configured: every request is refused")
 	}
 	for _, op := range kms.Operations() {
 		h.operations[targetPrefix+op.Name()] = &operation{op, shape.OfType(reflect.TypeOf(op.NewInput()).Elem())}
@@ -118,7 +126,8 @@ const (
 
 type handler struct {
 	svc        *kms.Service
-	verifier   *verifier // nil: everyone is trusted
+	verifier   *verifier // nil: either everyone is trusted or nobody
+	trustAll   bool
 	logger     *slog.Logger
 	operations map[string]*operation // by X-Amz-Target
 	large      chan struct{}         // one element for each request under way that is not small
@@ -208,7 +217,7 @@ func fail(w http.ResponseWriter, e *exception) {
 
 // serve does what r asks for and answers, or returns why it does not.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) error {
-	if h.verifier == nil && r.Header["Origin"] != nil {
+	if h.trustAll && r.Header["Origin"] != nil {
 		return errWebPage
 	}
 	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != "" || !isJSON(r.Header.Get("Content-Type")) {
@@ -229,11 +238,14 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) err
 	}
 	claim := readClaim(r, query)
 	var s *signer
-	if h.verifier != nil {
+	switch {
+	case h.verifier != nil:
 		var err error
 		if s, err = h.verifier.begin(r, query, claim); err != nil {
 			return err
 		}
+	case !h.trustAll:
+		return refuse(unrecognizedClient, invalidTokenMessage)
 	}
 	x, err := h.receive(r)
 	if err != nil {

@@ -77,7 +77,7 @@ func golden(body string) string {
 
 func TestAnswersAsTheyAreSent(t *testing.T) {
 	clock := time.Date(2026, 1, 2, 3, 4, 5, 678_900_000, time.UTC)
-	h := Handler(newService(t, kms.Config{Clock: func() time.Time { return clock }}), Options{})
+	h := Handler(newService(t, kms.Config{Clock: func() time.Time { return clock }}), Options{InsecureTrustAll: true})
 	key := call(t, h, "CreateKey", `{"Description":"d","Tags":[{"TagKey":"a","TagValue":""}]}`)["KeyMetadata"].(map[string]any)["KeyId"].(string)
 	for _, tt := range []struct{ operation, body, want string }{
 		{"CreateKey", `{"MultiRegion":true}`, `{"KeyMetadata":{"KeyId":"mrk-`},
@@ -110,7 +110,7 @@ func TestAnswersAsTheyAreSent(t *testing.T) {
 }
 
 func TestRefusalsAsTheyAreSent(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}), Options{})
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	const null, short = " failed to satisfy constraint: Member must not be null", " failed to satisfy constraint: Member must have length greater than or equal to 1"
 	for _, tt := range []struct {
 		name, operation, body, code, message string
@@ -156,13 +156,13 @@ func TestRefusalsAsTheyAreSent(t *testing.T) {
 }
 
 func TestEmptyEnumerationValueIsRefused(t *testing.T) {
-	w := serve(Handler(newService(t, kms.Config{}), Options{}), request("CreateKey", `{"KeySpec":""}`))
+	w := serve(Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true}), request("CreateKey", `{"KeySpec":""}`))
 	require.Equal(t, 400, w.Code)
 	require.Contains(t, w.Body.String(), `Value '' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [`)
 }
 
 func TestOtherRequestsAreNoOperations(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}), Options{})
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	for name, change := range map[string]func(*http.Request){
 		"GET":                   func(r *http.Request) { r.Method = http.MethodGet },
 		"OPTIONS":               func(r *http.Request) { r.Method = http.MethodOptions },
@@ -206,7 +206,7 @@ func TestOtherRequestsAreNoOperations(t *testing.T) {
 }
 
 func TestMissingOperationsAreNamed(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}), Options{})
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	offered := map[string]bool{}
 	for _, op := range kms.Operations() {
 		offered[op.Name()] = true
@@ -234,7 +234,7 @@ func TestLargestInputHasRoom(t *testing.T) {
 		tags = append(tags, `{"TagKey":"`+escaped(128)+`","TagValue":"`+escaped(256)+`"}`)
 	}
 	body := `{"Policy":"` + escaped(131072) + `","Description":"` + escaped(8192) + `","Tags":[` + strings.Join(tags, ",") + `]}`
-	w := serve(Handler(newService(t, kms.Config{}), Options{}), request("CreateKey", body))
+	w := serve(Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true}), request("CreateKey", body))
 	require.NotContains(t, w.Body.String(), "RequestEntityTooLarge")
 	require.NotContains(t, w.Body.String(), "SerializationException")
 }
@@ -249,7 +249,7 @@ func compress(t *testing.T, data []byte) *bytes.Buffer {
 }
 
 func TestCompressedBodies(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}), Options{})
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	zipped := func(encoding string, body io.Reader) *httptest.ResponseRecorder {
 		r := request("ListKeys", "")
 		r.Body, r.ContentLength = io.NopCloser(body), -1
@@ -272,13 +272,13 @@ func TestCompressedBodies(t *testing.T) {
 func TestBodyThatSaysItIsTooLargeIsNotRead(t *testing.T) {
 	r := request("ListKeys", "")
 	r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(errors.New("read"))), maxBody+1
-	w := serve(Handler(newService(t, kms.Config{}), Options{}), r)
+	w := serve(Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true}), r)
 	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code)
 	require.Equal(t, "close", w.Header().Get("Connection"))
 }
 
 func TestBodyIsLargeFromTheFirstByteBeyondASmallOne(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}), Options{})
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	for range maxLarge {
 		h.(*handler).large <- struct{}{}
 	}
@@ -288,7 +288,7 @@ func TestBodyIsLargeFromTheFirstByteBeyondASmallOne(t *testing.T) {
 }
 
 func TestCompressedBodiesCountAsLarge(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}), Options{})
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	for range maxLarge {
 		h.(*handler).large <- struct{}{}
 	}
@@ -307,7 +307,7 @@ func TestOverTheNetwork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewUnstartedServer(nil)
-			server.Config = Server(Handler(svc, Options{}))
+			server.Config = Server(Handler(svc, Options{InsecureTrustAll: true}))
 			start(server)
 			t.Cleanup(server.Close)
 			for _, body := range []io.Reader{strings.NewReader(`{"NumberOfBytes":8}`), io.MultiReader(strings.NewReader(`{"NumberOf`), strings.NewReader(`Bytes":8}`))} {
@@ -340,7 +340,7 @@ func TestOverTheNetwork(t *testing.T) {
 }
 
 func TestRegionIsThatOfTheScope(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}).In("us-west-2"), Options{})
+	h := Handler(newService(t, kms.Config{}).In("us-west-2"), Options{InsecureTrustAll: true})
 	for authorization, region := range map[string]string{
 		"": "us-west-2",
 		"AWS4-HMAC-SHA256 Credential=any/20260101/eu-central-1/kms/aws4_request, SignedHeaders=host, Signature=any": "eu-central-1",
@@ -385,7 +385,7 @@ func TestStatusOfEveryCode(t *testing.T) {
 
 func TestClosedServiceIsUnavailable(t *testing.T) {
 	svc := newService(t, kms.Config{})
-	h := Handler(svc, Options{})
+	h := Handler(svc, Options{InsecureTrustAll: true})
 	require.NoError(t, svc.Close())
 	w := serve(h, request("ListKeys", `{}`))
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)
@@ -393,7 +393,7 @@ func TestClosedServiceIsUnavailable(t *testing.T) {
 }
 
 func TestEndedContextIsATimeout(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}), Options{})
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	w := serve(h, request("ListKeys", `{}`).WithContext(ctx))
@@ -416,7 +416,7 @@ func breakOperation(h http.Handler, name string, invoke func() (any, error)) {
 
 func TestPanicIsAnsweredAndLoggedWithoutItsValue(t *testing.T) {
 	var log bytes.Buffer
-	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), InsecureTrustAll: true})
 	breakOperation(h, "Encrypt", func() (any, error) { panic("swordfish") })
 	for range maxLarge + 1 { // each gives back what it took
 		w := serve(h, request("Encrypt", `{"Plaintext":"c3dvcmRmaXNo","x":"`+strings.Repeat("x", smallBody)+`"}`))
@@ -431,7 +431,7 @@ func TestPanicIsAnsweredAndLoggedWithoutItsValue(t *testing.T) {
 
 func TestWhatLiesBehindAFailureIsLoggedAndNotSent(t *testing.T) {
 	var log bytes.Buffer
-	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), InsecureTrustAll: true})
 	breakOperation(h, "Encrypt", func() (any, error) { return nil, errors.New("disk full at /var/keys") })
 	w := serve(h, request("Encrypt", `{"Plaintext":"c3dvcmRmaXNo"}`))
 	require.Equal(t, http.StatusInternalServerError, w.Code)
@@ -448,21 +448,24 @@ func (refusing) Record(context.Context, *audit.Event) error {
 
 func TestSoIsTheCauseOfAServicesFailure(t *testing.T) {
 	var log bytes.Buffer
-	h := Handler(newService(t, kms.Config{Audit: refusing{}}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	h := Handler(newService(t, kms.Config{Audit: refusing{}}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), InsecureTrustAll: true})
 	w := serve(h, request("ListKeys", `{}`))
 	require.Equal(t, `{"__type":"KMSInternalException","message":"The request could not be completed."}`, w.Body.String())
 	require.Contains(t, log.String(), "disk full at /var/audit")
 }
 
-func TestTheServicesLoggerHearsWhatTheOptionsNameNoneFor(t *testing.T) {
+func TestDefaultLoggerIsUsedWithoutAnother(t *testing.T) {
 	var log, other bytes.Buffer
-	svc := newService(t, kms.Config{Audit: refusing{}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	svc := newService(t, kms.Config{Audit: refusing{}, Logger: slog.New(slog.DiscardHandler)})
 	ask := func(h http.Handler) { serve(h, request("ListKeys", `{}`)) }
 
-	ask(Handler(svc, Options{Logger: slog.New(slog.NewTextHandler(&other, nil))}))
+	ask(Handler(svc, Options{Logger: slog.New(slog.NewTextHandler(&other, nil)), InsecureTrustAll: true}))
 	require.Contains(t, other.String(), "awsapi: a call failed")
-	require.NotContains(t, log.String(), "awsapi")
-	ask(Handler(svc.In("eu-west-1"), Options{}))
+	require.Empty(t, log.String())
+	ask(Handler(svc, Options{InsecureTrustAll: true}))
 	require.Equal(t, 1, strings.Count(log.String(), "awsapi: a call failed"))
 	ask(HTTPClient(svc).handler)
 	require.Equal(t, 2, strings.Count(log.String(), "awsapi: a call failed"))
@@ -470,7 +473,7 @@ func TestTheServicesLoggerHearsWhatTheOptionsNameNoneFor(t *testing.T) {
 
 func TestNothingIsLoggedOfOrdinaryRequests(t *testing.T) {
 	var log bytes.Buffer
-	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), InsecureTrustAll: true})
 	call(t, h, "GenerateRandom", `{"NumberOfBytes":8}`)
 	serve(h, request("Encrypt", `{"KeyId":"alias/none","Plaintext":"c3dvcmRmaXNo"}`))
 	serve(h, request("Encrypt", `{"KeyId":"alias/none","Plaintext":"c3dvcmRmaXNo"`))
@@ -486,7 +489,7 @@ func (e *events) Record(_ context.Context, event *audit.Event) error {
 
 func TestAuditEventHasTheRequest(t *testing.T) {
 	var recorded events
-	h := Handler(newService(t, kms.Config{Audit: &recorded}), Options{})
+	h := Handler(newService(t, kms.Config{Audit: &recorded}), Options{InsecureTrustAll: true})
 	r := request("ListKeys", `{}`)
 	r.RemoteAddr = "[2001:db8::1]:4711"
 	r.Header.Set("User-Agent", "aws-cli/2 "+strings.Repeat("é", 600))
@@ -503,7 +506,7 @@ func TestAuditEventHasTheRequest(t *testing.T) {
 }
 
 func TestSecretsAreErasedFromTheBuffers(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}), Options{}).(*handler)
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true}).(*handler)
 	x, err := h.receive(request("Encrypt", `{"Plaintext":"c3dvcmRmaXNo"}`))
 	require.NoError(t, err)
 	x.request = append(x.request, "secret"...)
@@ -515,7 +518,7 @@ func TestSecretsAreErasedFromTheBuffers(t *testing.T) {
 }
 
 func TestLargeBodiesAreFewAtATime(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}), Options{})
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	type pending struct {
 		body *io.PipeWriter
 		done chan *httptest.ResponseRecorder
@@ -633,7 +636,7 @@ func perConnection(t *testing.T, h http.Handler, connections, sent int) uint64 {
 }
 
 func TestSlowConnectionsCostLittle(t *testing.T) {
-	h := Handler(newService(t, kms.Config{}), Options{})
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	bare := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { r.Body.Read(make([]byte, 1)) })
 	const few = 1000
 	perConnection(t, bare, few, 0) // so that the pools of net/http are as full for the next as for the last
@@ -652,7 +655,7 @@ func TestWebPagesAreAnsweredOnlyWithCredentials(t *testing.T) {
 	for _, origin := range []string{"http://rebound.example", "null", ""} {
 		r := good().request()
 		r.Header["Origin"] = []string{origin}
-		status, body := exchangeOf(Handler(svc, Options{}), r)
+		status, body := exchangeOf(Handler(svc, Options{InsecureTrustAll: true}), r)
 		require.Equal(t, http.StatusForbidden, status)
 		require.JSONEq(t, `{"__type":"AccessDeniedException","message":"Web pages may ask only a service that verifies signatures."}`, body)
 
@@ -661,7 +664,7 @@ func TestWebPagesAreAnsweredOnlyWithCredentials(t *testing.T) {
 		status, body = exchangeOf(signed, r)
 		require.Equal(t, http.StatusOK, status, body)
 	}
-	status, body := exchangeOf(Handler(svc, Options{}), good().request())
+	status, body := exchangeOf(Handler(svc, Options{InsecureTrustAll: true}), good().request())
 	require.Equal(t, http.StatusOK, status, body)
 }
 
@@ -675,8 +678,9 @@ func FuzzHandler(f *testing.F) {
 	svc := newService(f, kms.Config{})
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	open := Handler(svc, Options{Logger: logger})
-	closed := Handler(svc, Options{Logger: logger, Credentials: func(string) *Credentials { return NewCredentials(svc.Caller(), "s") }})
+	open := Handler(svc, Options{Logger: logger, InsecureTrustAll: true})
+	credentials := longTerm(f, svc.Caller(), "s")
+	closed := Handler(svc, Options{Logger: logger, Credentials: func(string) *Credentials { return credentials }})
 	f.Fuzz(func(t *testing.T, method, target, contentType, authorization, query, encoding string, body []byte) {
 		for _, h := range []http.Handler{open, closed} {
 			r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
@@ -703,7 +707,7 @@ func FuzzHandler(f *testing.F) {
 }
 
 func TestClientThatBreaksOffIsHarmless(t *testing.T) {
-	server := httptest.NewServer(Handler(newService(t, kms.Config{}), Options{}))
+	server := httptest.NewServer(Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true}))
 	t.Cleanup(server.Close)
 	c, err := net.Dial("tcp", server.Listener.Addr().String())
 	require.NoError(t, err)

@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -143,6 +146,18 @@ func principal(t testing.TB, arn string) kms.Principal {
 	return p
 }
 
+func longTerm(t testing.TB, p kms.Principal, secretAccessKey string) *Credentials {
+	c, err := NewCredentials(p, secretAccessKey)
+	require.NoError(t, err)
+	return c
+}
+
+func session(t testing.TB, p kms.Principal, secretAccessKey, sessionToken string, expires time.Time) *Credentials {
+	c, err := NewSessionCredentials(p, secretAccessKey, sessionToken, expires)
+	require.NoError(t, err)
+	return c
+}
+
 // signedHandler knows the example's credentials, the root's of another account, a session and an ended one.
 func signedHandler(t testing.TB, now *time.Time) (http.Handler, *kms.Service) {
 	svc, err := kms.New(kms.Config{})
@@ -150,10 +165,10 @@ func signedHandler(t testing.TB, now *time.Time) (http.Handler, *kms.Service) {
 	t.Cleanup(func() { require.NoError(t, svc.Close()) })
 	root := principal(t, "arn:aws:iam::111122223333:root")
 	known := map[string]*Credentials{
-		exampleID:  NewCredentials(root, exampleSecret),
-		"AKIOTHER": NewCredentials(principal(t, "arn:aws:iam::444455556666:root"), "other"),
-		"ASIA":     NewSessionCredentials(root, "session", "token", signTime.Add(time.Hour)),
-		"ASIAOLD":  NewSessionCredentials(root, "session", "token", signTime),
+		exampleID:  longTerm(t, root, exampleSecret),
+		"AKIOTHER": longTerm(t, principal(t, "arn:aws:iam::444455556666:root"), "other"),
+		"ASIA":     session(t, root, "session", "token", signTime.Add(time.Hour)),
+		"ASIAOLD":  session(t, root, "session", "token", signTime),
 	}
 	return Handler(svc, Options{
 		Credentials: func(id string) *Credentials { return known[id] },
@@ -363,34 +378,67 @@ func TestCallerIsTheOwnerOfTheAccessKey(t *testing.T) {
 	require.Len(t, keys.Keys, 1)
 }
 
-// An empty secret is most often a variable that was not set, and one that anyone knows.
-func TestEmptySecretsMatchNothing(t *testing.T) {
+// An empty secret is most often a variable that is not set, and anyone can sign with it.
+func TestEmptySecretsAreRefused(t *testing.T) {
 	root := principal(t, "arn:aws:iam::111122223333:root")
-	for name, c := range map[string]*Credentials{
-		"the zero value":              {},
-		"an empty secret":             NewCredentials(root, ""),
-		"a session's empty secret":    NewSessionCredentials(root, "", "token", time.Time{}),
-		"an empty token":              NewSessionCredentials(root, "secret", "", time.Time{}),
-		"an empty secret and a token": NewSessionCredentials(root, "", "", time.Time{}),
+	c, err := NewCredentials(root, "")
+	require.EqualError(t, err, "awsapi: the secret access key is empty")
+	require.Nil(t, c)
+	for _, tt := range []struct{ secret, token, want string }{
+		{"", "swordfish", "awsapi: the secret access key is empty"},
+		{"swordfish", "", "awsapi: the session token is empty"},
+		{"", "", "awsapi: the secret access key is empty"},
+	} {
+		c, err := NewSessionCredentials(root, tt.secret, tt.token, time.Time{})
+		require.EqualError(t, err, tt.want)
+		require.Nil(t, c)
+	}
+}
+
+func TestZeroCredentialsMatchNothing(t *testing.T) {
+	now := signTime
+	_, svc := signedHandler(t, &now)
+	h := Handler(svc, Options{Credentials: func(string) *Credentials { return new(Credentials) }, Clock: func() time.Time { return now }})
+	for _, key := range []string{"", "secret"} {
+		for _, token := range []string{"", "token"} {
+			s := good()
+			s.secret, s.token = key, token
+			_, body := exchangeOf(h, s.request())
+			require.Contains(t, body, `"UnrecognizedClientException"`)
+		}
+	}
+}
+
+func TestZeroOptionsRefuseEveryRequest(t *testing.T) {
+	var log bytes.Buffer
+	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.Contains(t, log.String(), "every request is refused")
+	presigned := good()
+	presigned.presign = true
+	for name, r := range map[string]*http.Request{
+		"unsigned":  request("ListKeys", `{}`),
+		"signed":    good().request(),
+		"presigned": presigned.request(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			now := signTime
-			_, svc := signedHandler(t, &now)
-			h := Handler(svc, Options{Credentials: func(string) *Credentials { return c }, Clock: func() time.Time { return now }})
-			for _, key := range []string{"", "secret"} {
-				for _, token := range []string{"", "token"} {
-					s := good()
-					s.secret, s.token = key, token
-					_, body := exchangeOf(h, s.request())
-					require.Contains(t, body, `"UnrecognizedClientException"`)
-				}
-			}
+			r.Body = io.NopCloser(iotest.ErrReader(errors.New("the body was read")))
+			status, body := exchangeOf(h, r)
+			require.Equal(t, http.StatusBadRequest, status)
+			require.Equal(t, `{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}`, body)
 		})
 	}
 }
 
+func TestCredentialsAreVerifiedThoughEveryoneIsTrusted(t *testing.T) {
+	now := signTime
+	_, svc := signedHandler(t, &now)
+	h := Handler(svc, Options{Credentials: func(string) *Credentials { return nil }, InsecureTrustAll: true, Clock: func() time.Time { return now }})
+	_, body := exchangeOf(h, good().request())
+	require.Contains(t, body, `"UnrecognizedClientException"`)
+}
+
 func TestCredentialsCannotBePrinted(t *testing.T) {
-	c := NewSessionCredentials(principal(t, "arn:aws:iam::111122223333:root"), "hunter2hunter2", "swordfish", time.Time{})
+	c := session(t, principal(t, "arn:aws:iam::111122223333:root"), "hunter2hunter2", "swordfish", time.Time{})
 	c.signingKey("20260102", "us-east-1")
 	key := string(c.latest.Load().key.Expose())
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
@@ -417,7 +465,8 @@ func FuzzSigV4(f *testing.F) {
 		if name == "X-Amz-Signature" { // no part of what is signed
 			return
 		}
-		v := &verifier{func(string) *Credentials { return NewCredentials(kms.Principal{}, exampleSecret) }, func() time.Time { return signTime }}
+		credentials := longTerm(t, kms.Principal{}, exampleSecret)
+		v := &verifier{func(string) *Credentials { return credentials }, func() time.Time { return signTime }}
 		verify := func(r *http.Request) error {
 			query := r.URL.Query()
 			s, err := v.begin(r, query, readClaim(r, query))
@@ -449,7 +498,7 @@ func FuzzSigV4(f *testing.F) {
 
 // BenchmarkVerify verifies the signature of one request, of the size of an SDK's.
 func BenchmarkVerify(b *testing.B) {
-	credentials := NewCredentials(kms.Principal{}, exampleSecret)
+	credentials := longTerm(b, kms.Principal{}, exampleSecret)
 	v := &verifier{func(string) *Credentials { return credentials }, func() time.Time { return signTime }}
 	s := good()
 	s.header = map[string]string{"amz-sdk-invocation-id": "2ad53b4c-7a1a-4fd5-b0b4-d3b3a1a3a6a4", "amz-sdk-request": "attempt=1; max=3"}

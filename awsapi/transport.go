@@ -17,8 +17,10 @@ type Transport struct{ handler http.Handler }
 
 var _ http.RoundTripper = (*Transport)(nil)
 
-// HTTPClient returns a Transport to a [Handler] of svc that trusts everyone.
-func HTTPClient(svc *kms.Service) *Transport { return NewTransport(Handler(svc, Options{})) }
+// HTTPClient returns a Transport to a [Handler] of svc that accepts every request: whoever holds svc may call it anyway.
+func HTTPClient(svc *kms.Service) *Transport {
+	return NewTransport(Handler(svc, Options{InsecureTrustAll: true}))
+}
 
 // NewTransport returns a Transport to h, which is most often a [Handler] or something around it. h runs on the sender's
 // goroutine and may panic with http.ErrAbortHandler, which the sender sees as a broken connection.

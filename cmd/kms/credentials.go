@@ -95,7 +95,7 @@ func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {
 		return nil, fmt.Errorf("its principal is of another partition than the service, which is of %s: it could do nothing", partition)
 	}
 	if e.SessionToken == "" {
-		return awsapi.NewCredentials(principal, e.SecretAccessKey), nil
+		return awsapi.NewCredentials(principal, e.SecretAccessKey)
 	}
-	return awsapi.NewSessionCredentials(principal, e.SecretAccessKey, e.SessionToken, time.Time{}), nil
+	return awsapi.NewSessionCredentials(principal, e.SecretAccessKey, e.SessionToken, time.Time{})
 }

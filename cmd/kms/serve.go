@@ -48,7 +48,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	logger := slog.New(slog.NewTextHandler(p.stderr, nil))
-	options := awsapi.Options{Logger: logger}
+	options := awsapi.Options{Logger: logger, InsecureTrustAll: s.credentials == ""}
 	var known map[string]*awsapi.Credentials
 	if s.credentials != "" {
 		if known, err = readCredentials(s.credentials); err != nil {
@@ -99,7 +99,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	server := awsapi.Server(front(awsapi.Handler(svc, options), options, config.Backend))
 	server.TLSConfig = transport
 	server.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
-	if options.Credentials == nil {
+	if options.InsecureTrustAll {
 		logger.Warn("there are no --credentials: everyone who can connect may use all keys")
 	}
 	if s.store == "" {
