@@ -22,16 +22,16 @@ import (
 // twice the last one counts.
 func decode(body []byte, s *shape.Struct, in any) (empty map[string]struct{}, err error) {
 	if !utf8.Valid(body) || !json.Valid(body) {
-		return nil, refuse(serialization, "")
+		return nil, badRequest(serialization, "")
 	}
 	d := decoder{data: body}
 	switch d.peek() {
 	case '{':
 		err = d.structure(s, reflect.ValueOf(in).Elem())
 	case '[':
-		err = refuse(serialization, listUnexpected)
+		err = badRequest(serialization, listUnexpected)
 	default:
-		err = refuse(serialization, "")
+		err = badRequest(serialization, "")
 	}
 	return d.empty, err
 }
@@ -246,7 +246,7 @@ func (d *decoder) list(m *shape.Member, f reflect.Value) error {
 			continue
 		}
 		if n == maxEntries {
-			return refuse(serialization, "")
+			return badRequest(serialization, "")
 		}
 		f.Grow(1)
 		f.SetLen(n + 1)
@@ -285,7 +285,7 @@ func (d *decoder) stringMap(f reflect.Value) error {
 			return d.mismatch("a String")
 		}
 		if len(entries) > maxEntries {
-			return refuse(serialization, "")
+			return badRequest(serialization, "")
 		}
 	}
 	f.Set(reflect.ValueOf(entries))
@@ -304,7 +304,7 @@ func (d *decoder) blob(f reflect.Value) error {
 	b := make([]byte, base64.StdEncoding.DecodedLen(len(raw)))
 	n, err := strictBase64.Decode(b, raw)
 	if err != nil || bytes.ContainsAny(raw, "\r\n") { // which the decoder passes over
-		return refuse(serialization, "The value is not valid base64.")
+		return badRequest(serialization, "The value is not valid base64.")
 	}
 	f.SetBytes(b[:n])
 	return nil
@@ -324,12 +324,12 @@ func (d *decoder) integer(f reflect.Value) error {
 	if err != nil {
 		x, err := strconv.ParseFloat(digits, 64)
 		if err != nil || math.Abs(x) >= 1<<63 {
-			return refuse(serialization, "NUMBER_VALUE can not be converted to "+target)
+			return badRequest(serialization, "NUMBER_VALUE can not be converted to "+target)
 		}
 		n = int64(x)
 	}
 	if f.OverflowInt(n) {
-		return refuse(serialization, "NUMBER_VALUE can not be converted to "+target)
+		return badRequest(serialization, "NUMBER_VALUE can not be converted to "+target)
 	}
 	f.SetInt(n)
 	return nil
@@ -345,7 +345,7 @@ func (d *decoder) timestamp(f reflect.Value) error {
 	}
 	seconds, err := strconv.ParseFloat(string(d.scalar()), 64)
 	if err != nil || math.Abs(seconds) > maxEpoch {
-		return refuse(serialization, "NUMBER_VALUE can not be converted to a Timestamp")
+		return badRequest(serialization, "NUMBER_VALUE can not be converted to a Timestamp")
 	}
 	f.Set(reflect.ValueOf(time.UnixMilli(int64(math.Round(seconds * 1000))).UTC()))
 	return nil
@@ -364,9 +364,9 @@ func (d *decoder) mismatch(wanted string) error {
 	var found string
 	switch d.peek() {
 	case '[':
-		return refuse(serialization, listUnexpected)
+		return badRequest(serialization, listUnexpected)
 	case '{':
-		return refuse(serialization, structureUnexpected)
+		return badRequest(serialization, structureUnexpected)
 	case '"':
 		found = "STRING_VALUE"
 	case 't':
@@ -380,11 +380,11 @@ func (d *decoder) mismatch(wanted string) error {
 	}
 	switch wanted {
 	case "list", "map":
-		return refuse(serialization, "Expected "+wanted+" or null")
+		return badRequest(serialization, "Expected "+wanted+" or null")
 	case "structure":
-		return refuse(serialization, "Expected null")
+		return badRequest(serialization, "Expected null")
 	}
-	return refuse(serialization, found+" can not be converted to "+wanted)
+	return badRequest(serialization, found+" can not be converted to "+wanted)
 }
 
 // pathOf is the name of a member in messages, such as tags.1.member.tagKey.

@@ -175,7 +175,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			// Its value may hold anything: left out.
 			h.logger.Error("awsapi: a request panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			fail(w, &exception{http.StatusInternalServerError, kms.KMSInternalException, internalMessage})
+			writeError(w, &exception{http.StatusInternalServerError, kms.KMSInternalException, internalMessage})
 		}
 	}()
 	if err := h.serve(w, r, id); err != nil {
@@ -186,7 +186,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if hidden != nil {
 			h.logger.Error("awsapi: a call failed", "target", r.Header.Get("X-Amz-Target"), "error", hidden)
 		}
-		fail(w, e)
+		writeError(w, e)
 	}
 }
 
@@ -194,7 +194,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 var contentType = []string{"application/x-amz-json-1.1"}
 
 // fail answers with an exception.
-func fail(w http.ResponseWriter, e *exception) {
+func writeError(w http.ResponseWriter, e *exception) {
 	body := appendString([]byte(`{"__type":`), string(e.code))
 	if e.message != "" {
 		name := `,"message":`
@@ -228,24 +228,24 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) err
 	if r.URL.RawQuery != "" {
 		var err error
 		if query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
-			return refuse(invalidSignature, mismatchMessage)
+			return badRequest(invalidSignature, mismatchMessage)
 		}
 	}
 	name := target(r, query)
 	op := h.operations[name]
 	if op == nil {
-		return refuse(unknownOperation, missing(name))
+		return badRequest(unknownOperation, unsupportedMessage(name))
 	}
-	claim := readClaim(r, query)
-	var s *signer
+	signature := readSignature(r, query)
+	var s *signedRequest
 	switch {
 	case h.verifier != nil:
 		var err error
-		if s, err = h.verifier.begin(r, query, claim); err != nil {
+		if s, err = h.verifier.precheck(r, query, signature); err != nil {
 			return err
 		}
 	case !h.trustAll:
-		return refuse(unrecognizedClient, invalidTokenMessage)
+		return badRequest(unrecognizedClient, invalidTokenMessage)
 	}
 	x, err := h.receive(r)
 	if err != nil {
@@ -257,13 +257,13 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) err
 	}
 	svc := h.svc
 	if s != nil {
-		principal, err := s.finish(r, query, x.request, h.verifier.now())
+		principal, err := s.verify(r, query, x.request, h.verifier.now())
 		if err != nil {
 			return err
 		}
 		svc = svc.As(principal)
 	}
-	if region := claim.region(); region != "" && region != svc.Region() {
+	if region := signature.region(); region != "" && region != svc.Region() {
 		svc = svc.In(region)
 	}
 	if err := x.decompress(r.Header.Get("Content-Encoding")); err != nil {
@@ -294,7 +294,7 @@ func (x *exchange) call(ctx context.Context, svc *kms.Service, op *operation) er
 	}
 	s := shape.OfType(reflect.TypeOf(out).Elem())
 	defer s.Erase(out)
-	x.response = encode(slices.Grow(x.response, room(s, out)), s, out)
+	x.response = encode(slices.Grow(x.response, sizeHint(s, out)), s, out)
 	return nil
 }
 
@@ -316,7 +316,7 @@ func target(r *http.Request, query url.Values) string {
 
 // missing is the message about a target that the service does not have, if it is an operation of the API. About others AWS
 // has none.
-func missing(target string) string {
+func unsupportedMessage(target string) string {
 	if name, ours := strings.CutPrefix(target, targetPrefix); ours && slices.Contains(apiOperations, name) {
 		return name + " is not among the operations of this service."
 	}
@@ -353,7 +353,7 @@ func requestOf(r *http.Request, id [16]byte) audit.Request {
 
 var (
 	errTooLarge = &exception{http.StatusRequestEntityTooLarge, tooLarge, "HTTP content length exceeded " + strconv.Itoa(maxBody) + " bytes."}
-	errTooMany  = refuse(kms.ThrottlingException, "Rate exceeded")
+	errTooMany  = badRequest(kms.ThrottlingException, "Rate exceeded")
 	errWebPage  = &exception{http.StatusForbidden, kms.AccessDeniedException, "Web pages may ask only a service that verifies signatures."}
 )
 
@@ -366,7 +366,7 @@ func (h *handler) receive(r *http.Request) (*exchange, error) {
 	var first [1]byte
 	n, err := io.ReadFull(r.Body, first[:])
 	if err != nil && err != io.EOF {
-		return nil, refuse(serialization, "")
+		return nil, badRequest(serialization, "")
 	}
 	x := exchanges.Get().(*exchange)
 	x.handler = h
@@ -393,7 +393,7 @@ func (x *exchange) fill(from io.Reader) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return refuse(serialization, "")
+			return badRequest(serialization, "")
 		}
 	}
 }
@@ -431,7 +431,7 @@ func (x *exchange) decompress(encoding string) error {
 		return nil
 	case "gzip":
 	default:
-		return refuse(serialization, "")
+		return badRequest(serialization, "")
 	}
 	if err := x.enlarge(); err != nil {
 		return err
@@ -440,7 +440,7 @@ func (x *exchange) decompress(encoding string) error {
 	defer secret.Clear(compressed)
 	z, err := gzip.NewReader(bytes.NewReader(compressed))
 	if err != nil {
-		return refuse(serialization, "")
+		return badRequest(serialization, "")
 	}
 	x.request = make([]byte, 0, smallBody)
 	return x.fill(z)

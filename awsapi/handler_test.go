@@ -376,7 +376,7 @@ func TestStatusOfEveryCode(t *testing.T) {
 		w := httptest.NewRecorder()
 		e, hidden := exceptionOf(fmt.Errorf("wrapped: %w", &kms.Error{Code: kms.ErrorCode(code), Message: "m"}))
 		require.NoError(t, hidden)
-		fail(w, e)
+		writeError(w, e)
 		require.Equal(t, status, w.Code, code)
 		require.JSONEq(t, `{"__type":"`+code+`","message":"m"}`, w.Body.String())
 		require.Equal(t, code, w.Header().Get("x-amzn-ErrorType"))

@@ -179,7 +179,7 @@ func TestWrongTypesAreRefused(t *testing.T) {
 		`{"Blob":"_-8="}`:                 "The value is not valid base64.",
 	} {
 		_, _, err := decodeAll(body)
-		require.Equal(t, refuse(serialization, message), err, body)
+		require.Equal(t, badRequest(serialization, message), err, body)
 	}
 }
 
@@ -189,7 +189,7 @@ func TestListsAndMapsAreBounded(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, in.Elements, maxEntries)
 	_, _, err = decodeAll(strings.Replace(full, "[", "[{},", 1))
-	require.Equal(t, refuse(serialization, ""), err)
+	require.Equal(t, badRequest(serialization, ""), err)
 
 	var pairs strings.Builder
 	for i := range maxEntries {
@@ -199,7 +199,7 @@ func TestListsAndMapsAreBounded(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, in.Map, maxEntries)
 	_, _, err = decodeAll(`{"Map":{"x":""` + pairs.String() + `}}`)
-	require.Equal(t, refuse(serialization, ""), err)
+	require.Equal(t, badRequest(serialization, ""), err)
 }
 
 func TestZeroMembersAreLeftOut(t *testing.T) {
@@ -217,7 +217,7 @@ func TestOutputWithoutMembersHasNoBody(t *testing.T) {
 func TestSecretsAreWrittenOnce(t *testing.T) {
 	out := &kms.GenerateDataKeyOutput{KeyId: strings.Repeat("k", 100), Plaintext: make([]byte, 4096), CiphertextBlob: make([]byte, 6144), KeyMaterialId: strings.Repeat("m", 64)}
 	s := shape.OfType(reflect.TypeOf(*out))
-	buffer := make([]byte, 0, room(s, out))
+	buffer := make([]byte, 0, sizeHint(s, out))
 	require.Same(t, &buffer[:1][0], &encode(buffer, s, out)[0])
 }
 

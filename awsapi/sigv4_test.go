@@ -469,13 +469,13 @@ func FuzzSigV4(f *testing.F) {
 		v := &verifier{func(string) *Credentials { return credentials }, func() time.Time { return signTime }}
 		verify := func(r *http.Request) error {
 			query := r.URL.Query()
-			s, err := v.begin(r, query, readClaim(r, query))
+			s, err := v.precheck(r, query, readSignature(r, query))
 			if err != nil {
 				return err
 			}
 			sent, err := io.ReadAll(r.Body)
 			require.NoError(t, err)
-			_, err = s.finish(r, query, sent, signTime)
+			_, err = s.verify(r, query, sent, signTime)
 			return err
 		}
 		s := good()
@@ -506,9 +506,9 @@ func BenchmarkVerify(b *testing.B) {
 	body := []byte(s.body)
 	b.ReportAllocs()
 	for b.Loop() {
-		s, err := v.begin(r, nil, readClaim(r, nil))
+		s, err := v.precheck(r, nil, readSignature(r, nil))
 		if err == nil {
-			_, err = s.finish(r, nil, body, signTime)
+			_, err = s.verify(r, nil, body, signTime)
 		}
 		if err != nil {
 			b.Fatal(err)
