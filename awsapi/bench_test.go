@@ -16,7 +16,8 @@ import (
 	"github.com/pocketkms/kms/internal/benchtest"
 )
 
-// bare is the least that a handler could do for GenerateDataKey: read its JSON, and write some that looks the same.
+// bare is the least that a handler could do for GenerateDataKey: read its JSON, and write some that
+// looks the same.
 func bare(out *kms.GenerateDataKeyOutput) http.Handler {
 	type input struct {
 		KeyId             string
@@ -66,7 +67,7 @@ func (s *sink) Write(p []byte) (int, error) { return len(p), nil }
 func BenchmarkGenerateDataKeyHandler(b *testing.B) {
 	svc, body, answer := generateDataKey(b)
 	serve := func(h http.Handler) func() {
-		template := httptest.NewRequest(http.MethodPost, "/", nil)
+		template := httptest.NewRequest(http.MethodPost, "http://localhost/", nil)
 		template.Header.Set("Content-Type", "application/x-amz-json-1.1")
 		template.Header.Set("X-Amz-Target", "TrentService.GenerateDataKey")
 		template.ContentLength = int64(len(body))

@@ -10,8 +10,9 @@ import (
 	"github.com/pocketkms/kms/internal/shape"
 )
 
-// encode appends the JSON of out, a pointer to a struct of s's type. Zero members are omitted, unless
-// the API always sends them. An output without members is an empty body, not an empty structure.
+// encode appends the JSON of out, a pointer to a struct of s's type. Zero members are omitted,
+// unless the API always sends them. An output without members is an empty body, not an empty
+// structure.
 func encode(b []byte, s *shape.Struct, out any) []byte {
 	if len(s.Members) == 0 {
 		return b

@@ -48,8 +48,8 @@ func statusOf(code kms.ErrorCode) int {
 // internalMessage is sent in place of the cause of a KMSInternalException.
 const internalMessage = "The request could not be completed."
 
-// exceptionOf returns the exception that is sent for an error, and the error to log if the exception
-// hides its cause.
+// exceptionOf returns the exception that is sent for an error, and the error to log if the
+// exception hides its cause.
 func exceptionOf(err error) (e *exception, hidden error) {
 	var protocol *exception
 	var failure *kms.Error

@@ -19,9 +19,9 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// This file verifies Signature Version 4, as the IAM User Guide describes it ("AWS Signature Version
-// 4 for API requests"). The checks are in AWS's order, which decides the answer to a request that is
-// wrong in two ways.
+// This file verifies Signature Version 4, as the IAM User Guide describes it ("AWS Signature
+// Version 4 for API requests"). The checks are in AWS's order, which decides the answer to a
+// request that is wrong in two ways.
 
 const (
 	algorithm   = "AWS4-HMAC-SHA256"
@@ -137,9 +137,9 @@ type signedRequest struct {
 	stamp  string // the time of the signature, in basic format
 }
 
-// precheck makes the checks that do not need the body, so that no body is read for an unknown access
-// key ID. An access key ID is not a secret: a client that knows one can make the service read up to
-// maxBody bytes before it finds the signature wrong.
+// precheck makes the checks that do not need the body, so that no body is read for an unknown
+// access key ID. An access key ID is not a secret: a client that knows one can make the service
+// read up to maxBody bytes before it finds the signature wrong.
 func (v *verifier) precheck(r *http.Request, query url.Values, p signatureParams) (*signedRequest, error) {
 	authorization := r.Header.Get("Authorization")
 	switch {

@@ -2,6 +2,7 @@ package awsapi
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -78,13 +79,15 @@ type signing struct {
 	expires               string
 	presign               bool
 	body                  string
+	host                  string // "kms.test" if empty
 	header                map[string]string
 	unsigned              []string                // headers that are left out of the signature
 	arrange               func([]string) []string // the signed headers, otherwise than in order
 }
 
 func (s signing) request() *http.Request {
-	r := httptest.NewRequest(http.MethodPost, "http://kms.test/", strings.NewReader(s.body))
+	host := cmp.Or(s.host, "kms.test")
+	r := httptest.NewRequest(http.MethodPost, "http://"+host+"/", strings.NewReader(s.body))
 	header := map[string]string{"content-type": "application/x-amz-json-1.1", "x-amz-target": "TrentService.GenerateRandom"}
 	maps.Copy(header, s.header)
 	scope := s.date + "/" + s.region + "/" + s.service + "/aws4_request"
@@ -103,7 +106,7 @@ func (s signing) request() *http.Request {
 			header["x-amz-security-token"] = s.token
 		}
 	}
-	lines := []string{"host:kms.test"}
+	lines := []string{"host:" + host}
 	names := []string{"host"}
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		r.Header.Set(name, header[name])
@@ -158,7 +161,8 @@ func session(t testing.TB, p kms.Principal, secretAccessKey, sessionToken string
 	return c
 }
 
-// signedHandler knows the example's credentials, the root's of another account, a session and an ended one.
+// signedHandler knows the example's credentials, the root's of another account, a session and an
+// ended one.
 func signedHandler(t testing.TB, now *time.Time) (http.Handler, *kms.Service) {
 	svc, err := kms.New(kms.Config{})
 	require.NoError(t, err)
@@ -452,7 +456,8 @@ func TestCredentialsCannotBePrinted(t *testing.T) {
 	}
 }
 
-// FuzzSigV4 signs requests by the other implementation: they are accepted, and no longer after a change.
+// FuzzSigV4 signs requests by the other implementation: they are accepted, and no longer after a
+// change.
 func FuzzSigV4(f *testing.F) {
 	f.Add(`{"NumberOfBytes":1}`, "value", "n", "v", false)
 	f.Add(``, " a  b ", "a b", "+/é~", true)

@@ -1,6 +1,7 @@
 package awsapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,8 +18,8 @@ type Transport struct{ handler http.Handler }
 
 var _ http.RoundTripper = (*Transport)(nil)
 
-// HTTPClient returns a Transport to a [Handler] of svc that does not verify signatures: code that has
-// svc can call it directly too.
+// HTTPClient returns a Transport to a [Handler] of svc that does not verify signatures: code that
+// has svc can call it directly too.
 func HTTPClient(svc *kms.Service) *Transport {
 	return NewTransport(Handler(svc, Options{InsecureTrustAll: true}))
 }
@@ -43,7 +44,8 @@ func (t *Transport) Do(r *http.Request) (response *http.Response, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	received := *r // the handler's copy, with the fields that a server sets
+	// The handler's copy, with the fields that a server sets.
+	received := r.WithContext(context.WithValue(ctx, inProcessKey{}, true))
 	received.Body = &source
 	received.Proto, received.ProtoMajor, received.ProtoMinor = "HTTP/1.1", 1, 1
 	if received.Method == "" {
@@ -69,7 +71,7 @@ func (t *Transport) Do(r *http.Request) (response *http.Response, err error) {
 			w.body.Close() // it may contain secrets
 		}
 	}()
-	t.handler.ServeHTTP(w, &received)
+	t.handler.ServeHTTP(w, received)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
