@@ -5,13 +5,13 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/clientaddr"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/shape"
 )
@@ -91,7 +91,7 @@ func (x *exchange) readBody(w http.ResponseWriter, r *http.Request) error {
 	if complete || err != nil {
 		return err
 	}
-	b := &unfinishedBody{client: clientOf(r.RemoteAddr), interrupt: func() error {
+	b := &unfinishedBody{client: clientaddr.Client(r.RemoteAddr), interrupt: func() error {
 		return http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 	}}
 	if !x.unfinished.add(b) {
@@ -239,20 +239,4 @@ func (u *unfinishedBodies) delete(i int) {
 	copy(u.bodies[i:], u.bodies[i+1:])
 	u.bodies[len(u.bodies)-1] = nil
 	u.bodies = u.bodies[:len(u.bodies)-1]
-}
-
-// clientOf returns the address of a client without its port. Of an IPv6 address it returns the /64
-// prefix: a single client often has as many addresses.
-func clientOf(remoteAddr string) string {
-	a, err := netip.ParseAddrPort(remoteAddr)
-	if err != nil {
-		return remoteAddr
-	}
-	ip := a.Addr().Unmap()
-	if ip.Is6() {
-		if prefix, err := ip.WithZone("").Prefix(64); err == nil {
-			return prefix.String()
-		}
-	}
-	return ip.String()
 }

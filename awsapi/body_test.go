@@ -146,20 +146,6 @@ func TestBodiesThatCannotBeInterruptedAreNotEvicted(t *testing.T) {
 	}
 }
 
-func TestClientsAreToldApartByAddress(t *testing.T) {
-	for address, want := range map[string]string{
-		"192.0.2.1:4711":              "192.0.2.1",
-		"[::ffff:192.0.2.1]:4711":     "192.0.2.1",
-		"[2001:db8:1:2:3:4:5:6]:4711": "2001:db8:1:2::/64",
-		"[2001:db8:1:2:ffff::]:4712":  "2001:db8:1:2::/64",
-		"[fe80::1%eth0]:4711":         "fe80::/64",
-		"@":                           "@",
-		"":                            "",
-	} {
-		require.Equal(t, want, clientOf(address))
-	}
-}
-
 // A client may close its side of the connection as soon as it has sent its request.
 func TestAClientThatHalfClosesIsAnswered(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})

@@ -17,13 +17,14 @@ const (
 	credentialsVersion  = 1
 	maxCredentialsBytes = 1 << 20
 
-	// minSecretBytes keeps out what can be guessed: whoever has seen a signed request can try secrets at leisure.
+	// minSecretBytes keeps out secrets that can be guessed: anyone who has seen a signed request
+	// can try secrets offline.
 	minSecretBytes = 16
 
-	partition = "aws" // of the service, and so of all principals that can use it
+	partition = "aws" // of the service and of all principals that can use it
 )
 
-// A credentialsFile is what docs/serve.md describes.
+// A credentialsFile has the form that docs/serve.md describes.
 type credentialsFile struct {
 	Version     int                `yaml:"version"`
 	Credentials []credentialsEntry `yaml:"credentials"`
@@ -36,7 +37,8 @@ type credentialsEntry struct {
 	Principal       string `yaml:"principal"`
 }
 
-// readCredentials returns the credentials of a file by their access key IDs. No error repeats a secret.
+// readCredentials reads a file and returns its credentials by access key ID. No error contains a
+// secret.
 func readCredentials(path string) (map[string]*awsapi.Credentials, error) {
 	data, err := securefile.ReadPrivate(path, maxCredentialsBytes)
 	if err != nil {
@@ -77,7 +79,8 @@ func parseCredentials(data []byte) (map[string]*awsapi.Credentials, error) {
 	return known, nil
 }
 
-// accessKeyID is what IAM takes for one, but for its least length of 16.
+// accessKeyID matches access key IDs as IAM defines them, except that IAM's have at least 16
+// characters.
 var accessKeyID = regexp.MustCompile(`^\w{1,128}$`)
 
 func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {

@@ -24,7 +24,7 @@ credentials:
 `
 )
 
-func TestCredentialsAreFoundByTheirAccessKey(t *testing.T) {
+func TestCredentialsAreFoundByAccessKeyID(t *testing.T) {
 	known, err := readCredentials(file(t, "credentials", credentialsText))
 	require.NoError(t, err)
 	for _, id := range []string{"AKIDEXAMPLE", "ASIAEXAMPLE"} {
@@ -44,14 +44,14 @@ func TestCredentialsMayBeJSON(t *testing.T) {
 	require.Len(t, known, 1)
 }
 
-func TestCredentialsOfAnotherFormAreRefused(t *testing.T) {
+func TestMalformedCredentialsAreRefused(t *testing.T) {
 	entry := func(members string) string { return "version: 1\ncredentials:\n- {" + members + "}\n" }
 	const id, secretKey, arn = "accessKeyId: A, ", "secretAccessKey: " + longTerm + ", ", "principal: 'arn:aws:iam::111122223333:root'"
 	_, err := parseCredentials([]byte(entry(id + secretKey + arn)))
 	require.NoError(t, err)
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing", "", "is empty"},
-		{"no YAML", "version: 1\n\t" + longTerm, "line 2 is not"},
+		{"not YAML", "version: 1\n\t" + longTerm, "line 2 is not"},
 		{"a secret in place of an entry", "version: 1\ncredentials: [" + longTerm + "]", "line 2: a mapping is wanted"},
 		{"a secret in place of a member", entry(longTerm + ": x"), "line 3: a credential has accessKeyId, secretAccessKey, sessionToken, principal and nothing else"},
 		{"a secret that YAML takes for an alias", entry("secretAccessKey: *" + longTerm[:8]), "the file is not"},

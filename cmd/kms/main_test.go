@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// lines are what was written, by calls of Write.
+// lines receives an element for each call of Write.
 type lines chan string
 
 func (l lines) Write(p []byte) (int, error) {
@@ -28,7 +29,7 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// all takes what is there.
+// all returns what has been written since the last call.
 func (l lines) all() string {
 	var b strings.Builder
 	for len(l) > 0 {
@@ -37,21 +38,25 @@ func (l lines) all() string {
 	return b.String()
 }
 
-// An invocation is a command under way in this process.
+// An invocation is a command that runs in this process.
 type invocation struct {
 	*testing.T
 	url            string
 	stdout, stderr lines
-	tell           context.CancelFunc // to stop
+	cancel         context.CancelFunc
 	status         chan int
 	client         *http.Client
 }
 
-// start runs kms serve until it is ready.
+// start starts kms serve and waits until it is ready. Without another address it listens on a free
+// port of the loopback interface.
 func start(t *testing.T, p program, args ...string) *invocation {
 	t.Helper()
+	if !slices.Contains(args, "--insecure-listen") && !slices.Contains(args, "--listen") {
+		args = append([]string{"--listen", "127.0.0.1:0"}, args...)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	i := &invocation{T: t, stdout: make(lines, 100), stderr: make(lines, 1000), tell: cancel, status: make(chan int, 1)}
+	i := &invocation{T: t, stdout: make(lines, 100), stderr: make(lines, 1000), cancel: cancel, status: make(chan int, 1)}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	i.client = &http.Client{Transport: transport, Timeout: time.Minute}
 	p.stdout, p.stderr = i.stdout, i.stderr
@@ -61,7 +66,7 @@ func start(t *testing.T, p program, args ...string) *invocation {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		i.status <- p.run(ctx, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...))
+		i.status <- p.run(ctx, append([]string{"serve"}, args...))
 	}()
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
@@ -79,11 +84,11 @@ func start(t *testing.T, p program, args ...string) *invocation {
 
 // stop returns the exit status.
 func (i *invocation) stop() int {
-	i.tell()
+	i.cancel()
 	return <-i.status
 }
 
-// run runs a command that ends by itself. A service is ended when it is ready.
+// run runs a command to its end. It stops a service as soon as that is ready.
 func run(t *testing.T, stdin string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,7 +113,7 @@ func file(t *testing.T, name, text string) string {
 	return path
 }
 
-func TestHelpIsPrintedWhenItIsAskedFor(t *testing.T) {
+func TestHelpIsPrinted(t *testing.T) {
 	for _, args := range [][]string{{"help"}, {"-h"}, {"-help"}, {"--help"}} {
 		status, stdout, stderr := run(t, "", args...)
 		require.Zero(t, status)
@@ -118,7 +123,7 @@ func TestHelpIsPrintedWhenItIsAskedFor(t *testing.T) {
 	status, stdout, stderr := run(t, "", "serve", "-h")
 	require.Zero(t, status)
 	require.Empty(t, stderr)
-	require.Equal(t, 10, strings.Count(stdout, "\n  --"))
+	require.Equal(t, 13, strings.Count(stdout, "\n  --"))
 	require.Contains(t, stdout, "\n  --listen ADDRESS\n        ADDRESS and port")
 	require.Contains(t, stdout, "(us-east-1)\n")
 }
@@ -132,22 +137,22 @@ func TestVersionIsPrinted(t *testing.T) {
 	}
 }
 
-func TestDocumentHasEveryFlagAndAnExampleThatIsRead(t *testing.T) {
+func TestDocumentListsEveryFlagAndHasAValidExample(t *testing.T) {
 	text, err := os.ReadFile("../../docs/serve.md")
 	require.NoError(t, err)
 	_, help, _ := run(t, "", "serve", "-h")
 	for _, flag := range regexp.MustCompile(`(?m)^  (--[a-z-]+ [A-Z]+)$`).FindAllStringSubmatch(help, -1) {
 		require.Regexp(t, "(?m)^\\| .*`"+flag[1]+"`.* \\|.*\\|.*\\|$", string(text))
 	}
-	_, example, ok := strings.Cut(string(text), "```yaml\n")
+	_, example, ok := strings.Cut(string(text), "```yaml\nversion:")
 	require.True(t, ok)
 	example, _, _ = strings.Cut(example, "```")
-	known, err := parseCredentials([]byte(example))
+	known, err := parseCredentials([]byte("version:" + example))
 	require.NoError(t, err)
 	require.Len(t, known, 2)
 }
 
-func TestACommandLineThatCannotBeCarriedOutIsRefused(t *testing.T) {
+func TestMistakesInTheCommandLineAreRefused(t *testing.T) {
 	credentials, cert, key := file(t, "credentials", credentialsText), "no-such-cert", "no-such-key"
 	for _, tt := range []struct {
 		name string
@@ -164,6 +169,15 @@ func TestACommandLineThatCannotBeCarriedOutIsRefused(t *testing.T) {
 		{"a passphrase without a store", []string{"serve", "--passphrase-file", "p"}, "--store and --passphrase-file go together"},
 		{"a certificate without its key", []string{"serve", "--tls-cert", cert}, "--tls-cert and --tls-key go together"},
 		{"a key without its certificate", []string{"serve", "--tls-key", key}, "--tls-cert and --tls-key go together"},
+		{"two addresses", []string{"serve", "--listen", ":0", "--insecure-listen", ":0"}, "--listen and --insecure-listen exclude each other"},
+		{"an empty address", []string{"serve", "--insecure-listen", ""}, "--insecure-listen is empty"},
+		{"no port, insecurely", []string{"serve", "--insecure-listen", "0.0.0.0"}, "is not an address and a port"},
+		{"an empty host", []string{"serve", "--allow-host", ""}, "--allow-host is empty"},
+		{"a host with a port", []string{"serve", "--allow-host", "kms:8080"}, "not a host name or an address"},
+		{"a host with credentials", []string{"serve", "--allow-host", "kms", "--credentials", credentials}, "--allow-host has no effect with --credentials"},
+		{"no connections", []string{"serve", "--max-connections", "0"}, "--max-connections is a number from 1 to 1000000"},
+		{"too many connections", []string{"serve", "--max-connections", "1000001"}, "--max-connections is a number from 1 to 1000000"},
+		{"connections that are no number", []string{"serve", "--max-connections", "many"}, "-max-connections"},
 		{"no port", []string{"serve", "--listen", "127.0.0.1"}, "is not an address and a port"},
 		{"a port that is none", []string{"serve", "--listen", ":99999"}, `--listen ":99999": "99999" is not a port`},
 		{"one of no network", []string{"serve", "--listen", "127.0.0.1:htpt"}, `"htpt" is not a port`},
@@ -237,7 +251,7 @@ func TestAFailureNamesItsCause(t *testing.T) {
 	}
 }
 
-func TestURLThatNobodyReadsEndsTheService(t *testing.T) {
+func TestServiceEndsIfItsURLCannotBePrinted(t *testing.T) {
 	stdout, w := io.Pipe()
 	require.NoError(t, stdout.Close())
 	p := program{stdout: w, stderr: io.Discard}
