@@ -38,8 +38,8 @@ func ExampleHTTPClient() {
 	fmt.Println(response.Status)
 	fmt.Println(string(body))
 	// Output:
-	// 400 Bad Request {"__type":"NotFoundException","message":"Alias
-	// arn:aws:kms:us-east-1:111122223333:alias/none is not found."}
+	// 400 Bad Request
+	// {"__type":"NotFoundException","message":"Alias arn:aws:kms:us-east-1:111122223333:alias/none is not found."}
 }
 
 // A server that accepts requests signed with one access key, of the root of an account.
