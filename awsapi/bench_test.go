@@ -16,8 +16,8 @@ import (
 	"github.com/pocketkms/kms/internal/benchtest"
 )
 
-// bare is the least that a handler could do for GenerateDataKey: read its JSON, and write some that
-// looks the same.
+// bare returns a handler that does the minimum for GenerateDataKey: it decodes the input and encodes
+// a fixed output.
 func bare(out *kms.GenerateDataKeyOutput) http.Handler {
 	type input struct {
 		KeyId             string
@@ -41,7 +41,7 @@ func bare(out *kms.GenerateDataKeyOutput) http.Handler {
 	})
 }
 
-// generateDataKey returns a service, and a request for a data key with what it would be answered.
+// generateDataKey returns a service, a request for a data key, and a response to it.
 func generateDataKey(b *testing.B) (svc *kms.Service, request []byte, answer *kms.GenerateDataKeyOutput) {
 	svc, err := kms.New(kms.Config{})
 	require.NoError(b, err)
@@ -54,7 +54,7 @@ func generateDataKey(b *testing.B) (svc *kms.Service, request []byte, answer *km
 	return svc, request, answer
 }
 
-// A sink is the least of a ResponseWriter.
+// A sink is a ResponseWriter that discards the body.
 type sink struct {
 	header http.Header
 	status int

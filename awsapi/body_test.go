@@ -21,7 +21,7 @@ import (
 // head is the header of a request to a server, up to its Content-Length.
 const head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Target: TrentService.ListKeys\r\nContent-Length: "
 
-// A slowServer notes when a request waits for more than the first smallBody+1 bytes of its body.
+// A slowServer signals when a handler waits for more than the first smallBody+1 bytes of a body.
 type slowServer struct {
 	*httptest.Server
 	handler *handler
@@ -44,7 +44,7 @@ func newSlowServer(t *testing.T, http2 bool) *slowServer {
 	return s
 }
 
-// A slowRequest is a large one whose body is unfinished.
+// A slowRequest is a large request whose body is unfinished.
 type slowRequest struct {
 	body     *io.PipeWriter
 	answered chan string
@@ -107,7 +107,7 @@ func TestUnfinishedBodiesKeepNobodyOut(t *testing.T) {
 	}
 }
 
-func TestTheClientWithTheMostUnfinishedBodiesLosesItsOldest(t *testing.T) {
+func TestClientWithTheMostUnfinishedBodiesLosesItsOldest(t *testing.T) {
 	var u unfinishedBodies
 	add := func(client string) *unfinishedBody {
 		b := &unfinishedBody{client: client, interrupt: func() error { return nil }}
@@ -177,7 +177,7 @@ func TestAClientThatHalfClosesIsAnswered(t *testing.T) {
 	require.True(t, <-cancelled)
 }
 
-// eof is a reader without bytes that calls a function.
+// eof is an empty reader that calls a function when it is read.
 type eof func()
 
 func (f eof) Read([]byte) (int, error) {
@@ -185,8 +185,8 @@ func (f eof) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// Whoever closes its side before the body is complete is not answered as if it had sent all.
-func TestAClientThatBreaksOffItsBodyIsNotAnsweredAsComplete(t *testing.T) {
+// The context of an interrupted request is canceled, too, but its body is not complete.
+func TestAnIncompleteBodyIsRefused(t *testing.T) {
 	server := httptest.NewServer(Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true}))
 	t.Cleanup(server.Close)
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())

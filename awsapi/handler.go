@@ -103,7 +103,9 @@ func Handler(svc *kms.Service, options Options) http.Handler {
 	case options.InsecureTrustAll:
 		h.trustAll = true
 		for _, host := range options.AllowedHosts {
-			h.allowedHosts = append(h.allowedHosts, canonicalHost(host))
+			if host != "" { // a request without a Host does not name one that is allowed
+				h.allowedHosts = append(h.allowedHosts, canonicalHost(host))
+			}
 		}
 	default:
 		h.logger.Warn("awsapi: no credentials are configured: every request is refused")

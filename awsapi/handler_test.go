@@ -51,7 +51,7 @@ func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
-// call returns the members of the answer to a request that must succeed.
+// call sends a request that must succeed, and returns the members of the response.
 func call(t testing.TB, h http.Handler, operation, body string) map[string]any {
 	w := serve(h, request(operation, body))
 	require.Equal(t, http.StatusOK, w.Code, w.Body)
@@ -62,7 +62,7 @@ func call(t testing.TB, h http.Handler, operation, body string) map[string]any {
 	return members
 }
 
-// golden replaces what differs from run to run.
+// golden replaces the parts of a response that differ from run to run.
 func golden(body string) string {
 	for pattern, with := range map[string]string{
 		`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`: "KEY-ID",
@@ -75,7 +75,7 @@ func golden(body string) string {
 	return body
 }
 
-func TestAnswersAsTheyAreSent(t *testing.T) {
+func TestResponsesOnTheWire(t *testing.T) {
 	clock := time.Date(2026, 1, 2, 3, 4, 5, 678_900_000, time.UTC)
 	h := Handler(newService(t, kms.Config{Clock: func() time.Time { return clock }}), Options{InsecureTrustAll: true})
 	key := call(t, h, "CreateKey", `{"Description":"d","Tags":[{"TagKey":"a","TagValue":""}]}`)["KeyMetadata"].(map[string]any)["KeyId"].(string)
@@ -109,7 +109,7 @@ func TestAnswersAsTheyAreSent(t *testing.T) {
 	}
 }
 
-func TestRefusalsAsTheyAreSent(t *testing.T) {
+func TestErrorsOnTheWire(t *testing.T) {
 	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	const null, short = " failed to satisfy constraint: Member must not be null", " failed to satisfy constraint: Member must have length greater than or equal to 1"
 	for _, tt := range []struct {
@@ -161,7 +161,7 @@ func TestEmptyEnumerationValueIsRefused(t *testing.T) {
 	require.Contains(t, w.Body.String(), `Value '' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [`)
 }
 
-func TestOtherRequestsAreNoOperations(t *testing.T) {
+func TestOtherRequestsAreRefused(t *testing.T) {
 	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	for name, change := range map[string]func(*http.Request){
 		"GET":                   func(r *http.Request) { r.Method = http.MethodGet },
@@ -181,10 +181,10 @@ func TestOtherRequestsAreNoOperations(t *testing.T) {
 		})
 	}
 	for name, change := range map[string]func(*http.Request){
-		"no target":             func(r *http.Request) { r.Header.Del("X-Amz-Target") },
-		"another service":       func(r *http.Request) { r.Header.Set("X-Amz-Target", "DynamoDB_20120810.ListKeys") },
-		"an operation's suffix": func(r *http.Request) { r.Header.Set("X-Amz-Target", "ListKeys") },
-		"a missing one's":       func(r *http.Request) { r.Header.Set("X-Amz-Target", "CreateGrant") },
+		"no target":       func(r *http.Request) { r.Header.Del("X-Amz-Target") },
+		"another service": func(r *http.Request) { r.Header.Set("X-Amz-Target", "DynamoDB_20120810.ListKeys") },
+		"no prefix":       func(r *http.Request) { r.Header.Set("X-Amz-Target", "ListKeys") },
+		"unsupported":     func(r *http.Request) { r.Header.Set("X-Amz-Target", "CreateGrant") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := request("ListKeys", `{}`)
@@ -205,7 +205,7 @@ func TestOtherRequestsAreNoOperations(t *testing.T) {
 	require.Contains(t, serve(h, r).Body.String(), "InvalidSignatureException")
 }
 
-func TestMissingOperationsAreNamed(t *testing.T) {
+func TestUnsupportedOperationsAreNamed(t *testing.T) {
 	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	offered := map[string]bool{}
 	for _, op := range kms.Operations() {
@@ -226,8 +226,8 @@ func TestMissingOperationsAreNamed(t *testing.T) {
 	}
 }
 
-// The largest input that the API allows, in the longest spelling, is taken.
-func TestLargestInputHasRoom(t *testing.T) {
+// The largest input that the API allows, with every character escaped.
+func TestLargestInputIsAccepted(t *testing.T) {
 	escaped := func(n int) string { return strings.Repeat(`\u00e9`, n) }
 	var tags []string
 	for range 50 {
@@ -269,7 +269,7 @@ func TestCompressedBodies(t *testing.T) {
 	require.Equal(t, http.StatusRequestEntityTooLarge, bomb.Code)
 }
 
-func TestBodyThatSaysItIsTooLargeIsNotRead(t *testing.T) {
+func TestBodyWithATooLargeContentLengthIsNotRead(t *testing.T) {
 	r := request("ListKeys", "")
 	r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(errors.New("read"))), maxBody+1
 	w := serve(Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true}), r)
@@ -277,7 +277,7 @@ func TestBodyThatSaysItIsTooLargeIsNotRead(t *testing.T) {
 	require.Equal(t, "close", w.Header().Get("Connection"))
 }
 
-func TestBodyIsLargeFromTheFirstByteBeyondASmallOne(t *testing.T) {
+func TestBodyIsLargeBeyondSmallBody(t *testing.T) {
 	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	for range maxLarge {
 		h.(*handler).large <- struct{}{}
@@ -298,8 +298,7 @@ func TestCompressedBodiesCountAsLarge(t *testing.T) {
 	require.Equal(t, http.StatusOK, serve(h, request("ListKeys", `{}`)).Code)
 }
 
-// The same requests over real connections: of both versions of HTTP, with and without a length said
-// before.
+// Over real connections, of both versions of HTTP, with and without a Content-Length.
 func TestOverTheNetwork(t *testing.T) {
 	svc := newService(t, kms.Config{})
 	for name, start := range map[string]func(*httptest.Server){
@@ -324,7 +323,7 @@ func TestOverTheNetwork(t *testing.T) {
 				require.Equal(t, name, response.Proto)
 				require.Regexp(t, `^{"Plaintext":"[A-Za-z0-9+/]{11}="}$`, string(answer))
 			}
-			// It is answered at the first byte too many, and not read to its end: there is none.
+			// The response comes at the first byte beyond the limit: the body has no end.
 			body, w := io.Pipe()
 			defer w.Close()
 			go w.Write(make([]byte, maxBody+1))
@@ -340,7 +339,7 @@ func TestOverTheNetwork(t *testing.T) {
 	}
 }
 
-func TestRegionIsThatOfTheScope(t *testing.T) {
+func TestRegionIsThatOfTheCredentialScope(t *testing.T) {
 	h := Handler(newService(t, kms.Config{}).In("us-west-2"), Options{InsecureTrustAll: true})
 	for authorization, region := range map[string]string{
 		"": "us-west-2",
@@ -354,7 +353,7 @@ func TestRegionIsThatOfTheScope(t *testing.T) {
 	}
 }
 
-// Every code that the service knows, and those that it will know.
+// Every code of the service, and those of operations that it does not have yet.
 func TestStatusOfEveryCode(t *testing.T) {
 	want := map[string]int{"KMSInternalException": 500, "KeyUnavailableException": 500, "DependencyTimeoutException": 503}
 	codes := map[string]bool{"KeyUnavailableException": true, "DependencyTimeoutException": true}
@@ -402,7 +401,7 @@ func TestEndedContextIsATimeout(t *testing.T) {
 	require.Contains(t, w.Body.String(), "DependencyTimeoutException")
 }
 
-// broken is an operation with something wrong.
+// broken is an operation that does something else when it is invoked.
 type broken struct {
 	kms.Operation
 	invoke func() (any, error)
@@ -419,7 +418,7 @@ func TestPanicIsAnsweredAndLoggedWithoutItsValue(t *testing.T) {
 	var log bytes.Buffer
 	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), InsecureTrustAll: true})
 	breakOperation(h, "Encrypt", func() (any, error) { panic("swordfish") })
-	for range maxLarge + 1 { // each gives back what it took
+	for range maxLarge + 1 { // each releases its slot
 		w := serve(h, request("Encrypt", `{"Plaintext":"c3dvcmRmaXNo","x":"`+strings.Repeat("x", smallBody)+`"}`))
 		require.Equal(t, http.StatusInternalServerError, w.Code)
 		require.Equal(t, `{"__type":"KMSInternalException","message":"The request could not be completed."}`, w.Body.String())
@@ -430,7 +429,7 @@ func TestPanicIsAnsweredAndLoggedWithoutItsValue(t *testing.T) {
 	require.NotContains(t, log.String(), "c3dvcmRmaXNo")
 }
 
-func TestWhatLiesBehindAFailureIsLoggedAndNotSent(t *testing.T) {
+func TestCauseOfAFailureIsLoggedAndNotSent(t *testing.T) {
 	var log bytes.Buffer
 	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), InsecureTrustAll: true})
 	breakOperation(h, "Encrypt", func() (any, error) { return nil, errors.New("disk full at /var/keys") })
@@ -447,7 +446,7 @@ func (refusing) Record(context.Context, *audit.Event) error {
 	return errors.New("disk full at /var/audit")
 }
 
-func TestSoIsTheCauseOfAServicesFailure(t *testing.T) {
+func TestCauseOfAnInternalExceptionIsLoggedAndNotSent(t *testing.T) {
 	var log bytes.Buffer
 	h := Handler(newService(t, kms.Config{Audit: refusing{}}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), InsecureTrustAll: true})
 	w := serve(h, request("ListKeys", `{}`))
@@ -472,7 +471,7 @@ func TestDefaultLoggerIsUsedWithoutAnother(t *testing.T) {
 	require.Equal(t, 2, strings.Count(log.String(), "awsapi: a call failed"))
 }
 
-func TestNothingIsLoggedOfOrdinaryRequests(t *testing.T) {
+func TestOrdinaryRequestsAreNotLogged(t *testing.T) {
 	var log bytes.Buffer
 	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), InsecureTrustAll: true})
 	call(t, h, "GenerateRandom", `{"NumberOfBytes":8}`)
@@ -518,7 +517,7 @@ func TestSecretsAreErasedFromTheBuffers(t *testing.T) {
 	require.Equal(t, make([]byte, len(response)), response)
 }
 
-// A listener of connections in memory.
+// memory is a listener for connections in memory.
 type memory struct {
 	connections chan net.Conn
 	closed      chan struct{}
@@ -535,10 +534,10 @@ func (m *memory) Accept() (net.Conn, error) {
 func (m *memory) Close() error   { close(m.closed); return nil }
 func (m *memory) Addr() net.Addr { return &net.TCPAddr{} }
 
-// watched tells when its reader waits for what is not there.
+// watched is a body that calls waiting when it is read beyond the bytes that have been sent.
 type watched struct {
 	io.ReadCloser
-	left    int // bytes that are there
+	left    int // bytes sent and not read
 	waiting func()
 }
 
@@ -551,8 +550,8 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// perConnection opens connections that stop after sent bytes of a body of 1,000, and returns the
-// memory that each of them takes.
+// perConnection opens connections that send only some bytes of a body of 1,000, and returns the
+// memory that each of them uses.
 func perConnection(t *testing.T, h http.Handler, connections, sent int) uint64 {
 	waiting := make(chan struct{}, connections)
 	server := Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -602,12 +601,12 @@ func TestSlowConnectionsCostLittle(t *testing.T) {
 	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
 	bare := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { r.Body.Read(make([]byte, 1)) })
 	const few = 1000
-	perConnection(t, bare, few, 0) // so that the pools of net/http are as full for the next as for the last
+	perConnection(t, bare, few, 0) // fills the pools of net/http
 	floor := perConnection(t, bare, few, 0)
 	silent := perConnection(t, h, few, 0)
 	begun := perConnection(t, h, slowConnections, 100)
 	t.Logf("bytes for each connection: %d for net/http alone, %d before the body, %d for %d within it", floor, silent, begun, slowConnections)
-	require.Less(t, silent, floor+6<<10) // its goroutine's stack is one size up
+	require.Less(t, silent, floor+6<<10) // the goroutine's stack is one size larger
 	require.Less(t, begun, uint64(32<<10))
 }
 
@@ -649,7 +648,7 @@ func FuzzHandler(f *testing.F) {
 	})
 }
 
-func TestClientThatBreaksOffIsHarmless(t *testing.T) {
+func TestInterruptedChunkedBodyIsRefused(t *testing.T) {
 	server := httptest.NewServer(Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true}))
 	t.Cleanup(server.Close)
 	c, err := net.Dial("tcp", server.Listener.Addr().String())

@@ -32,7 +32,7 @@ type all struct {
 	Sent      []inner `kms:"always"`
 	SentFlag  bool    `kms:"always"`
 	SentText  string  `kms:"always"`
-	Never     *inner  `kms:"always"` // nil is absent all the same
+	Never     *inner  `kms:"always"` // nil is omitted nevertheless
 }
 
 type inner struct {
@@ -48,7 +48,7 @@ func decodeAll(body string) (all, map[string]struct{}, error) {
 
 func encodeAll(out all) string { return string(encode(nil, shape.Of[all](), &out)) }
 
-func TestMembersAreReadByTheirExactNames(t *testing.T) {
+func TestMembersAreDecodedByTheirExactNames(t *testing.T) {
 	long, no := int64(-5), false
 	for _, tt := range []struct {
 		name, body string
@@ -74,7 +74,7 @@ func TestMembersAreReadByTheirExactNames(t *testing.T) {
 			all{Text: "a", Nested: &inner{Name: "a"}, Value: inner{Name: "b"}, Elements: []inner{{Name: "c"}, {Name: "d"}}}},
 		{"an unknown name twice", `{"other":1,"other":2}`, all{}},
 		{"escapes", `{"Text":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\uD83D\uDE00\\ud800\ufffd","Blob":"\u0041\/8="}`, all{Text: "\"\\/\b\f\n\r\té😀😀\\ud800\ufffd", Blob: []byte{3, 0xff}}},
-		{"empty but there", `{"Text":"","Blob":"","Map":{},"List":[],"Elements":[]}`,
+		{"empty but present", `{"Text":"","Blob":"","Map":{},"List":[],"Elements":[]}`,
 			all{Blob: []byte{}, Map: map[string]string{}, List: []string{}, Elements: []inner{}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -99,8 +99,8 @@ func set(paths ...string) map[string]struct{} {
 	return s
 }
 
-// AWS was not seen to refuse these: to keep one of two values, or another string than was sent,
-// would be worse.
+// Whether AWS refuses these is not known. To keep one of two values, or another string than was
+// sent, would be worse.
 func TestWhatCannotBeKeptAsSentIsRefused(t *testing.T) {
 	const twice, surrogate = "A name occurs twice in an object.", "A string contains an unpaired surrogate."
 	for body, message := range map[string]string{
@@ -151,8 +151,7 @@ func TestStructuresHaveAtMost64Members(t *testing.T) {
 	}
 }
 
-// The messages are those that AWS services of this protocol were seen to send; * is one that was
-// not seen.
+// The messages were observed at AWS services of this protocol, except those marked *.
 func TestWrongTypesAreRefused(t *testing.T) {
 	list, structure := "Start of list found where not expected", "Start of structure or map found where not expected."
 	for body, message := range map[string]string{
@@ -247,7 +246,7 @@ func TestTimesAreSecondsWithMilliseconds(t *testing.T) {
 	}
 }
 
-func TestStringsAreReadableByOthers(t *testing.T) {
+func TestStringsAreValidJSON(t *testing.T) {
 	var every strings.Builder
 	for r := range rune(0x3000) {
 		every.WriteRune(r)
@@ -259,7 +258,7 @@ func TestStringsAreReadableByOthers(t *testing.T) {
 	}
 }
 
-// sample fills v with values that are all different from zero.
+// sample fills v with values that are not zero.
 func sample(v reflect.Value, n int) {
 	switch {
 	case v.Type() == reflect.TypeFor[time.Time]():
@@ -288,8 +287,8 @@ func sample(v reflect.Value, n int) {
 	}
 }
 
-// The other side of the wire is encoding/json, which knows the names and the base64 by itself.
-func TestEveryOperationsMembersCrossTheWire(t *testing.T) {
+// The other side of the wire is encoding/json, which has its own rules for names and base64.
+func TestMembersOfEveryOperationCrossTheWire(t *testing.T) {
 	for _, op := range kms.Operations() {
 		t.Run(op.Name(), func(t *testing.T) {
 			in := op.NewInput()
@@ -334,7 +333,7 @@ func TestEveryOperationsMembersCrossTheWire(t *testing.T) {
 
 func has(m map[string]any, name string) bool { _, ok := m[name]; return ok }
 
-// FuzzDecode compares what is read with what encoding/json makes of the same text.
+// FuzzDecode compares the decoded input with what encoding/json decodes.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"EncryptionContext":{"\ud83d\ude00":"\ude00\ud83d","a":null},"EncryptionContext":{}}`, `{"KeyId":"a","Plaintext":"AQI=","EncryptionContext":{"a":"b","c":1},"GrantTokens":["x",null],"DryRun":true}`,

@@ -129,7 +129,7 @@ type verifier struct {
 	now         func() time.Time
 }
 
-// A signed request has passed every check that does not need its body.
+// A signedRequest has passed every check that does not need its body.
 type signedRequest struct {
 	signatureParams
 	*Credentials

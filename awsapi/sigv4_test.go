@@ -37,7 +37,7 @@ func TestSigningKeyIsThatOfTheGuide(t *testing.T) {
 	require.Equal(t, "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9", hex.EncodeToString(key))
 }
 
-// From the test suite of Signature Version 4: post-vanilla.
+// The case post-vanilla of the test suite of Signature Version 4.
 func TestSignatureIsThatOfTheSuite(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "http://example.amazonaws.com/", nil)
 	r.Header.Set("X-Amz-Date", "20150830T123600Z")
@@ -52,7 +52,7 @@ func TestSignatureIsThatOfTheSuite(t *testing.T) {
 	require.Equal(t, "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b", hex.EncodeToString(signature))
 }
 
-// The canonical forms of the same suite's cases of headers and of query strings.
+// The suite's cases of headers and query strings.
 func TestCanonicalForm(t *testing.T) {
 	r := &http.Request{Method: "POST", Host: "example.com", ContentLength: 3, Header: http.Header{
 		"My-Header1": {" a   b  c ", "\td"}, "My-Header2": {`"x  y"`}, "Empty": {""},
@@ -71,7 +71,7 @@ var (
 	stampText = "20260102T030405Z"
 )
 
-// A request to sign, by an implementation that has nothing in common with the one under test.
+// A signing is a request to sign, by an implementation that shares nothing with the one under test.
 type signing struct {
 	id, secret, token     string
 	date, region, service string
@@ -82,7 +82,7 @@ type signing struct {
 	host                  string // "kms.test" if empty
 	header                map[string]string
 	unsigned              []string                // headers that are left out of the signature
-	arrange               func([]string) []string // the signed headers, otherwise than in order
+	arrange               func([]string) []string // changes the order of the signed headers
 }
 
 func (s signing) request() *http.Request {
@@ -161,8 +161,8 @@ func session(t testing.TB, p kms.Principal, secretAccessKey, sessionToken string
 	return c
 }
 
-// signedHandler knows the example's credentials, the root's of another account, a session and an
-// ended one.
+// signedHandler returns a handler with the example's credentials, those of another account's root,
+// of a session, and of an expired session.
 func signedHandler(t testing.TB, now *time.Time) (http.Handler, *kms.Service) {
 	svc, err := kms.New(kms.Config{})
 	require.NoError(t, err)
@@ -221,7 +221,7 @@ func TestGoodSignaturesAreAccepted(t *testing.T) {
 	}
 }
 
-// Who cannot sign is told so, and nothing of the body.
+// A client that cannot sign learns nothing about its body.
 func TestEmptyBodyIsRefusedAfterItsSignature(t *testing.T) {
 	now := signTime
 	h, _ := signedHandler(t, &now)
@@ -350,14 +350,14 @@ func TestWrongSignaturesAreRefused(t *testing.T) {
 	}
 }
 
-func TestDateHeaderIsGoodEnough(t *testing.T) {
+func TestDateHeaderIsAccepted(t *testing.T) {
 	now := signTime
 	h, _ := signedHandler(t, &now)
 	s := good()
 	s.header = map[string]string{"date": signTime.Format(http.TimeFormat)}
 	s.unsigned = []string{"x-amz-date"}
 	r := s.request()
-	r.Header.Del("X-Amz-Date") // it was not signed: the Date header was, and means the same time
+	r.Header.Del("X-Amz-Date") // not signed, unlike the Date header
 	status, body := exchangeOf(h, r)
 	require.Equal(t, http.StatusOK, status, body)
 }
@@ -433,7 +433,7 @@ func TestZeroOptionsRefuseEveryRequest(t *testing.T) {
 	}
 }
 
-func TestCredentialsAreVerifiedThoughEveryoneIsTrusted(t *testing.T) {
+func TestCredentialsTakePrecedenceOverTrust(t *testing.T) {
 	now := signTime
 	_, svc := signedHandler(t, &now)
 	h := Handler(svc, Options{Credentials: func(string) *Credentials { return nil }, InsecureTrustAll: true, Clock: func() time.Time { return now }})
@@ -456,18 +456,18 @@ func TestCredentialsCannotBePrinted(t *testing.T) {
 	}
 }
 
-// FuzzSigV4 signs requests by the other implementation: they are accepted, and no longer after a
+// FuzzSigV4 signs requests with the other implementation. They are accepted, and refused after a
 // change.
 func FuzzSigV4(f *testing.F) {
 	f.Add(`{"NumberOfBytes":1}`, "value", "n", "v", false)
 	f.Add(``, " a  b ", "a b", "+/é~", true)
 	f.Fuzz(func(t *testing.T, body, header, name, value string, presign bool) {
 		for _, c := range []byte(header) {
-			if c < ' ' || c >= 0x7f { // never gets past net/http
+			if c < ' ' || c >= 0x7f { // refused by net/http
 				return
 			}
 		}
-		if name == "X-Amz-Signature" { // no part of what is signed
+		if name == "X-Amz-Signature" { // not part of what is signed
 			return
 		}
 		credentials := longTerm(t, kms.Principal{}, exampleSecret)

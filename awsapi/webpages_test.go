@@ -9,8 +9,8 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// A browser sends these headers with the requests of a page, also of one whose site's name resolves
-// to this service.
+// A browser sends these headers with the requests of a page, even if the name of the page's site
+// resolves to this service.
 func TestWebPagesAreAnsweredOnlyWithCredentials(t *testing.T) {
 	now := signTime
 	verifying, svc := signedHandler(t, &now)
@@ -51,7 +51,7 @@ func TestHostIsCheckedOnlyWithoutCredentials(t *testing.T) {
 func TestHostsThatAreAllowed(t *testing.T) {
 	h := Handler(newService(t, kms.Config{}), Options{
 		InsecureTrustAll: true,
-		AllowedHosts:     []string{"kms", "KMS.Internal.", "192.0.2.7", "[2001:db8::7]"},
+		AllowedHosts:     []string{"", "kms", "KMS.Internal.", "192.0.2.7", "[2001:db8::7]"},
 	})
 	for host, allowed := range map[string]bool{
 		"localhost":               true,

@@ -87,7 +87,7 @@ func TestWithoutBackoffRetriesAtOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer svc.Close()
-				start := time.Now() // of the bubble's clock, which only waiting moves
+				start := time.Now() // by the bubble's clock, which advances only while everything waits
 				_, err = awsclient.New(svc, tt.options...).ListKeys(t.Context(), &awskms.ListKeysInput{})
 				if want := new(types.KMSInternalException); !errors.As(err, &want) {
 					t.Error(err)

@@ -53,7 +53,7 @@ func (c *child) end(signal syscall.Signal) (int, string, string) {
 	require.NoError(c, err)
 	log, err := io.ReadAll(c.stderr)
 	require.NoError(c, err)
-	_ = c.Wait() // an error for each status but 0
+	_ = c.Wait() // returns an error unless the status is 0
 	return c.ProcessState.ExitCode(), string(rest), string(log)
 }
 
