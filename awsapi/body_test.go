@@ -101,6 +101,8 @@ func TestUnfinishedBodiesKeepNobodyOut(t *testing.T) {
 			for _, r := range append(slow[1:], latest) {
 				require.Equal(t, noKeys, r.finish())
 			}
+			s.handler.unfinished.mu.Lock()
+			defer s.handler.unfinished.mu.Unlock()
 			require.Empty(t, s.handler.unfinished.bodies)
 			require.Empty(t, s.handler.large)
 		})

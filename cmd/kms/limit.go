@@ -8,9 +8,11 @@ import (
 	"github.com/pocketkms/kms/internal/clientaddr"
 )
 
-// A limitListener keeps at most max connections open, those of its server. One more takes the place
-// of the connection that has been idle longest, of the clients that have at least as many as the
-// new one: a client that opens many connections loses its own. If there is none, it waits.
+// A limitListener keeps at most max connections open. To accept another one it closes the
+// connection that has been idle longest, among those of clients with at least as many as the new
+// one's: a client that opens many connections loses its own. If no such connection is idle, it
+// waits. A request that arrives at that moment fails as if the server had ended the idle
+// connection: clients retry it.
 type limitListener struct {
 	net.Listener
 	max int
@@ -110,6 +112,14 @@ func (l *limitListener) stateChanged(conn net.Conn, state http.ConnState) {
 	case http.StateIdle:
 		l.setIdle(c)
 	}
+}
+
+// CloseWrite lets package net/http end a response before it closes a connection with unread data.
+func (c *limitedConn) CloseWrite() error {
+	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return conn.CloseWrite()
+	}
+	return nil
 }
 
 func (c *limitedConn) Close() error {

@@ -33,11 +33,12 @@ func (l *fakeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 type fakeConn struct {
 	net.Conn
-	from   string
-	closed bool
+	from                string
+	closed, writeClosed bool
 }
 
-func (c *fakeConn) Close() error { c.closed = true; return nil }
+func (c *fakeConn) Close() error      { c.closed = true; return nil }
+func (c *fakeConn) CloseWrite() error { c.writeClosed = true; return nil }
 func (c *fakeConn) RemoteAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(c.from), 4711))
 }
@@ -104,6 +105,16 @@ func TestAConnectionWaitsUntilAnotherIsClosedOrIdle(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Package net/http looks for this method, so that a client gets a response that is sent before its
+// request has been read.
+func TestWritingCanBeClosedFirst(t *testing.T) {
+	accept, _, _ := newLimit(1)
+	c := accept("192.0.2.1")
+	require.NoError(t, net.Conn(c).(interface{ CloseWrite() error }).CloseWrite())
+	require.True(t, c.Conn.(*fakeConn).writeClosed)
+	require.False(t, isClosed(c))
 }
 
 func TestClosingTheListenerEndsTheWait(t *testing.T) {
