@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
@@ -322,9 +323,11 @@ func TestTheRecipeForContainersWorks(t *testing.T) {
 func TestAStoreThatCannotBeReadIsNotHealthy(t *testing.T) {
 	backend := memory.New()
 	h := withHealthCheck(http.NotFoundHandler(), backend, slog.New(slog.DiscardHandler))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel() // as for a probe that has closed its side of the connection
 	probe := func() int {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+		h.ServeHTTP(w, httptest.NewRequestWithContext(gone, http.MethodGet, "/healthz", nil))
 		return w.Code
 	}
 	require.Equal(t, http.StatusOK, probe())
