@@ -64,9 +64,10 @@ func (x *exchange) end() {
 	exchanges.Put(x)
 }
 
-// receive reads the body of a request. It uses no memory beyond net/http's until the first byte has
-// come. An empty body is not an error here: its signature is verified before it is decoded.
-func (h *handler) receive(w http.ResponseWriter, r *http.Request) (*exchange, error) {
+// receive waits for the first byte of a body, or its end, and returns an exchange with it. Until
+// then no memory is used beyond net/http's. An empty body is not an error here: its signature is
+// verified before it is decoded.
+func (h *handler) receive(r *http.Request) (*exchange, error) {
 	if r.ContentLength > maxBody {
 		return nil, errTooLarge
 	}
@@ -78,14 +79,10 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request) (*exchange, er
 	x := exchanges.Get().(*exchange)
 	x.handler = h
 	x.request = append(x.request, first[:n]...)
-	if err := x.readBody(w, r); err != nil {
-		x.end()
-		return nil, err
-	}
 	return x, nil
 }
 
-// readBody appends the body to the request.
+// readBody appends the rest of the body to the request.
 func (x *exchange) readBody(w http.ResponseWriter, r *http.Request) error {
 	complete, err := x.fill(r.Body, smallBody)
 	if complete || err != nil {
@@ -97,10 +94,12 @@ func (x *exchange) readBody(w http.ResponseWriter, r *http.Request) error {
 	if !x.unfinished.add(b) {
 		return errTooMany
 	}
-	complete, err = x.fill(r.Body, maxBody)
-	evicted := x.unfinished.remove(b)
+	func() {
+		defer x.unfinished.remove(b)
+		complete, err = x.fill(r.Body, maxBody)
+	}()
 	switch {
-	case err != nil && evicted:
+	case err != nil && b.evicted:
 		return errEvicted
 	case err != nil:
 		return err
@@ -222,17 +221,16 @@ func (u *unfinishedBodies) candidate(client string) int {
 	return index
 }
 
-// remove removes b, and reports whether it had been evicted.
-func (u *unfinishedBodies) remove(b *unfinishedBody) (evicted bool) {
+// remove removes b, if it has not been evicted. It is not evicted afterwards.
+func (u *unfinishedBodies) remove(b *unfinishedBody) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for i := range u.bodies {
 		if u.bodies[i] == b {
 			u.delete(i)
-			break
+			return
 		}
 	}
-	return b.evicted
 }
 
 func (u *unfinishedBodies) delete(i int) {

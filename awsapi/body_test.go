@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -131,10 +132,21 @@ func TestClientWithTheMostUnfinishedBodiesLosesItsOldest(t *testing.T) {
 	for i, b := range greedy {
 		require.Equal(t, i < 5, b.evicted, i)
 	}
-	require.False(t, u.remove(first), "another client's oldest body stays")
-	require.True(t, u.remove(greedy[0]))
-	require.False(t, u.remove(greedy[10]))
+	require.False(t, first.evicted, "another client's oldest body stays")
+	u.remove(first)
+	u.remove(greedy[0])
+	u.remove(greedy[10])
 	require.Len(t, u.bodies, maxUnfinished-2)
+}
+
+func TestAPanicWhileReadingLeavesNothingBehind(t *testing.T) {
+	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true, Logger: slog.New(slog.DiscardHandler)}).(*handler)
+	r := request("ListKeys", "")
+	r.ContentLength = -1
+	r.Body = &closing{Reader: io.MultiReader(strings.NewReader(strings.Repeat(" ", smallBody+1)), eof(func() { panic("swordfish") }))}
+	require.Equal(t, http.StatusInternalServerError, serve(h, r).Code)
+	require.Empty(t, h.unfinished.bodies)
+	require.Empty(t, h.large)
 }
 
 func TestBodiesThatCannotBeInterruptedAreNotEvicted(t *testing.T) {

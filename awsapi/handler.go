@@ -235,11 +235,14 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) err
 	case !h.trustAll:
 		return badRequest(unrecognizedClient, invalidTokenMessage)
 	}
-	x, err := h.receive(w, r)
+	x, err := h.receive(r)
 	if err != nil {
 		return err
 	}
 	defer x.end()
+	if err := x.readBody(w, r); err != nil {
+		return err
+	}
 	svc := h.svc
 	if signed != nil {
 		principal, err := signed.verify(r, query, x.request, h.verifier.now())

@@ -507,7 +507,7 @@ func TestAuditEventHasTheRequest(t *testing.T) {
 
 func TestSecretsAreErasedFromTheBuffers(t *testing.T) {
 	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true}).(*handler)
-	x, err := h.receive(httptest.NewRecorder(), request("Encrypt", `{"Plaintext":"c3dvcmRmaXNo"}`))
+	x, err := h.receive(request("Encrypt", `{"Plaintext":"c3dvcmRmaXNo"}`))
 	require.NoError(t, err)
 	x.request = append(x.request, "secret"...)
 	x.response = append(x.response, "secret"...)
