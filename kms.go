@@ -274,9 +274,6 @@ func (s *Service) Region() string { return s.region }
 // Caller returns the principal that makes the calls of this view.
 func (s *Service) Caller() Principal { return s.caller }
 
-// Logger returns the service's logger, which package awsapi uses by default.
-func (s *Service) Logger() *slog.Logger { return s.core.config.Logger }
-
 // Flush stores what the service keeps only in memory: when keys were last used. The service does
 // the same once a minute and in Close. Call it before you copy the store.
 func (s *Service) Flush(ctx context.Context) error {

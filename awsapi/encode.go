@@ -10,8 +10,9 @@ import (
 	"github.com/pocketkms/kms/internal/shape"
 )
 
-// encode appends the JSON of out, a pointer to a struct of s's type. A member that is zero is left out, unless the
-// API always sends it. An output without members is an empty body, not an empty structure.
+// encode appends the JSON of out, a pointer to a struct of s's type. Zero members are omitted,
+// unless the API always sends them. An output without members is an empty body, not an empty
+// structure.
 func encode(b []byte, s *shape.Struct, out any) []byte {
 	if len(s.Members) == 0 {
 		return b
@@ -19,11 +20,11 @@ func encode(b []byte, s *shape.Struct, out any) []byte {
 	return appendStructure(b, s, reflect.ValueOf(out).Elem())
 }
 
-// room is how many bytes encode may need for an output with secrets in it, which are in its blobs: a buffer that grew
-// would leave some behind where nobody erases them.
-func room(s *shape.Struct, out any) int {
+// sizeHint returns an upper bound of the encoded size of an output with secrets, which are in its
+// blobs: a buffer that grew would leave a copy of them behind that is not erased.
+func sizeHint(s *shape.Struct, out any) int {
 	v := reflect.ValueOf(out).Elem()
-	n := 1024 // for members that are no blobs
+	n := 1024 // for members that are not blobs
 	for i := range s.Members {
 		if m := &s.Members[i]; m.Kind == shape.Blob {
 			n += base64.StdEncoding.EncodedLen(v.Field(m.Index).Len())
@@ -97,7 +98,7 @@ func appendMember(b []byte, m *shape.Member, f reflect.Value) []byte {
 	return append(b, ']')
 }
 
-// appendTime prints seconds since 1970 with as many decimals, of at most three, as there are.
+// appendTime appends seconds since 1970, with up to three decimals.
 func appendTime(b []byte, t *time.Time) []byte {
 	ms := t.UnixMilli()
 	if ms < 0 {
@@ -117,10 +118,10 @@ func appendTime(b []byte, t *time.Time) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString prints a JSON string. What is not UTF-8 becomes U+FFFD.
+// appendString appends a JSON string. Invalid UTF-8 becomes U+FFFD, byte by byte.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
-	plain := 0 // where the bytes begin that have not been appended, all of which stand for themselves
+	plain := 0 // start of the bytes that need no escape and have not been appended
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {

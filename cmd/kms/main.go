@@ -1,9 +1,10 @@
-// Kms is a key management service on a port of this machine, for programs in any language that has an SDK of AWS:
+// Kms serves a key management service on a port of this machine, for programs in every language
+// that has an AWS SDK.
 //
 //	kms serve [flags]
 //	kms version
 //
-// docs/serve.md says how to use it.
+// See docs/serve.md.
 package main
 
 import (
@@ -20,12 +21,12 @@ import (
 	"time"
 )
 
-const usage = `Kms is a key management service on a port of this machine. It speaks the protocol of AWS KMS.
+const usage = `Kms serves a key management service on a port of this machine, by the protocol of AWS KMS.
 
 usage:
 
   kms serve [flags]   serve until SIGINT or SIGTERM; kms serve -h lists the flags
-  kms version         print the version, and that of Go which built it
+  kms version         print the versions of kms and of the Go that built it
   kms help            print this text
 `
 
@@ -35,26 +36,27 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		received := <-signals
-		signal.Stop(signals) // a second one does what signals do: it ends the process at once
+		signal.Stop(signals) // a second signal ends the process at once
 		cancel(fmt.Errorf("received signal: %v", received))
 	}()
 	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, grace: 10 * time.Second}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }
 
-// A program is a process as its commands see it.
+// A program is the environment of a command.
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	grace          time.Duration // that requests have left when the program is told to stop
+	grace          time.Duration // how long requests may go on after the signal to stop
 }
 
-// A usageError says what is wrong with the command line.
+// A usageError describes a mistake in the command line.
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// run returns the exit status: 0, 1 for a failure, or 2 for a command line that cannot be carried out.
+// run runs a command and returns the exit status: 0, 1 for a failure, or 2 for a mistake in the
+// command line.
 func (p *program) run(ctx context.Context, args []string) int {
 	err := p.command(ctx, args)
 	if err == nil {
