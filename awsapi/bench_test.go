@@ -16,8 +16,8 @@ import (
 	"github.com/pocketkms/kms/internal/benchtest"
 )
 
-// bare returns a handler that does the minimum for GenerateDataKey: it decodes the input and encodes
-// a fixed output.
+// bare returns a handler that does the minimum for GenerateDataKey: it decodes the input and
+// encodes a fixed output.
 func bare(out *kms.GenerateDataKeyOutput) http.Handler {
 	type input struct {
 		KeyId             string

@@ -1,5 +1,5 @@
-// Package awsclient returns the AWS SDK's own KMS client for a [kms.Service] in the same process: no
-// socket, no account, no credentials. Use it for code that takes the SDK's *kms.Client, or an
+// Package awsclient returns the AWS SDK's own KMS client for a [kms.Service] in the same process:
+// no socket, no account, no credentials. Use it for code that takes the SDK's *kms.Client, or an
 // interface of some of its methods.
 //
 // Like every client of the SDK it retries, and waits in real time between attempts. In a test that
@@ -18,8 +18,8 @@ import (
 	"github.com/pocketkms/kms/awsapi"
 )
 
-// New returns a client of svc. Its calls are made by the caller of that view and go to its Region. New
-// reads neither the environment nor shared configuration files.
+// New returns a client of svc. Its calls are made by the caller of that view and go to its Region.
+// New reads neither the environment nor shared configuration files.
 //
 // The options are applied last: another Region directs the calls to that Region, and an HTTPClient
 // that wraps [awsapi.HTTPClient] sees every request. Do not use the client after svc is closed.

@@ -16,8 +16,8 @@ import (
 	"github.com/pocketkms/kms/awsclient"
 )
 
-// newService returns a service that is closed at the end of the test. The module does not require an
-// assertion library, because its users would have to as well.
+// newService returns a service that is closed at the end of the test. The module does not require
+// an assertion library, because its users would have to as well.
 func newService(t testing.TB) *kms.Service {
 	svc, err := kms.New(kms.Config{})
 	if err != nil {

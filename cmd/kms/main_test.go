@@ -171,7 +171,7 @@ func TestMistakesInTheCommandLineAreRefused(t *testing.T) {
 		{"a key without its certificate", []string{"serve", "--tls-key", key}, "--tls-cert and --tls-key go together"},
 		{"two addresses", []string{"serve", "--listen", ":0", "--insecure-listen", ":0"}, "--listen and --insecure-listen exclude each other"},
 		{"an empty address", []string{"serve", "--insecure-listen", ""}, "--insecure-listen is empty"},
-		{"no port, insecurely", []string{"serve", "--insecure-listen", "0.0.0.0"}, "is not an address and a port"},
+		{"no port, insecurely", []string{"serve", "--insecure-listen", "0.0.0.0"}, `--insecure-listen "0.0.0.0" is not an address and a port`},
 		{"an empty host", []string{"serve", "--allow-host", ""}, "--allow-host is empty"},
 		{"a host with a port", []string{"serve", "--allow-host", "kms:8080"}, "not a host name or an address"},
 		{"a host with credentials", []string{"serve", "--allow-host", "kms", "--credentials", credentials}, "--allow-host has no effect with --credentials"},

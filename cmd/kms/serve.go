@@ -69,7 +69,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	// Without a listener nothing is created or changed. Connections wait from here on.
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
+		return fmt.Errorf("%s: %w", s.listenFlag(), err)
 	}
 	defer listener.Close() // again, if the server has closed it
 

@@ -125,15 +125,15 @@ func printFlags(flags *flag.FlagSet) {
 func (s *settings) address(ctx context.Context) (string, error) {
 	host, port, err := net.SplitHostPort(s.listen)
 	if err != nil {
-		return "", usageError(fmt.Sprintf("--listen %.260q is not an address and a port", s.listen))
+		return "", usageError(fmt.Sprintf("%s %.260q is not an address and a port", s.listenFlag(), s.listen))
 	}
 	if _, err := net.DefaultResolver.LookupPort(ctx, "tcp", port); err != nil {
-		return "", usageError(fmt.Sprintf("--listen %.260q: %.40q is not a port", s.listen, port))
+		return "", usageError(fmt.Sprintf("%s %.260q: %.40q is not a port", s.listenFlag(), s.listen, port))
 	}
 	var addresses []netip.Addr // empty for an empty host, which means all addresses
 	if host != "" {
 		if addresses, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
-			return "", fmt.Errorf("--listen: %w", err)
+			return "", fmt.Errorf("%s: %w", s.listenFlag(), err)
 		}
 	}
 	if !areLoopback(addresses) && !s.insecure && (s.credentials == "" || s.tlsCert == "") {
@@ -143,6 +143,14 @@ func (s *settings) address(ctx context.Context) (string, error) {
 		host = preferIPv4(addresses).String()
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+// listenFlag returns the flag that listen is the value of.
+func (s *settings) listenFlag() string {
+	if s.insecure {
+		return "--insecure-listen"
+	}
+	return "--listen"
 }
 
 // hosts returns the names and addresses that requests without credentials may be sent to, besides

@@ -1,5 +1,5 @@
-// Package strictyaml reads YAML files that contain secrets. A file must have exactly the form of a Go
-// struct. Errors quote nothing from it.
+// Package strictyaml reads YAML files that contain secrets. A file must have exactly the form of a
+// Go struct. Errors quote nothing from it.
 package strictyaml
 
 import (
@@ -17,15 +17,16 @@ import (
 const (
 	// MaxEntries is the maximum number of entries of a list.
 	MaxEntries = 10_000
-	// MaxMembers is the maximum number of members of a mapping. Package yaml compares each with each.
+	// MaxMembers is the maximum number of members of a mapping. Package yaml compares each with
+	// each.
 	MaxMembers = 64
 )
 
-// Decode decodes text, a single YAML document, into the struct that into points to. It refuses unknown
-// and duplicate members, mappings and lists beyond the limits, and empty entries of lists. An error
-// names the line and what is expected there, if they are known, or else doc, the document that
-// describes the form. After an error, into may be partly filled. The caller bounds the length of text
-// and erases it.
+// Decode decodes text, a single YAML document, into the struct that into points to. It refuses
+// unknown and duplicate members, mappings and lists beyond the limits, and empty entries of lists.
+// An error names the line and what is expected there, if they are known, or else doc, the document
+// that describes the form. After an error, into may be partly filled. The caller bounds the length
+// of text and erases it.
 func Decode(text []byte, into any, doc string) error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document yaml.Node
@@ -53,8 +54,8 @@ func Decode(text []byte, into any, doc string) error {
 	return nil
 }
 
-// checkLimits refuses mappings and lists beyond the limits, and null entries of lists, which package
-// yaml skips. It does not follow YAML aliases.
+// checkLimits refuses mappings and lists beyond the limits, and null entries of lists, which
+// package yaml skips. It does not follow YAML aliases.
 func checkLimits(n *yaml.Node) error {
 	if n.Kind == yaml.MappingNode && len(n.Content) > 2*MaxMembers {
 		return fmt.Errorf("line %d: a mapping has at most %d members", n.Line, MaxMembers)
@@ -75,8 +76,8 @@ func checkLimits(n *yaml.Node) error {
 
 // checkType refuses what does not match the type t: unknown and duplicate members, and values of
 // another kind. Package yaml refuses all of that too, also behind aliases and merges, and checks
-// scalars more closely; checkType runs first because its errors quote nothing from the file. name is
-// the name of the value in errors.
+// scalars more closely; checkType runs first because its errors quote nothing from the file. name
+// is the name of the value in errors.
 func checkType(n *yaml.Node, t reflect.Type, name string) error {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -146,12 +147,12 @@ func checkMembers(n *yaml.Node, t reflect.Type, name string) error {
 	return nil
 }
 
-// linePrefix matches the start of an error of package yaml that names a line. The rest may quote from
-// the file.
+// linePrefix matches the start of an error of package yaml that names a line. The rest may quote
+// from the file.
 var linePrefix = regexp.MustCompile(`^yaml: (?:unmarshal errors:\n  )?(line \d+): `)
 
-// malformed returns an error with the line of err and nothing else of it: package yaml quotes values,
-// members and anchors, any of which may be a secret in the wrong place.
+// malformed returns an error with the line of err and nothing else of it: package yaml quotes
+// values, members and anchors, any of which may be a secret in the wrong place.
 func malformed(err error, doc string) error {
 	if match := linePrefix.FindStringSubmatch(err.Error()); match != nil {
 		return fmt.Errorf("%s is not as %s describes", match[1], doc)
