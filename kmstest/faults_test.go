@@ -105,7 +105,7 @@ func TestOfSeveralFaultsTheFirstErrorDecides(t *testing.T) {
 
 // Wherever they stand among the faults, latencies come before the effect, but that of the late fault.
 func TestLatenciesAddUpInAnyOrder(t *testing.T) {
-	slow, late := kmstest.Fault{Latency: time.Hour, RealTime: true}, kmstest.Fault{Latency: time.Minute, RealTime: true, Late: true, Err: kmstest.ErrConnection}
+	slow, late := kmstest.Fault{Latency: time.Hour, WallClock: true}, kmstest.Fault{Latency: time.Minute, WallClock: true, LoseResponse: true, Err: kmstest.ErrConnection}
 	for name, faults := range map[string][]kmstest.Fault{"error last": {slow, late}, "error first": {late, slow}} {
 		synctest.Test(t, func(t *testing.T) {
 			svc := kmstest.New(t)
@@ -234,12 +234,12 @@ func TestTheFaultsOfAKeyMakeNone(t *testing.T) {
 func TestALateFaultLosesOnlyTheAnswer(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t)
-	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, Late: true, Err: kmstest.ErrConnection})
+	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, LoseResponse: true, Err: kmstest.ErrConnection})
 	_, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: "none"})
 	require.ErrorIs(t, err, kms.ValidationException, "there was no answer to lose")
 	require.False(t, svc.Calls()[0].Injected)
 
-	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, Late: true, Err: kmstest.ErrConnection})
+	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, LoseResponse: true, Err: kmstest.ErrConnection})
 	_, err = svc.CreateKey(t.Context(), nil)
 	require.ErrorIs(t, err, kmstest.ErrConnection)
 	require.True(t, svc.Calls()[1].Injected)
@@ -278,7 +278,7 @@ func TestASlowCallEndsWithItsContextAndWithTheService(t *testing.T) {
 	e := &ended{TB: t}
 	svc := kmstest.New(e)
 	svc.Inject(kmstest.Fault{Operations: []string{"ListKeys"}, Latency: time.Hour})
-	svc.Inject(kmstest.Fault{Operations: []string{"ListAliases"}, Latency: time.Hour, RealTime: true})
+	svc.Inject(kmstest.Fault{Operations: []string{"ListAliases"}, Latency: time.Hour, WallClock: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	results := make(chan error)
 	call := func() { _, err := svc.ListKeys(ctx, nil); results <- err }
@@ -300,7 +300,7 @@ func TestASlowCallEndsWithItsContextAndWithTheService(t *testing.T) {
 func TestLatencyInRealTimeIsThatOfTheBubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc := kmstest.New(t)
-		svc.Inject(kmstest.Fault{Latency: time.Hour, RealTime: true})
+		svc.Inject(kmstest.Fault{Latency: time.Hour, WallClock: true})
 		start := time.Now()
 		_, err := svc.ListKeys(t.Context(), nil)
 		require.NoError(t, err)
@@ -319,9 +319,9 @@ func TestFaultsThatSayNothingFailTheTest(t *testing.T) {
 	for want, fault := range map[string]kmstest.Fault{
 		`the Service has no operation "Decyrpt"`: {Operations: []string{"Decyrpt"}, Err: kmstest.Internal()},
 		"needs an Err or a Latency":              {Count: 1},
-		"a late fault needs an Err":              {Late: true, Latency: 1},
-		"are not negative":                       {Count: -1, Err: kmstest.Internal()},
-		"Probability is between 0 and 1":         {Probability: 1.5, Err: kmstest.Internal()},
+		"with LoseResponse needs an Err":         {LoseResponse: true, Latency: 1},
+		"must not be negative":                   {Count: -1, Err: kmstest.Internal()},
+		"Probability must be between 0 and 1":    {Probability: 1.5, Err: kmstest.Internal()},
 	} {
 		requireFailure(t, want, func(t testing.TB) { kmstest.New(t).Inject(fault) })
 	}
@@ -341,7 +341,7 @@ func TestErrorsThatWouldBecomeOthersFailTheTest(t *testing.T) {
 		fmt.Errorf("at night: %w", kms.DisabledException),
 		fmt.Errorf("at night: %w", &kms.Error{Code: kms.DisabledException}),
 	} {
-		requireFailure(t, "kmstest: Err is not the service's: write &kms.Error{Code: kms.DisabledException}",
+		requireFailure(t, "kmstest: Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}",
 			func(t testing.TB) { kmstest.New(t).Inject(kmstest.Fault{Err: err}) })
 	}
 }

@@ -51,7 +51,7 @@ func TestMaterialIsErasedWhateverComesOfIt(t *testing.T) {
 			require.NoError(t, err)
 			defer svc.Close()
 			material := bytes.Clone(tt.material)
-			err = Make(t.Context(), svc, tt.keys(held(material, name == "a private key for another spec"))...)
+			err = Apply(t.Context(), svc, tt.keys(held(material, name == "a private key for another spec"))...)
 			require.Equal(t, tt.fails, err != nil, "%v", err)
 			require.Equal(t, make([]byte, len(material)), material)
 		})
@@ -80,7 +80,7 @@ func TestAFileIsErasedWhateverComesOfIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &watched{Reader: strings.NewReader(tt.file + strings.Repeat("#\n", 4096))} // more than a buffer has that grows
-			_, err := Read(w)
+			_, err := Parse(w)
 			require.Equal(t, tt.fails, err != nil, "%v", err)
 			require.NotEmpty(t, w.into)
 			for _, b := range w.into {
@@ -96,7 +96,7 @@ func TestMaterialIsGoodForMoreThanOneRun(t *testing.T) {
 	for i := range ids {
 		svc, err := kms.New(kms.Config{})
 		require.NoError(t, err)
-		require.NoError(t, Make(t.Context(), svc, Key{ID: "1234abcd-12ab-34cd-56ef-1234567890ab", Material: m}))
+		require.NoError(t, Apply(t.Context(), svc, Key{ID: "1234abcd-12ab-34cd-56ef-1234567890ab", Material: m}))
 		out, err := svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: "1234abcd-12ab-34cd-56ef-1234567890ab"})
 		require.NoError(t, err)
 		ids[i] = out.KeyMetadata.CurrentKeyMaterialId
