@@ -36,6 +36,7 @@ type laggedStore struct {
 	*memory.Backend
 
 	mu      sync.Mutex
+	changed bool       // since it was made or forked
 	config  kms.Config // of the Service
 	lag     time.Duration
 	hidden  []change  // not visible yet, oldest first
@@ -71,7 +72,11 @@ func (l *laggedStore) fork(now time.Time) (*laggedStore, time.Duration) {
 func (l *laggedStore) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lag == 0 || len(tx.Puts)+len(tx.Deletes) == 0 {
+	if len(tx.Puts)+len(tx.Deletes) == 0 {
+		return l.Backend.Commit(ctx, tx)
+	}
+	l.changed = true
+	if l.lag == 0 {
 		return l.Backend.Commit(ctx, tx)
 	}
 	names := slices.Clone(tx.Deletes)
@@ -101,6 +106,13 @@ func (l *laggedStore) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revi
 	l.version++
 	l.hidden = append(l.hidden, changes...)
 	return revision, nil
+}
+
+// needsCheck reports whether the store differs from what its parent checks.
+func (l *laggedStore) needsCheck() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
 }
 
 // Close implements keystore.Backend.
