@@ -93,7 +93,7 @@ func TestABareCodeHasTheMessageOfAWS(t *testing.T) {
 			_, err := svc.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: "alias/app"})
 			change(err)
 		}, use("alias/app")},
-		"an alias ARN": {kms.NotFoundException, nil, nil, use("arn:aws-us-gov:kms:" + region + ":111122223333:alias/none")},
+		"an alias ARN":               {kms.NotFoundException, nil, nil, use("arn:aws-us-gov:kms:" + region + ":111122223333:alias/none")},
 		"a user without permissions": {kms.AccessDeniedException, func(svc *kms.Service) *kms.Service { return svc.As(user) }, nil, use(id)},
 		"a user with a ciphertext": {kms.AccessDeniedException, func(svc *kms.Service) *kms.Service { return svc.As(user) }, nil,
 			func(svc *kms.Service) error { return decrypt(svc, "", blob) }},

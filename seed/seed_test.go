@@ -1,6 +1,7 @@
 package seed_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,17 +30,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const symmetricID = "1234abcd-12ab-34cd-56ef-1234567890ab"
 
-// example is the one in docs/seed.md.
-func example(t testing.TB) string {
+// yamlBlocks returns the YAML blocks of docs/seed.md.
+func yamlBlocks(t testing.TB) (blocks []string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/seed.md")
 	require.NoError(t, err)
-	_, rest, ok := strings.Cut(string(text), "```yaml\n")
-	require.True(t, ok)
-	example, _, ok := strings.Cut(rest, "```\n")
-	require.True(t, ok)
-	return example
+	for _, rest := range strings.Split(string(text), "```yaml\n")[1:] {
+		block, _, ok := strings.Cut(rest, "```\n")
+		require.True(t, ok)
+		blocks = append(blocks, block)
+	}
+	return blocks
 }
+
+// example is the complete example of docs/seed.md.
+func example(t testing.TB) string { return yamlBlocks(t)[0] }
 
 func newService(t testing.TB) *kms.Service { return newAuditedService(t, nil) }
 
@@ -437,30 +443,33 @@ func TestFilesThatAreNotAsDescribedAreRefused(t *testing.T) {
 		"two documents":   {"version: 1\n---\nversion: 1\n", "more than one document"},
 		"an unknown member": {id + "    keyid: x\n", "seed: line 4: a key has id, account, region, spec, usage, material, previousMaterials, state, " +
 			"pendingWindowInDays, aliases, description, tags, policy and nothing else"},
-		"an alias for aliases":   {id + "    aliases: alias/x\n", "seed: line 4: a list is wanted"},
-		"a member of singular":   {id + "    alias: alias/x\n", "seed: line 4: a key has id, "},
-		"a member twice":         {id + "    spec: HMAC_256\n    spec: HMAC_256\n", "line 5: a member is there twice"},
-		"a key without an ID":    {"version: 1\nkeys:\n  - spec: HMAC_256\n", "keys[0] (\"\"): a key needs an id"},
-		"material out of place":  {id + "    material: s3cr3tmaterial\n", "seed: line 4: a mapping is wanted"},
-		"material of no form":    {id + "    material: {}\n", "exactly one of hex, base64, pem and jwk"},
-		"material of two forms":  {id + "    material: {hex: s3cr3t, base64: s3cr3t}\n", "exactly one of hex, base64, pem and jwk"},
-		"unreadable material":    {id + "    material: {hex: s3cr3t}\n", `keys[0] ("` + symmetricID + `"): the material is not hexadecimal`},
-		"an unknown JWK member":  {id + "    material: {jwk: {kty: oct, s3cr3t: x}}\n", "line 4: jwk has kty, crv, x, y, d, k, kid, use, alg, key_ops, ext and nothing else"},
-		"material and no colon":  {id + "    material: {hexs3cr3t}\n", "line 4: material has hex, base64, pem, jwk and nothing else"},
-		"a member and no space":  {id + "    material: {hex:s3cr3t}\n", "line 4: material has hex"},
-		"material as an alias":   {id + "    material: {base64: *s3cr3t}\n", "seed: the file is not as"},
-		"one in a 2nd document":  {id + "---\n*s3cr3t\n", "seed: the file is not as"},
-		"a name like a line":     {id + "    material: {\"line 0531 s3cr3t\": x}\n", "line 4: material has hex"},
-		"a backtick in a value":  {id + "    material: a`s3cr3t\n", "line 4: a mapping is wanted"},
-		"a line end in a value":  {id + "    material: \"a\\ns3cr3t\"\n", "line 4: a mapping is wanted"},
-		"a tag":                  {id + "    material: !s3cr3t {hex: 00}\n", "seed: "},
-		"a tag of a scalar":      {id + "    pendingWindowInDays: !!int s3cr3t\n", "seed: "},
-		"a handle of a tag":      {id + "    material: !s3cr3t!x y\n", "is not as"},
-		"too many keys":          {"version: 1\nkeys: [" + strings.Repeat("{id: a},", 10_001) + "]", "line 2: a list has at most 10000 entries"},
-		"too long a mapping":     {"version: 1\nkeys:\n  - id: a\n    tags: {" + strings.Repeat("a: b, ", 65) + "}", "line 4: a mapping has at most 64 members"},
-		"an empty entry":         {id + "  -\n", "line 4: an entry of a list is empty"},
-		"too long a file":        {"version: 1\n" + strings.Repeat("#\n", 2<<20), "longer than 4194304 bytes"},
-		"a file full of aliases": {"version: 1\nkeys:\n  - &a {id: a, tags: &t {a: b}}\n" + strings.Repeat("  - *a\n", 9_999), "seed: "},
+		"an alias for aliases":         {id + "    aliases: alias/x\n", "seed: line 4: a list is wanted"},
+		"a member of singular":         {id + "    alias: alias/x\n", "seed: line 4: a key has id, "},
+		"a member twice":               {id + "    spec: HMAC_256\n    spec: HMAC_256\n", "line 5: a member is there twice"},
+		"a key without an ID":          {"version: 1\nkeys:\n  - spec: HMAC_256\n", "keys[0] (\"\"): a key needs an id"},
+		"material out of place":        {id + "    material: s3cr3tmaterial\n", "seed: line 4: a mapping is wanted"},
+		"material of no form":          {id + "    material: {}\n", "exactly one of hex, base64, pem and jwk"},
+		"material of two forms":        {id + "    material: {hex: s3cr3t, base64: s3cr3t}\n", "exactly one of hex, base64, pem and jwk"},
+		"unreadable material":          {id + "    material: {hex: s3cr3t}\n", `keys[0] ("` + symmetricID + `"): the material is not hexadecimal`},
+		"unreadable previous material": {id + "    previousMaterials: [{hex: 00}, {hex: s3cr3t}]\n", "the material is not hexadecimal"},
+		"previous material of no form": {id + "    previousMaterials: [{hex: 00}, {}]\n", "exactly one of hex, base64, pem and jwk"},
+		"previous material alone":      {id + "    previousMaterials: [{hex: 00}]\n", "needs a material"},
+		"an unknown JWK member":        {id + "    material: {jwk: {kty: oct, s3cr3t: x}}\n", "line 4: jwk has kty, crv, x, y, d, k, kid, use, alg, key_ops, ext and nothing else"},
+		"material and no colon":        {id + "    material: {hexs3cr3t}\n", "line 4: material has hex, base64, pem, jwk and nothing else"},
+		"a member and no space":        {id + "    material: {hex:s3cr3t}\n", "line 4: material has hex"},
+		"material as an alias":         {id + "    material: {base64: *s3cr3t}\n", "seed: the file is not as"},
+		"one in a 2nd document":        {id + "---\n*s3cr3t\n", "seed: the file is not as"},
+		"a name like a line":           {id + "    material: {\"line 0531 s3cr3t\": x}\n", "line 4: material has hex"},
+		"a backtick in a value":        {id + "    material: a`s3cr3t\n", "line 4: a mapping is wanted"},
+		"a line end in a value":        {id + "    material: \"a\\ns3cr3t\"\n", "line 4: a mapping is wanted"},
+		"a tag":                        {id + "    material: !s3cr3t {hex: 00}\n", "seed: "},
+		"a tag of a scalar":            {id + "    pendingWindowInDays: !!int s3cr3t\n", "seed: "},
+		"a handle of a tag":            {id + "    material: !s3cr3t!x y\n", "is not as"},
+		"too many keys":                {"version: 1\nkeys: [" + strings.Repeat("{id: a},", 10_001) + "]", "line 2: a list has at most 10000 entries"},
+		"too long a mapping":           {"version: 1\nkeys:\n  - id: a\n    tags: {" + strings.Repeat("a: b, ", 65) + "}", "line 4: a mapping has at most 64 members"},
+		"an empty entry":               {id + "  -\n", "line 4: an entry of a list is empty"},
+		"too long a file":              {"version: 1\n" + strings.Repeat("#\n", 2<<20), "longer than 4194304 bytes"},
+		"a file full of aliases":       {"version: 1\nkeys:\n  - &a {id: a, tags: &t {a: b}}\n" + strings.Repeat("  - *a\n", 9_999), "seed: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			svc := newService(t)
@@ -470,6 +479,126 @@ func TestFilesThatAreNotAsDescribedAreRefused(t *testing.T) {
 			require.NotContains(t, err.Error(), "0531")
 		})
 	}
+}
+
+// Materials of a key that was rotated twice, oldest first.
+var rotated = []seed.Material{
+	seed.Bytes(bytes.Repeat([]byte{1}, 32)), seed.Bytes(bytes.Repeat([]byte{2}, 32)), seed.Bytes(bytes.Repeat([]byte{3}, 32)),
+}
+
+func rotatedKey(materials ...seed.Material) seed.Key {
+	last := len(materials) - 1
+	return seed.Key{ID: symmetricID, PreviousMaterials: materials[:last], Material: materials[last]}
+}
+
+func TestAKeyCanHavePreviousMaterials(t *testing.T) {
+	ctx := t.Context()
+	svc := newService(t)
+	require.NoError(t, seed.Apply(ctx, svc, rotatedKey(rotated...)))
+	key := describe(t, svc, symmetricID)
+	var ids []string
+	for i, m := range rotated {
+		alone := newService(t)
+		require.NoError(t, seed.Apply(ctx, alone, rotatedKey(m)))
+		ids = append(ids, describe(t, alone, symmetricID).CurrentKeyMaterialId)
+		encrypted, err := alone.Encrypt(ctx, &kms.EncryptInput{KeyId: symmetricID, Plaintext: []byte("hello")})
+		require.NoError(t, err)
+		decrypted, err := svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: encrypted.CiphertextBlob})
+		require.NoError(t, err, "material %d", i)
+		require.Equal(t, "hello", string(decrypted.Plaintext))
+		require.Equal(t, ids[i], decrypted.KeyMaterialId)
+	}
+	require.Equal(t, ids[2], key.CurrentKeyMaterialId)
+
+	list, err := svc.ListKeyRotations(ctx, &kms.ListKeyRotationsInput{KeyId: symmetricID, IncludeKeyMaterial: kms.IncludeKeyMaterialAllKeyMaterial})
+	require.NoError(t, err)
+	require.Len(t, list.Rotations, 3)
+	for i, r := range list.Rotations {
+		require.Equal(t, ids[i], r.KeyMaterialId)
+	}
+	require.Zero(t, list.Rotations[0].RotationDate)
+	require.Equal(t, key.CreationDate, list.Rotations[2].RotationDate)
+	require.Equal(t, kms.RotationTypeOnDemand, list.Rotations[2].RotationType)
+	require.Equal(t, kms.KeyMaterialStateCurrent, list.Rotations[2].KeyMaterialState)
+
+	require.NoError(t, seed.Apply(ctx, svc, rotatedKey(rotated...)), "it exists")
+	_, err = svc.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: symmetricID})
+	require.NoError(t, err)
+	require.NoError(t, seed.Apply(ctx, svc, rotatedKey(rotated...)), "it was rotated since")
+	for name, other := range map[string]seed.Key{
+		"another order":     rotatedKey(rotated[1], rotated[0], rotated[2]),
+		"fewer from behind": rotatedKey(rotated[1:]...),
+		"one more":          rotatedKey(append(slices.Clone(rotated), seed.Bytes(bytes.Repeat([]byte{4}, 32)))...),
+	} {
+		require.ErrorIs(t, seed.Apply(ctx, svc, other), kms.ConflictException, name)
+	}
+}
+
+func TestPreviousMaterialsCountAsOnDemandRotations(t *testing.T) {
+	materials := make([]seed.Material, 27)
+	for i := range materials {
+		materials[i] = seed.Bytes(bytes.Repeat([]byte{byte(i)}, 32))
+	}
+	svc := newService(t)
+	require.ErrorContains(t, seed.Apply(t.Context(), svc, rotatedKey(materials...)), "A key has at most 26 key materials.")
+	require.NoError(t, seed.Apply(t.Context(), svc, rotatedKey(materials[:26]...)))
+	_, err := svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: symmetricID})
+	require.ErrorIs(t, err, kms.LimitExceededException)
+}
+
+func TestPreviousMaterialsThatCannotBeAreRefused(t *testing.T) {
+	hmac := rotatedKey(rotated...)
+	hmac.Spec, hmac.Usage = kms.KeySpecHMAC256, kms.KeyUsageGenerateVerifyMac
+	for name, tt := range map[string]struct {
+		key  seed.Key
+		want string
+	}{
+		"without a current one": {seed.Key{ID: symmetricID, PreviousMaterials: rotated}, "a key with previous materials needs a material"},
+		"an empty one":          {rotatedKey(seed.Material{}, rotated[0]), "none of them can be empty"},
+		"an unreadable one":     {rotatedKey(seed.Hex("0g"), rotated[0]), "not hexadecimal"},
+		"a short one":           {rotatedKey(seed.Hex("00"), rotated[0]), "1 bytes instead of 32"},
+		"one twice":             {rotatedKey(rotated[0], rotated[0]), "The key materials of a key must differ."},
+		"of a key for MACs":     {hmac, "A key of KeySpec HMAC_256 has one key material."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := newService(t)
+			require.ErrorContains(t, seed.Apply(t.Context(), svc, tt.key), tt.want)
+			keys, err := svc.ListKeys(t.Context(), nil)
+			require.NoError(t, err)
+			require.Empty(t, keys.Keys)
+		})
+	}
+}
+
+func TestTheOwnerOfAKeyIsOfThePartitionOfItsRegion(t *testing.T) {
+	svc := newService(t)
+	require.NoError(t, seed.Apply(t.Context(), svc, seed.Key{ID: symmetricID, Region: "cn-north-1", Aliases: []string{"alias/app"}}))
+	require.Equal(t, "arn:aws-cn:kms:cn-north-1:111122223333:key/"+symmetricID, describe(t, svc.In("cn-north-1"), "alias/app").Arn)
+}
+
+// A file of local-kms is refused as what it is; docs/seed.md has one, and the same keys in this format.
+func TestAFileOfLocalKMSIsRefusedAndCanBeConverted(t *testing.T) {
+	blocks := yamlBlocks(t)
+	require.Len(t, blocks, 3, "the example, a file of local-kms, and what becomes of it")
+	svc := newService(t)
+	for name, file := range map[string]string{
+		"of the document": blocks[1],
+		"with CRLF":       strings.ReplaceAll(blocks[1], "\n", "\r\n"),
+		"aliases only":    "Aliases:\n  - AliasName: alias/testing\n    TargetKeyId: " + symmetricID + "\n",
+	} {
+		require.EqualError(t, seed.Load(t.Context(), svc, strings.NewReader(file)), "seed: this is a seed file of local-kms "+
+			"(nsmithuk/local-kms), which has another format: docs/seed.md shows how to write its keys and aliases in this one", name)
+	}
+	err := seed.Load(t.Context(), svc, strings.NewReader("version: 1\nkeys:\n  - id: a\n    Keys: x\n"))
+	require.ErrorContains(t, err, "seed: line 4: a key has id", "only at the top level")
+
+	svc = newService(t).In("eu-west-2")
+	require.NoError(t, seed.Load(t.Context(), svc, strings.NewReader(blocks[2])))
+	list, err := svc.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: "6f1d5c2e-8a34-4b7d-9c21-3e5f7a9b1d02"})
+	require.NoError(t, err)
+	require.Len(t, list.Rotations, 1)
+	require.Equal(t, "an AES key, rotated once", describe(t, svc, "alias/testing").Description)
+	require.Equal(t, kms.KeySpecECCNISTP256, describe(t, svc, "9a8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c6d").KeySpec)
 }
 
 func TestMaterialIsNotPrinted(t *testing.T) {
