@@ -303,8 +303,8 @@ var opCreateKey = define(description{
 		ref := keydb.Ref{Account: c.svc.caller.account, Region: c.svc.region, ID: arn.NewKeyID(in.MultiRegion)}
 		var options keydb.CreateOptions
 		if seeded := testhook.KeyFrom(c.ctx); seeded != nil { // only for package seed
-			ref.ID, options.Material = seeded.ID, seeded.Material
-			if err := c.checkSeeded(ref, seeded.Material, record, usage); err != nil {
+			ref.ID, options.Materials = seeded.ID, seeded.Materials
+			if err := c.checkSeeded(ref, seeded.Materials, record, usage); err != nil {
 				return nil, err
 			}
 		}
@@ -392,27 +392,40 @@ func noSuchCustomKeyStore(id string) *Error {
 	return exception(CustomKeyStoreNotFoundException, "Custom key store %s does not exist.", id)
 }
 
-// checkSeeded refuses a key with a given ID and material that cannot be created. Of one that
-// exists, the error says whether it is the same.
-func (c *call) checkSeeded(ref keydb.Ref, bytes []byte, record *keydb.Record, usage *spec.Usage) error {
+// checkSeeded refuses a key with a given ID and materials that cannot be created. If the key exists,
+// the error says whether it is the same.
+func (c *call) checkSeeded(ref keydb.Ref, materials [][]byte, record *keydb.Record, usage *spec.Usage) error {
 	if !arn.IsKeyID(ref.ID) || strings.HasPrefix(ref.ID, arn.MultiRegionPrefix) != record.MultiRegion {
 		return invalid("%.64q cannot be the ID of this key.", ref.ID)
 	}
-	if bytes != nil {
+	if len(materials) > 1 && spec.Of(record.Spec).Kind != spec.Symmetric {
+		return invalid("A key of KeySpec %s has one key material.", record.Spec)
+	}
+	if len(materials) > 1+maxOnDemandRotations {
+		return invalid("A key has at most %d key materials.", 1+maxOnDemandRotations)
+	}
+	var ids []string
+	for _, bytes := range materials {
 		k, err := usage.Family(c.svc.core.config.Clock).Parse(bytes)
 		if err != nil {
 			return invalid("The key material does not suit KeySpec %s: %v.", record.Spec, err)
 		}
 		k.Destroy()
+		id := keydb.MaterialID(ref.ID, bytes)
+		if slices.Contains(ids, id) {
+			return invalid("The key materials of a key must differ.")
+		}
+		ids = append(ids, id)
 	}
 	existing, err := c.svc.core.db.Key(c.ctx, ref, c.now)
 	if existing == nil || err != nil {
 		return err
 	}
-	id := keydb.MaterialID(ref.ID, bytes)
-	same := func(m *keydb.Material) bool { return m.ID == id }
-	if existing.Record.Spec != record.Spec || existing.Record.Usage != record.Usage ||
-		bytes != nil && !slices.ContainsFunc(existing.Materials, same) {
+	same := existing.Record.Spec == record.Spec && existing.Record.Usage == record.Usage && len(existing.Materials) >= len(ids)
+	for i, id := range ids { // a key that was rotated since has more
+		same = same && existing.Materials[i].ID == id
+	}
+	if !same {
 		return exception(ConflictException, "Key '%s' already exists as another key", existing.ARN)
 	}
 	return exception(AlreadyExistsException, "Key '%s' already exists", existing.ARN)

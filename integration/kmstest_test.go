@@ -52,7 +52,7 @@ func TestTheSDKTriesAgainOnInjectedFaults(t *testing.T) {
 		} {
 			t.Run(name+" "+transport, func(t *testing.T) {
 				svc.ResetCalls()
-				defer svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Count: 2, Err: err, Late: name == "an answer that was never seen"})()
+				defer svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Count: 2, Err: err, LoseResponse: name == "an answer that was never seen"})()
 				_, err := client.Encrypt(t.Context(), &awskms.EncryptInput{KeyId: aws.String(seededID), Plaintext: []byte("hello")})
 				require.NoError(t, err)
 				svc.RequireCalls(t, "Encrypt", "Encrypt", "Encrypt")

@@ -254,11 +254,11 @@ func TestForksOutliveTheirParent(t *testing.T) {
 	requireFailure(t, "whose test has ended", func(t testing.TB) { parent.Fork(t) })
 }
 
-func TestAForkCannotStartBeforeItsParentsNow(t *testing.T) {
+func TestAForkCannotStartBeforeItsParent(t *testing.T) {
 	t.Parallel()
 	parent := kmstest.New(t)
 	require.Equal(t, parent.Now().Add(day), parent.Fork(t, kmstest.Start(parent.Now().Add(day))).Now())
-	requireFailure(t, "before its parent's now", func(t testing.TB) { parent.Fork(t, kmstest.Start(parent.Now().Add(-1))) })
+	requireFailure(t, "before the current time of its parent", func(t testing.TB) { parent.Fork(t, kmstest.Start(parent.Now().Add(-1))) })
 }
 
 // One prepared service, forked by parallel rows while it is used itself.

@@ -1,6 +1,7 @@
 package keydb
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -178,6 +179,24 @@ func TestACreatedAliasPointsToItsKeyFromTheBeginning(t *testing.T) {
 	_, err = f.Create(t.Context(), Ref{k.Account, k.Region, arn.NewKeyID(false)}, &record, CreateOptions{Alias: alias})
 	require.ErrorIs(t, err, ErrConflict)
 	require.Len(t, f.recordNames(keyPrefix), 2, "no key is left over")
+}
+
+func TestAKeyIsCreatedWithSeveralMaterials(t *testing.T) {
+	f := newFixture(t)
+	record := *f.create().Record
+	ref := Ref{"111122223333", "us-east-1", arn.NewKeyID(false)}
+	commits := 0
+	f.backend.before(func(keystore.Tx) error { commits++; return nil })
+	materials := [][]byte{bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)}
+	k, err := f.Create(t.Context(), ref, &record, CreateOptions{Materials: materials})
+	require.NoError(t, err)
+	require.Equal(t, 1, commits)
+	require.Equal(t, []MaterialRecord{
+		{ID: MaterialID(ref.ID, materials[0])},
+		{ID: MaterialID(ref.ID, materials[1]), Rotated: new(record.Created), RotationType: rotationOnDemand},
+	}, k.Record.Materials)
+	require.Equal(t, 1, k.Record.OnDemandRotations)
+	require.Equal(t, k.Record.Materials[1].ID, k.Current().ID)
 }
 
 func TestADamagedKeyIsListed(t *testing.T) {
