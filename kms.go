@@ -283,6 +283,15 @@ func (s *Service) Flush(ctx context.Context) error {
 	return s.core.db.Flush(ctx)
 }
 
+// Ping returns nil if the key store can be used. A file that was removed or replaced while it was
+// open cannot: calls fail from then on, instead of changing what nobody will find again.
+func (s *Service) Ping(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	return s.core.db.Ping(ctx)
+}
+
 // Check yields an error for every fault in the key store: for records that are damaged or missing,
 // and for indexes that do not agree with them. It changes nothing and may run while the service is
 // in use. If progress is not nil, Check calls it with the number of records checked so far.

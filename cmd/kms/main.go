@@ -2,6 +2,7 @@
 // that has an AWS SDK.
 //
 //	kms serve [flags]
+//	kms check [flags]
 //	kms version
 //
 // See docs/serve.md.
@@ -26,6 +27,7 @@ const usage = `Kms serves a key management service on a port of this machine, by
 usage:
 
   kms serve [flags]   serve until SIGINT or SIGTERM; kms serve -h lists the flags
+  kms check [flags]   check all records and indexes of a store; kms check -h lists the flags
   kms version         print the versions of kms and of the Go that built it
   kms help            print this text
 `
@@ -39,14 +41,20 @@ func main() {
 		signal.Stop(signals) // a second signal ends the process at once
 		cancel(fmt.Errorf("received signal: %v", received))
 	}()
-	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, grace: 10 * time.Second}
+	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, terminal: isTerminal(os.Stderr), grace: 10 * time.Second}
 	os.Exit(p.run(ctx, os.Args[1:]))
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // A program is the environment of a command.
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	terminal       bool          // stderr is one
 	grace          time.Duration // how long requests may go on after the signal to stop
 }
 
@@ -76,6 +84,8 @@ func (p *program) command(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "serve":
 		return p.serve(ctx, args[1:])
+	case "check":
+		return p.check(ctx, args[1:])
 	case "version", "-version", "--version":
 		return p.version()
 	case "help", "-h", "-help", "--help":

@@ -99,7 +99,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		}
 	}
 
-	server := awsapi.Server(withHealthCheck(awsapi.Handler(svc, options), config.Backend, logger))
+	server := awsapi.Server(withHealthCheck(awsapi.Handler(svc, options), svc, logger))
 	server.TLSConfig = transport
 	server.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
 	if options.InsecureTrustAll {
@@ -254,16 +254,15 @@ func (s *settings) url(listener net.Listener) string {
 }
 
 // withHealthCheck returns a handler that answers GET /healthz, and passes other requests to api.
-func withHealthCheck(api http.Handler, backend keystore.Backend, logger *slog.Logger) http.Handler {
+func withHealthCheck(api http.Handler, svc *kms.Service, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		// A probe that has closed its side of the connection is not a failure of the store.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), healthTimeout)
 		defer cancel()
-		// Not by an operation: it would be recorded in the audit log.
-		if _, err := backend.Scan(ctx, "", "", 1); err != nil {
-			logger.Error("the store cannot be read", "error", err)
-			http.Error(w, "the store cannot be read", http.StatusServiceUnavailable)
+		if err := svc.Ping(ctx); err != nil {
+			logger.Error("the store cannot be used", "error", err)
+			http.Error(w, "the store cannot be used", http.StatusServiceUnavailable)
 			return
 		}
 		io.WriteString(w, "ok")

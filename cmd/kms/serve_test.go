@@ -30,7 +30,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/pocketkms/kms/keystore/memory"
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/keystore"
 )
 
 // An access signs requests. The zero value does not sign.
@@ -320,9 +321,14 @@ func TestTheRecipeForContainersWorks(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, status)
 }
 
-func TestAStoreThatCannotBeReadIsNotHealthy(t *testing.T) {
-	backend := memory.New()
-	h := withHealthCheck(http.NotFoundHandler(), backend, slog.New(slog.DiscardHandler))
+func TestAStoreThatCannotBeUsedIsNotHealthy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	root := filepath.Join(t.TempDir(), "root.key")
+	require.NoError(t, keystore.CreateKeyFile(root))
+	svc, err := kms.Open(path, keystore.KeyFile(root), kms.Config{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	defer svc.Close()
+	h := withHealthCheck(http.NotFoundHandler(), svc, slog.New(slog.DiscardHandler))
 	gone, cancel := context.WithCancel(t.Context())
 	cancel() // as for a probe that has closed its side of the connection
 	probe := func() int {
@@ -331,8 +337,10 @@ func TestAStoreThatCannotBeReadIsNotHealthy(t *testing.T) {
 		return w.Code
 	}
 	require.Equal(t, http.StatusOK, probe())
-	require.NoError(t, backend.Close())
+	require.NoError(t, os.Remove(path))
 	require.Equal(t, http.StatusServiceUnavailable, probe())
+	_, err = svc.CreateKey(t.Context(), nil)
+	require.ErrorIs(t, err, keystore.ErrReplaced, "it is not acknowledged and lost")
 }
 
 // certificate writes a self-signed certificate for localhost and 127.0.0.1, and returns a pool with

@@ -66,7 +66,7 @@ func parse(args []string, help io.Writer) (*settings, error) {
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(help)
-			printFlags(flags)
+			printFlags(flags, "kms serve", "Prints its URL on standard output when it is ready, and logs on standard error.")
 			return nil, err
 		}
 		return nil, usageError(err.Error() + ": kms serve -h lists the flags")
@@ -103,9 +103,9 @@ func parse(args []string, help io.Writer) (*settings, error) {
 	return &s, nil
 }
 
-func printFlags(flags *flag.FlagSet) {
+func printFlags(flags *flag.FlagSet, command, summary string) {
 	w := flags.Output()
-	fmt.Fprint(w, "usage: kms serve [flags]\n\nPrints its URL on standard output when it is ready, and logs on standard error.\n\n")
+	fmt.Fprintf(w, "usage: %s [flags]\n\n%s\n\n", command, summary)
 	flags.VisitAll(func(f *flag.Flag) {
 		value, text := flag.UnquoteUsage(f)
 		if f.DefValue != "" {
