@@ -171,18 +171,32 @@ func TestOpenContextWaitsForTheLock(t *testing.T) {
 	require.NoError(t, second.b.Close())
 }
 
+// waiting is a context that reports when a call begins to wait for it.
+type waiting struct {
+	context.Context
+	once  sync.Once
+	begun chan struct{}
+}
+
+func (w *waiting) Done() <-chan struct{} {
+	w.once.Do(func() { close(w.begun) })
+	return w.Context.Done()
+}
+
 // Close removes a file that Open has created if nothing was committed to it. A process that waits
 // for the lock meanwhile does not end up with the removed file.
 func TestAFileWithoutACommitIsRemoved(t *testing.T) {
 	b, path := newBackend(t)
 	opened := make(chan *Backend, 1)
+	waits := &waiting{Context: ctx, begun: make(chan struct{})}
 	go func() {
-		second, err := OpenContext(ctx, path)
+		second, err := OpenContext(waits, path)
 		if err != nil {
 			t.Error(err)
 		}
 		opened <- second
 	}()
+	<-waits.begun
 	_, err := b.Commit(ctx, keystore.Tx{Expect: []keystore.Expectation{{Key: "a"}}})
 	require.NoError(t, err, "it writes nothing")
 	require.NoError(t, b.Close())
