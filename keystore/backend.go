@@ -116,8 +116,8 @@ type Pinger interface {
 	Ping(ctx context.Context) error
 }
 
-// Volatile is implemented by a Backend whose records do not outlive the process. Only such a backend
-// can be sealed under an [Ephemeral] root key.
+// Volatile is implemented by a Backend whose records do not outlive the process. Only such a
+// backend can be sealed under an [Ephemeral] root key.
 type Volatile interface {
 	// Volatile reports whether all records are lost when the process ends.
 	Volatile() bool

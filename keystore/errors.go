@@ -22,8 +22,8 @@ var (
 	ErrCompacted = errors.New("keystore: the changes are no longer kept: invalidate what is cached and watch from the current revision")
 	// ErrLocked: the file is already open, in this process or another one.
 	ErrLocked = errors.New("keystore: the file is already open in this or another process: close it there first")
-	// ErrReplaced: the file was removed, renamed or replaced while it was open. What was committed before
-	// is in the old file, if that still exists.
+	// ErrReplaced: the file was removed, renamed or replaced while it was open. What was committed
+	// before is in the old file, if that still exists.
 	ErrReplaced = errors.New("keystore: the file was removed or replaced while it was open: open it again")
 	// ErrRootKey: the store is sealed under another root key.
 	ErrRootKey = errors.New("keystore: wrong root key")

@@ -63,8 +63,8 @@ const (
 
 // Passphrase returns a root key derived from a passphrase by Argon2id (RFC 9106) with 64 MiB, 3
 // passes, 4 lanes and a random salt of 16 bytes. The passphrase is copied, and used byte for byte,
-// without normalization. A store can be created only with a passphrase of at least 8 bytes; a shorter one is
-// refused with ErrInvalid, and an empty one with ErrRootKey.
+// without normalization. A store can be created only with a passphrase of at least 8 bytes; a
+// shorter one is refused with ErrInvalid, and an empty one with ErrRootKey.
 func Passphrase(passphrase []byte) RootKey {
 	return &passphraseKey{
 		passphrase: secret.New(bytes.Clone(passphrase)),
@@ -146,9 +146,9 @@ func (e *externalKey) Open(ctx context.Context, params []byte) (tink.AEAD, error
 	return e.key(), ctx.Err()
 }
 
-// Ephemeral returns a new random root key that exists only in memory. [Open] and ChangeRootKey accept it
-// only for a backend that is [Volatile], such as that of keystore/memory: a store that outlives the
-// process could never be opened again.
+// Ephemeral returns a new random root key that exists only in memory. [Open] and ChangeRootKey
+// accept it only for a backend that is [Volatile], such as that of keystore/memory: a store that
+// outlives the process could never be opened again.
 func Ephemeral() RootKey {
 	raw := make([]byte, rootKeyBytes)
 	rand.Read(raw)

@@ -272,8 +272,8 @@ func (s *Store) Watch(ctx context.Context, after Revision) iter.Seq2[Event, erro
 	}
 }
 
-// Ping returns nil if the store can be used. It calls Ping of a backend that is a [Pinger], and reads
-// from any other.
+// Ping returns nil if the store can be used. It calls Ping of a backend that is a [Pinger], and
+// reads from any other.
 func (s *Store) Ping(ctx context.Context) error {
 	if p, ok := s.backend.(Pinger); ok {
 		return p.Ping(ctx)

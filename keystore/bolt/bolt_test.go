@@ -28,8 +28,8 @@ var ctx = context.Background()
 
 const fullDiskEnv = "POCKETKMS_TEST_FULL_DISK"
 
-// children are what a process of this test binary is instead of a test, if the variable has the
-// path of a file.
+// children are what a process of this test binary does instead of tests, if the environment
+// variable has the path of a file.
 var children = map[string]func(path string) error{fullDiskEnv: fillDisk, killEnv: dieBeforeTheScrub}
 
 func TestMain(m *testing.M) {
@@ -50,7 +50,7 @@ func newBackend(tb testing.TB) (*Backend, string) {
 	return reopen(tb, path), path
 }
 
-// reopen opens a file; at the end of the test it is closed, and checked by bbolt page for page.
+// reopen opens a file. At the end of the test it is closed, and bbolt checks it page by page.
 func reopen(tb testing.TB, path string) *Backend {
 	b, err := Open(path)
 	require.NoError(tb, err)
@@ -111,7 +111,7 @@ func TestRecordsAndRevisionsOutliveTheProcess(t *testing.T) {
 	}
 }
 
-// bbolt syncs the file before Commit returns, unless it is told to leave that, or a part of it, to
+// bbolt syncs the file before Commit returns, unless an option leaves that, or a part of it, to
 // the system.
 func TestCommitsAreSynced(t *testing.T) {
 	b, _ := newBackend(t)
@@ -171,18 +171,32 @@ func TestOpenContextWaitsForTheLock(t *testing.T) {
 	require.NoError(t, second.b.Close())
 }
 
-// A file that was created for nothing is removed, and one that waits for it gets a file that is
-// there.
+// waiting is a context that reports when a call begins to wait for it.
+type waiting struct {
+	context.Context
+	once  sync.Once
+	begun chan struct{}
+}
+
+func (w *waiting) Done() <-chan struct{} {
+	w.once.Do(func() { close(w.begun) })
+	return w.Context.Done()
+}
+
+// Close removes a file that Open has created if nothing was committed to it. A process that waits
+// for the lock meanwhile does not end up with the removed file.
 func TestAFileWithoutACommitIsRemoved(t *testing.T) {
 	b, path := newBackend(t)
 	opened := make(chan *Backend, 1)
+	waits := &waiting{Context: ctx, begun: make(chan struct{})}
 	go func() {
-		second, err := OpenContext(ctx, path)
+		second, err := OpenContext(waits, path)
 		if err != nil {
 			t.Error(err)
 		}
 		opened <- second
 	}()
+	<-waits.begun
 	_, err := b.Commit(ctx, keystore.Tx{Expect: []keystore.Expectation{{Key: "a"}}})
 	require.NoError(t, err, "it writes nothing")
 	require.NoError(t, b.Close())
@@ -252,7 +266,8 @@ func TestAnEphemeralRootKeyIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, keystore.ErrNotFound)
 }
 
-// Whoever comes while a group is being written shares the next one; each is judged on its own.
+// Commits that come while a group is being written share the next one; each succeeds or fails on
+// its own.
 func TestConcurrentCommitsShareAWrite(t *testing.T) {
 	b, _ := newBackend(t)
 	one := put(t, b, "a", []byte("1"))
@@ -387,7 +402,7 @@ func TestAnInterruptedCreationIsRepeated(t *testing.T) {
 	}
 }
 
-// The meta page that was written last is torn: the file is as it was before that transaction.
+// If the last meta page is torn, the file is as it was before that transaction.
 func TestATornCommitFallsBack(t *testing.T) {
 	b, path := newBackend(t)
 	for i := range 6 { // also after a scrub, which must have left the state before it intact
@@ -419,7 +434,7 @@ func TestATornCommitFallsBack(t *testing.T) {
 	}
 }
 
-// A new file is there after a crash only if the directory that names it was synced.
+// A new file survives a crash only if its directory was synced.
 func TestTheNameOfANewFileIsSynced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	var synced []string
@@ -438,7 +453,7 @@ func TestTheNameOfANewFileIsSynced(t *testing.T) {
 	require.Equal(t, []string{filepath.Dir(path), filepath.Dir(path)}, synced, "a file without content counts as new")
 }
 
-// The sync of the page that makes a transaction valid fails: after a crash it may be found, or not.
+// If the sync of the page that makes a transaction valid fails, a crash may undo it, or not.
 func TestABackendFailsAfterAFailureInTheLastStepOfACommit(t *testing.T) {
 	for name, failFrom := range map[string]int{"of a commit": 1, "of the empty transaction of a scrub": 2} {
 		t.Run(name, func(t *testing.T) {
@@ -460,8 +475,7 @@ func TestABackendFailsAfterAFailureInTheLastStepOfACommit(t *testing.T) {
 	}
 }
 
-// writeAtOf returns the function with which bbolt writes. bbolt has no other way to make writes
-// fail.
+// writeAtOf returns the function with which bbolt writes; it has no option to replace it.
 func writeAtOf(b *Backend) *func([]byte, int64) (int, error) {
 	field := reflect.ValueOf(b.db).Elem().FieldByName("ops").FieldByName("writeAt")
 	return (*func([]byte, int64) (int, error))(field.Addr().UnsafePointer())
@@ -482,8 +496,8 @@ func failMetaWrites(b *Backend, n int) {
 	}
 }
 
-// The limit on the size of files stands for a full disk; it holds for a whole process, so a child
-// takes the test.
+// The resource limit on the size of files stands for a full disk. It holds for a whole process, so
+// a child process runs the test.
 func TestFullDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	child := exec.Command(os.Args[0])
@@ -528,7 +542,7 @@ func fillDisk(path string) error {
 	if _, err := b.Get(ctx, fmt.Sprintf("%04d", n)); !errors.Is(err, keystore.ErrNotFound) {
 		return fmt.Errorf("the refused record: %w", err)
 	}
-	// Once something is gone there is room again.
+	// After a deletion there is space again.
 	if _, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"0000", "0001", "0002"}, Scrub: true}); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}

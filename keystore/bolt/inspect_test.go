@@ -68,8 +68,8 @@ func TestDamagedFilesAreRefusedAndLeftAlone(t *testing.T) {
 	}
 }
 
-// The numbers in a small file say that it is large, and it is, but empty: to believe them would
-// take all memory there is.
+// A small file is extended with a hole, and its numbers are forged to match: Open must not allocate
+// what they say.
 func TestForgedLengthsTakeNoMemory(t *testing.T) {
 	b, path := newBackend(t)
 	put(t, b, "a", nil)
@@ -85,7 +85,7 @@ func TestForgedLengthsTakeNoMemory(t *testing.T) {
 	for name, forge := range map[string]func([]byte){
 		"a list of free pages": func(d []byte) {
 			byteOrder.PutUint32(list(d)[12:], uint32(pages-m.freelist-1))
-			byteOrder.PutUint16(list(d)[10:], 0) // of which none can be one of its own
+			byteOrder.PutUint16(list(d)[10:], 0) // an entry would be one of its own pages
 		},
 		"a list of free pages, with a number to match": func(d []byte) {
 			byteOrder.PutUint32(list(d)[12:], uint32(8*pages/uint64(page)))
@@ -123,8 +123,8 @@ func sumMetas(data []byte) {
 	}
 }
 
-// The longest pages that bbolt makes are taken: four values as long as the limit, and a list of
-// many free pages.
+// Open accepts the longest pages that bbolt writes: four values as long as the limit, and a list
+// of many free pages.
 func TestTheLongestPagesAreAccepted(t *testing.T) {
 	b, path := newBackend(t)
 	for i := range 4 {
@@ -243,7 +243,7 @@ func TestDamagedLeavesOfALargeFile(t *testing.T) {
 	}
 }
 
-// Pages that no page of the tree has, or two, are found without reading leaves.
+// Pages that are lost, or used twice, are found without reading the leaves.
 func TestPagesAreInUseOrFreeExactlyOnce(t *testing.T) {
 	b, path := newBackend(t)
 	fill(t, b, 400, 500)
@@ -328,8 +328,9 @@ func TestRecordsOfImpossibleLengths(t *testing.T) {
 	require.ErrorIs(t, err, keystore.ErrCorrupt)
 }
 
-// Whatever stands in a file, it does no more than fail. The checksums of the metas are made right,
-// or else little would get past them.
+// Whatever a file contains, it causes errors and nothing worse, and a file that is accepted opens
+// again after a change. The checksums of the metas are made right, since little would get past
+// them.
 func FuzzOpen(f *testing.F) {
 	b, path := newBackend(f)
 	for i := range 100 {
@@ -354,9 +355,13 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			return
 		}
-		defer b.Close()
+		b.db.NoSync = true
 		_, _ = b.Scan(ctx, "", "", 1000)
 		_, _ = b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "key5"}, {Key: "key50"}}, Deletes: []string{"key7"}, Scrub: true})
 		_, _ = b.Get(ctx, "key5")
+		require.NoError(t, b.Close())
+		b, err = Open(path)
+		require.NoError(t, err)
+		require.NoError(t, b.Close())
 	})
 }

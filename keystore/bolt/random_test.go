@@ -15,9 +15,9 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// Random changes of a tree that is deep, because of long keys, and has values of several pages.
-// What bbolt writes always passes an inspection, a change is never refused, and after a scrub
-// nothing of deleted records is left, their keys included.
+// Random changes of a tree that is deep, because its keys are long, and has values of several
+// pages: what bbolt writes always passes an inspection, no change is refused, and a scrub leaves
+// nothing of deleted records, not even their keys.
 func TestRandomChangesPassInspection(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

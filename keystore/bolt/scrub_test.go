@@ -60,8 +60,8 @@ func TestScrubLeavesNoTrace(t *testing.T) {
 	require.Zero(t, found())
 }
 
-// makeRoom sees to it that bbolt need not map more of the file: for that it would wait for readers,
-// too.
+// makeRoom makes the file so large that bbolt need not map more of it later: for that it would wait
+// for readers, too.
 func makeRoom(tb testing.TB, b *Backend) {
 	put(tb, b, "room", make([]byte, 500_000))
 	_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"room"}})
@@ -99,8 +99,7 @@ func TestScrubWaitsForReaders(t *testing.T) {
 	require.NoError(t, <-scrubbed)
 }
 
-// No free page is in the tree of a reader that begins after the transaction: it need not wait, and
-// reads whole values.
+// Readers that begin after the transaction need not wait, because no free page is in their tree.
 func TestReadersGoOnDuringAScrub(t *testing.T) {
 	b, _ := newBackend(t)
 	const records = 200
@@ -330,7 +329,7 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	_, err := openWith(ctx, environment{m, inspectLeavesUpTo}, path)
 	require.ErrorIs(t, err, syscall.EIO, "Open cannot do it")
 	failure = syscall.ENOSPC
-	b = open() // for want of space nobody shall lose the use of the keys
+	b = open() // a full disk must not make the keys unusable
 	put(t, b, "b", nil)
 	require.True(t, marked(t, b))
 	require.NoError(t, b.Close())
@@ -346,8 +345,7 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	checkFile(t, path)
 }
 
-// When a sync has failed the system may show zeros that it has given up to write: all of them are
-// written again.
+// After a failed sync, the system may return zeros that it never wrote: they are written again.
 func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	var failure error
@@ -382,8 +380,8 @@ func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 	require.NoError(t, b.Close())
 }
 
-// A memory fault in a write leaves bbolt's locks held. Close does not wait for them, though a
-// marker is left to remove.
+// A memory fault in a write leaves bbolt's locks held. Close does not wait for them, even if it
+// would have to delete a marker.
 func TestABrokenBackendClosesAfterAScrub(t *testing.T) {
 	b, path := newBackend(t)
 	put(t, b, "a", make([]byte, 100_000))
