@@ -1,5 +1,6 @@
-// Fake is a function that calls AWS KMS through an SDK client, and its unit test, which needs no AWS
-// account, no container and no mock. The program calls the function with a KMS in its own process:
+// Fake is a function that calls AWS KMS through an SDK client, and its unit test, which needs no
+// AWS account, no container and no mock. The program calls the function with a KMS in its own
+// process:
 //
 //	go run ./examples/fake
 package main

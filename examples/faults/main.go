@@ -1,5 +1,5 @@
-// Faults is a retry policy that is tested with injected faults. The program shows the policy with a KMS
-// that throttles:
+// Faults is a retry policy that is tested with injected faults. The program shows the policy with a
+// KMS that throttles:
 //
 //	go run ./examples/faults
 package main

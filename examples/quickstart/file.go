@@ -17,9 +17,9 @@ import (
 var forFile = map[string]string{"purpose": "quickstart", "what": "a data key"}
 
 // sealFile encrypts the file src, of any size, to the file dst. dst begins with a new data key,
-// encrypted by the KMS and preceded by its length in two bytes; the contents of src follow, encrypted
-// with the data key. A format for files that outlive the program also needs a magic number and a
-// version.
+// encrypted by the KMS and preceded by its length in two bytes; the contents of src follow,
+// encrypted with the data key. A format for files that outlive the program also needs a magic
+// number and a version.
 func sealFile(ctx context.Context, svc *kms.Service, src, dst string) error {
 	in, err := os.Open(src)
 	if err != nil {
@@ -93,8 +93,8 @@ func streaming(key []byte) (*subtle.AESGCMHKDF, error) {
 	return subtle.NewAESGCMHKDF(key, "SHA256", 32, 1<<20, 0)
 }
 
-// create creates a file with mode 0600, which gets its name when it is complete. If write fails, the
-// file is removed and an older file of that name stays.
+// create creates a file with mode 0600, which gets its name when it is complete. If write fails,
+// the file is removed and an older file of that name stays.
 func create(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".unfinished-")
 	if err != nil {

@@ -2,8 +2,8 @@
 //
 //	go run ./examples/quickstart [PATH]
 //
-// Without PATH the key store is a temporary file that is deleted at the end. The environment variable
-// KMS_PASSPHRASE sets the passphrase.
+// Without PATH the key store is a temporary file that is deleted at the end. The environment
+// variable KMS_PASSPHRASE sets the passphrase.
 package main
 
 import (
