@@ -55,8 +55,9 @@ func BenchmarkNew(b *testing.B) {
 	})
 }
 
-// A fork, and a fork that is used: one call for each kind of record, which copies what it changes. The
-// latter is closed before its test ends, so that it is not checked, which takes time for each key.
+// A fork, and a fork that is used: one call for each kind of record, which copies what it changes.
+// The latter is closed before its test ends, so that it is not checked, which takes time for each
+// key.
 func BenchmarkFork(b *testing.B) {
 	ctx := context.Background()
 	for _, keys := range []int{10, 10_000} {

@@ -77,16 +77,16 @@ func (s *Service) Calls(operations ...string) []Call {
 	return found
 }
 
-// ResetCalls discards the recorded calls. Until then every call is kept, which takes about the memory
-// of its input and output.
+// ResetCalls discards the recorded calls. Until then every call is kept, which takes about the
+// memory of its input and output.
 func (s *Service) ResetCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = nil
 }
 
-// Inputs returns copies of the inputs of one operation, in the order of its calls. It fails the test
-// if In is not the input of an operation of package kms; those of the AWS SDK are not.
+// Inputs returns copies of the inputs of one operation, in the order of its calls. It fails the
+// test if In is not the input of an operation of package kms; those of the AWS SDK are not.
 //
 //	for _, in := range kmstest.Inputs[kms.DecryptInput](svc) { ... }
 func Inputs[In any](s *Service) []*In {

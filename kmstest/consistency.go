@@ -19,13 +19,13 @@ import (
 // change is visible within moments, but not to every call that follows it.
 //
 // It delays new, moved and deleted aliases, and every change to an existing key: its state,
-// description, tags, policy, rotation and key material. Calls that read or use keys see all that as it
-// was d ago. It does not delay new keys, by their ID or ARN, nor the deletion of a key at the end of
-// its waiting period. A call that makes a change is based on the latest state, so it can be refused
-// because of what other calls do not see yet.
+// description, tags, policy, rotation and key material. Calls that read or use keys see all that as
+// it was d ago. It does not delay new keys, by their ID or ARN, nor the deletion of a key at the
+// end of its waiting period. A call that makes a change is based on the latest state, so it can be
+// refused because of what other calls do not see yet.
 //
-// While a change is hidden, a successful call does not count as a use of its key for GetKeyLastUsage,
-// and audit events name no resources.
+// While a change is hidden, a successful call does not count as a use of its key for
+// GetKeyLastUsage, and audit events name no resources.
 func EventualConsistency(d time.Duration) Option {
 	return func(o *settings) { o.lag = max(d, 0) }
 }
@@ -36,7 +36,7 @@ type laggedStore struct {
 	*memory.Backend
 
 	mu      sync.Mutex
-	changed bool       // since it was made or forked
+	changed bool       // since the store was created or forked
 	config  kms.Config // of the Service
 	lag     time.Duration
 	hidden  []change  // not visible yet, oldest first
@@ -52,8 +52,8 @@ type change struct {
 	existed bool
 }
 
-// setLag sets by how much changes are delayed from now on. A lag of 0 also ends the delay of earlier
-// changes.
+// setLag sets by how much changes are delayed from now on. A lag of 0 also ends the delay of
+// earlier changes.
 func (l *laggedStore) setLag(config kms.Config, lag time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,7 +165,8 @@ func (s *Service) runVisible(ctx context.Context, call kms.Call, next func(conte
 	return out, err
 }
 
-// acquire returns the past as it is visible now, or nil if nothing is hidden. The caller releases it.
+// acquire returns the past as it is visible now, or nil if nothing is hidden. The caller releases
+// it.
 func (l *laggedStore) acquire() (*pastView, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

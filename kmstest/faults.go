@@ -16,8 +16,8 @@ import (
 	"github.com/pocketkms/kms/internal/testhook"
 )
 
-// A Fault makes calls fail or wait. It applies to every call unless Operations, Key, After, Count or
-// Probability restrict it.
+// A Fault makes calls fail or wait. It applies to every call unless Operations, Key, After, Count
+// or Probability restrict it.
 //
 //	Fault{Operations: []string{"Decrypt"}, Err: Throttling(), Count: 2}
 //	Fault{Key: "alias/app", Err: kms.DisabledException}
@@ -27,24 +27,25 @@ type Fault struct {
 	// Operations are the names of the operations, such as "Decrypt"; none means all.
 	Operations []string
 
-	// Key is the key ID, key ARN, alias name or alias ARN of a key; empty means that calls of any key
-	// and of none are affected. A call is affected if its input names the key in any of these forms,
-	// has the same text for an identifier, or has only a ciphertext of the key. A key ID or alias name
-	// means both the key in the account and Region of the Service and that of the caller.
+	// Key is the key ID, key ARN, alias name or alias ARN of a key; empty means that calls of any
+	// key and of none are affected. A call is affected if its input names the key in any of these
+	// forms, has the same text for an identifier, or has only a ciphertext of the key. A key ID or
+	// alias name means both the key in the account and Region of the Service and that of the
+	// caller.
 	Key string
 
 	// The first After matching calls are not affected. After Count affected calls the fault ends; 0
 	// means that it does not.
 	After, Count int
 
-	// Probability is the share of the matching calls that are affected; 0 means all. Which ones they
-	// are depends only on Seed and on the order of the calls.
+	// Probability is the share of the matching calls that are affected; 0 means all. Which ones
+	// they are depends only on Seed and on the order of the calls.
 	Probability float64
 	Seed        uint64
 
 	// Err is the error of the call: [Throttling], [Internal], [DependencyTimeout], any other
-	// [kms.Error], a bare [kms.ErrorCode], [ErrConnection], or the error of a context. If it is nil,
-	// the call only waits for Latency.
+	// [kms.Error], a bare [kms.ErrorCode], [ErrConnection], or the error of a context. If it is
+	// nil, the call only waits for Latency.
 	//
 	// The service answers with any exception, also one that the operation never has in AWS. A bare
 	// code gets the message that AWS most often has for it, if one is known. Package awsapi answers
@@ -58,17 +59,18 @@ type Fault struct {
 
 	// Latency is how long the call waits before anything else, or with LoseResponse after it has
 	// succeeded. The call waits for [Service.Advance] or for the end of its context; when the test
-	// ends, it fails with kms.ErrClosed. A test that makes the call and then calls Advance in the same
-	// goroutine blocks forever: make the call in another goroutine, call BlockUntil(1), then Advance;
-	// or set WallClock.
+	// ends, it fails with kms.ErrClosed. A test that makes the call and then calls Advance in the
+	// same goroutine blocks forever: make the call in another goroutine, call BlockUntil(1), then
+	// Advance; or set WallClock.
 	Latency time.Duration
 
-	// WallClock makes Latency a time of the wall clock, or of the bubble in package testing/synctest.
+	// WallClock makes Latency a time of the wall clock, or of the bubble in package
+	// testing/synctest.
 	WallClock bool
 }
 
-// ErrConnection is the error of a call whose connection breaks. Package awsapi breaks the connection
-// of its client, which gets a transport error.
+// ErrConnection is the error of a call whose connection breaks. Package awsapi breaks the
+// connection of its client, which gets a transport error.
 var ErrConnection = testhook.ErrConnection
 
 // Throttling returns the error of a call that exceeds the request quota.
@@ -130,9 +132,9 @@ func (s *Service) Inject(f Fault) (remove func()) {
 	}
 }
 
-// isForeignException reports whether err has the code of an exception in a form that the service does
-// not return as such: it is an error of the AWS SDK, or wrapped. As a fault it would become another
-// exception than it says.
+// isForeignException reports whether err has the code of an exception in a form that the service
+// does not return as such: it is an error of the AWS SDK, or wrapped. As a fault it would become
+// another exception than it says.
 func isForeignException(err error) bool {
 	switch err.(type) {
 	case *kms.Error, kms.ErrorCode:
@@ -226,8 +228,8 @@ func (f *fault) matches(home *kms.Service, call kms.Call) bool {
 	})
 }
 
-// identifiers returns what an input names keys by. The first one is the key that the call is refused
-// for first.
+// identifiers returns what an input names keys by. The first one is the key that the call is
+// refused for first.
 func identifiers(view *kms.Service, in any) (ids []string) {
 	if arn := ciphertextARN(view, in); arn != "" {
 		ids = append(ids, arn)
@@ -240,8 +242,8 @@ func identifiers(view *kms.Service, in any) (ids []string) {
 	return ids
 }
 
-// ciphertextARN returns the ARN of the key that the header of a ciphertext names. It returns "" if the
-// input names the key itself or has no ciphertext of a symmetric key.
+// ciphertextARN returns the ARN of the key that the header of a ciphertext names. It returns "" if
+// the input names the key itself or has no ciphertext of a symmetric key.
 func ciphertextARN(view *kms.Service, in any) string {
 	blob := reflect.ValueOf(in).Elem().FieldByName("CiphertextBlob")
 	if !blob.IsValid() || text(in, "KeyId") != "" || text(in, "SourceKeyId") != "" {
@@ -262,8 +264,8 @@ func text(in any, member string) string {
 	return ""
 }
 
-// keyARN returns the ARN of the key that an identifier means on a view of the service, or "" if there
-// is no such alias. It does not check that the key exists.
+// keyARN returns the ARN of the key that an identifier means on a view of the service, or "" if
+// there is no such alias. It does not check that the key exists.
 func keyARN(view *kms.Service, id string) string {
 	account, resource := view.Caller().Account(), id
 	parsed, isARN := arn.Parse(id)

@@ -30,7 +30,7 @@ func TestACallFailsWithTheFaultsError(t *testing.T) {
 		"a timeout": {kmstest.DependencyTimeout(), kms.DependencyTimeoutException,
 			"kms: Encrypt: DependencyTimeoutException: The request was not completed in time."},
 		"a bare code":              {kms.KeyUnavailableException, kms.KeyUnavailableException, "kms: Encrypt: KeyUnavailableException"},
-		"a code of nobody's":       {&kms.Error{Code: "TooHot"}, kms.ErrorCode("TooHot"), "kms: Encrypt: TooHot"},
+		"a code of no exception":   {&kms.Error{Code: "TooHot"}, kms.ErrorCode("TooHot"), "kms: Encrypt: TooHot"},
 		"any exception":            {&kms.Error{Code: kms.KeyUnavailableException}, kms.KeyUnavailableException, "kms: Encrypt: KeyUnavailableException"},
 		"a broken connection":      {kmstest.ErrConnection, kmstest.ErrConnection, "kmstest: the connection broke"},
 		"a wrapped one":            {fmt.Errorf("at night: %w", kmstest.ErrConnection), kmstest.ErrConnection, "at night: kmstest: the connection broke"},
@@ -144,7 +144,7 @@ func hits(svc *kmstest.Service, n int, call func() error) (pattern string) {
 	return pattern
 }
 
-func TestAFaultHitsSoManyCallsAfterSoMany(t *testing.T) {
+func TestAFaultAffectsCountCallsAfterOthers(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fault kmstest.Fault
@@ -167,7 +167,7 @@ func TestAFaultHitsSoManyCallsAfterSoMany(t *testing.T) {
 	}
 }
 
-func TestOfSeveralFaultsTheFirstErrorDecides(t *testing.T) {
+func TestTheFirstErrorOfSeveralFaultsDecides(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t)
 	svc.Inject(kmstest.Fault{Err: kmstest.Throttling(), Count: 2})
@@ -183,7 +183,7 @@ func TestOfSeveralFaultsTheFirstErrorDecides(t *testing.T) {
 	require.Equal(t, []string{"ThrottlingException", "ThrottlingException", "KMSInternalException", "DependencyTimeoutException"}, codes)
 }
 
-// Wherever they stand among the faults, latencies come before the effect, but that of the late fault.
+// In any order of the faults, latencies come before the effect, except that of a lost response.
 func TestLatenciesAddUpInAnyOrder(t *testing.T) {
 	slow, late := kmstest.Fault{Latency: time.Hour, WallClock: true}, kmstest.Fault{Latency: time.Minute, WallClock: true, LoseResponse: true, Err: kmstest.ErrConnection}
 	for name, faults := range map[string][]kmstest.Fault{"error last": {slow, late}, "error first": {late, slow}} {
@@ -195,7 +195,7 @@ func TestLatenciesAddUpInAnyOrder(t *testing.T) {
 			start := time.Now()
 			result := make(chan error)
 			go func() { _, err := svc.CreateKey(t.Context(), nil); result <- err }()
-			// The bubble's time: nobody waits for it.
+			// The time of the bubble: it takes none.
 			time.Sleep(time.Hour - time.Second)
 			require.Equal(t, 0, keys(t, svc), name)
 			time.Sleep(2 * time.Second)
@@ -220,7 +220,7 @@ func TestProbableFaultsAreTheSameOnEveryRun(t *testing.T) {
 	require.Equal(t, "..............x..x..x....x...xx...x............x..x.......xx", quarter)
 }
 
-func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
+func TestAFaultOfAKeyMatchesAnyOfItsNames(t *testing.T) {
 	t.Parallel()
 	var events int
 	svc := kmstest.New(t, kmstest.Configure(func(c *kms.Config) { c.Audit = sink(func(*audit.Event) { events++ }) }))
@@ -246,7 +246,7 @@ func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
 				_, err := encrypt(svc.Service, name)
 				require.ErrorIs(t, err, kms.ThrottlingException, sent)
 			}
-			require.ErrorIs(t, decrypt(svc.Service, "", blob), kms.ThrottlingException, "a ciphertext alone")
+			require.ErrorIs(t, decrypt(svc.Service, "", blob), kms.ThrottlingException, "only a ciphertext")
 			_, err := svc.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: otherBlob, DestinationKeyId: id})
 			require.ErrorIs(t, err, kms.ThrottlingException)
 			_, err = svc.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: "alias/other", TargetKeyId: id})
@@ -262,7 +262,7 @@ func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
 			require.NoError(t, err)
 			_, err = encrypt(svc.In("eu-west-1"), id)
 			if key == id {
-				require.ErrorIs(t, err, kms.ThrottlingException, "as sent, in whatever Region")
+				require.ErrorIs(t, err, kms.ThrottlingException, "the same text in any Region")
 			} else {
 				require.ErrorIs(t, err, kms.NotFoundException, "another Region's key of that ID")
 			}
@@ -275,11 +275,11 @@ func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
 		_, err = encrypt(svc.As(alice), names["alias ARN"])
 		require.ErrorIs(t, err, kms.ThrottlingException)
 		_, err = encrypt(svc.As(alice), "alias/app")
-		require.ErrorIs(t, err, kms.NotFoundException, "which is her own")
+		require.ErrorIs(t, err, kms.NotFoundException, "her own alias")
 		require.ErrorIs(t, decrypt(svc.As(alice), "", blob), kms.ThrottlingException)
 		require.ErrorIs(t, decrypt(svc.As(kms.Principal{}), "", []byte{1}), kms.AccessDeniedException)
 	})
-	t.Run("by the writer's name for it, whoever calls", func(t *testing.T) {
+	t.Run("by the name that the test has for it, for any caller", func(t *testing.T) {
 		bob, err := kms.ParsePrincipal("arn:aws:iam::444455556666:root")
 		require.NoError(t, err)
 		for _, name := range names {
@@ -295,10 +295,10 @@ func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
 		svc.Inject(kmstest.Fault{Key: multi.KeyMetadata.KeyId, Err: kmstest.Throttling()})
 		require.ErrorIs(t, decrypt(svc.Service, "", multiBlob), kms.ThrottlingException)
 	})
-	require.Equal(t, len(svc.Calls()), events, "to find out what an alias means is no call")
+	require.Equal(t, len(svc.Calls()), events, "resolving an alias is not recorded")
 }
 
-func TestTheFaultsOfAKeyMakeNone(t *testing.T) {
+func TestAFaultOfAKeyCreatesNoKey(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t)
 	svc.Inject(kmstest.Fault{Key: "alias/aws/s3", Err: kmstest.Throttling()})
@@ -311,12 +311,12 @@ func TestTheFaultsOfAKeyMakeNone(t *testing.T) {
 	require.Empty(t, keys.Keys)
 }
 
-func TestALateFaultLosesOnlyTheAnswer(t *testing.T) {
+func TestLoseResponseLosesOnlyTheResponse(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t)
 	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, LoseResponse: true, Err: kmstest.ErrConnection})
 	_, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: "none"})
-	require.ErrorIs(t, err, kms.ValidationException, "there was no answer to lose")
+	require.ErrorIs(t, err, kms.ValidationException, "there was no response to lose")
 	require.False(t, svc.Calls()[0].Injected)
 
 	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, LoseResponse: true, Err: kmstest.ErrConnection})
@@ -377,7 +377,7 @@ func TestASlowCallEndsWithItsContextAndWithTheService(t *testing.T) {
 	require.ErrorIs(t, <-results, kms.ErrClosed)
 }
 
-func TestLatencyInRealTimeIsThatOfTheBubble(t *testing.T) {
+func TestWallClockLatencyIsThatOfTheBubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc := kmstest.New(t)
 		svc.Inject(kmstest.Fault{Latency: time.Hour, WallClock: true})
@@ -394,7 +394,7 @@ func TestLatencyInRealTimeIsThatOfTheBubble(t *testing.T) {
 	})
 }
 
-func TestFaultsThatSayNothingFailTheTest(t *testing.T) {
+func TestImpossibleFaultsFailTheTest(t *testing.T) {
 	t.Parallel()
 	for want, fault := range map[string]kmstest.Fault{
 		`the Service has no operation "Decyrpt"`: {Operations: []string{"Decyrpt"}, Err: kmstest.Internal()},
@@ -413,7 +413,7 @@ type disabled struct{}
 func (*disabled) Error() string     { return "DisabledException: " }
 func (*disabled) ErrorCode() string { return "DisabledException" }
 
-func TestErrorsThatWouldBecomeOthersFailTheTest(t *testing.T) {
+func TestForeignExceptionsFailTheTest(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
 		new(disabled),
@@ -426,7 +426,7 @@ func TestErrorsThatWouldBecomeOthersFailTheTest(t *testing.T) {
 	}
 }
 
-// Of the calls of many goroutines exactly Count are hit.
+// Exactly Count of the calls of many goroutines are affected.
 func TestFaultsCountConcurrentCalls(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t)
@@ -450,7 +450,7 @@ func TestFaultsCountConcurrentCalls(t *testing.T) {
 	svc.RequireCalled(t, "ListKeys", 80)
 }
 
-// keys counts the keys of a service in passing, unharmed by its faults.
+// keys returns the number of keys of a service, in a fork, which has no faults.
 func keys(t *testing.T, svc *kmstest.Service) int {
 	fork := svc.Fork(t)
 	out, err := fork.ListKeys(t.Context(), nil)

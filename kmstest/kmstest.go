@@ -2,14 +2,15 @@
 // fails as AWS KMS does, with a clock that the test moves.
 //
 //	svc := kmstest.New(t)
-//	svc.Advance(30 * 24 * time.Hour)                     // deletions and rotations that are due happen
-//	svc.Inject(kmstest.Fault{Err: kmstest.Throttling()}) // every call fails until the fault is removed
-//	svc.Calls("Decrypt")                                 // the calls of Decrypt, with inputs and outputs
-//	svc.Fork(t)                                          // an independent copy, for the next row of a table
+//	svc.Advance(30 * 24 * time.Hour)                     // what becomes due happens
+//	svc.Inject(kmstest.Fault{Err: kmstest.Throttling()}) // every call fails until removed
+//	svc.Calls("Decrypt")                                 // the calls so far, with their inputs
+//	svc.Fork(t)                                          // a copy for the next row of a table
 //
 // A Service shares nothing with any other, so tests may run in parallel. At the end of its test it
-// checks its records, as [kms.Service.Check] does, and closes. The check takes time for each key; it
-// is left out for a fork that has changed nothing, and for a Service that the test closes itself.
+// checks its records, as [kms.Service.Check] does, and closes. The check takes time for each key;
+// it is left out for a fork that has changed nothing, and for a Service that the test closes
+// itself.
 //
 // # The AWS SDK
 //
@@ -18,12 +19,12 @@
 //	client := awsclient.New(svc.Service)
 //
 // Faults are then errors of the SDK, which its retryer sees. Between attempts the SDK waits in real
-// time. In a bubble of package testing/synctest that takes no time; create the Service and the client
-// inside the bubble. Outside of one, awsclient.WithoutBackoff retries at once.
+// time. In a bubble of package testing/synctest that takes no time; create the Service and the
+// client inside the bubble. Outside of one, awsclient.WithoutBackoff retries at once.
 //
 // Code that loads the SDK's configuration itself gets the HTTP client of package awsapi, with
-// config.WithHTTPClient(awsapi.HTTPClient(svc.Service)). The SDK refuses any HTTP client but its own
-// if the environment variable AWS_CA_BUNDLE is set: call t.Setenv("AWS_CA_BUNDLE", "") first.
+// config.WithHTTPClient(awsapi.HTTPClient(svc.Service)). The SDK refuses any HTTP client but its
+// own if the environment variable AWS_CA_BUNDLE is set: call t.Setenv("AWS_CA_BUNDLE", "") first.
 package kmstest
 
 import (
@@ -44,8 +45,8 @@ import (
 	"github.com/pocketkms/kms/seed"
 )
 
-// A Service is a [kms.Service] for one test. All views of it (As, In) have its clock and its faults,
-// and their calls are recorded. Its methods may be called concurrently.
+// A Service is a [kms.Service] for one test. All views of it (As, In) have its clock and its
+// faults, and their calls are recorded. Its methods may be called concurrently.
 type Service struct {
 	*kms.Service
 	t      testing.TB
@@ -73,8 +74,8 @@ type settings struct {
 // start before the current time of its parent.
 func Start(at time.Time) Option { return func(o *settings) { o.start = at } }
 
-// Seed creates keys with fixed IDs and key material. They exist from the start, and creating them is
-// not recorded.
+// Seed creates keys with fixed IDs and key material. They exist from the start, and creating them
+// is not recorded.
 func Seed(keys ...seed.Key) Option {
 	return func(o *settings) {
 		o.seeds = append(o.seeds, func(ctx context.Context, svc *kms.Service) error { return seed.Apply(ctx, svc, keys...) })
@@ -183,8 +184,8 @@ func (s *Service) end() {
 // Now returns the time of the Service's clock, which only [Service.Advance] moves.
 func (s *Service) Now() time.Time { return s.clock.read() }
 
-// Advance moves the clock forward by d. Calls that wait for that time continue. What becomes due, such
-// as the deletion or rotation of a key, has happened before the next call.
+// Advance moves the clock forward by d. Calls that wait for that time continue. What becomes due,
+// such as the deletion or rotation of a key, has happened before the next call.
 func (s *Service) Advance(d time.Duration) {
 	s.t.Helper()
 	if d < 0 {
@@ -193,8 +194,8 @@ func (s *Service) Advance(d time.Duration) {
 	s.clock.advance(d)
 }
 
-// intercept runs around every call. It records the call, delays it or fails it as the faults say, and
-// lets it see only what is visible.
+// intercept runs around every call. It records the call, delays it or fails it as the faults say,
+// and lets it see only what is visible.
 func (s *Service) intercept(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (out any, err error) {
 	if isInternal(ctx) {
 		return next(ctx)

@@ -34,8 +34,8 @@ func TestMaterialIsErased(t *testing.T) {
 		keys     func(Material) []Key
 		fails    bool
 	}{
-		"a key is made": {aes, func(m Material) []Key { return []Key{{ID: id, Material: m}} }, false},
-		"a private key is made": {der, func(m Material) []Key {
+		"a key is created": {aes, func(m Material) []Key { return []Key{{ID: id, Material: m}} }, false},
+		"a private key is created": {der, func(m Material) []Key {
 			return []Key{{ID: id, Spec: "ECC_NIST_P256", Usage: "SIGN_VERIFY", Material: m}}
 		}, false},
 		"a previous material": {aes, func(m Material) []Key {
@@ -97,7 +97,7 @@ func TestAFileIsErased(t *testing.T) {
 	}
 }
 
-func TestMaterialIsGoodForMoreThanOneRun(t *testing.T) {
+func TestMaterialCanBeUsedAgain(t *testing.T) {
 	m := Bytes(bytes.Repeat([]byte{1}, 32))
 	var ids [2]string
 	for i := range ids {

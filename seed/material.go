@@ -18,16 +18,17 @@ import (
 )
 
 // Material is key material that was chosen beforehand. It is decoded when the key is created, which
-// fails if it is malformed. The same private key is the same material, with the same ID, in whatever
-// encoding.
+// fails if it is malformed. The same private key is the same material, with the same ID, in
+// whatever encoding.
 //
 // Printing or encoding a Material does not disclose it.
 type Material struct {
 	decode func() (material []byte, private bool, err error) // a function, because fmt prints everything else
 }
 
-// Bytes returns the material itself: 32 bytes for SYMMETRIC_DEFAULT, from the size of the hash up to
-// 128 bytes for an HMAC key, and a DER-encoded PKCS#8 PrivateKeyInfo for any other spec. It is copied.
+// Bytes returns the material itself: 32 bytes for SYMMETRIC_DEFAULT, from the size of the hash up
+// to 128 bytes for an HMAC key, and a DER-encoded PKCS#8 PrivateKeyInfo for any other spec. It is
+// copied.
 func Bytes(material []byte) Material {
 	material = bytes.Clone(material)
 	return Material{func() ([]byte, bool, error) { return bytes.Clone(material), false, nil }}
@@ -55,8 +56,8 @@ func Base64(text string) Material {
 	}}
 }
 
-// PEM is a private key in a block "PRIVATE KEY" (PKCS#8) or "EC PRIVATE KEY" (SEC 1), not encrypted.
-// A block "EC PARAMETERS", which openssl writes before it, is ignored.
+// PEM is a private key in a block "PRIVATE KEY" (PKCS#8) or "EC PRIVATE KEY" (SEC 1), not
+// encrypted. A block "EC PARAMETERS", which openssl writes before it, is ignored.
 func PEM(text string) Material {
 	return Material{func() ([]byte, bool, error) {
 		material, err := decodePEM([]byte(text))

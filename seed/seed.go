@@ -1,6 +1,6 @@
-// Package seed creates keys with IDs and key material that were chosen beforehand, from Go or from a
-// YAML file. A test or a local service then has the same keys on every run: what one run encrypts,
-// the next one decrypts.
+// Package seed creates keys with IDs and key material that were chosen beforehand, from Go or from
+// a YAML file. A test or a local service then has the same keys on every run: what one run
+// encrypts, the next one decrypts.
 //
 // Such key material is only as secret as the place where it is written down. Use it for tests and
 // development.
@@ -24,9 +24,9 @@ import (
 
 // A Key describes a key to create. Only its ID is required.
 type Key struct {
-	// ID is a lower-case UUID or, for a multi-Region key, "mrk-" and 32 lower-case hexadecimal digits.
-	// A multi-Region key can have the same ID and material in two Regions: each decrypts what the
-	// other encrypted.
+	// ID is a lower-case UUID or, for a multi-Region key, "mrk-" and 32 lower-case hexadecimal
+	// digits. A multi-Region key can have the same ID and material in two Regions: each decrypts
+	// what the other encrypted.
 	ID string
 
 	// Account and Region say where the key is; the defaults are those of the Service's view.
@@ -38,18 +38,18 @@ type Key struct {
 	Spec  kms.KeySpec
 	Usage kms.KeyUsageType
 
-	// Material is the current key material. With the zero value the Service generates it, differently
-	// on each run.
+	// Material is the current key material. With the zero value the Service generates it,
+	// differently on each run.
 	Material Material
 
-	// PreviousMaterials are the materials that Material has replaced, oldest first. They only decrypt.
-	// Only a symmetric encryption key can have them, at most 25, and it needs a Material. They count
-	// as on-demand rotations that happened when the key was created.
+	// PreviousMaterials are the materials that Material has replaced, oldest first. They only
+	// decrypt. Only a symmetric encryption key can have them, at most 25, and it needs a Material.
+	// They count as on-demand rotations that happened when the key was created.
 	PreviousMaterials []Material
 
-	// State is Enabled, Disabled or PendingDeletion. The default is Enabled for a new key; the state
-	// of a key that exists stays as it is. PendingWindowInDays is for PendingDeletion: 7 to 30 days
-	// from the creation of the key; 0 means 30.
+	// State is Enabled, Disabled or PendingDeletion. The default is Enabled for a new key; the
+	// state of a key that exists stays as it is. PendingWindowInDays is for PendingDeletion: 7 to
+	// 30 days from the creation of the key; 0 means 30.
 	State               kms.KeyState
 	PendingWindowInDays int32
 
@@ -70,15 +70,15 @@ func Load(ctx context.Context, svc *kms.Service, file io.Reader) error {
 }
 
 // Apply makes svc have the keys, in their order. It creates keys that do not exist. In a key that
-// exists with the same spec, usage and material it changes what differs from the Key, and leaves what
-// the Key does not mention: to apply the same keys again changes nothing, and completes what was
-// interrupted. If another key has that ID, the error is a ConflictException. Apply does not take an
-// alias from another key and does not cancel a deletion. A key that is pending deletion cannot get a
-// description, tags or aliases: if the Key has no State, they are left as they are.
+// exists with the same spec, usage and material it changes what differs from the Key, and leaves
+// what the Key does not mention: to apply the same keys again changes nothing, and completes what
+// was interrupted. If another key has that ID, the error is a ConflictException. Apply does not
+// take an alias from another key and does not cancel a deletion. A key that is pending deletion
+// cannot get a description, tags or aliases: if the Key has no State, they are left as they are.
 //
-// Apply creates nothing if an ID is malformed, if key material cannot be read, or if two keys have the
-// same ID or alias. At any other error it stops. Errors name the key; what the service answered is a
-// [kms.Error] in them.
+// Apply creates nothing if an ID is malformed, if key material cannot be read, or if two keys have
+// the same ID or alias. At any other error it stops. Errors name the key; what the service answered
+// is a [kms.Error] in them.
 func Apply(ctx context.Context, svc *kms.Service, keys ...Key) error {
 	plans, err := newPlans(svc, keys)
 	defer func() {
@@ -117,8 +117,8 @@ type plan struct {
 var errKeyID = errors.New(`this is not a key ID: it must be a lower-case UUID, or "` + arn.MultiRegionPrefix +
 	`" and 32 lower-case hexadecimal digits for a multi-Region key`)
 
-// newPlans returns what to do for each key. With an error, too, the caller erases the materials of the
-// plans.
+// newPlans returns what to do for each key. With an error, too, the caller erases the materials of
+// the plans.
 func newPlans(svc *kms.Service, keys []Key) ([]plan, error) {
 	type place struct{ account, region, name string }
 	taken := map[place]int{}

@@ -71,7 +71,7 @@ func describe(t testing.TB, svc *kms.Service, id string) *kms.KeyMetadata {
 	return out.KeyMetadata
 }
 
-func TestTheExampleOfTheDocumentIsAsItSays(t *testing.T) {
+func TestTheExampleOfTheDocumentCreatesItsKeys(t *testing.T) {
 	svc := loaded(t)
 	ctx := t.Context()
 
@@ -102,7 +102,7 @@ func TestTheExampleOfTheDocumentIsAsItSays(t *testing.T) {
 	require.Equal(t, pending.CreationDate.Add(7*24*time.Hour), pending.DeletionDate)
 }
 
-// Every spec that the service has is in the example with fixed material.
+// The example has a key with fixed material of every spec that the service supports.
 func TestTheExampleHasEverySpecOfTheService(t *testing.T) {
 	file := example(t)
 	svc := newService(t)
@@ -116,7 +116,8 @@ func TestTheExampleHasEverySpecOfTheService(t *testing.T) {
 	}
 }
 
-// golden was encrypted by the key of the example in a run long ago: its material and its ID decide that it decrypts.
+// golden was encrypted by the key of the example in an earlier run. It decrypts if the key has the
+// same ID and material.
 const golden = "AQAZ32aQ5RI0q80SqzTNVu8SNFZ4kKvjJsa43jJba8mIkl39l4CmS/WRbFHh8pYfenChnaSwD+W4x0xmuH5sYrVsESptZyPh2lAMzsDkDM/xhF9Yn9DpIVVVPxv+jZhdb8aTnNd4flrP"
 
 func TestWhatOneRunEncryptsTheNextDecrypts(t *testing.T) {
@@ -133,7 +134,9 @@ func TestKeyMaterialIDsAreTheSameOnEveryRun(t *testing.T) {
 	require.Equal(t, hex.EncodeToString(want[:]), describe(t, loaded(t), symmetricID).CurrentKeyMaterialId)
 }
 
-// RFC 4231 has no such key; the value is from openssl: printf 'message' | openssl dgst -sha256 -mac HMAC -macopt hexkey:0001...1f
+// RFC 4231 has no such key. The value is that of
+//
+//	printf message | openssl dgst -sha256 -mac HMAC -macopt hexkey:0001...1f
 func TestAMACIsThatOfTheMaterial(t *testing.T) {
 	out, err := loaded(t).GenerateMac(t.Context(), &kms.GenerateMacInput{
 		KeyId: "aaaaaaaa-0000-4000-8000-000000000256", MacAlgorithm: kms.MacAlgorithmHMACSHA256, Message: []byte("message"),
@@ -142,7 +145,7 @@ func TestAMACIsThatOfTheMaterial(t *testing.T) {
 	require.Equal(t, "6297b77508a1a30ea4dfadd8f847c31b49aba45de10a79daf721d3f7ec112a24", hex.EncodeToString(out.Mac))
 }
 
-// The private key of RFC 7515, appendix A.3, comes in every form there is for it.
+// The private key of RFC 7515, appendix A.3, in every encoding.
 const (
 	rfcX = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"
 	rfcY = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
@@ -156,7 +159,7 @@ func rfcKey(t testing.TB) *ecdsa.PrivateKey {
 	y, err2 := base64.RawURLEncoding.DecodeString(rfcY)
 	d, err3 := base64.RawURLEncoding.DecodeString(rfcD)
 	require.NoError(t, errors.Join(err1, err2, err3))
-	// An ECPrivateKey (RFC 5915) by hand.
+	// An ECPrivateKey (RFC 5915), encoded by hand.
 	der := append([]byte{0x30, 0x77, 2, 1, 1, 4, 32}, d...)
 	der = append(der, 0xa0, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7, 0xa1, 0x44, 3, 0x42, 0, 4)
 	key, err := x509.ParseECPrivateKey(append(append(der, x...), y...))
@@ -164,7 +167,7 @@ func rfcKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func TestEveryFormOfAPrivateKeyIsTheSameKey(t *testing.T) {
+func TestEveryEncodingOfAPrivateKeyIsTheSameKey(t *testing.T) {
 	key := rfcKey(t)
 	sec1, err := x509.MarshalECPrivateKey(key)
 	require.NoError(t, err)
@@ -188,7 +191,7 @@ func TestEveryFormOfAPrivateKeyIsTheSameKey(t *testing.T) {
 		"base64 of DER":              seed.Base64(base64.URLEncoding.EncodeToString(pkcs8)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			svc := loaded(t) // which has the key: other material would be a conflict
+			svc := loaded(t) // has the key: other material would be a conflict
 			same := seed.Key{ID: "eeeeeeee-0000-4000-8000-000000000256", Spec: kms.KeySpecECCNISTP256, Usage: kms.KeyUsageSignVerify, Material: material}
 			require.NoError(t, seed.Apply(t.Context(), svc, same))
 
@@ -202,7 +205,7 @@ func TestEveryFormOfAPrivateKeyIsTheSameKey(t *testing.T) {
 	}
 }
 
-func TestMakingTheSameKeysAgainChangesNothing(t *testing.T) {
+func TestApplyingTheSameKeysAgainChangesNothing(t *testing.T) {
 	var changes []string
 	svc := newAuditedService(t, audit.SinkFunc(func(_ context.Context, e *audit.Event) error {
 		if !e.ReadOnly {
@@ -219,7 +222,7 @@ func TestMakingTheSameKeysAgainChangesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatAKeyIsSilentOnIsLeftAsItIs(t *testing.T) {
+func TestWhatAKeyDoesNotMentionStays(t *testing.T) {
 	svc := loaded(t)
 	ctx := t.Context()
 	_, err := svc.DisableKey(ctx, &kms.DisableKeyInput{KeyId: symmetricID})
@@ -241,7 +244,7 @@ func TestWhatAKeyIsSilentOnIsLeftAsItIs(t *testing.T) {
 
 const policy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`
 
-// requireAsAsked requires that the key, made with this state, has all that the tests below ask for.
+// requireAsAsked requires that the key, made with this state, has what the tests below ask for.
 func requireAsAsked(t *testing.T, svc *kms.Service, state kms.KeyState) {
 	t.Helper()
 	for _, name := range []string{"alias/a", "alias/b", "alias/c"} {
@@ -271,7 +274,7 @@ func TestAnInterruptedSeedIsCompleted(t *testing.T) {
 				ID: symmetricID, Material: seed.Bytes(make([]byte, 32)), Aliases: []string{"alias/a", "alias/b", "alias/c"},
 				Description: "as asked", Tags: map[string]string{"team": "payments", "stage": "test"}, State: state, Policy: policy,
 			}
-			for range 2 { // it is not taken away, however often it is asked for
+			for range 2 { // the alias is not taken from its key
 				require.ErrorIs(t, seed.Apply(ctx, svc, key), kms.AlreadyExistsException)
 				require.Equal(t, other.KeyMetadata.KeyId, describe(t, svc, "alias/b").KeyId)
 			}
@@ -286,7 +289,7 @@ func TestAnInterruptedSeedIsCompleted(t *testing.T) {
 	}
 }
 
-func TestWhatHasBecomeOfAKeyIsSetRight(t *testing.T) {
+func TestAChangedKeyIsRestored(t *testing.T) {
 	svc := newService(t)
 	ctx := t.Context()
 	key := seed.Key{ID: symmetricID}
@@ -314,8 +317,9 @@ func TestAPendingDeletionIsNotCancelled(t *testing.T) {
 	require.Equal(t, before, describe(t, svc, symmetricID))
 }
 
-// What an application does to its keys does not keep the service that is seeded at each start from starting.
-func TestAKeyThatIsToBeDeletedIsLeftAloneByWhatNamesNoState(t *testing.T) {
+// A service that is seeded at every start also starts after an application has scheduled the
+// deletion of a key.
+func TestAKeyPendingDeletionStaysIfTheSeedHasNoState(t *testing.T) {
 	for name, change := range map[string]func(*seed.Key){
 		"the alias is gone":   func(*seed.Key) {},
 		"another description": func(k *seed.Key) { k.Description = "another" },
@@ -331,7 +335,7 @@ func TestAKeyThatIsToBeDeletedIsLeftAloneByWhatNamesNoState(t *testing.T) {
 			require.NoError(t, errors.Join(err1, err2))
 			before := describe(t, svc, symmetricID)
 			change(&key)
-			key.Policy = policy // which such a key takes
+			key.Policy = policy // it can be changed
 
 			require.NoError(t, seed.Apply(ctx, svc, key))
 			require.Equal(t, before, describe(t, svc, symmetricID))
@@ -339,7 +343,7 @@ func TestAKeyThatIsToBeDeletedIsLeftAloneByWhatNamesNoState(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, policy, got.Policy)
 
-			key.State = kms.KeyStatePendingDeletion // now it is asked for
+			key.State = kms.KeyStatePendingDeletion // now the labels are required
 			require.ErrorIs(t, seed.Apply(ctx, svc, key), kms.KMSInvalidStateException)
 		})
 	}
@@ -358,7 +362,7 @@ func TestAnotherKeyOfTheSameIDIsAConflict(t *testing.T) {
 	}
 }
 
-func TestKeysThatCannotBeAreRefused(t *testing.T) {
+func TestImpossibleKeysAreRefused(t *testing.T) {
 	const id = "00000000-0000-4000-8000-000000000000"
 	const notKeyID = `): this is not a key ID: it must be a lower-case UUID, or "mrk-" and 32 lower-case hexadecimal digits for a multi-Region key`
 	sign := func(m seed.Material) seed.Key {
@@ -426,13 +430,13 @@ func TestTwoKeysCannotHaveTheSameName(t *testing.T) {
 	require.ErrorContains(t, seed.Apply(t.Context(), svc, one, one), `"`+symmetricID+`" is taken by keys[0]`)
 	keys, err := svc.ListKeys(t.Context(), nil)
 	require.NoError(t, err)
-	require.Empty(t, keys.Keys, "made none")
+	require.Empty(t, keys.Keys, "none was created")
 
 	two.Region = "eu-west-1" // where both names are free
 	require.NoError(t, seed.Apply(t.Context(), svc, one, two))
 }
 
-func TestFilesThatAreNotAsDescribedAreRefused(t *testing.T) {
+func TestMalformedFilesAreRefused(t *testing.T) {
 	const id = "version: 1\nkeys:\n  - id: " + symmetricID + "\n"
 	for name, tt := range map[string]struct{ file, want string }{
 		"an empty file":   {"", "the file is empty"},
@@ -453,7 +457,7 @@ func TestFilesThatAreNotAsDescribedAreRefused(t *testing.T) {
 		"unreadable material":          {id + "    material: {hex: s3cr3t}\n", `keys[0] ("` + symmetricID + `"): the material is not hexadecimal`},
 		"unreadable previous material": {id + "    previousMaterials: [{hex: 00}, {hex: s3cr3t}]\n", "the material is not hexadecimal"},
 		"previous material of no form": {id + "    previousMaterials: [{hex: 00}, {}]\n", "exactly one of hex, base64, pem and jwk"},
-		"previous material alone":      {id + "    previousMaterials: [{hex: 00}]\n", "needs a material"},
+		"only a previous material":     {id + "    previousMaterials: [{hex: 00}]\n", "needs a material"},
 		"an unknown JWK member":        {id + "    material: {jwk: {kty: oct, s3cr3t: x}}\n", "line 4: jwk has kty, crv, x, y, d, k, kid, use, alg, key_ops, ext and nothing else"},
 		"material and no colon":        {id + "    material: {hexs3cr3t}\n", "line 4: material has hex, base64, pem, jwk and nothing else"},
 		"a member and no space":        {id + "    material: {hex:s3cr3t}\n", "line 4: material has hex"},
@@ -498,10 +502,10 @@ func TestAKeyCanHavePreviousMaterials(t *testing.T) {
 	key := describe(t, svc, symmetricID)
 	var ids []string
 	for i, m := range rotated {
-		alone := newService(t)
-		require.NoError(t, seed.Apply(ctx, alone, rotatedKey(m)))
-		ids = append(ids, describe(t, alone, symmetricID).CurrentKeyMaterialId)
-		encrypted, err := alone.Encrypt(ctx, &kms.EncryptInput{KeyId: symmetricID, Plaintext: []byte("hello")})
+		single := newService(t)
+		require.NoError(t, seed.Apply(ctx, single, rotatedKey(m)))
+		ids = append(ids, describe(t, single, symmetricID).CurrentKeyMaterialId)
+		encrypted, err := single.Encrypt(ctx, &kms.EncryptInput{KeyId: symmetricID, Plaintext: []byte("hello")})
 		require.NoError(t, err)
 		decrypted, err := svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: encrypted.CiphertextBlob})
 		require.NoError(t, err, "material %d", i)
@@ -546,7 +550,7 @@ func TestPreviousMaterialsCountAsOnDemandRotations(t *testing.T) {
 	require.ErrorIs(t, err, kms.LimitExceededException)
 }
 
-func TestPreviousMaterialsThatCannotBeAreRefused(t *testing.T) {
+func TestImpossiblePreviousMaterialsAreRefused(t *testing.T) {
 	hmac := rotatedKey(rotated...)
 	hmac.Spec, hmac.Usage = kms.KeySpecHMAC256, kms.KeyUsageGenerateVerifyMac
 	for name, tt := range map[string]struct {
@@ -576,7 +580,7 @@ func TestTheOwnerOfAKeyIsOfThePartitionOfItsRegion(t *testing.T) {
 	require.Equal(t, "arn:aws-cn:kms:cn-north-1:111122223333:key/"+symmetricID, describe(t, svc.In("cn-north-1"), "alias/app").Arn)
 }
 
-// A file of local-kms is refused as what it is; docs/seed.md has one, and the same keys in this format.
+// docs/seed.md has a file of local-kms, and the same keys in this format.
 func TestAFileOfLocalKMSIsRefusedAndCanBeConverted(t *testing.T) {
 	blocks := yamlBlocks(t)
 	require.Len(t, blocks, 3, "the example, a file of local-kms, and what becomes of it")

@@ -39,8 +39,8 @@ func WithWire(ctx context.Context, wire *shape.Wire) context.Context {
 	return context.WithValue(ctx, wireKey{}, wire)
 }
 
-// WireInput returns in, the input that an interceptor was given, in the form that Invoke takes: with
-// what the context knows about its form on the wire.
+// WireInput returns in, the input that an interceptor was given, in the form that Invoke takes:
+// with what the context knows about its form on the wire.
 func WireInput(ctx context.Context, in any) any {
 	if wire, ok := ctx.Value(wireKey{}).(*shape.Wire); ok && wire.Input == in {
 		return wire
