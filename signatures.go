@@ -125,11 +125,7 @@ var opSign = define(operation[SignInput, SignOutput]{
 		return c.admitSigning(in.SigningAlgorithm, in.MessageType, in.Message)
 	},
 	act: func(c *call, in *SignInput) (*SignOutput, error) {
-		sign := c.signer.Sign
-		if in.MessageType == MessageTypeDigest {
-			sign = c.signer.SignDigest
-		}
-		signature, err := sign(in.Message)
+		signature, err := c.signer.Sign(in.Message)
 		if err != nil {
 			return nil, err
 		}
@@ -150,11 +146,7 @@ var opVerify = define(operation[VerifyInput, VerifyOutput]{
 		return c.admitSigning(in.SigningAlgorithm, in.MessageType, in.Message)
 	},
 	act: func(c *call, in *VerifyInput) (*VerifyOutput, error) {
-		verify := c.signer.Verify
-		if in.MessageType == MessageTypeDigest {
-			verify = c.signer.VerifyDigest
-		}
-		if err := verify(in.Signature, in.Message); err != nil {
+		if err := c.signer.Verify(in.Signature, in.Message); err != nil {
 			if errors.Is(err, crypto.ErrVerify) {
 				return nil, exception(KMSInvalidSignatureException, "")
 			}
@@ -181,13 +173,16 @@ func (c *call) admitSigning(algorithm SigningAlgorithmSpec, messageType MessageT
 	if err != nil {
 		return err
 	}
-	if c.signer, err = key.Signer(string(algorithm)); err != nil {
+	if messageType == "" {
+		messageType = MessageTypeRaw
+	}
+	if c.signer, err = key.Signer(string(algorithm), string(messageType)); err != nil {
+		if errors.Is(err, crypto.ErrMessageType) {
+			return invalid("Message type %s is incompatible with key spec %s.", messageType, k.record.Spec)
+		}
 		return err
 	}
-	switch {
-	case messageType == MessageTypeExternalMu:
-		return invalid("Message type EXTERNAL_MU is incompatible with algorithm %s.", algorithm)
-	case messageType == MessageTypeDigest && len(message) != c.signer.DigestSize():
+	if size := c.signer.InputSize(); size != 0 && len(message) != size {
 		return invalid("Digest is invalid length for algorithm %s.", algorithm)
 	}
 	return nil
@@ -206,7 +201,7 @@ var opGetPublicKey = define(operation[GetPublicKeyInput, GetPublicKeyOutput]{
 		if len(k.materials) == 0 {
 			return nil, exception(KMSInvalidStateException, "%s is pending import.", k.arn)
 		}
-		key, err := primitive[crypto.SigningKey](c, k)
+		key, err := primitive[crypto.PrivateKey](c, k)
 		if err != nil {
 			return nil, err
 		}

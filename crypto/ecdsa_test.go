@@ -17,17 +17,18 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"github.com/tink-crypto/tink-go/v2/signature/subtle"
+
+	"github.com/pocketkms/kms/internal/benchtest"
 )
 
 var ecdsaRows = []struct {
-	name, wycheproof string
-	family           Family
-	hash             stdcrypto.Hash
+	name, algorithm, wycheproof string
+	family                      Family
+	hash                        stdcrypto.Hash
 }{
-	{"P-256", "ecdsa_secp256r1_sha256_test.json", ECDSAP256(), stdcrypto.SHA256},
-	{"P-384", "ecdsa_secp384r1_sha384_test.json", ECDSAP384(), stdcrypto.SHA384},
-	{"P-521", "ecdsa_secp521r1_sha512_test.json", ECDSAP521(), stdcrypto.SHA512},
+	{"P-256", "ECDSA_SHA_256", "ecdsa_secp256r1_sha256_test.json", ECDSAP256(), stdcrypto.SHA256},
+	{"P-384", "ECDSA_SHA_384", "ecdsa_secp384r1_sha384_test.json", ECDSAP384(), stdcrypto.SHA384},
+	{"P-521", "ECDSA_SHA_512", "ecdsa_secp521r1_sha512_test.json", ECDSAP521(), stdcrypto.SHA512},
 }
 
 func ecdsaSubjects() []subject {
@@ -36,14 +37,14 @@ func ecdsaSubjects() []subject {
 		all = append(all, subject{
 			name:       "ECDSA " + r.name,
 			family:     r.family,
-			algorithms: []string{r.family.(ecdsaFamily).algorithm},
+			algorithms: []string{r.algorithm},
 			slow:       r.name != "P-256",
 			secret: func(t *testing.T, material []byte) []byte {
 				scalar, err := readEC(t, material).Bytes()
 				require.NoError(t, err)
 				return scalar
 			},
-			unfit: unfitEC,
+			invalid: invalidEC,
 		})
 	}
 	return all
@@ -108,6 +109,12 @@ func mustMarshal(t testing.TB, v any) []byte {
 	return der
 }
 
+// outerPublic is the public key of an RFC 5958 OneAsymmetricKey.
+func outerPublic(t testing.TB, public []byte) asn1.RawValue {
+	t.Helper()
+	return asn1.RawValue{FullBytes: mustMarshal(t, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: append([]byte{0}, public...)})}
+}
+
 func explicit(t testing.TB, tag int, content []byte) asn1.RawValue {
 	t.Helper()
 	return asn1.RawValue{FullBytes: mustMarshal(t, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, IsCompound: true, Bytes: content})}
@@ -118,13 +125,16 @@ var (
 	attributes = asn1.RawValue{FullBytes: []byte{0xa0, 0}}
 )
 
-func unfitEC(t *testing.T, material []byte) [][]byte {
+func invalidEC(t *testing.T, material []byte) [][]byte {
 	private := readEC(t, material)
 	curve := private.Curve
 	size := (curve.Params().BitSize + 7) / 8
 	other, err := stdecdsa.GenerateKey(curve, rand.Reader)
 	require.NoError(t, err)
 	otherPublic, err := other.PublicKey.Bytes()
+	require.NoError(t, err)
+
+	ownPublic, err := private.PublicKey.Bytes()
 	require.NoError(t, err)
 
 	all := [][]byte{
@@ -134,7 +144,12 @@ func unfitEC(t *testing.T, material []byte) [][]byte {
 	}
 	for _, change := range []func(*privateKeyInfo, *ecPrivateKey){
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Version = 1 },
+		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Version = 2 },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Version = -1 },
+		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Extra = outerPublic(t, ownPublic) },
+		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Version, i.Extra = 1, outerPublic(t, otherPublic) },
+		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Version, i.Extra = 1, outerPublic(t, nil) },
+		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Version, i.Extra = 1, outerPublic(t, ownPublic[1:]) },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Extra = null },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.PrivateKey = append(bytes.Clone(i.PrivateKey), 0) },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.PrivateKey = []byte{} },
@@ -192,7 +207,7 @@ func unfitEC(t *testing.T, material []byte) [][]byte {
 	require.NoError(t, err)
 	all = append(all, sec1, spki)
 	for _, r := range ecdsaRows {
-		if r.family.(ecdsaFamily).curve != curve {
+		if r.family.(nistFamily).curve != curve {
 			der, err := r.family.Generate()
 			require.NoError(t, err)
 			all = append(all, der)
@@ -204,27 +219,46 @@ func unfitEC(t *testing.T, material []byte) [][]byte {
 func TestECDSAAcceptsEveryRegularFormOfAKey(t *testing.T) {
 	for _, r := range ecdsaRows {
 		for name, change := range map[string]func(*privateKeyInfo, *ecPrivateKey){
-			"as it is":                      func(*privateKeyInfo, *ecPrivateKey) {},
-			"without public key":            func(_ *privateKeyInfo, k *ecPrivateKey) { k.PublicKey = asn1.BitString{} },
-			"with the curve named twice":    func(_ *privateKeyInfo, k *ecPrivateKey) { k.Parameters = r.family.(ecdsaFamily).oid },
+			"with the curve named once":  func(*privateKeyInfo, *ecPrivateKey) {},
+			"without public key":         func(_ *privateKeyInfo, k *ecPrivateKey) { k.PublicKey = asn1.BitString{} },
+			"with the curve named twice": func(_ *privateKeyInfo, k *ecPrivateKey) { k.Parameters = curveOID(t, r.family) },
+			"with a public key outside": func(i *privateKeyInfo, k *ecPrivateKey) {
+				i.Version, i.Extra = 1, outerPublic(t, k.PublicKey.Bytes)
+			},
 			"with attributes":               func(i *privateKeyInfo, _ *ecPrivateKey) { i.Attributes = attributes },
 			"with the smallest private key": func(_ *privateKeyInfo, k *ecPrivateKey) { setScalar(r.family, k, big.NewInt(1)) },
 			"with the largest private key": func(_ *privateKeyInfo, k *ecPrivateKey) {
-				setScalar(r.family, k, new(big.Int).Sub(r.family.(ecdsaFamily).curve.Params().N, big.NewInt(1)))
+				setScalar(r.family, k, new(big.Int).Sub(r.family.(nistFamily).curve.Params().N, big.NewInt(1)))
 			},
 		} {
 			t.Run(r.name+" "+name, func(t *testing.T) {
-				material, err := r.family.Generate()
+				material := craft(t, readEC(t, generate(t, r.family)), change)
+				private := readEC(t, material)
+				public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
 				require.NoError(t, err)
-				material = craft(t, readEC(t, material), change)
-				key, err := r.family.Parse(material)
+				require.Equal(t, public, parse(t, r.family, material).(SigningKey).PublicKey())
+
+				stored, err := r.family.Import(material)
 				require.NoError(t, err)
-				public, err := x509.MarshalPKIXPublicKey(&readEC(t, material).PublicKey)
-				require.NoError(t, err)
-				require.Equal(t, public, key.(SigningKey).PublicKey())
+				full := craft(t, private, func(_ *privateKeyInfo, k *ecPrivateKey) { k.Parameters = curveOID(t, r.family) })
+				require.Equal(t, full, stored)
+				require.Equal(t, public, parse(t, r.family, stored).(SigningKey).PublicKey())
 			})
 		}
 	}
+}
+
+func curveOID(t *testing.T, family Family) (oid asn1.ObjectIdentifier) {
+	t.Helper()
+	_, err := asn1.Unmarshal(family.(nistFamily).oid, &oid)
+	require.NoError(t, err)
+	return oid
+}
+
+// The lengths of the private keys that KMS returns from GenerateDataKeyPair.
+func TestECPrivateKeysAreEncodedAsInKMS(t *testing.T) {
+	require.Len(t, generate(t, ECDSAP256()), 150)
+	require.Len(t, generate(t, ECDHP256()), 150)
 }
 
 func setScalar(family Family, k *ecPrivateKey, scalar *big.Int) {
@@ -232,87 +266,85 @@ func setScalar(family Family, k *ecPrivateKey, scalar *big.Int) {
 	k.PublicKey = asn1.BitString{}
 }
 
-func newSigner(t testing.TB, family Family) (SigningKey, Signer) {
-	t.Helper()
-	material, err := family.Generate()
-	require.NoError(t, err)
-	key, err := family.Parse(material)
-	require.NoError(t, err)
-	signer, err := key.(SigningKey).Signer(family.(ecdsaFamily).algorithm)
-	require.NoError(t, err)
-	return key.(SigningKey), signer
-}
-
-func TestECDSAKnowsItsOneAlgorithm(t *testing.T) {
+func TestECDSAHasOneAlgorithm(t *testing.T) {
 	all := []string{"ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512"}
 	for i, r := range ecdsaRows {
-		key, _ := newSigner(t, r.family)
+		key := parse(t, r.family, generate(t, r.family)).(SigningKey)
 		for j, a := range append(all, "", "ecdsa_sha_256", "ECDSA", "RSASSA_PSS_SHA_256", "SYMMETRIC_DEFAULT") {
-			signer, err := key.Signer(a)
+			signer, err := key.Signer(a, Digest)
 			if i == j {
 				require.NoError(t, err)
-				require.Equal(t, r.hash.Size(), signer.DigestSize())
+				require.Equal(t, r.hash.Size(), signer.InputSize())
 			} else {
 				require.ErrorIs(t, err, ErrAlgorithm)
 				require.Nil(t, signer)
 			}
 		}
-	}
-}
-
-func TestECDSAPublicKeyIsTheCallersOwn(t *testing.T) {
-	for _, r := range ecdsaRows {
-		key, _ := newSigner(t, r.family)
-		first := key.PublicKey()
-		kept := bytes.Clone(first)
-		clear(first)
-		require.Equal(t, kept, key.PublicKey())
-		key.Destroy()
-		require.Equal(t, kept, key.PublicKey())
-		public, err := x509.ParsePKIXPublicKey(kept)
-		require.NoError(t, err)
-		require.IsType(t, (*stdecdsa.PublicKey)(nil), public)
+		for _, messageType := range []string{ExternalMu, "", "raw"} {
+			_, err := key.Signer(r.algorithm, messageType)
+			require.ErrorIs(t, err, ErrMessageType)
+		}
 	}
 }
 
 func TestECDSAMessagesAndDigestsAreInterchangeable(t *testing.T) {
 	for _, r := range ecdsaRows {
-		_, signer := newSigner(t, r.family)
-		message := []byte("message")
-		h := r.hash.New()
-		h.Write(message)
-		digest := h.Sum(nil)
-
-		ofMessage, err := signer.Sign(message)
-		require.NoError(t, err)
-		require.NoError(t, signer.VerifyDigest(ofMessage, digest))
-		ofDigest, err := signer.SignDigest(digest)
-		require.NoError(t, err)
-		require.NoError(t, signer.Verify(ofDigest, message))
-		require.ErrorIs(t, signer.Verify(ofDigest, digest), ErrVerify, "a digest as message is hashed again")
+		key := parse(t, r.family, generate(t, r.family))
+		requireInterchangeable(t, key, r.algorithm, r.hash)
 	}
 }
 
-func TestECDSARefusesDigestsOfAnotherLength(t *testing.T) {
-	for _, r := range ecdsaRows {
-		_, signer := newSigner(t, r.family)
-		signature, err := signer.SignDigest(make([]byte, r.hash.Size()))
-		require.NoError(t, err)
-		for _, n := range []int{0, 1, r.hash.Size() - 1, r.hash.Size() + 1, 20, 1000} {
-			_, err := signer.SignDigest(make([]byte, n))
-			require.ErrorIs(t, err, ErrDigest)
-			require.ErrorIs(t, signer.VerifyDigest(signature, make([]byte, n)), ErrDigest)
+// requireInterchangeable fails the test unless a signature of a message is one of its digest.
+func requireInterchangeable(t *testing.T, key Key, algorithm string, hash stdcrypto.Hash) {
+	t.Helper()
+	raw, digests := newSigner(t, key, algorithm, Raw), newSigner(t, key, algorithm, Digest)
+	message := []byte("message")
+	h := hash.New()
+	h.Write(message)
+	digest := h.Sum(nil)
+
+	ofMessage, err := raw.Sign(message)
+	require.NoError(t, err)
+	require.NoError(t, digests.Verify(ofMessage, digest))
+	ofDigest, err := digests.Sign(digest)
+	require.NoError(t, err)
+	require.NoError(t, raw.Verify(ofDigest, message))
+	require.ErrorIs(t, raw.Verify(ofDigest, digest), ErrVerify, "a digest as message is hashed again")
+}
+
+func TestEverySignerRefusesInputOfAnotherLength(t *testing.T) {
+	forEveryFamily(t, func(t *testing.T, s subject) {
+		key, ok := s.parse(t, s.generate(t)).(SigningKey)
+		if !ok {
+			return
 		}
-	}
+		for _, a := range s.algorithms {
+			for _, messageType := range []string{Digest, ExternalMu} {
+				signer, err := key.Signer(a, messageType)
+				if err != nil {
+					continue
+				}
+				size := signer.InputSize()
+				signature, err := signer.Sign(make([]byte, size))
+				require.NoError(t, err)
+				for _, n := range []int{0, 1, size - 1, size + 1, 20, 1000} {
+					_, err := signer.Sign(make([]byte, n))
+					require.ErrorIs(t, err, ErrLength)
+					require.ErrorIs(t, signer.Verify(signature, make([]byte, n)), ErrLength)
+				}
+			}
+		}
+	})
 }
 
-func TestECDSASignaturesAreRandomised(t *testing.T) {
+func TestECDSASignaturesAreRandomized(t *testing.T) {
 	for _, r := range ecdsaRows {
-		_, signer := newSigner(t, r.family)
-		for _, sign := range []func([]byte) ([]byte, error){signer.Sign, signer.SignDigest} {
-			one, err := sign(make([]byte, r.hash.Size()))
+		key := parse(t, r.family, generate(t, r.family))
+		for _, messageType := range []string{Raw, Digest} {
+			signer := newSigner(t, key, r.algorithm, messageType)
+			one, err := signer.Sign(make([]byte, r.hash.Size()))
 			require.NoError(t, err)
-			two, err := sign(make([]byte, r.hash.Size()))
+			two, err := signer.Sign(make([]byte, r.hash.Size()))
 			require.NoError(t, err)
 			require.NotEqual(t, one, two)
 		}
@@ -337,12 +369,13 @@ func TestECDSAWycheproof(t *testing.T) {
 			for _, g := range file.TestGroups {
 				public, err := x509.ParsePKIXPublicKey(unhex(t, g.PublicKeyDer))
 				require.NoError(t, err)
-				k := verifyOnly(t, r.family.(ecdsaFamily), public.(*stdecdsa.PublicKey))
+				k := verifyOnly(t, r.family, public.(*stdecdsa.PublicKey))
+				raw, digests := newSigner(t, k, r.algorithm, Raw), newSigner(t, k, r.algorithm, Digest)
 				for _, v := range g.Tests {
 					tests++
 					h := r.hash.New()
 					h.Write(unhex(t, v.Msg))
-					for _, err := range []error{k.Verify(unhex(t, v.Sig), unhex(t, v.Msg)), k.VerifyDigest(unhex(t, v.Sig), h.Sum(nil))} {
+					for _, err := range []error{raw.Verify(unhex(t, v.Sig), unhex(t, v.Msg)), digests.Verify(unhex(t, v.Sig), h.Sum(nil))} {
 						if v.Result == "valid" {
 							require.NoError(t, err, "test %d", v.TcID)
 						} else {
@@ -357,64 +390,68 @@ func TestECDSAWycheproof(t *testing.T) {
 	}
 }
 
-// verifyOnly is a key without its private half, as no material has it.
-func verifyOnly(t *testing.T, f ecdsaFamily, public *stdecdsa.PublicKey) *ecdsaKey {
+// verifyOnly returns a key that cannot sign, as no material makes it.
+func verifyOnly(t *testing.T, family Family, public *stdecdsa.PublicKey) Key {
 	t.Helper()
+	f := family.(nistFamily)
 	require.Equal(t, f.curve, elliptic.Curve(public.Curve))
-	verifier, err := subtle.NewECDSAVerifierFromPublicKey(f.hash, "DER", public)
+	k, err := f.newKey(&stdecdsa.PrivateKey{PublicKey: *public, D: big.NewInt(1)}, nil)
 	require.NoError(t, err)
-	k := &ecdsaKey{algorithm: f.algorithm, digestSize: f.digestSize}
-	k.p.Store(&ecdsa{private: &stdecdsa.PrivateKey{PublicKey: *public}, verifier: verifier})
 	return k
 }
 
 func TestECDSAAndOpenSSLVerifyEachOther(t *testing.T) {
 	for _, r := range ecdsaRows {
 		t.Run(r.name, func(t *testing.T) {
-			path := func(name string, content []byte) string {
-				p := filepath.Join(t.TempDir(), name)
-				require.NoError(t, os.WriteFile(p, content, 0o600))
-				return p
-			}
 			private := openssl(t, "", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:"+r.name, "-pkeyopt", "ec_param_enc:named_curve", "-outform", "DER")
 			private = openssl(t, string(private), "pkcs8", "-topk8", "-nocrypt", "-inform", "DER", "-outform", "DER")
-			key, err := r.family.Parse(private)
+			stored, err := r.family.Import(private)
 			require.NoError(t, err)
-			signer, err := key.(SigningKey).Signer(r.family.(ecdsaFamily).algorithm)
-			require.NoError(t, err)
-			public := openssl(t, string(private), "pkey", "-inform", "DER", "-pubout", "-outform", "DER")
-			require.Equal(t, public, key.(SigningKey).PublicKey())
+			key := parse(t, r.family, stored).(SigningKey)
+			signer := newSigner(t, key, r.algorithm, Raw)
+			public := openssl(t, string(stored), "pkey", "-inform", "DER", "-pubout", "-outform", "DER")
+			require.Equal(t, public, key.PublicKey())
 
-			hash := map[stdcrypto.Hash]string{stdcrypto.SHA256: "-sha256", stdcrypto.SHA384: "-sha384", stdcrypto.SHA512: "-sha512"}[r.hash]
-			theirs := openssl(t, "message", "dgst", hash, "-keyform", "DER", "-sign", path("private", private))
+			hash := opensslHashes[r.hash]
+			theirs := openssl(t, "message", "dgst", hash, "-keyform", "DER", "-sign", tempFile(t, private))
 			require.NoError(t, signer.Verify(theirs, []byte("message")))
 
 			ours, err := signer.Sign([]byte("message"))
 			require.NoError(t, err)
-			verdict := openssl(t, "message", "dgst", hash, "-keyform", "DER", "-verify", path("public", public), "-signature", path("signature", ours))
+			verdict := openssl(t, "message", "dgst", hash, "-keyform", "DER", "-verify", tempFile(t, public), "-signature", tempFile(t, ours))
 			require.Equal(t, "Verified OK\n", string(verdict))
 		})
 	}
+}
+
+var opensslHashes = map[stdcrypto.Hash]string{stdcrypto.SHA256: "-sha256", stdcrypto.SHA384: "-sha384", stdcrypto.SHA512: "-sha512"}
+
+func tempFile(t *testing.T, content []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(path, content, 0o600))
+	return path
 }
 
 func FuzzParseECDSA(f *testing.F) { fuzzParse(f, ecdsaSubjects()) }
 
 func BenchmarkECDSA(b *testing.B) {
 	for _, r := range ecdsaRows {
-		key, signer := newSigner(b, r.family)
-		private := key.(*ecdsaKey).p.Load().private
+		key := parse(b, r.family, generate(b, r.family))
+		raw, digests := newSigner(b, key, r.algorithm, Raw), newSigner(b, key, r.algorithm, Digest)
+		private := key.(*signingKey[ecdsa]).p.Load().private
 		message := randomBytes(32)
 		h := r.hash.New()
 		h.Write(message)
 		digest := h.Sum(nil)
-		signature, err := signer.Sign(message)
+		signature, err := raw.Sign(message)
 		require.NoError(b, err)
 		sign := func() { stdecdsa.SignASN1(rand.Reader, private, digest) }
 		verify := func() { stdecdsa.VerifyASN1(&private.PublicKey, digest, signature) }
 
-		b.Run(r.name+"/Sign", func(b *testing.B) { compare(b, sign, func() { signer.Sign(message) }) })
-		b.Run(r.name+"/SignDigest", func(b *testing.B) { compare(b, sign, func() { signer.SignDigest(digest) }) })
-		b.Run(r.name+"/Verify", func(b *testing.B) { compare(b, verify, func() { signer.Verify(signature, message) }) })
-		b.Run(r.name+"/VerifyDigest", func(b *testing.B) { compare(b, verify, func() { signer.VerifyDigest(signature, digest) }) })
+		b.Run(r.name+"/Sign", func(b *testing.B) { benchtest.Compare(b, sign, func() { raw.Sign(message) }) })
+		b.Run(r.name+"/SignDigest", func(b *testing.B) { benchtest.Compare(b, sign, func() { digests.Sign(digest) }) })
+		b.Run(r.name+"/Verify", func(b *testing.B) { benchtest.Compare(b, verify, func() { raw.Verify(signature, message) }) })
+		b.Run(r.name+"/VerifyDigest", func(b *testing.B) { benchtest.Compare(b, verify, func() { digests.Verify(signature, digest) }) })
 	}
 }
