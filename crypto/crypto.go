@@ -201,6 +201,15 @@ type scheme[P any] struct {
 	verify                 func(p *P, signature, data []byte) bool
 }
 
+// hashed returns the scheme for messages that hashes them and applies s, a scheme for digests.
+func (s scheme[P]) hashed(hash func(message []byte) []byte) scheme[P] {
+	return scheme[P]{
+		algorithm: s.algorithm, messageType: Raw,
+		sign:   func(p *P, message []byte) ([]byte, error) { return s.sign(p, hash(message)) },
+		verify: func(p *P, signature, message []byte) bool { return s.verify(p, signature, hash(message)) },
+	}
+}
+
 func newSigningKey[P any](p *P, public []byte, schemes []scheme[P]) SigningKey {
 	k := &signingKey[P]{schemes: schemes}
 	k.public = public
