@@ -25,7 +25,8 @@ type subject struct {
 }
 
 func subjects() []subject {
-	return slices.Concat(xaesSubjects(), hmacSubjects(), ecdsaSubjects(), ecdhSubjects(), rsaSubjects())
+	return slices.Concat(xaesSubjects(), hmacSubjects(), ecdsaSubjects(), ecdhSubjects(), rsaSubjects(), secp256k1Subjects(),
+		ed25519Subjects(), mldsaSubjects(), mlkemSubjects(), sm2Subjects())
 }
 
 func forEveryFamily(t *testing.T, test func(t *testing.T, s subject)) {

@@ -157,3 +157,24 @@ func (c *namedCurve) marshal(scalar, public []byte) ([]byte, error) {
 	defer secret.Clear(private)
 	return marshalPKCS8(c.algorithm, private)
 }
+
+// readSeed reads a PKCS#8 private key that is a seed, in the choice [0] of RFC 9881, section 6, and
+// RFC 9935, section 6. It returns the public key too if the structure has one.
+func readSeed(material, algorithm []byte, size int) (seed, public []byte, err error) {
+	octets, public, err := readPKCS8(material, algorithm)
+	if err != nil {
+		return nil, nil, err
+	}
+	var content cryptobyte.String
+	if !octets.ReadASN1(&content, der.Tag(0).ContextSpecific()) || !octets.Empty() || len(content) != size {
+		return nil, nil, fmt.Errorf("%w: not a seed", ErrMaterial)
+	}
+	return content, public, nil
+}
+
+// marshalSeed returns the stored form of a seed.
+func marshalSeed(algorithm, seed []byte) ([]byte, error) {
+	private := append([]byte{byte(der.Tag(0).ContextSpecific()), byte(len(seed))}, seed...)
+	defer secret.Clear(private)
+	return marshalPKCS8(algorithm, private)
+}
