@@ -82,7 +82,8 @@ type AEAD interface {
 	tink.AEAD
 
 	// Seal appends the encrypted plaintext to dst and returns the longer slice; dst may be nil. It
-	// does not allocate if dst has enough free capacity, which must not overlap the other arguments.
+	// does not allocate if dst has enough free capacity, which must not overlap the other
+	// arguments.
 	Seal(dst, plaintext, associatedData []byte) ([]byte, error)
 
 	// Open appends the plaintext to dst, as Seal appends the ciphertext. It returns ErrDecrypt for
@@ -136,7 +137,8 @@ type DecryptionKey interface {
 	// take plaintexts of this length.
 	Encrypt(algorithm string, plaintext []byte) ([]byte, error)
 
-	// Decrypt returns ErrDecrypt for everything that is not a ciphertext for this key and algorithm.
+	// Decrypt returns ErrDecrypt for everything that is not a ciphertext for this key and
+	// algorithm.
 	Decrypt(algorithm string, ciphertext []byte) ([]byte, error)
 }
 
@@ -157,8 +159,9 @@ type DecapsulationKey interface {
 	// Encapsulate returns a new shared secret, and the ciphertext that carries it.
 	Encapsulate() (sharedSecret, ciphertext []byte, err error)
 
-	// Decapsulate returns ErrDecrypt only for a ciphertext of the wrong length. Any other ciphertext
-	// that Encapsulate did not return yields a secret that nobody else has (FIPS 203, section 6.3).
+	// Decapsulate returns ErrDecrypt only for a ciphertext of the wrong length. Any other
+	// ciphertext that Encapsulate did not return yields a secret that nobody else has (FIPS 203,
+	// section 6.3).
 	Decapsulate(ciphertext []byte) (sharedSecret []byte, err error)
 }
 

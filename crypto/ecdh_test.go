@@ -4,6 +4,7 @@ import (
 	"bytes"
 	stdecdh "crypto/ecdh"
 	"crypto/elliptic"
+	"encoding/asn1"
 	"math/big"
 	"testing"
 
@@ -82,7 +83,7 @@ func craftScalar(t *testing.T, curve *namedCurve, scalar []byte) []byte {
 	return material
 }
 
-func TestECDHRefusesPeersThatAreNoPointOnTheCurve(t *testing.T) {
+func TestECDHRefusesPeersOffTheCurve(t *testing.T) {
 	for _, r := range ecdhRows {
 		f := r.family.(nistFamily)
 		key := parse(t, r.family, generate(t, r.family)).(AgreementKey)
@@ -112,8 +113,14 @@ func TestECDHRefusesPeersThatAreNoPointOnTheCurve(t *testing.T) {
 			_, err = key.SharedSecret(spki)
 			require.ErrorIs(t, err, ErrPublicKey, name)
 		}
+		foreign, err := marshalSPKI(sm2Curve.algorithm, point)
+		require.NoError(t, err)
+		idECDH, err := marshalSPKI(append(algorithmID(asn1.ObjectIdentifier{1, 3, 132, 1, 12}), f.oid...), point)
+		require.NoError(t, err)
 		for name, spki := range map[string][]byte{
 			"empty":           nil,
+			"named otherwise": foreign,
+			"id-ecDH":         idECDH,
 			"a point":         point,
 			"trailing bytes":  append(bytes.Clone(peer), 0),
 			"truncated":       peer[:len(peer)-1],

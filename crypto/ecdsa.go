@@ -70,7 +70,7 @@ type nistCurve struct {
 	curve elliptic.Curve
 }
 
-// nistFamily is the material of private keys on a NIST curve, whatever they are for.
+// nistFamily is the material of private keys on a NIST curve, for every use.
 type nistFamily struct {
 	nistCurve
 	newKey func(private *stdecdsa.PrivateKey, public []byte) (Key, error)

@@ -21,8 +21,8 @@ import (
 // as in KMS, the digest is the message of RFC 8032, and so is hashed once more.
 //
 // The material is PKCS#8 with a CurvePrivateKey (RFC 8410, section 7). The private key is erased
-// once it is destroyed or garbage, and no call uses it; what the standard library derives from it is
-// not.
+// once it is destroyed or garbage, and no call uses it; what the standard library derives from it
+// is not.
 func Ed25519() Family { return ed25519Family{} }
 
 type ed25519Family struct{}

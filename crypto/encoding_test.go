@@ -94,6 +94,7 @@ func invalidOnCurve(t *testing.T, family Family, curve *namedCurve, order *big.I
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Version, i.Extra = 1, outerPublic(t, nil) },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Version, i.Extra = 1, outerPublic(t, ownPublic[1:]) },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Extra = null },
+		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Attributes = explicit(t, 0, make([]byte, maxMaterialBytes)) },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.PrivateKey = append(bytes.Clone(i.PrivateKey), 0) },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.PrivateKey = []byte{} },
 		func(i *privateKeyInfo, _ *ecPrivateKey) {
@@ -109,14 +110,27 @@ func invalidOnCurve(t *testing.T, family Family, curve *namedCurve, order *big.I
 		func(_ *privateKeyInfo, k *ecPrivateKey) { k.Version = 2 },
 		func(_ *privateKeyInfo, k *ecPrivateKey) { k.Extra = null },
 		func(_ *privateKeyInfo, k *ecPrivateKey) { k.Parameters = asn1.ObjectIdentifier{1, 3, 132, 0, 33} },
-		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PrivateKey = append([]byte{0}, k.PrivateKey...) },
-		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PrivateKey = k.PrivateKey[1:] },
-		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PrivateKey = []byte{} },
-		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PrivateKey = make([]byte, size) },
 		func(_ *privateKeyInfo, k *ecPrivateKey) {
-			k.PrivateKey = order.FillBytes(make([]byte, size))
+			k.PrivateKey, k.PublicKey = append([]byte{0}, k.PrivateKey...), asn1.BitString{}
 		},
-		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PrivateKey = bytes.Repeat([]byte{0xff}, size) },
+		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PrivateKey = append([]byte{0}, k.PrivateKey...) },
+		func(_ *privateKeyInfo, k *ecPrivateKey) {
+			k.PrivateKey, k.PublicKey = k.PrivateKey[1:], asn1.BitString{}
+		},
+		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PrivateKey = k.PrivateKey[1:] },
+		func(_ *privateKeyInfo, k *ecPrivateKey) {
+			k.PrivateKey, k.PublicKey = append(bytes.Clone(k.PrivateKey), 0), asn1.BitString{}
+		},
+		func(_ *privateKeyInfo, k *ecPrivateKey) { k.PrivateKey = []byte{} },
+		func(_ *privateKeyInfo, k *ecPrivateKey) {
+			k.PrivateKey, k.PublicKey = make([]byte, size), asn1.BitString{}
+		},
+		func(_ *privateKeyInfo, k *ecPrivateKey) {
+			k.PrivateKey, k.PublicKey = order.FillBytes(make([]byte, size)), asn1.BitString{}
+		},
+		func(_ *privateKeyInfo, k *ecPrivateKey) {
+			k.PrivateKey, k.PublicKey = bytes.Repeat([]byte{0xff}, size), asn1.BitString{}
+		},
 		func(_ *privateKeyInfo, k *ecPrivateKey) {
 			k.PublicKey = asn1.BitString{Bytes: otherPublic, BitLength: 8 * len(otherPublic)}
 		},

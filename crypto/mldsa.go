@@ -77,7 +77,7 @@ func (f mldsaFamily) read(material []byte) (*stdmldsa.PrivateKey, error) {
 	return private, nil
 }
 
-// eraseMLDSA works because a private key consists of arrays.
+// eraseMLDSA erases all of a private key: it consists of arrays.
 func eraseMLDSA(private *stdmldsa.PrivateKey) { *private = stdmldsa.PrivateKey{} }
 
 type mldsaKey struct {

@@ -109,8 +109,8 @@ func TestMLDSAMessagesAndMuAreInterchangeable(t *testing.T) {
 	}
 }
 
-// Verification of mu is our own code; it must agree with the file, and so with the module that
-// verifies messages, on every signature, whatever its context.
+// Verification of mu must agree with the file, and so with verification of messages, on every
+// signature with any context.
 func TestMLDSAWycheproof(t *testing.T) {
 	for _, r := range mldsaRows {
 		t.Run(r.name, func(t *testing.T) {
@@ -169,7 +169,7 @@ func TestMLDSAWycheproof(t *testing.T) {
 	}
 }
 
-// The vectors with seeds are deterministic, and so are made by the module itself.
+// The vectors are deterministic signatures; ours are randomized, so the module makes these.
 func TestMLDSAKeysAreThoseOfWycheproof(t *testing.T) {
 	for _, r := range mldsaRows {
 		var file struct {
@@ -227,7 +227,7 @@ func TestMLDSAErasesItsKeyAfterTheLastCall(t *testing.T) {
 
 func FuzzParseMLDSA(f *testing.F) { fuzzParse(f, mldsaSubjects()) }
 
-// FuzzVerifyMu compares the two verifications on signatures that nobody made.
+// FuzzVerifyMu compares the two verifications on forged signatures.
 func FuzzVerifyMu(f *testing.F) {
 	private, err := stdmldsa.NewPrivateKey(stdmldsa.MLDSA44(), make([]byte, 32))
 	require.NoError(f, err)

@@ -8,10 +8,10 @@ import (
 	stdmldsa "filippo.io/mldsa"
 )
 
-// This file verifies ML-DSA signatures of a given mu: algorithm 8 of FIPS 204. The module that signs,
-// and verifies signatures of messages, has no such function, and neither has any other that this one
-// could use. Verification handles only public values, so nothing here needs constant time, and the
-// code follows the standard rather than the machine. Names are those of the standard.
+// This file verifies ML-DSA signatures of a given mu: FIPS 204, algorithm 8. The module that does
+// everything else, filippo.io/mldsa, signs a mu but verifies only messages, and so do the other Go
+// modules with ML-DSA. Verification handles only public values, so nothing here has to run in
+// constant time. The code follows the standard and uses its names.
 
 const (
 	mldsaMuBytes = 64

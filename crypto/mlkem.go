@@ -12,9 +12,9 @@ import (
 )
 
 // MLKEM512 is ML-KEM-512 (FIPS 203). Its keys are [DecapsulationKey]s with shared secrets of 32
-// bytes and ciphertexts of 768. The material is PKCS#8 with the seed d ‖ z (RFC 9935, section 6, the
-// choice "seed"), 86 bytes in each of the three families. The implementation is that of CIRCL; the
-// standard library has only the two others.
+// bytes and ciphertexts of 768. The material is PKCS#8 with the seed d ‖ z (RFC 9935, section 6,
+// the choice "seed"), 86 bytes in each of the three families. The implementation is that of CIRCL;
+// the standard library has only the two others.
 func MLKEM512() Family { return mlkemFamily{mlkemAlgorithm(1), mlkem512.CiphertextSize, newMLKEM512} }
 
 // MLKEM768 is ML-KEM-768, with ciphertexts of 1,088 bytes.
@@ -37,8 +37,7 @@ type mlkemFamily struct {
 	newKey         func(seed []byte) (*mlkem, error)
 }
 
-// mlkem is the key of a seed. Its functions panic at ciphertexts of the wrong length, or return an
-// error.
+// mlkem is the key pair of a seed. decapsulate takes only ciphertexts of the right length.
 type mlkem struct {
 	public      []byte // the encapsulation key
 	encapsulate func() (sharedSecret, ciphertext []byte)

@@ -18,8 +18,8 @@ import (
 
 // RSASSA2048 signs with RSA of 2,048 bits (RFC 8017). Its keys are [SigningKey]s for messages and
 // digests, with the algorithms RSASSA_PSS_SHA_256, _384 and _512 (MGF1 with the same hash function,
-// and a salt as long as its digests) and RSASSA_PKCS1_V1_5_SHA_256, _384 and _512. Signatures are as
-// long as the modulus.
+// and a salt as long as its digests) and RSASSA_PKCS1_V1_5_SHA_256, _384 and _512. Signatures are
+// as long as the modulus.
 //
 // The material is PKCS#8 with an RSAPrivateKey of two primes. Import also tests that the primes are
 // prime, which takes longer than many signatures; Parse checks that the numbers fit each other.
@@ -43,7 +43,7 @@ func RSAES3072() Family { return rsaFamily{3072, newRSADecryptionKey} }
 // RSAES4096 is the same with 4,096 bits, for plaintexts of up to 470 and 446 bytes.
 func RSAES4096() Family { return rsaFamily{4096, newRSADecryptionKey} }
 
-// rsaFamily is the material of RSA keys, whatever they are for.
+// rsaFamily is the material of RSA keys, for every use.
 type rsaFamily struct {
 	bits   int
 	newKey func(private *stdrsa.PrivateKey, public []byte) Key
@@ -97,7 +97,7 @@ func (f rsaFamily) read(material []byte) (*stdrsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The modulus comes first, so that no work is done for one of another size.
+	// Read the modulus first, to do no work for a key of another size.
 	key, modulus, version := octets, new(big.Int), -1
 	ok := key.ReadASN1(&key, der.SEQUENCE) && key.ReadASN1Integer(&version) && version == 0 && key.ReadASN1Integer(modulus)
 	if !ok || public != nil {
@@ -110,7 +110,7 @@ func (f rsaFamily) read(material []byte) (*stdrsa.PrivateKey, error) {
 	if err != nil || len(private.Primes) != 2 {
 		return nil, fmt.Errorf("%w: inconsistent RSAPrivateKey", ErrMaterial)
 	}
-	// encoding/asn1 ignores what follows within the structure. There is only one DER encoding.
+	// encoding/asn1 ignores further elements of the structure. There is only one DER encoding.
 	if again := x509.MarshalPKCS1PrivateKey(private); !bytes.Equal(again, octets) {
 		return nil, fmt.Errorf("%w: malformed RSAPrivateKey", ErrMaterial)
 	}

@@ -340,8 +340,8 @@ func TestRSASSARefusesPSSSaltsOfOtherLengths(t *testing.T) {
 		func(comment, _ string) bool { return comment == "s_len changed to 32" })
 }
 
-// testRSASSAWycheproof verifies a file's signatures. valid reports whether one must verify; nil means
-// those with the result "valid". The "acceptable" ones have a DigestInfo without NULL.
+// testRSASSAWycheproof verifies a file's signatures. valid reports whether one must verify; nil
+// means those with the result "valid". The "acceptable" ones have a DigestInfo without NULL.
 func testRSASSAWycheproof(t *testing.T, name, algorithm string, valid func(comment, result string) bool) {
 	t.Helper()
 	if valid == nil {

@@ -17,8 +17,9 @@ import (
 // values. The material is PKCS#8 with an ECPrivateKey (RFC 5915) that names the curve. The private
 // key is erased once it is destroyed or garbage, and no call uses it.
 //
-// The module that computes the signatures does not multiply with the base point in constant time,
-// nor invert the nonce: whoever can time many signatures precisely may learn something of the key.
+// Signing is not constant-time: the module multiplies the base point by the nonce, and inverts the
+// nonce, in times that depend on it. An attacker who can time many signatures precisely may learn
+// something about the private key.
 func ECDSASecp256k1() Family { return secp256k1Family{} }
 
 type secp256k1Family struct{}

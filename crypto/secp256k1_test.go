@@ -49,7 +49,7 @@ func TestSecp256k1MessagesAndDigestsAreInterchangeable(t *testing.T) {
 	requireInterchangeable(t, parse(t, ECDSASecp256k1(), generate(t, ECDSASecp256k1())), "ECDSA_SHA_256", stdcrypto.SHA256)
 }
 
-// RFC 6979 has no vector for this curve. This one is passed on among its implementations.
+// RFC 6979 has no vector for this curve. Implementations for it share this one.
 func TestSecp256k1SignaturesAreThoseOfRFC6979(t *testing.T) {
 	material := craftScalar(t, secp256k1Curve, append(make([]byte, 31), 1))
 	signer := newSigner(t, parse(t, ECDSASecp256k1(), material), "ECDSA_SHA_256", Raw)

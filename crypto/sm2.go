@@ -15,11 +15,11 @@ import (
 
 // SM2DSA is the signature algorithm of SM2 (GB/T 32918.2). Its keys are [SigningKey]s of one
 // algorithm, SM2DSA, for messages and digests. A digest is SM3 of the signer's Z value and the
-// message; for messages, Z is that of the distinguishing identifier 1234567812345678. Signatures are
-// randomized, and DER like those of ECDSA. The material is PKCS#8 with an ECPrivateKey (RFC 5915)
-// that names the curve.
+// message; for messages, Z is that of the distinguishing identifier 1234567812345678. Signatures
+// are randomized, and DER like those of ECDSA. The material is PKCS#8 with an ECPrivateKey (RFC
+// 5915) that names the curve.
 //
-// This file has all of SM2, and is the only one that knows the module with its implementation.
+// All of SM2 is in one file, the only one that imports github.com/emmansun/gmsm.
 func SM2DSA() Family {
 	return sm2Family{func(private *sm2.PrivateKey, public []byte) (Key, error) {
 		return newSigningKey(private, public, sm2Schemes), nil
@@ -27,8 +27,8 @@ func SM2DSA() Family {
 }
 
 // SM2PKE is the public-key encryption of SM2 (GB/T 32918.4). Its keys are [DecryptionKey]s of one
-// algorithm, SM2PKE, for plaintexts of 1 to 1,024 bytes, as in KMS. Ciphertexts are DER (GB/T 35276,
-// section 7.2). The material is that of [SM2DSA].
+// algorithm, SM2PKE, for plaintexts of 1 to 1,024 bytes, as in KMS. Ciphertexts are DER (GB/T
+// 35276, section 7.2). The material is that of [SM2DSA].
 func SM2PKE() Family {
 	return sm2Family{func(private *sm2.PrivateKey, public []byte) (Key, error) {
 		k := new(sm2DecryptionKey)
@@ -54,7 +54,7 @@ func SM2ECDH() Family {
 	}}
 }
 
-// sm2Family is the material of SM2 keys, whatever they are for.
+// sm2Family is the material of SM2 keys, for every use.
 type sm2Family struct {
 	newKey func(private *sm2.PrivateKey, public []byte) (Key, error)
 }
@@ -145,8 +145,8 @@ var sm2Schemes = []scheme[sm2.PrivateKey]{{
 const (
 	sm2MaxPlaintextBytes = 1024
 
-	// sm2Attempts bounds the encryptions of one plaintext. Of one byte, an attempt fails with
-	// probability 2^-8, so all of them do with probability 2^-128.
+	// sm2Attempts bounds the attempts to encrypt one plaintext. For one byte, an attempt fails with
+	// probability 2^-8, so all of them fail with probability 2^-128.
 	sm2Attempts = 16
 )
 
@@ -167,9 +167,9 @@ func (k *sm2DecryptionKey) Encrypt(algorithm string, plaintext []byte) ([]byte, 
 		if err != nil {
 			return nil, err
 		}
-		// If the key stream is all zeros, the standard wants another random point. The module
-		// draws one, but goes on with the public key that it has overwritten in the meantime, and
-		// returns a ciphertext that nobody can decrypt.
+		// If the key stream is all zeros, the standard says to draw another random point. The
+		// module draws one, but has overwritten its copy of the public key with the first
+		// product, and so returns a ciphertext that this key cannot decrypt.
 		opened, err := sm2.Decrypt(private, ciphertext)
 		if err == nil && bytes.Equal(opened, plaintext) {
 			return ciphertext, nil

@@ -105,7 +105,7 @@ func TestSM2DigestsMayHaveAnotherIdentifier(t *testing.T) {
 	plain := sm3.Sum(message)
 	signature, err := digests.Sign(plain[:])
 	require.NoError(t, err)
-	require.ErrorIs(t, raw.Verify(signature, message), ErrVerify, "SM3 of the message alone is not its digest")
+	require.ErrorIs(t, raw.Verify(signature, message), ErrVerify, "SM3 of only the message is not its digest")
 }
 
 func TestSM2KeysHaveOnlyTheAlgorithmOfTheirUse(t *testing.T) {
@@ -127,13 +127,13 @@ func TestSM2IsEncodedAsGMSMDoes(t *testing.T) {
 	require.Equal(t, spki, parse(t, SM2DSA(), material).(SigningKey).PublicKey())
 }
 
-// The module fails once in 256 encryptions of one byte. If this test fails, its encryption has been
-// mended, and Encrypt need not decrypt any more.
-func TestTheModuleFailsToEncryptOneByteNowAndThen(t *testing.T) {
+// The module fails about once in 256 encryptions of one byte. If this test fails, the module has
+// been fixed, and Encrypt no longer has to decrypt.
+func TestSM2ModuleSometimesFailsToEncryptOneByte(t *testing.T) {
 	private, err := sm2.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	failed := false
-	for range 8192 { // one in 10^13 runs meets none
+	for range 8192 { // all succeed with probability 10^-14
 		ciphertext, err := sm2.EncryptASN1(rand.Reader, &private.PublicKey, []byte{42})
 		require.NoError(t, err)
 		if plaintext, err := sm2.Decrypt(private, ciphertext); err != nil || !bytes.Equal(plaintext, []byte{42}) {
@@ -214,7 +214,7 @@ func TestSM2ECDHIsTheCurvesMultiplication(t *testing.T) {
 	require.Equal(t, private.X.FillBytes(make([]byte, 32)), secret)
 }
 
-func TestSM2ECDHRefusesPeersThatAreNoPointOnTheCurve(t *testing.T) {
+func TestSM2ECDHRefusesPeersOffTheCurve(t *testing.T) {
 	key := parse(t, SM2ECDH(), generate(t, SM2ECDH())).(AgreementKey)
 	point := ecPoint(t, generate(t, SM2ECDH()))
 	for name, bad := range map[string][]byte{

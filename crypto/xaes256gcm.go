@@ -38,8 +38,8 @@ const (
 )
 
 // XAES256GCM is the family of SYMMETRIC_DEFAULT: XAES-256-GCM (https://c2sp.org/XAES-256-GCM). Its
-// material is 32 bytes. Its keys are [AEAD]s; a ciphertext is nonce (24 bytes) ‖ encrypted plaintext
-// ‖ tag (16 bytes), and a plaintext has up to 2^36 - 32 bytes.
+// material is 32 bytes. Its keys are [AEAD]s; a ciphertext is nonce (24 bytes) ‖ encrypted
+// plaintext ‖ tag (16 bytes), and a plaintext has up to 2^36 - 32 bytes.
 //
 // The first 12 bytes of a nonce are its salt, from which the AES-256-GCM key for the other 12 is
 // derived. A key draws a random salt, and replaces it after 2^24 messages or about an hour by the
@@ -143,8 +143,8 @@ type xaes struct {
 	opened  [xaesOpenedKeys]atomic.Pointer[derivedKey] // by the salt's first byte
 }
 
-// derivedKey is AES-256-GCM for one salt. The AEAD draws its own 12-byte nonces, and puts them before
-// the ciphertext.
+// derivedKey is AES-256-GCM for one salt. The AEAD draws its own 12-byte nonces, and puts them
+// before the ciphertext.
 type derivedKey struct {
 	salt [xaesSaltBytes]byte
 	gcm  cipher.AEAD
@@ -157,8 +157,8 @@ type sealingKey struct {
 }
 
 // reserve returns a derived key for sealing one message. It replaces the current key if that is
-// used up. If several calls find it used up at once, one of them replaces it, and the others use the
-// replacement.
+// used up. If several calls find it used up at once, one of them replaces it, and the others use
+// the replacement.
 func (x *xaes) reserve() (*sealingKey, error) {
 	for {
 		s := x.sealing.Load()
@@ -203,8 +203,9 @@ func (x *xaes) derive(salt [xaesSaltBytes]byte) (*derivedKey, error) {
 	return &derivedKey{salt, gcm}, nil
 }
 
-// deriveBytes is the KDF in counter mode with CMAC of NIST SP 800-108 revision 1, with the inputs of
-// the XAES specification: two blocks of a 16-bit counter, the label "X", a zero byte and the salt.
+// deriveBytes is the KDF in counter mode with CMAC of NIST SP 800-108 revision 1, with the inputs
+// of the XAES specification: two blocks of a 16-bit counter, the label "X", a zero byte and the
+// salt.
 func (x *xaes) deriveBytes(salt [xaesSaltBytes]byte) ([]byte, error) {
 	key := make([]byte, 0, xaesKeyBytes)
 	for _, counter := range []byte{1, 2} {

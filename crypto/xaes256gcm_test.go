@@ -50,8 +50,8 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// sealWith is the specification's encryption under a nonce that Seal would have drawn: k's own derivation, and then
-// bare AES-256-GCM. It returns no nonce.
+// sealWith is the specification's encryption under a nonce that Seal would have drawn: k's own
+// derivation, and then bare AES-256-GCM. It returns no nonce.
 func sealWith(t testing.TB, k *xaesKey, nonce, plaintext, associatedData []byte) []byte {
 	t.Helper()
 	key, err := k.p.Load().deriveBytes([12]byte(nonce))
@@ -395,7 +395,8 @@ func FuzzOpen(f *testing.F) {
 
 func FuzzParseXAES256GCM(f *testing.F) { fuzzParse(f, xaesSubjects()) }
 
-// fuzzParse passes arbitrary material to the families: they return ErrMaterial, or a key that works.
+// fuzzParse passes arbitrary material to the families: they return ErrMaterial, or a key that
+// works.
 func fuzzParse(f *testing.F, subjects []subject) {
 	for _, s := range subjects {
 		f.Add(s.generate(f))
