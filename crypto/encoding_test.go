@@ -94,7 +94,9 @@ func invalidOnCurve(t *testing.T, family Family, curve *namedCurve, order *big.I
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Version, i.Extra = 1, outerPublic(t, nil) },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Version, i.Extra = 1, outerPublic(t, ownPublic[1:]) },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Extra = null },
-		func(i *privateKeyInfo, _ *ecPrivateKey) { i.Attributes = explicit(t, 0, make([]byte, maxMaterialBytes)) },
+		func(i *privateKeyInfo, _ *ecPrivateKey) {
+			i.Attributes = explicit(t, 0, make([]byte, maxMaterialBytes))
+		},
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.PrivateKey = append(bytes.Clone(i.PrivateKey), 0) },
 		func(i *privateKeyInfo, _ *ecPrivateKey) { i.PrivateKey = []byte{} },
 		func(i *privateKeyInfo, _ *ecPrivateKey) {
