@@ -135,11 +135,7 @@ var opSign = define(description{
 		if err != nil {
 			return nil, err
 		}
-		sign := signer.Sign
-		if in.MessageType == MessageTypeDigest {
-			sign = signer.SignDigest
-		}
-		signature, err := sign(in.Message)
+		signature, err := signer.Sign(in.Message)
 		if err != nil {
 			return nil, err
 		}
@@ -166,11 +162,7 @@ var opVerify = define(description{
 		if err != nil {
 			return nil, err
 		}
-		verify := signer.Verify
-		if in.MessageType == MessageTypeDigest {
-			verify = signer.VerifyDigest
-		}
-		if err := verify(in.Signature, in.Message); err != nil {
+		if err := signer.Verify(in.Signature, in.Message); err != nil {
 			if errors.Is(err, crypto.ErrVerify) {
 				return nil, exception(KMSInvalidSignatureException, "")
 			}
@@ -197,13 +189,15 @@ func (c *call) signer(algorithm SigningAlgorithmSpec, messageType MessageType, m
 	if err != nil {
 		return nil, err
 	}
-	signer, err := p.Signer(string(algorithm))
+	messageType = orDefault(messageType, MessageTypeRaw)
+	signer, err := p.Signer(string(algorithm), string(messageType))
 	switch {
+	case errors.Is(err, crypto.ErrMessageType):
+		return nil, invalid("Message type %s is incompatible with key spec %s.", messageType, k.Record.Spec)
 	case err != nil:
 		return nil, err
-	case messageType == MessageTypeExternalMu:
-		return nil, invalid("Message type EXTERNAL_MU is incompatible with algorithm %s.", algorithm)
-	case messageType == MessageTypeDigest && len(message) != signer.DigestSize():
+	}
+	if size := signer.InputSize(); size != 0 && len(message) != size {
 		return nil, invalid("Digest is invalid length for algorithm %s.", algorithm)
 	}
 	return signer, nil
@@ -223,7 +217,7 @@ var opGetPublicKey = define(description{
 		if len(k.Materials) == 0 {
 			return nil, exception(KMSInvalidStateException, "%s is pending import.", k.ARN)
 		}
-		p, err := primitive[crypto.SigningKey](c, k)
+		p, err := primitive[crypto.PrivateKey](c, k)
 		if err != nil {
 			return nil, err
 		}

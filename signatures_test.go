@@ -136,7 +136,7 @@ func TestADigestMustBeAsLongAsTheHash(t *testing.T) {
 			requireError(t, err, kms.ValidationException, "Digest is invalid length for algorithm %s.", spec.algorithm)
 		}
 		_, err := svc.Sign(t.Context(), &kms.SignInput{KeyId: key.KeyId, Message: make([]byte, 64), MessageType: kms.MessageTypeExternalMu, SigningAlgorithm: spec.algorithm})
-		requireError(t, err, kms.ValidationException, "Message type EXTERNAL_MU is incompatible with algorithm %s.", spec.algorithm)
+		requireError(t, err, kms.ValidationException, "Message type EXTERNAL_MU is incompatible with key spec %s.", spec.spec)
 	}
 }
 
