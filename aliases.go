@@ -100,8 +100,8 @@ var predefinedAliases = []string{
 	"alias/aws/s3", "alias/aws/secretsmanager", "alias/aws/sns", "alias/aws/sqs", "alias/aws/ssm", "alias/aws/xray",
 }
 
-// undefinedManagedKey returns the AWS managed key that a predefined alias points to once it has
-// been described, or nil if the alias is not predefined.
+// undefinedManagedKey returns the AWS managed key that DescribeKey creates for a predefined alias,
+// or nil if the alias is not predefined.
 func (c *call) undefinedManagedKey(alias keydb.AliasRef) *keydb.Key {
 	if !slices.Contains(predefinedAliases, alias.Name) {
 		return nil
@@ -121,12 +121,12 @@ func (c *call) undefinedManagedKey(alias keydb.AliasRef) *keydb.Key {
 	})
 }
 
-// callerAlias returns where an alias of that name is for the caller.
+// callerAlias returns the alias of that name in the caller's account and Region.
 func (c *call) callerAlias(name string) keydb.AliasRef {
 	return keydb.AliasRef{Account: c.svc.caller.account, Region: c.svc.region, Name: name}
 }
 
-// identifyAliasTarget makes the key that an alias is to point to the call's next target.
+// identifyAliasTarget adds the key of a TargetKeyId to the targets of the call.
 func (c *call) identifyAliasTarget(identifier string) error {
 	id, err := parseKeyIdentifier(identifier)
 	switch {
@@ -230,12 +230,12 @@ var opUpdateAlias = define(description{
 	},
 })
 
-// UpdateAlias makes an alias point to another key of the same type and usage.
+// UpdateAlias moves an alias to another key of the same type and usage.
 func (s *Service) UpdateAlias(ctx context.Context, in *UpdateAliasInput) (*UpdateAliasOutput, error) {
 	return opUpdateAlias.do(ctx, s, in)
 }
 
-// identifyAlias makes the key that an alias of the caller points to the call's next target.
+// identifyAlias adds the key of an alias of the caller to the targets of the call.
 func (c *call) identifyAlias(name string) error {
 	alias := c.callerAlias(name)
 	a, err := c.svc.core.db.Alias(c.ctx, alias)
@@ -254,7 +254,7 @@ func (c *call) identifyAlias(name string) error {
 	return aliasNotFound(alias)
 }
 
-// currentAlias returns an alias that points to k, or ErrConflict if it does not any more.
+// currentAlias returns an alias that points to k, or ErrConflict if it no longer does.
 func (c *call) currentAlias(alias keydb.AliasRef, k *keydb.Key) (*keydb.Alias, error) {
 	a, err := c.svc.core.db.Alias(c.ctx, alias)
 	if err != nil {

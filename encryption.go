@@ -368,8 +368,8 @@ func (src *source) requireMembers(keyIDPath string) (violations []error) {
 	return violations
 }
 
-// identifySource makes the key of a source the call's next target: the one that the caller named,
-// or else the one that the ciphertext names.
+// identifySource adds the key of a source to the targets of the call: the key that the caller
+// named, or else the key that the ciphertext names.
 func (c *call) identifySource(src *source, permission string) error {
 	caller, header := &c.svc.caller, src.header()
 	if header == nil {
@@ -417,7 +417,7 @@ func requireSource(k *keydb.Key, src *source) error {
 	return nil
 }
 
-// tryCiphertext decrypts for a dry run, which ends before act does.
+// tryCiphertext decrypts in a dry run, which ends before act.
 func (c *call) tryCiphertext(dryRun bool, src *source) error {
 	switch {
 	case !dryRun:
@@ -430,8 +430,8 @@ func (c *call) tryCiphertext(dryRun bool, src *source) error {
 	return err
 }
 
-// tryContext refuses, for a dry run, an encryption context that is too long. Calls that use it find
-// out when they do.
+// tryContext refuses an encryption context that is too long, in a dry run. Other calls notice when
+// they use it.
 func (c *call) tryContext(dryRun bool, encryptionContext map[string]string) error {
 	if !dryRun {
 		return nil
@@ -440,7 +440,7 @@ func (c *call) tryContext(dryRun bool, encryptionContext map[string]string) erro
 	return err
 }
 
-// requireEncryption refuses an algorithm or an encryption context that is not for k.
+// requireEncryption refuses an algorithm or an encryption context that k does not take.
 func requireEncryption(k *keydb.Key, algorithm EncryptionAlgorithmSpec, encryptionContext map[string]string) error {
 	if err := requireAlgorithm(k, string(orDefault(algorithm, EncryptionAlgorithmSymmetricDefault))); err != nil {
 		return err
@@ -490,7 +490,7 @@ func (c *call) seal(t *target, plaintext []byte, encryptionContext map[string]st
 	return aead.Seal(sealed, plaintext, ad)
 }
 
-// open decrypts what seal made under any material of t's key.
+// open decrypts a ciphertext of seal, with the material of t's key that it names.
 func (c *call) open(t *target, sealed []byte, encryptionContext map[string]string) ([]byte, error) {
 	header := (*ciphertext.Header)(sealed)
 	m := t.key.MaterialOf(header)

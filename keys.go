@@ -16,7 +16,7 @@ import (
 )
 
 // CreateKeyInput describes a new key. Its zero value asks for a symmetric encryption key with the
-// default policy. Each call creates another key, a retry too; [Service.EnsureKey] does not.
+// default policy. Each call creates another key, even a retry; [Service.EnsureKey] does not.
 type CreateKeyInput struct {
 	// KeySpec is the kind of key; absent means KeySpecSymmetricDefault. It cannot be changed later.
 	KeySpec KeySpec
@@ -510,7 +510,7 @@ func algorithmsOf[A ~string](k *keydb.Key, usage KeyUsageType) []A {
 	return list
 }
 
-// primitive returns the primitive of k's current material, as the interface that its usage has.
+// primitive returns the primitive of the current material of k, as the interface of its usage.
 func primitive[P crypto.Key](c *call, k *keydb.Key) (P, error) {
 	p, err := c.svc.core.db.Primitive(c.ctx, k, k.Current())
 	if err != nil {
@@ -551,14 +551,14 @@ func (s *Service) ListKeys(ctx context.Context, in *ListKeysInput) (*ListKeysOut
 	return opListKeys.do(ctx, s, in)
 }
 
-// update stores what change makes of the record of the call's key.
+// update applies change to the record of the call's key and stores it.
 func (c *call) update(change func(*keydb.Record)) error {
 	_, err := c.svc.core.db.Update(c.ctx, c.key(), change)
 	return err
 }
 
-// requireCurrent makes the call start again if its key has changed, for an answer that must not
-// depend on an older state: that there is nothing to change.
+// requireCurrent makes the call start again if its key has changed. A call that finds nothing to
+// change uses it, because it must not answer from an older state.
 func (c *call) requireCurrent() error { return c.svc.core.db.RequireCurrent(c.ctx, c.key()) }
 
 var opEnableKey = define(description{
@@ -581,7 +581,7 @@ var opEnableKey = define(description{
 	},
 })
 
-// EnableKey makes a disabled key usable again.
+// EnableKey ends the disabled state of a key: it can be used again.
 func (s *Service) EnableKey(ctx context.Context, in *EnableKeyInput) (*EnableKeyOutput, error) {
 	return opEnableKey.do(ctx, s, in)
 }
@@ -597,12 +597,13 @@ var opDisableKey = define(description{
 	},
 })
 
-// DisableKey makes a key unusable until EnableKey is called. It can still be described and changed.
+// DisableKey prevents the use of a key until EnableKey is called. Its description, tags, policy and
+// aliases can still be read and changed.
 func (s *Service) DisableKey(ctx context.Context, in *DisableKeyInput) (*DisableKeyOutput, error) {
 	return opDisableKey.do(ctx, s, in)
 }
 
-// validateDescription refuses what would be stored as something else.
+// validateDescription refuses text that JSON could not store unchanged.
 func validateDescription(text string) error {
 	if !utf8.ValidString(text) {
 		return invalid("A description must be valid UTF-8.")

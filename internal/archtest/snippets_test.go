@@ -200,8 +200,8 @@ func frame(b block) (program string, err error) {
 	for _, statement := range body.List {
 		if s, ok := statement.(*ast.AssignStmt); ok && s.Tok == token.DEFINE {
 			for _, variable := range s.Lhs {
-				if name := variable.(*ast.Ident).Name; name != "_" {
-					code += "\n_ = " + name
+				if name, ok := variable.(*ast.Ident); ok && name.Name != "_" {
+					code += "\n_ = " + name.Name
 				}
 			}
 		}
