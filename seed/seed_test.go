@@ -353,6 +353,8 @@ func TestAnotherKeyOfTheSameIDIsAConflict(t *testing.T) {
 	svc := loaded(t)
 	for name, key := range map[string]seed.Key{
 		"other material": {ID: symmetricID, Material: seed.Bytes(make([]byte, 32))},
+		"more material": {ID: symmetricID, Material: seed.Bytes(make([]byte, 32)), PreviousMaterials: []seed.Material{
+			seed.Hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")}},
 		"another spec": {ID: symmetricID, Spec: kms.KeySpecHMAC256, Usage: kms.KeyUsageGenerateVerifyMac,
 			Material: seed.Hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")},
 	} {
