@@ -270,10 +270,11 @@ func has(path, members string) expectation {
 func is(path string, value any) expectation {
 	return func(s *scene, got reply) {
 		s.t.Helper()
+		want := value
 		if text, ok := value.(string); ok {
-			value = s.expand(text)
+			want = s.expand(text)
 		}
-		require.Equal(s.t, value, at(got.members, path), path)
+		require.Equal(s.t, want, at(got.members, path), path)
 	}
 }
 
