@@ -1,0 +1,207 @@
+package kms_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pocketkms/kms"
+)
+
+// The facts here are of every operation that has what they are about: a new operation gets its
+// rows by itself.
+
+// example returns an operation's valid input, on a scene in which it succeeds.
+func (s *scene) example(operation string) any {
+	if operation == "CancelKeyDeletion" {
+		scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
+	}
+	return s.fixture.example(s.t, operation)
+}
+
+func TestRecordedAnswersToAliasesOfOperationsThatTakeNone(t *testing.T) {
+	var facts []fact
+	for _, op := range kms.Operations() {
+		field, ok := reflect.TypeOf(op.NewInput()).Elem().FieldByName("KeyId")
+		if !ok || takeAliases[op.Name()] {
+			continue
+		}
+		for what, prefix := range map[string]string{"an alias": "", "an alias ARN": aliasARN} {
+			facts = append(facts, fact{op.Name() + " of " + what, "operations.md §0, recorded 2026 and reported", func(s *scene) any {
+				in := s.example(op.Name())
+				if s.subject(op.Name()) != s.symmetric {
+					s.t.Fatal("the alias is of another key")
+				}
+				reflect.ValueOf(in).Elem().FieldByIndex(field.Index).SetString(prefix + fixtureAlias)
+				return in
+			}, refuses(kms.InvalidArnException, "Key Aliases are not supported for this operation.")})
+		}
+	}
+	requireFacts(t, facts)
+}
+
+func TestRecordedAnswersToEncryptionContextsThatCannotBe(t *testing.T) {
+	var facts []fact
+	for _, op := range kms.Operations() {
+		input := reflect.TypeOf(op.NewInput()).Elem()
+		for i := range input.NumField() {
+			member := input.Field(i)
+			if member.Type != reflect.TypeFor[map[string]string]() {
+				continue
+			}
+			for _, dryRun := range []string{"", "DryRun"} {
+				prepare := func(s *scene, context map[string]string) any {
+					in := s.example(op.Name())
+					reflect.ValueOf(in).Elem().Field(i).Set(reflect.ValueOf(context))
+					if dryRun != "" {
+						withDryRun(in)
+					}
+					return in
+				}
+				name := strings.TrimSpace(op.Name()+"."+member.Name+" "+dryRun) + " with "
+				for what, context := range map[string]map[string]string{
+					"an empty value": {"k": ""}, "an empty key": {"": "v"}, "neither key nor value": {"": ""},
+					"one empty value of two": {"aws:ssm:SessionId": "s-1", "aws:ssm:TargetId": ""},
+					"one empty key of two":   {"k": "v", "": "v"},
+				} {
+					facts = append(facts, fact{name + what, "a quoted answer of the service; empty keys inferred",
+						func(s *scene) any { return prepare(s, context) }, refuses(kms.ValidationException, "Invalid EncryptionContext")})
+				}
+				for what, context := range map[string]map[string]any{"null": {"k": nil}, "null among others": {"a": "b", "k": nil}} {
+					facts = append(facts, fact{name + what, "null must not be taken for absent", func(s *scene) any {
+						in := jsonOf(reflect.ValueOf(prepare(s, map[string]string{}))).(map[string]any)
+						in[member.Name] = context
+						body, err := json.Marshal(in)
+						if err != nil {
+							s.t.Fatal(err)
+						}
+						return rawCall{op.Name(), string(body)}
+					}, refusesSomehow(kms.ValidationException)})
+				}
+			}
+		}
+	}
+	requireFacts(t, facts)
+}
+
+// crossAccount are the operations that may be called on another account's key.
+var crossAccount = []string{
+	"Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetKeyRotationStatus",
+	"GetPublicKey", "ReEncrypt", "Sign", "Verify", "VerifyMac",
+}
+
+func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
+	const missingKey = aliasARN + "key/12345678-1234-1234-1234-123456789012"
+	const denied = "User: arn:aws:iam::444455556666:root is not authorized to perform: kms:%s on this resource because the resource does not exist in this Region, " +
+		"no resource-based policies allow access, or a resource-based policy explicitly denies access"
+	var facts []fact
+	for _, operation := range crossAccount {
+		permission := operation
+		if operation == "ReEncrypt" {
+			permission = "ReEncryptFrom"
+		}
+		for _, there := range []string{"a key", "no key"} {
+			facts = append(facts, fact{operation + " on another account's " + there, "authorization.md §9, reported", func(s *scene) any {
+				in := s.example(operation)
+				arn := s.subject(operation).Arn
+				if there == "no key" {
+					arn = missingKey
+				}
+				keyMembers(in)[0].SetString(arn)
+				s.as("arn:aws:iam::444455556666:root")
+				return in
+			}, refuses(kms.AccessDeniedException, fmt.Sprintf(denied, permission))})
+		}
+	}
+	for _, there := range []string{"a key", "no key"} {
+		facts = append(facts, fact{"ReEncrypt to another account's " + there, "authorization.md §9, reported", func(s *scene) any {
+			arn := s.symmetric.Arn
+			if there == "no key" {
+				arn = missingKey
+			}
+			s.as("arn:aws:iam::444455556666:root")
+			k := createKey(s.t, s.caller, nil)
+			return &kms.ReEncryptInput{CiphertextBlob: encrypt(s.t, s.caller, k.KeyId, "x"), DestinationKeyId: arn}
+		}, refuses(kms.AccessDeniedException, fmt.Sprintf(denied, "ReEncryptTo"))})
+	}
+	for _, op := range kms.Operations() {
+		if len(keyMembers(op.NewInput())) == 0 || slices.Contains(crossAccount, op.Name()) || strings.HasSuffix(op.Name(), "eAlias") {
+			continue
+		}
+		facts = append(facts, fact{op.Name() + " is only for the key's own account", "authorization.md §2, documented", func(s *scene) any {
+			in := s.example(op.Name())
+			keyMembers(in)[0].SetString(s.subject(op.Name()).Arn)
+			s.as("arn:aws:iam::444455556666:root")
+			return in
+		}, refusesSomehow(kms.AccessDeniedException)})
+	}
+	requireFacts(t, facts)
+}
+
+func TestRecordedAnswersInEveryPartition(t *testing.T) {
+	var facts []fact
+	for region, partition := range map[string]string{
+		"us-east-1": "aws", "eu-central-1": "aws", "il-central-1": "aws",
+		"us-gov-west-1": "aws-us-gov", "us-gov-east-1": "aws-us-gov", "cn-north-1": "aws-cn", "cn-northwest-1": "aws-cn", "eusc-de-east-1": "aws-eusc",
+		"us-iso-east-1": "aws-iso", "us-iso-west-1": "aws-iso", "us-isob-east-1": "aws-iso-b", "eu-isoe-west-1": "aws-iso-e", "us-isof-south-1": "aws-iso-f",
+	} {
+		prefix := "arn:" + partition + ":kms:" + region + ":111122223333:"
+		move := func(s *scene) *kms.KeyMetadata {
+			s.restart(func(c *kms.Config) { c.Region = region })
+			return s.create(nil)
+		}
+		// right is the key's ARN as it must be, whatever the key says.
+		right := func(s *scene) string { return prefix + "key/" + s.key.KeyId }
+		const source = "operations.md §0, documented"
+		facts = append(facts,
+			fact{"a key in " + region, source, func(s *scene) any { return &kms.DescribeKeyInput{KeyId: move(s).KeyId} },
+				succeeds(func(s *scene, got reply) { is("KeyMetadata.Arn", right(s))(s, got) })},
+			fact{"a key in " + region + " by its ARN", source, func(s *scene) any { move(s); return &kms.DescribeKeyInput{KeyId: right(s)} },
+				succeeds(func(s *scene, got reply) { is("KeyMetadata.Arn", right(s))(s, got) })},
+			fact{"a use of a key in " + region + " by its alias ARN", source, func(s *scene) any {
+				createAlias(s.t, s.svc, fixtureAlias, move(s).KeyId)
+				return &kms.EncryptInput{KeyId: prefix + fixtureAlias, Plaintext: []byte("x")}
+			}, succeeds(func(s *scene, got reply) { is("KeyId", right(s))(s, got) })},
+			fact{"an alias in " + region, source, func(s *scene) any {
+				createAlias(s.t, s.svc, fixtureAlias, move(s).KeyId)
+				return &kms.ListAliasesInput{KeyId: s.key.KeyId}
+			}, succeeds(is("Aliases.0.AliasArn", prefix+fixtureAlias))},
+			fact{"a key that is not in " + region, source, func(s *scene) any {
+				move(s)
+				return &kms.DescribeKeyInput{KeyId: "12345678-1234-1234-1234-123456789012"}
+			}, refuses(kms.NotFoundException, "Key '"+prefix+"key/12345678-1234-1234-1234-123456789012' does not exist")},
+			fact{"the default policy in " + region, source, func(s *scene) any { return &kms.GetKeyPolicyInput{KeyId: move(s).KeyId} },
+				succeeds(matches("Policy", `"AWS" : "arn:`+partition+`:iam::111122223333:root"`))},
+			fact{"the policy of an AWS managed key in " + region, "authorization.md §6, documented", func(s *scene) any {
+				move(s)
+				return &kms.GetKeyPolicyInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
+			}, succeeds(matches("Policy", `"AWS" : "arn:`+partition+`:iam::111122223333:root"`), matches("Policy", `"kms:ViaService" : "sqs.`+region+`.amazonaws.com"`))},
+			fact{"the event of a call in " + region, source, func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} },
+				succeeds(func(s *scene, got reply) {
+					isRecorded("resources", `[{"accountId":"111122223333","type":"AWS::KMS::Key","ARN":"`+right(s)+`"}]`)(s, got)
+				})},
+			fact{"the caller in " + region, source, func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} },
+				succeeds(isRecorded("userIdentity.arn", `"arn:`+partition+`:iam::111122223333:root"`))},
+			fact{"a user in " + region, "authorization.md §9, observed", func(s *scene) any {
+				id := move(s).KeyId
+				s.as("arn:" + partition + ":iam::111122223333:user/alice")
+				return &kms.EncryptInput{KeyId: id, Plaintext: []byte("x")}
+			}, func(s *scene, got reply) {
+				refuses(kms.AccessDeniedException, "User: arn:"+partition+":iam::111122223333:user/alice is not authorized to perform: kms:Encrypt on resource: "+right(s)+
+					" because no identity-based policy allows the kms:Encrypt action")(s, got)
+			}},
+			fact{"a key in " + region + " seen from us-east-1", "derived, or refused clearly", func(s *scene) any {
+				s.caller = s.svc.In(region)
+				return &kms.CreateKeyInput{}
+			}, func(s *scene, got reply) {
+				if got.code != string(kms.ValidationException) || !strings.Contains(got.message, region) {
+					succeeds(matches("KeyMetadata.Arn", "^"+prefix+"key/"))(s, got)
+				}
+			}},
+		)
+	}
+	requireFacts(t, facts)
+}

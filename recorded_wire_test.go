@@ -1,0 +1,86 @@
+package kms_test
+
+import (
+	"testing"
+
+	"github.com/pocketkms/kms"
+)
+
+func TestRecordedFormsOfAnswersOverHTTP(t *testing.T) {
+	requireFacts(t, []fact{
+		{"the message of an exception", "quotas-events.md §4, observed", input(&kms.DescribeKeyInput{KeyId: "alias/none"}),
+			isSent(`{"__type":"NotFoundException","message":"Alias ` + aliasARN + `alias/none is not found."}`)},
+		{"the Message of an AccessDeniedException", "quotas-events.md §4, reported",
+			func(s *scene) any { s.as(alice); return &kms.DescribeKeyInput{KeyId: s.symmetric.KeyId} },
+			isSent(`{"__type":"AccessDeniedException","Message":"User: ` + alice + ` is not authorized to perform: kms:DescribeKey on resource: {symmetric} ` +
+				`because no identity-based policy allows the kms:DescribeKey action"}`)},
+		{"an exception without a message", "quotas-events.md §4, observed", input(&kms.DecryptInput{CiphertextBlob: []byte("x")}),
+			isSent(`{"__type":"InvalidCiphertextException"}`)},
+		{"the date of a key", "quotas-events.md §4, recorded 2026",
+			func(s *scene) any { return &kms.DescribeKeyInput{KeyId: s.symmetric.KeyId} }, succeeds(isSent(`"CreationDate":1.7723664E9,`))},
+		{"a date with a fraction", "quotas-events.md §4, recorded 2026",
+			func(s *scene) any {
+				s.clock.Move(521_000_000)
+				return &kms.DescribeKeyInput{KeyId: createKey(s.t, s.svc, nil).KeyId}
+			}, succeeds(isSent(`"CreationDate":1.772366400521E9,`))},
+		{"the date of a deletion", "quotas-events.md §4, recorded 2026",
+			func(s *scene) any { return &kms.ScheduleKeyDeletionInput{KeyId: s.symmetric.KeyId} }, succeeds(isSent(`"DeletionDate":1.7749584E9`))},
+		{"a page that has an end", "operations.md §0, documented", input(&kms.ListKeysInput{}), succeeds(has("", "Keys Truncated"), is("Truncated", false))},
+		{"a page that has none", "operations.md §0, documented", input(&kms.ListKeysInput{Limit: new(int32(1))}),
+			succeeds(has("", "Keys Truncated NextMarker"), is("Truncated", true))},
+		{"a marker of nothing", "operations.md §0, documented", input(&kms.ListKeysInput{Marker: "x"}), refusesSomehow(kms.InvalidMarkerException)},
+		{"a limit above the operation's", "operations.md §0, documented", input(&kms.ListAliasesInput{Limit: new(int32(101))}),
+			refuses(kms.ValidationException, "1 validation error detected: Value '101' at 'limit' failed to satisfy constraint: Member must have value less than or equal to 100")},
+		{"an unknown operation of a key that is there is none", "operations.md §0, observed",
+			func(s *scene) any { return &kms.EnableKeyInput{KeyId: "12345678-1234-1234-1234-123456789012"} },
+			refuses(kms.NotFoundException, "Key '"+aliasARN+"key/12345678-1234-1234-1234-123456789012' does not exist")},
+		{"a key ID without its dashes", "operations.md §0, observed", input(&kms.EnableKeyInput{KeyId: "12345678123412341234123456789012"}),
+			refuses(kms.NotFoundException, "Invalid keyId '12345678123412341234123456789012'")},
+		{"a multi-Region key ID that is none", "operations.md §0, observed", input(&kms.EnableKeyInput{KeyId: "mrk-foo"}),
+			refuses(kms.NotFoundException, "Invalid keyId 'mrk-foo'")},
+		{"a key ARN of another Region", "operations.md §0, observed", input(&kms.EnableKeyInput{KeyId: "arn:aws:kms:eu-west-1:111122223333:key/12345678-1234-1234-1234-123456789012"}),
+			refuses(kms.NotFoundException, "Invalid arn eu-west-1")},
+		{"half an ARN", "operations.md §0, documented", input(&kms.EnableKeyInput{KeyId: "arn:aws:kms"}), refusesSomehow(kms.InvalidArnException)},
+		{"an operation without a key", "authorization.md §9, observed", func(s *scene) any { s.as(alice); return &kms.CreateKeyInput{} },
+			refuses(kms.AccessDeniedException, "User: "+alice+" is not authorized to perform: kms:CreateKey on resource: * because no identity-based policy allows the kms:CreateKey action")},
+	})
+}
+
+func TestRecordedEvents(t *testing.T) {
+	requireFacts(t, []fact{
+		{"the version of an event", "quotas-events.md §5, recorded 2026", input(&kms.ListKeysInput{}), isRecorded("eventVersion", `"1.11"`)},
+		{"a direct call shares no event", "quotas-events.md §5, recorded 2026", input(&kms.ListKeysInput{}), isRecorded("sharedEventID", `null`)},
+		{"the event of Encrypt has its algorithm", "quotas-events.md §5, recorded 2026",
+			func(s *scene) any { return &kms.EncryptInput{KeyId: s.symmetric.Arn, Plaintext: []byte("x")} },
+			isRecorded("requestParameters", `{"encryptionAlgorithm":"SYMMETRIC_DEFAULT","keyId":"{symmetric}"}`)},
+		{"the event of Decrypt without a key has none among its parameters", "quotas-events.md §5, recorded 2026",
+			func(s *scene) any { return &kms.DecryptInput{CiphertextBlob: s.ciphertext} },
+			isRecorded("requestParameters", `{"encryptionAlgorithm":"SYMMETRIC_DEFAULT"}`)},
+		{"the event of Decrypt without a key has it among its resources", "quotas-events.md §5, recorded 2026",
+			func(s *scene) any { return &kms.DecryptInput{CiphertextBlob: s.ciphertext} },
+			isRecorded("resources", `[{"accountId":"111122223333","type":"AWS::KMS::Key","ARN":"{symmetric}"}]`)},
+		{"the event of CreateKey has its defaults filled in", "quotas-events.md §5, recorded 2026", input(&kms.CreateKeyInput{}),
+			isRecorded("requestParameters", `{"description":"","origin":"AWS_KMS","bypassPolicyLockoutSafetyCheck":false,"customerMasterKeySpec":"SYMMETRIC_DEFAULT",`+
+				`"keySpec":"SYMMETRIC_DEFAULT","keyUsage":"ENCRYPT_DECRYPT"}`)},
+		{"the event of CreateKey has the policy as it was sent, and the tags", "quotas-events.md §5, recorded 2026",
+			input(&kms.CreateKeyInput{Policy: `{"Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`, Tags: []kms.Tag{{TagKey: "k", TagValue: "v"}}}),
+			isRecorded("requestParameters", `{"description":"","origin":"AWS_KMS","bypassPolicyLockoutSafetyCheck":false,"customerMasterKeySpec":"SYMMETRIC_DEFAULT",`+
+				`"keySpec":"SYMMETRIC_DEFAULT","keyUsage":"ENCRYPT_DECRYPT","tags":[{"tagKey":"k","tagValue":"v"}],`+
+				`"policy":"{\"Statement\":[{\"Effect\":\"Allow\",\"Principal\":\"*\",\"Action\":\"kms:*\",\"Resource\":\"*\"}]}"}`)},
+		{"the event of CreateKey has these members of the key", "quotas-events.md §5, recorded 2026", input(&kms.CreateKeyInput{}),
+			hasRecorded("responseElements.keyMetadata", "aWSAccountId keyId arn creationDate enabled description keyUsage keyState origin keyManager customerMasterKeySpec keySpec encryptionAlgorithms multiRegion currentKeyMaterialId")},
+		{"the event of CreateKey dates the key so", "quotas-events.md §5, recorded 2026", input(&kms.CreateKeyInput{}),
+			isRecorded("responseElements.keyMetadata.creationDate", `"2026-03-01T12:00:00Z"`)},
+		{"the event of ScheduleKeyDeletion has all of the answer", "quotas-events.md §5, recorded 2026",
+			func(s *scene) any {
+				return &kms.ScheduleKeyDeletionInput{KeyId: s.symmetric.KeyId, PendingWindowInDays: new(int32(7))}
+			},
+			isRecorded("responseElements", `{"keyId":"{symmetric}","keyState":"PendingDeletion","deletionDate":"2026-03-08T12:00:00Z","pendingWindowInDays":7}`)},
+		{"the event of a change that answers with nothing names the key", "quotas-events.md §5, documented",
+			func(s *scene) any { return &kms.EnableKeyInput{KeyId: s.symmetric.KeyId} }, isRecorded("responseElements", `{"keyId":"{symmetric}"}`)},
+		{"the event of a refusal", "quotas-events.md §5, documented", input(&kms.DescribeKeyInput{KeyId: "alias/none"}),
+			isRecorded("errorCode", `"NotFoundException"`)},
+		{"the event of a read has no answer", "quotas-events.md §5, documented", func(s *scene) any { return &kms.DescribeKeyInput{KeyId: s.symmetric.KeyId} },
+			isRecorded("responseElements", `null`)},
+	})
+}
