@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"strings"
 	"testing"
@@ -191,6 +192,9 @@ func TestRecordedAnswersAboutDataKeys(t *testing.T) {
 			refuses(kms.ValidationException, "1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024")},
 		{"GenerateRandom of no bytes", "operations.md §0, observed", input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(0))}),
 			refuses(kms.ValidationException, "1 validation error detected: Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1")},
+		{"GenerateRandom of an unknown custom key store", "operations.md §11, documented",
+			input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(8)), CustomKeyStoreId: "cks-1234567890abcdef0"}),
+			refusesSomehow(kms.CustomKeyStoreNotFoundException)},
 		{"GenerateRandom answers with the bytes", "operations.md §4, documented", input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(1024))}),
 			succeeds(has("", "Plaintext"))},
 	}
@@ -238,6 +242,12 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 			succeeds(has("", "Signature KeyId SigningAlgorithm"), is("KeyId", "{signing}"), is("SigningAlgorithm", "ECDSA_SHA_256"))},
 		{"Verify says that the signature is valid", "operations.md §5, documented", verify(func(*scene, *kms.VerifyInput) {}),
 			succeeds(has("", "SignatureValid KeyId SigningAlgorithm"), is("SignatureValid", true), is("KeyId", "{signing}"))},
+		{"a signature of the message is one of its digest, too", "operations.md §5, documented and observed",
+			verify(func(_ *scene, in *kms.VerifyInput) {
+				digest := sha256.Sum256(message)
+				in.Message, in.MessageType = digest[:], kms.MessageTypeDigest
+			}),
+			succeeds(is("SignatureValid", true))},
 		{"a dry run of Verify", "operations.md §0, observed", verify(func(_ *scene, in *kms.VerifyInput) { in.DryRun = true }),
 			refuses(kms.DryRunOperationException, succeedsDry)},
 		{"a symmetric key does not verify", "operations.md §5, observed", verify(func(s *scene, in *kms.VerifyInput) { in.KeyId = s.symmetric.KeyId }),

@@ -75,6 +75,15 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 		{"KeySpec and CustomerMasterKeySpec exclude each other", "operations.md §2, reported",
 			input(&kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, CustomerMasterKeySpec: kms.CustomerMasterKeySpecSymmetricDefault}),
 			refuses(kms.ValidationException, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")},
+		{"a CustomerMasterKeySpec has no value that is newer than KeySpec", "crypto.md §1, documented",
+			input(&kms.CreateKeyInput{CustomerMasterKeySpec: "ML_DSA_44", KeyUsage: kms.KeyUsageSignVerify}),
+			refusesSomehow(kms.ValidationException)},
+		{"a key that does not exist is missing to those who may do nothing, too", "key-states.md §4, observed",
+			func(s *scene) any {
+				s.as(alice)
+				return &kms.DisableKeyInput{KeyId: "12345678-1234-1234-1234-123456789012"}
+			},
+			refuses(kms.NotFoundException, "Key '"+aliasARN+"key/12345678-1234-1234-1234-123456789012' does not exist")},
 		{"an unknown custom key store", "operations.md §2, documented",
 			input(&kms.CreateKeyInput{Origin: kms.OriginAWSCloudHSM, CustomKeyStoreId: "cks-1234567890abcdef0"}),
 			refusesSomehow(kms.CustomKeyStoreNotFoundException)},

@@ -141,67 +141,97 @@ func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
 	requireFacts(t, facts)
 }
 
+// regions are some of each partition. The facts about ARNs are of the first of each, and one of the rest.
+var regions = []struct {
+	name, partition string
+	first           bool
+}{
+	{"us-east-1", "aws", true}, {"eu-central-1", "aws", false}, {"il-central-1", "aws", false},
+	{"us-gov-west-1", "aws-us-gov", true}, {"us-gov-east-1", "aws-us-gov", false},
+	{"cn-north-1", "aws-cn", true}, {"cn-northwest-1", "aws-cn", false},
+	{"eusc-de-east-1", "aws-eusc", true},
+	{"us-iso-east-1", "aws-iso", false}, {"us-iso-west-1", "aws-iso", false}, {"us-isob-east-1", "aws-iso-b", false},
+	{"eu-isoe-west-1", "aws-iso-e", false}, {"us-isof-south-1", "aws-iso-f", false},
+}
+
 func TestRecordedAnswersInEveryPartition(t *testing.T) {
+	const source = "operations.md §0, documented"
 	var facts []fact
-	for region, partition := range map[string]string{
-		"us-east-1": "aws", "eu-central-1": "aws", "il-central-1": "aws",
-		"us-gov-west-1": "aws-us-gov", "us-gov-east-1": "aws-us-gov", "cn-north-1": "aws-cn", "cn-northwest-1": "aws-cn", "eusc-de-east-1": "aws-eusc",
-		"us-iso-east-1": "aws-iso", "us-iso-west-1": "aws-iso", "us-isob-east-1": "aws-iso-b", "eu-isoe-west-1": "aws-iso-e", "us-isof-south-1": "aws-iso-f",
-	} {
-		prefix := "arn:" + partition + ":kms:" + region + ":111122223333:"
+	for _, r := range regions {
+		in, root := " in "+r.name, "arn:"+r.partition+":iam::111122223333:root"
+		prefix := "arn:" + r.partition + ":kms:" + r.name + ":111122223333:"
+		// move starts a service in the Region, with one key.
 		move := func(s *scene) *kms.KeyMetadata {
-			s.restart(func(c *kms.Config) { c.Region = region })
+			s.restart(func(c *kms.Config) { c.Region = r.name })
 			return s.create(nil)
 		}
-		// right is the key's ARN as it must be, whatever the key says.
-		right := func(s *scene) string { return prefix + "key/" + s.key.KeyId }
-		const source = "operations.md §0, documented"
-		facts = append(facts,
-			fact{"a key in " + region, source, func(s *scene) any { return &kms.DescribeKeyInput{KeyId: move(s).KeyId} },
-				succeeds(func(s *scene, got reply) { is("KeyMetadata.Arn", right(s))(s, got) })},
-			fact{"a key in " + region + " by its ARN", source, func(s *scene) any { move(s); return &kms.DescribeKeyInput{KeyId: right(s)} },
-				succeeds(func(s *scene, got reply) { is("KeyMetadata.Arn", right(s))(s, got) })},
-			fact{"a use of a key in " + region + " by its alias ARN", source, func(s *scene) any {
-				createAlias(s.t, s.svc, fixtureAlias, move(s).KeyId)
-				return &kms.EncryptInput{KeyId: prefix + fixtureAlias, Plaintext: []byte("x")}
-			}, succeeds(func(s *scene, got reply) { is("KeyId", right(s))(s, got) })},
-			fact{"an alias in " + region, source, func(s *scene) any {
-				createAlias(s.t, s.svc, fixtureAlias, move(s).KeyId)
-				return &kms.ListAliasesInput{KeyId: s.key.KeyId}
-			}, succeeds(is("Aliases.0.AliasArn", prefix+fixtureAlias))},
-			fact{"a key that is not in " + region, source, func(s *scene) any {
-				move(s)
-				return &kms.DescribeKeyInput{KeyId: "12345678-1234-1234-1234-123456789012"}
-			}, refuses(kms.NotFoundException, "Key '"+prefix+"key/12345678-1234-1234-1234-123456789012' does not exist")},
-			fact{"the default policy in " + region, source, func(s *scene) any { return &kms.GetKeyPolicyInput{KeyId: move(s).KeyId} },
-				succeeds(matches("Policy", `"AWS" : "arn:`+partition+`:iam::111122223333:root"`))},
-			fact{"the policy of an AWS managed key in " + region, "authorization.md §6, documented", func(s *scene) any {
-				move(s)
-				return &kms.GetKeyPolicyInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
-			}, succeeds(matches("Policy", `"AWS" : "arn:`+partition+`:iam::111122223333:root"`), matches("Policy", `"kms:ViaService" : "sqs.`+region+`.amazonaws.com"`))},
-			fact{"the event of a call in " + region, source, func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} },
-				succeeds(func(s *scene, got reply) {
-					isRecorded("resources", `[{"accountId":"111122223333","type":"AWS::KMS::Key","ARN":"`+right(s)+`"}]`)(s, got)
+		// rightly gives want the key's ARN as it must be, whatever the key says.
+		rightly := func(want func(right string) expectation) expectation {
+			return func(s *scene, got reply) { want(prefix+"key/"+s.key.KeyId)(s, got) }
+		}
+		facts = append(facts, fact{"a key" + in + " by its ARN", source,
+			func(s *scene) any { return &kms.DescribeKeyInput{KeyId: prefix + "key/" + move(s).KeyId} },
+			rightly(func(right string) expectation { return succeeds(is("KeyMetadata.Arn", right)) })})
+		if !r.first {
+			continue
+		}
+		facts = append(facts, []fact{
+			{"a use of a key" + in + " by its alias ARN", source,
+				func(s *scene) any {
+					createAlias(s.t, s.svc, fixtureAlias, move(s).KeyId)
+					return &kms.EncryptInput{KeyId: prefix + fixtureAlias, Plaintext: []byte("x")}
+				},
+				rightly(func(right string) expectation { return succeeds(is("KeyId", right)) })},
+			{"a list of aliases" + in, source,
+				func(s *scene) any {
+					createAlias(s.t, s.svc, fixtureAlias, move(s).KeyId)
+					return &kms.ListAliasesInput{KeyId: s.key.KeyId}
+				},
+				succeeds(is("Aliases.0.AliasArn", prefix+fixtureAlias))},
+			{"a list of keys" + in, source, func(s *scene) any { move(s); return &kms.ListKeysInput{} },
+				rightly(func(right string) expectation { return succeeds(is("Keys.0.KeyArn", right)) })},
+			{"a key that does not exist" + in, source,
+				func(s *scene) any {
+					move(s)
+					return &kms.DescribeKeyInput{KeyId: "12345678-1234-1234-1234-123456789012"}
+				},
+				refuses(kms.NotFoundException, "Key '"+prefix+"key/12345678-1234-1234-1234-123456789012' does not exist")},
+			{"an ARN of a partition that does not exist" + in, "operations.md §0, documented",
+				func(s *scene) any {
+					return &kms.DescribeKeyInput{KeyId: "arn:aws-x:kms:" + r.name + ":111122223333:key/" + move(s).KeyId}
+				},
+				refusesSomehow(kms.InvalidArnException)},
+			{"the default policy" + in, "authorization.md §1, observed", func(s *scene) any { return &kms.GetKeyPolicyInput{KeyId: move(s).KeyId} },
+				succeeds(matches("Policy", `"AWS" : "`+root+`"`))},
+			{"the policy of an AWS managed key" + in, "authorization.md §6, documented",
+				func(s *scene) any {
+					move(s)
+					return &kms.GetKeyPolicyInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
+				},
+				succeeds(matches("Policy", `"AWS" : "`+root+`"`), matches("Policy", `"kms:ViaService" : "sqs.`+r.name+`.amazonaws.com"`))},
+			{"the key in an event" + in, "quotas-events.md §5, documented",
+				func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} },
+				rightly(func(right string) expectation { return isRecorded("resources.0.ARN", `"`+right+`"`) })},
+			{"the caller in an event" + in, "quotas-events.md §5, documented",
+				func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} }, isRecorded("userIdentity.arn", `"`+root+`"`)},
+			{"a user of the partition" + in, "authorization.md §9, observed",
+				func(s *scene) any {
+					k := move(s)
+					s.as("arn:" + r.partition + ":iam::111122223333:user/alice")
+					return &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x")}
+				},
+				rightly(func(right string) expectation {
+					return refuses(kms.AccessDeniedException, "User: arn:"+r.partition+":iam::111122223333:user/alice is not authorized to perform: kms:Encrypt on resource: "+
+						right+" because no identity-based policy allows the kms:Encrypt action")
 				})},
-			fact{"the caller in " + region, source, func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} },
-				succeeds(isRecorded("userIdentity.arn", `"arn:`+partition+`:iam::111122223333:root"`))},
-			fact{"a user in " + region, "authorization.md §9, observed", func(s *scene) any {
-				id := move(s).KeyId
-				s.as("arn:" + partition + ":iam::111122223333:user/alice")
-				return &kms.EncryptInput{KeyId: id, Plaintext: []byte("x")}
-			}, func(s *scene, got reply) {
-				refuses(kms.AccessDeniedException, "User: arn:"+partition+":iam::111122223333:user/alice is not authorized to perform: kms:Encrypt on resource: "+right(s)+
-					" because no identity-based policy allows the kms:Encrypt action")(s, got)
-			}},
-			fact{"a key in " + region + " seen from us-east-1", "derived, or refused clearly", func(s *scene) any {
-				s.caller = s.svc.In(region)
-				return &kms.CreateKeyInput{}
-			}, func(s *scene, got reply) {
-				if got.code != string(kms.ValidationException) || !strings.Contains(got.message, region) {
-					succeeds(matches("KeyMetadata.Arn", "^"+prefix+"key/"))(s, got)
-				}
-			}},
-		)
+			{"a new key" + in + ", asked for at a service in us-east-1", "derived, or refused by a message that names the Region",
+				func(s *scene) any { s.caller = s.svc.In(r.name); return &kms.CreateKeyInput{} },
+				func(s *scene, got reply) {
+					if got.code != string(kms.ValidationException) || !strings.Contains(got.message, r.name) {
+						succeeds(matches("KeyMetadata.Arn", "^"+prefix+"key/"))(s, got)
+					}
+				}},
+		}...)
 	}
 	requireFacts(t, facts)
 }

@@ -31,7 +31,7 @@ func TestRecordedFormsOfAnswersOverHTTP(t *testing.T) {
 		{"a marker of nothing", "operations.md §0, documented", input(&kms.ListKeysInput{Marker: "x"}), refusesSomehow(kms.InvalidMarkerException)},
 		{"a limit above the operation's", "operations.md §0, documented", input(&kms.ListAliasesInput{Limit: new(int32(101))}),
 			refuses(kms.ValidationException, "1 validation error detected: Value '101' at 'limit' failed to satisfy constraint: Member must have value less than or equal to 100")},
-		{"an unknown operation of a key that is there is none", "operations.md §0, observed",
+		{"a key ID of no key", "operations.md §0, observed",
 			func(s *scene) any { return &kms.EnableKeyInput{KeyId: "12345678-1234-1234-1234-123456789012"} },
 			refuses(kms.NotFoundException, "Key '"+aliasARN+"key/12345678-1234-1234-1234-123456789012' does not exist")},
 		{"a key ID without its dashes", "operations.md §0, observed", input(&kms.EnableKeyInput{KeyId: "12345678123412341234123456789012"}),
@@ -59,6 +59,13 @@ func TestRecordedEvents(t *testing.T) {
 		{"the event of Decrypt without a key has it among its resources", "quotas-events.md §5, recorded 2026",
 			func(s *scene) any { return &kms.DecryptInput{CiphertextBlob: s.ciphertext} },
 			isRecorded("resources", `[{"accountId":"111122223333","type":"AWS::KMS::Key","ARN":"{symmetric}"}]`)},
+		{"the event of Sign has its message type", "quotas-events.md §5, documented",
+			func(s *scene) any {
+				return &kms.SignInput{KeyId: s.signing.KeyId, Message: []byte("x"), MessageType: kms.MessageTypeRaw, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
+			},
+			func(s *scene, got reply) {
+				isRecorded("requestParameters", `{"keyId":"`+s.signing.KeyId+`","messageType":"RAW","signingAlgorithm":"ECDSA_SHA_256"}`)(s, got)
+			}},
 		{"the event of CreateKey has its defaults filled in", "quotas-events.md §5, recorded 2026", input(&kms.CreateKeyInput{}),
 			isRecorded("requestParameters", `{"description":"","origin":"AWS_KMS","bypassPolicyLockoutSafetyCheck":false,"customerMasterKeySpec":"SYMMETRIC_DEFAULT",`+
 				`"keySpec":"SYMMETRIC_DEFAULT","keyUsage":"ENCRYPT_DECRYPT"}`)},
