@@ -30,16 +30,14 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 		{"Encrypt answers without a key material ID", "operations.md §4, observed", encryptWith(fixtureAlias),
 			succeeds(has("", "CiphertextBlob KeyId EncryptionAlgorithm"), is("KeyId", "{symmetric}"), is("EncryptionAlgorithm", "SYMMETRIC_DEFAULT"))},
 		{"Encrypt takes 4,096 bytes", "operations.md §4, observed",
-			func(s *scene) any { return &kms.EncryptInput{KeyId: s.symmetric.KeyId, Plaintext: make([]byte, 4097)} },
-			refuses(kms.ValidationException, "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length less than or equal to 4096")},
+			about("{symmetric}", &kms.EncryptInput{Plaintext: make([]byte, 4097)}),
+			violates("Value at 'plaintext'", "have length less than or equal to 4096")},
 		{"a signing key does not encrypt", "operations.md §4, observed", encryptWith("{signing}"),
 			refuses(kms.InvalidKeyUsageException, "{signing} key usage is SIGN_VERIFY which is not valid for Encrypt.")},
 		{"an HMAC key does not encrypt", "operations.md §5, recorded 2026", encryptWith("{mac}"),
 			refuses(kms.InvalidKeyUsageException, "{mac} key usage is GENERATE_VERIFY_MAC which is not valid for Encrypt.")},
 		{"a dry run never succeeds", "operations.md §0, observed",
-			func(s *scene) any {
-				return &kms.EncryptInput{KeyId: s.symmetric.KeyId, Plaintext: message, DryRun: true}
-			},
+			about("{symmetric}", &kms.EncryptInput{Plaintext: message, DryRun: true}),
 			refuses(kms.DryRunOperationException, succeedsDry)},
 		{"Decrypt answers with the key material ID", "operations.md §4, observed", decrypt(func(*scene, *kms.DecryptInput) {}),
 			succeeds(has("", "Plaintext KeyId EncryptionAlgorithm KeyMaterialId"), is("KeyId", "{symmetric}"), is("EncryptionAlgorithm", "SYMMETRIC_DEFAULT"))},
@@ -49,23 +47,21 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 				"because the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access")},
 		{"a key of the caller's account that they may not use, named by nothing but a ciphertext", "authorization.md §9, recorded 2026",
 			decrypt(func(s *scene, in *kms.DecryptInput) { s.as(alice) }),
-			refuses(kms.AccessDeniedException, "User: "+alice+" is not authorized to perform: kms:Decrypt on resource: {symmetric} because no identity-based policy allows the kms:Decrypt action")},
+			denies(alice, "kms:Decrypt", "{symmetric}")},
 		{"the same key, named", "authorization.md §9, observed",
 			decrypt(func(s *scene, in *kms.DecryptInput) { s.as(alice); in.KeyId = s.symmetric.KeyId }),
-			refuses(kms.AccessDeniedException, "User: "+alice+" is not authorized to perform: kms:Decrypt on resource: {symmetric} because no identity-based policy allows the kms:Decrypt action")},
+			denies(alice, "kms:Decrypt", "{symmetric}")},
 		{"ReEncrypt with a source that they may not use, named by nothing but a ciphertext", "authorization.md §9, recorded 2026",
 			func(s *scene) any {
 				s.as(alice)
 				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext, DestinationKeyId: s.other.KeyId}
 			},
-			refuses(kms.AccessDeniedException, "User: "+alice+" is not authorized to perform: kms:ReEncryptFrom on resource: {symmetric} because no identity-based policy allows the kms:ReEncryptFrom action")},
+			denies(alice, "kms:ReEncryptFrom", "{symmetric}")},
 		{"a dry run that ignores the ciphertext needs a key", "operations.md §0, documented",
 			input(&kms.DecryptInput{DryRun: true, DryRunModifiers: []kms.DryRunModifierType{kms.DryRunModifierIgnoreCiphertext}}),
 			refusesSomehow(kms.ValidationException)},
 		{"a dry run may do without the ciphertext", "operations.md §0, documented",
-			func(s *scene) any {
-				return &kms.DecryptInput{KeyId: s.symmetric.KeyId, DryRun: true, DryRunModifiers: []kms.DryRunModifierType{kms.DryRunModifierIgnoreCiphertext}}
-			},
+			about("{symmetric}", &kms.DecryptInput{DryRun: true, DryRunModifiers: []kms.DryRunModifierType{kms.DryRunModifierIgnoreCiphertext}}),
 			refuses(kms.DryRunOperationException, succeedsDry)},
 		{"ReEncrypt answers with both keys, algorithms and materials", "operations.md §4, observed",
 			func(s *scene) any {
@@ -98,9 +94,7 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 			},
 			succeeds(isRecorded("requestParameters.encryptionContext", `{"a":"1"}`))},
 		{"Encrypt with an algorithm that the key does not have", "crypto.md §1, observed for MACs",
-			func(s *scene) any {
-				return &kms.EncryptInput{KeyId: s.symmetric.KeyId, Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}
-			},
+			about("{symmetric}", &kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
 			refuses(kms.InvalidKeyUsageException, "Algorithm RSAES_OAEP_SHA_256 is incompatible with key spec SYMMETRIC_DEFAULT.")},
 	}
 	for _, algorithm := range []kms.EncryptionAlgorithmSpec{kms.EncryptionAlgorithmRSAESOAEPSHA1, kms.EncryptionAlgorithmRSAESOAEPSHA256, kms.EncryptionAlgorithmSM2PKE} {
@@ -178,20 +172,18 @@ func TestRecordedAnswersAboutDataKeys(t *testing.T) {
 			},
 			succeeds(has("", "CiphertextBlob KeyId KeyMaterialId"), is("KeyId", "{symmetric}"))},
 		{"a data key without a size", "operations.md §4, observed",
-			func(s *scene) any { return &kms.GenerateDataKeyInput{KeyId: s.symmetric.KeyId} }, refuses(kms.ValidationException, oneSize)},
+			about("{symmetric}", &kms.GenerateDataKeyInput{}), refuses(kms.ValidationException, oneSize)},
 		{"a data key of two sizes", "operations.md §4, observed",
-			func(s *scene) any {
-				return &kms.GenerateDataKeyInput{KeyId: s.symmetric.KeyId, KeySpec: kms.DataKeySpecAES256, NumberOfBytes: new(int32(32))}
-			},
+			about("{symmetric}", &kms.GenerateDataKeyInput{KeySpec: kms.DataKeySpecAES256, NumberOfBytes: new(int32(32))}),
 			refuses(kms.ValidationException, oneSize)},
 		{"a data key without plaintext and without a size", "operations.md §4, observed",
-			func(s *scene) any { return &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: s.symmetric.KeyId} }, refuses(kms.ValidationException, oneSize)},
+			about("{symmetric}", &kms.GenerateDataKeyWithoutPlaintextInput{}), refuses(kms.ValidationException, oneSize)},
 		{"GenerateRandom of no number", "operations.md §4, observed", input(&kms.GenerateRandomInput{}),
 			refuses(kms.ValidationException, "NumberOfBytes is required.")},
 		{"GenerateRandom of 1,025 bytes", "operations.md §4, observed", input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(1025))}),
-			refuses(kms.ValidationException, "1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024")},
+			violates("Value '1025' at 'numberOfBytes'", "have value less than or equal to 1024")},
 		{"GenerateRandom of no bytes", "operations.md §0, observed", input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(0))}),
-			refuses(kms.ValidationException, "1 validation error detected: Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1")},
+			violates("Value '0' at 'numberOfBytes'", "have value greater than or equal to 1")},
 		{"GenerateRandom of an unknown custom key store", "operations.md §11, documented",
 			input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(8)), CustomKeyStoreId: "cks-1234567890abcdef0"}),
 			refusesSomehow(kms.CustomKeyStoreNotFoundException)},
@@ -236,9 +228,7 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 	}
 	facts := []fact{
 		{"Sign answers with the key ARN and the algorithm", "operations.md §5, documented",
-			func(s *scene) any {
-				return &kms.SignInput{KeyId: s.signing.KeyId, Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
-			},
+			about("{signing}", &kms.SignInput{Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}),
 			succeeds(has("", "Signature KeyId SigningAlgorithm"), is("KeyId", "{signing}"), is("SigningAlgorithm", "ECDSA_SHA_256"))},
 		{"Verify says that the signature is valid", "operations.md §5, documented", verify(func(*scene, *kms.VerifyInput) {}),
 			succeeds(has("", "SignatureValid KeyId SigningAlgorithm"), is("SignatureValid", true), is("KeyId", "{signing}"))},
@@ -253,15 +243,13 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 		{"a symmetric key does not verify", "operations.md §5, observed", verify(func(s *scene, in *kms.VerifyInput) { in.KeyId = s.symmetric.KeyId }),
 			refuses(kms.InvalidKeyUsageException, "{symmetric} key usage is ENCRYPT_DECRYPT which is not valid for Verify.")},
 		{"an HMAC key does not sign", "operations.md §5, observed",
-			func(s *scene) any {
-				return &kms.SignInput{KeyId: s.mac.KeyId, Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
-			},
+			about("{mac}", &kms.SignInput{Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}),
 			refuses(kms.InvalidKeyUsageException, "{mac} key usage is GENERATE_VERIFY_MAC which is not valid for Sign.")},
-		{"GetPublicKey of a signing key", "operations.md §5, documented", func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.signing.KeyId} },
+		{"GetPublicKey of a signing key", "operations.md §5, documented", about("{signing}", &kms.GetPublicKeyInput{}),
 			succeeds(has("", "KeyId PublicKey KeySpec CustomerMasterKeySpec KeyUsage SigningAlgorithms"), is("KeyId", "{signing}"))},
-		{"GetPublicKey of a symmetric key", "operations.md §5, documented", func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.symmetric.KeyId} },
+		{"GetPublicKey of a symmetric key", "operations.md §5, documented", about("{symmetric}", &kms.GetPublicKeyInput{}),
 			refusesSomehow(kms.UnsupportedOperationException)},
-		{"GetPublicKey of an HMAC key", "operations.md §5, documented", func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.mac.KeyId} },
+		{"GetPublicKey of an HMAC key", "operations.md §5, documented", about("{mac}", &kms.GetPublicKeyInput{}),
 			refusesSomehow(kms.UnsupportedOperationException)},
 		{"GetPublicKey of a disabled key", "operations.md §5, recorded 2026",
 			func(s *scene) any {
@@ -324,18 +312,14 @@ func TestRecordedAnswersAboutMacs(t *testing.T) {
 	}
 	facts := []fact{
 		{"GenerateMac answers with the key ARN and the algorithm", "operations.md §5, observed",
-			func(s *scene) any {
-				return &kms.GenerateMacInput{KeyId: s.mac.KeyId, Message: message, MacAlgorithm: kms.MacAlgorithmHMACSHA256}
-			},
+			about("{mac}", &kms.GenerateMacInput{Message: message, MacAlgorithm: kms.MacAlgorithmHMACSHA256}),
 			succeeds(has("", "Mac MacAlgorithm KeyId"), is("KeyId", "{mac}"), is("MacAlgorithm", "HMAC_SHA_256"))},
 		{"VerifyMac says that the MAC is valid", "operations.md §5, observed", verify(func(*scene, *kms.VerifyMacInput) {}),
 			succeeds(has("", "MacValid MacAlgorithm KeyId"), is("MacValid", true), is("KeyId", "{mac}"))},
 		{"a dry run of VerifyMac", "operations.md §0, observed", verify(func(_ *scene, in *kms.VerifyMacInput) { in.DryRun = true }),
 			refuses(kms.DryRunOperationException, succeedsDry)},
 		{"a symmetric key makes no MAC", "operations.md §5, observed",
-			func(s *scene) any {
-				return &kms.GenerateMacInput{KeyId: s.symmetric.KeyId, Message: message, MacAlgorithm: kms.MacAlgorithmHMACSHA256}
-			},
+			about("{symmetric}", &kms.GenerateMacInput{Message: message, MacAlgorithm: kms.MacAlgorithmHMACSHA256}),
 			refuses(kms.InvalidKeyUsageException, "{symmetric} key usage is ENCRYPT_DECRYPT which is not valid for GenerateMac.")},
 	}
 	for name, spoil := range map[string]func(s *scene, in *kms.VerifyMacInput){

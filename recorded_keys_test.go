@@ -100,7 +100,7 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 			},
 			refuses(kms.KMSInvalidStateException, "{symmetric} is pending deletion.")},
 		{"ScheduleKeyDeletion says when, 30 days on unless asked otherwise", "operations.md §2, documented",
-			func(s *scene) any { return &kms.ScheduleKeyDeletionInput{KeyId: s.symmetric.KeyId} },
+			about("{symmetric}", &kms.ScheduleKeyDeletionInput{}),
 			succeeds(has("", "KeyId DeletionDate KeyState PendingWindowInDays"), is("KeyId", "{symmetric}"), is("KeyState", "PendingDeletion"),
 				is("PendingWindowInDays", 30.0), is("DeletionDate", unix(newClock().Now().Add(30*day))))},
 		{"CancelKeyDeletion leaves the key disabled, without a deletion date", "operations.md §2, documented and observed",
@@ -109,10 +109,10 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 				return &kms.CancelKeyDeletionInput{KeyId: s.symmetric.KeyId}
 			},
 			succeeds(has("", "KeyId"), is("KeyId", "{symmetric}"),
-				then(func(s *scene) any { return &kms.DescribeKeyInput{KeyId: s.symmetric.KeyId} },
+				then(about("{symmetric}", &kms.DescribeKeyInput{}),
 					succeeds(is("KeyMetadata.KeyState", "Disabled"), is("KeyMetadata.DeletionDate", nil))))},
 		{"CancelKeyDeletion of a key that is not pending deletion", "key-states.md §2, documented",
-			func(s *scene) any { return &kms.CancelKeyDeletionInput{KeyId: s.symmetric.KeyId} },
+			about("{symmetric}", &kms.CancelKeyDeletionInput{}),
 			refuses(kms.KMSInvalidStateException, "{symmetric} is not pending deletion.")},
 		{"the message about a disabled key has the key ARN though an alias was sent", "key-states.md §2, observed",
 			func(s *scene) any {
@@ -124,11 +124,11 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 			input(&kms.ListKeysInput{}),
 			succeeds(has("", "Keys Truncated"), has("Keys.0", "KeyId KeyArn"))},
 		{"DisableKey answers with nothing", "operations.md §2, documented",
-			func(s *scene) any { return &kms.DisableKeyInput{KeyId: s.symmetric.KeyId} }, succeeds(has("", ""))},
+			about("{symmetric}", &kms.DisableKeyInput{}), succeeds(has("", ""))},
 		{"EnableKey of an enabled key succeeds and answers with nothing", "operations.md §2, documented",
-			func(s *scene) any { return &kms.EnableKeyInput{KeyId: s.symmetric.KeyId} }, succeeds(has("", ""))},
+			about("{symmetric}", &kms.EnableKeyInput{}), succeeds(has("", ""))},
 		{"UpdateKeyDescription may remove the description, and answers with nothing", "operations.md §2, documented",
-			func(s *scene) any { return &kms.UpdateKeyDescriptionInput{KeyId: s.symmetric.KeyId} }, succeeds(has("", ""))},
+			about("{symmetric}", &kms.UpdateKeyDescriptionInput{}), succeeds(has("", ""))},
 		{"GetKeyLastUsage answers with the key ID if that was sent", "operations.md §2, recorded 2026",
 			func(s *scene) any { return &kms.GetKeyLastUsageInput{KeyId: s.symmetric.KeyId} },
 			succeeds(has("", "KeyId KeyCreationDate TrackingStartDate KeyLastUsage"), matches("KeyId", "^[0-9a-f-]{36}$"))},
@@ -136,10 +136,10 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 			func(s *scene) any { return &kms.GetKeyLastUsageInput{KeyId: s.symmetric.Arn} },
 			succeeds(is("KeyId", "{symmetric}"))},
 		{"the last usage of a key that was never used is an empty object", "operations.md §2, recorded 2026",
-			func(s *scene) any { return &kms.GetKeyLastUsageInput{KeyId: s.other.KeyId} },
+			about("{other}", &kms.GetKeyLastUsageInput{}),
 			succeeds(has("KeyLastUsage", ""))},
 		{"the last usage of a key has four members", "operations.md §2, recorded 2026",
-			func(s *scene) any { return &kms.GetKeyLastUsageInput{KeyId: s.symmetric.KeyId} },
+			about("{symmetric}", &kms.GetKeyLastUsageInput{}),
 			succeeds(has("KeyLastUsage", "Timestamp Operation KmsRequestId CloudTrailEventId"))},
 		{"ReEncrypt is the last usage of its destination", "operations.md §2, documented",
 			func(s *scene) any {
@@ -163,9 +163,7 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 	}
 	for _, days := range []int32{1, 6, 31, 365} {
 		facts = append(facts, fact{fmt.Sprintf("a key does not wait %d days for its deletion", days), "operations.md §2, documented",
-			func(s *scene) any {
-				return &kms.ScheduleKeyDeletionInput{KeyId: s.symmetric.KeyId, PendingWindowInDays: &days}
-			},
+			about("{symmetric}", &kms.ScheduleKeyDeletionInput{PendingWindowInDays: &days}),
 			refusesSomehow(kms.ValidationException)})
 	}
 	requireFacts(t, facts)
@@ -176,7 +174,7 @@ func unix(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }
 func TestRecordedAnswersAboutPolicies(t *testing.T) {
 	facts := []fact{
 		{"the default policy lets the account decide", "authorization.md §1, observed",
-			func(s *scene) any { return &kms.GetKeyPolicyInput{KeyId: s.symmetric.KeyId} },
+			about("{symmetric}", &kms.GetKeyPolicyInput{}),
 			succeeds(has("", "Policy PolicyName"), is("PolicyName", "default"), is("Policy", `{
   "Version" : "2012-10-17",
   "Id" : "key-default-1",
@@ -213,7 +211,7 @@ func TestRecordedAnswersAboutPolicies(t *testing.T) {
 			},
 			succeeds(has("", ""))},
 		{"default is a key's only policy", "operations.md §2, documented",
-			func(s *scene) any { return &kms.ListKeyPoliciesInput{KeyId: s.symmetric.KeyId} },
+			about("{symmetric}", &kms.ListKeyPoliciesInput{}),
 			succeeds(has("", "PolicyNames Truncated"), is("PolicyNames", []any{"default"}))},
 	}
 	const statement = `{"Statement":[{"Effect":"Allow","Principal":%s,"Action":"kms:*","Resource":"*"%s}]}`
@@ -245,9 +243,7 @@ func TestRecordedAnswersAboutPolicies(t *testing.T) {
 	} {
 		facts = append(facts,
 			fact{refused.text + " to CreateKey", refused.source, input(&kms.CreateKeyInput{Policy: refused.policy}), refused.want},
-			fact{refused.text + " to PutKeyPolicy", refused.source, func(s *scene) any {
-				return &kms.PutKeyPolicyInput{KeyId: s.symmetric.KeyId, Policy: refused.policy}
-			}, refused.want})
+			fact{refused.text + " to PutKeyPolicy", refused.source, about("{symmetric}", &kms.PutKeyPolicyInput{Policy: refused.policy}), refused.want})
 	}
 	requireFacts(t, facts)
 }
@@ -265,12 +261,10 @@ func TestRecordedAnswersAboutTags(t *testing.T) {
 				s.do(&kms.TagResourceInput{KeyId: s.symmetric.KeyId, Tags: []kms.Tag{{TagKey: "k", TagValue: "1"}, {TagKey: "K", TagValue: "1"}}})
 				return &kms.TagResourceInput{KeyId: s.symmetric.KeyId, Tags: []kms.Tag{{TagKey: "k", TagValue: ""}}}
 			},
-			succeeds(has("", ""), then(func(s *scene) any { return &kms.ListResourceTagsInput{KeyId: s.symmetric.KeyId} },
+			succeeds(has("", ""), then(about("{symmetric}", &kms.ListResourceTagsInput{}),
 				succeeds(is("Tags", []any{map[string]any{"TagKey": "K", "TagValue": "1"}, map[string]any{"TagKey": "k", "TagValue": ""}}))))},
 		{"UntagResource passes over tags that are not there, and answers with nothing", "operations.md §2, documented",
-			func(s *scene) any {
-				return &kms.UntagResourceInput{KeyId: s.symmetric.KeyId, TagKeys: []string{"none"}}
-			}, succeeds(has("", ""))},
+			about("{symmetric}", &kms.UntagResourceInput{TagKeys: []string{"none"}}), succeeds(has("", ""))},
 	}
 	long := strings.Repeat("x", 257)
 	const violation = "1 validation error detected: Value '%s' at 'tags.1.member.%s' failed to satisfy constraint: Member must have length less than or equal to %d"
@@ -289,9 +283,7 @@ func TestRecordedAnswersAboutTags(t *testing.T) {
 	} {
 		facts = append(facts,
 			fact{refused.text + " to CreateKey", "operations.md §2, observed", input(&kms.CreateKeyInput{Tags: refused.tags}), refused.want},
-			fact{refused.text + " to TagResource", "operations.md §2, observed", func(s *scene) any {
-				return &kms.TagResourceInput{KeyId: s.symmetric.KeyId, Tags: refused.tags}
-			}, refused.want})
+			fact{refused.text + " to TagResource", "operations.md §2, observed", about("{symmetric}", &kms.TagResourceInput{Tags: refused.tags}), refused.want})
 	}
 	requireFacts(t, facts)
 }
@@ -374,10 +366,10 @@ func TestRecordedAnswersAboutAliases(t *testing.T) {
 		{"a predefined alias is listed without key and dates", "operations.md §3, documented", input(&kms.ListAliasesInput{}),
 			succeeds(has("Aliases.0", "AliasArn AliasName"))},
 		{"the list of a key's aliases says over HTTP how many it has", "operations.md §0, recorded 2026",
-			func(s *scene) any { return &kms.ListAliasesInput{KeyId: s.symmetric.KeyId} }, succeeds(isSent(`"AliasCount":1`))},
+			about("{symmetric}", &kms.ListAliasesInput{}), succeeds(isSent(`"AliasCount":1`))},
 		{"a page of aliases says over HTTP how many it has", "operations.md §0, recorded 2026",
 			input(&kms.ListAliasesInput{Limit: new(int32(2))}), succeeds(isSent(`"AliasCount":2`))},
 		{"an empty list of aliases says so over HTTP", "operations.md §0, recorded 2026",
-			func(s *scene) any { return &kms.ListAliasesInput{KeyId: s.other.KeyId} }, succeeds(isSent(`"AliasCount":0`))},
+			about("{other}", &kms.ListAliasesInput{}), succeeds(isSent(`"AliasCount":0`))},
 	})
 }

@@ -11,7 +11,7 @@ import (
 func TestRecordedAnswersAboutRotation(t *testing.T) {
 	const limit = "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: {symmetric}"
 	start := newClock().Now()
-	status := func(s *scene) any { return &kms.GetKeyRotationStatusInput{KeyId: s.symmetric.KeyId} }
+	status := about("{symmetric}", &kms.GetKeyRotationStatusInput{})
 	list := func(key string, include kms.IncludeKeyMaterial) func(*scene) any {
 		return func(s *scene) any {
 			return &kms.ListKeyRotationsInput{KeyId: s.expand(key), IncludeKeyMaterial: include}
@@ -47,15 +47,11 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 	const later = 10 * day
 	facts := []fact{
 		{"a period of 2,561 days", "operations.md §7, documented",
-			func(s *scene) any {
-				return &kms.EnableKeyRotationInput{KeyId: s.symmetric.KeyId, RotationPeriodInDays: new(int32(2561))}
-			},
-			refuses(kms.ValidationException, "1 validation error detected: Value '2561' at 'rotationPeriodInDays' failed to satisfy constraint: Member must have value less than or equal to 2560")},
+			about("{symmetric}", &kms.EnableKeyRotationInput{RotationPeriodInDays: new(int32(2561))}),
+			violates("Value '2561' at 'rotationPeriodInDays'", "have value less than or equal to 2560")},
 		{"a period of 89 days", "operations.md §7, documented",
-			func(s *scene) any {
-				return &kms.EnableKeyRotationInput{KeyId: s.symmetric.KeyId, RotationPeriodInDays: new(int32(89))}
-			},
-			refuses(kms.ValidationException, "1 validation error detected: Value '89' at 'rotationPeriodInDays' failed to satisfy constraint: Member must have value greater than or equal to 90")},
+			about("{symmetric}", &kms.EnableKeyRotationInput{RotationPeriodInDays: new(int32(89))}),
+			violates("Value '89' at 'rotationPeriodInDays'", "have value greater than or equal to 90")},
 		{"a key that does not rotate has neither period nor date", "operations.md §7, documented", status, rotatesNot},
 		{"a period is 365 days unless given", "operations.md §7, documented",
 			func(s *scene) any { enableRotation(s, nil); return status(s) }, rotates(365, start.Add(365*day))},
@@ -94,23 +90,23 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 				return &kms.GetKeyRotationStatusInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
 			}, rotatesNot},
 		{"DisableKeyRotation is idempotent and answers with nothing", "operations.md §7, documented",
-			func(s *scene) any { return &kms.DisableKeyRotationInput{KeyId: s.symmetric.KeyId} }, succeeds(has("", ""))},
+			about("{symmetric}", &kms.DisableKeyRotationInput{}), succeeds(has("", ""))},
 		{"DisableKeyRotation of an HMAC key succeeds", "operations.md §7, recorded 2026",
-			func(s *scene) any { return &kms.DisableKeyRotationInput{KeyId: s.mac.KeyId} }, succeeds(has("", ""))},
+			about("{mac}", &kms.DisableKeyRotationInput{}), succeeds(has("", ""))},
 		{"DisableKeyRotation of an asymmetric key", "operations.md §7, documented",
-			func(s *scene) any { return &kms.DisableKeyRotationInput{KeyId: s.signing.KeyId} }, refusesSomehow(kms.UnsupportedOperationException)},
+			about("{signing}", &kms.DisableKeyRotationInput{}), refusesSomehow(kms.UnsupportedOperationException)},
 		{"EnableKeyRotation of an HMAC key", "operations.md §7, documented",
-			func(s *scene) any { return &kms.EnableKeyRotationInput{KeyId: s.mac.KeyId} }, refusesSomehow(kms.UnsupportedOperationException)},
+			about("{mac}", &kms.EnableKeyRotationInput{}), refusesSomehow(kms.UnsupportedOperationException)},
 		{"EnableKeyRotation of an asymmetric key", "operations.md §7, documented",
-			func(s *scene) any { return &kms.EnableKeyRotationInput{KeyId: s.signing.KeyId} }, refusesSomehow(kms.UnsupportedOperationException)},
+			about("{signing}", &kms.EnableKeyRotationInput{}), refusesSomehow(kms.UnsupportedOperationException)},
 		{"an HMAC key says that it does not rotate", "operations.md §7, observed",
-			func(s *scene) any { return &kms.GetKeyRotationStatusInput{KeyId: s.mac.KeyId} }, rotatesNot},
+			about("{mac}", &kms.GetKeyRotationStatusInput{}), rotatesNot},
 		{"an asymmetric key says that it does not rotate", "operations.md §7, observed",
-			func(s *scene) any { return &kms.GetKeyRotationStatusInput{KeyId: s.signing.KeyId} }, rotatesNot},
+			about("{signing}", &kms.GetKeyRotationStatusInput{}), rotatesNot},
 		{"RotateKeyOnDemand of an HMAC key", "key-states.md §4, observed",
-			func(s *scene) any { return &kms.RotateKeyOnDemandInput{KeyId: s.mac.KeyId} }, refuses(kms.UnsupportedOperationException, "")},
+			about("{mac}", &kms.RotateKeyOnDemandInput{}), refuses(kms.UnsupportedOperationException, "")},
 		{"RotateKeyOnDemand of an asymmetric key", "key-states.md §4, observed",
-			func(s *scene) any { return &kms.RotateKeyOnDemandInput{KeyId: s.signing.KeyId} }, refuses(kms.UnsupportedOperationException, "")},
+			about("{signing}", &kms.RotateKeyOnDemandInput{}), refuses(kms.UnsupportedOperationException, "")},
 		{"RotateKeyOnDemand of a disabled key", "key-states.md §4, observed",
 			func(s *scene) any {
 				disable(s.t, s.svc, s.symmetric.KeyId)

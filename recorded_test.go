@@ -211,6 +211,16 @@ func jsonOf(v reflect.Value) any {
 // input is a call that needs no preparation.
 func input(in any) func(*scene) any { return func(*scene) any { return in } }
 
+// about is a call on a key: {symmetric}, {other}, {signing} or {mac}, which is sent as its ARN.
+func about(key string, in any) func(*scene) any {
+	return func(s *scene) any {
+		again := reflect.New(reflect.TypeOf(in).Elem())
+		again.Elem().Set(reflect.ValueOf(in).Elem())
+		keyMembers(again.Interface())[0].SetString(s.expand(key))
+		return again.Interface()
+	}
+}
+
 // expand puts ARNs into a text for {symmetric}, {other}, {signing}, {mac} and {key}.
 func (s *scene) expand(text string) string {
 	for name, k := range map[string]*kms.KeyMetadata{
@@ -229,6 +239,17 @@ func refuses(code kms.ErrorCode, message string) expectation {
 		s.t.Helper()
 		require.Equal(s.t, string(code)+": "+s.expand(message), got.code+": "+got.message)
 	}
+}
+
+// violates wants the exception for one member that violates one constraint.
+func violates(value, constraint string) expectation {
+	return refuses(kms.ValidationException, "1 validation error detected: "+value+" failed to satisfy constraint: Member must "+constraint)
+}
+
+// denies wants the exception for a user of the key's account whom no policy allows anything.
+func denies(user, permission, resource string) expectation {
+	return refuses(kms.AccessDeniedException, "User: "+user+" is not authorized to perform: "+permission+" on resource: "+resource+
+		" because no identity-based policy allows the "+permission+" action")
 }
 
 // refusesSomehow wants an exception whose message nobody has recorded.
