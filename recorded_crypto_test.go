@@ -3,13 +3,19 @@ package kms_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
 )
 
 const (
+	// hiddenResource is what a caller learns of a key that may be another account's, or none.
+	hiddenResource = "the resource does not exist in this Region, no resource-based policies allow access, " +
+		"or a resource-based policy explicitly denies access"
 	succeedsDry = "The request would have succeeded, but the DryRun option is set."
 	alice       = "arn:aws:iam::111122223333:user/alice"
 )
@@ -18,7 +24,7 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 	message := []byte(fixtureMessage)
 	decrypt := func(change func(s *scene, in *kms.DecryptInput)) func(*scene) any {
 		return func(s *scene) any {
-			in := &kms.DecryptInput{CiphertextBlob: append([]byte(nil), s.ciphertext...)}
+			in := &kms.DecryptInput{CiphertextBlob: slices.Clone(s.ciphertext)}
 			change(s, in)
 			return in
 		}
@@ -28,7 +34,8 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 	}
 	facts := []fact{
 		{"Encrypt answers without a key material ID", "operations.md §4, observed", encryptWith(fixtureAlias),
-			succeeds(has("", "CiphertextBlob KeyId EncryptionAlgorithm"), is("KeyId", "{symmetric}"), is("EncryptionAlgorithm", "SYMMETRIC_DEFAULT"))},
+			succeeds(has("", "CiphertextBlob KeyId EncryptionAlgorithm"),
+				is("KeyId", "{symmetric}"), is("EncryptionAlgorithm", "SYMMETRIC_DEFAULT"))},
 		{"Encrypt takes 4,096 bytes", "operations.md §4, observed",
 			about("{symmetric}", &kms.EncryptInput{Plaintext: make([]byte, 4097)}),
 			violates("Value at 'plaintext'", "have length less than or equal to 4096")},
@@ -40,11 +47,12 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 			about("{symmetric}", &kms.EncryptInput{Plaintext: message, DryRun: true}),
 			refuses(kms.DryRunOperationException, succeedsDry)},
 		{"Decrypt answers with the key material ID", "operations.md §4, observed", decrypt(func(*scene, *kms.DecryptInput) {}),
-			succeeds(has("", "Plaintext KeyId EncryptionAlgorithm KeyMaterialId"), is("KeyId", "{symmetric}"), is("EncryptionAlgorithm", "SYMMETRIC_DEFAULT"))},
+			succeeds(has("", "Plaintext KeyId EncryptionAlgorithm KeyMaterialId"),
+				is("KeyId", "{symmetric}"), is("EncryptionAlgorithm", "SYMMETRIC_DEFAULT"))},
 		{"a key that is missing, named by nothing but a ciphertext", "authorization.md §9, observed",
 			decrypt(func(s *scene, in *kms.DecryptInput) { s.caller = s.svc.In("eu-west-1") }),
-			refuses(kms.AccessDeniedException, "User: arn:aws:iam::111122223333:root is not authorized to perform: kms:Decrypt on the resource associated with this ciphertext "+
-				"because the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access")},
+			refuses(kms.AccessDeniedException, "User: arn:aws:iam::111122223333:root is not authorized to perform: kms:Decrypt "+
+				"on the resource associated with this ciphertext because "+hiddenResource)},
 		{"a key of the caller's account that they may not use, named by nothing but a ciphertext", "authorization.md §9, recorded 2026",
 			decrypt(func(s *scene, in *kms.DecryptInput) { s.as(alice) }),
 			denies(alice, "kms:Decrypt", "{symmetric}")},
@@ -97,7 +105,9 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 			about("{symmetric}", &kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
 			refuses(kms.InvalidKeyUsageException, "Algorithm RSAES_OAEP_SHA_256 is incompatible with key spec SYMMETRIC_DEFAULT.")},
 	}
-	for _, algorithm := range []kms.EncryptionAlgorithmSpec{kms.EncryptionAlgorithmRSAESOAEPSHA1, kms.EncryptionAlgorithmRSAESOAEPSHA256, kms.EncryptionAlgorithmSM2PKE} {
+	for _, algorithm := range []kms.EncryptionAlgorithmSpec{
+		kms.EncryptionAlgorithmRSAESOAEPSHA1, kms.EncryptionAlgorithmRSAESOAEPSHA256, kms.EncryptionAlgorithmSM2PKE,
+	} {
 		facts = append(facts, fact{fmt.Sprintf("Decrypt by %s needs a key", algorithm), "operations.md §4, recorded 2026",
 			decrypt(func(_ *scene, in *kms.DecryptInput) { in.EncryptionAlgorithm = algorithm }),
 			refuses(kms.ValidationException, "KeyId must not be null")})
@@ -113,16 +123,17 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 		"an HMAC":           func(s *scene) *kms.KeyMetadata { return s.mac },
 	} {
 		facts = append(facts, fact{"Decrypt with " + name + " key", "operations.md §4, observed",
-			decrypt(func(s *scene, in *kms.DecryptInput) { in.KeyId = key(s).KeyId }), refuses(kms.IncorrectKeyException, incorrectKey)})
+			decrypt(func(s *scene, in *kms.DecryptInput) { in.KeyId = key(s).KeyId }),
+			refuses(kms.IncorrectKeyException, incorrectKey)})
 	}
 	for name, spoil := range map[string]func(s *scene, in *kms.DecryptInput){
-		"a ciphertext whose last bit is flipped":      func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob[len(in.CiphertextBlob)-1] ^= 1 },
-		"a ciphertext whose first byte is another":    func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob[0] ^= 0xff },
-		"a ciphertext without its first byte":         func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob = in.CiphertextBlob[1:] },
-		"a ciphertext without its last byte":          func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob = in.CiphertextBlob[:len(in.CiphertextBlob)-1] },
-		"a ciphertext of one byte":                    func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob = in.CiphertextBlob[:1] },
-		"words for a ciphertext":                      func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob = []byte("these are only words") },
-		"a ciphertext with a context that it has not": func(_ *scene, in *kms.DecryptInput) { in.EncryptionContext = someContext },
+		"a ciphertext whose last bit is flipped":            func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob[len(in.CiphertextBlob)-1] ^= 1 },
+		"a ciphertext whose first byte is another":          func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob[0] ^= 0xff },
+		"a ciphertext without its first byte":               func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob = in.CiphertextBlob[1:] },
+		"a ciphertext without its last byte":                func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob = in.CiphertextBlob[:len(in.CiphertextBlob)-1] },
+		"a ciphertext of one byte":                          func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob = in.CiphertextBlob[:1] },
+		"words for a ciphertext":                            func(_ *scene, in *kms.DecryptInput) { in.CiphertextBlob = []byte("these are only words") },
+		"a ciphertext with a context that it does not have": func(_ *scene, in *kms.DecryptInput) { in.EncryptionContext = someContext },
 		"a ciphertext without the context that it has": func(s *scene, in *kms.DecryptInput) {
 			in.CiphertextBlob = s.withContext()
 		},
@@ -151,10 +162,9 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 
 // withContext is a ciphertext of the symmetric key with someContext.
 func (s *scene) withContext() []byte {
-	out, err := s.svc.Encrypt(s.t.Context(), &kms.EncryptInput{KeyId: s.symmetric.KeyId, Plaintext: []byte("x"), EncryptionContext: someContext})
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	in := &kms.EncryptInput{KeyId: s.symmetric.KeyId, Plaintext: []byte("x"), EncryptionContext: someContext}
+	out, err := s.svc.Encrypt(s.t.Context(), in)
+	require.NoError(s.t, err)
 	return out.CiphertextBlob
 }
 
@@ -180,14 +190,16 @@ func TestRecordedAnswersAboutDataKeys(t *testing.T) {
 			about("{symmetric}", &kms.GenerateDataKeyWithoutPlaintextInput{}), refuses(kms.ValidationException, oneSize)},
 		{"GenerateRandom of no number", "operations.md §4, observed", input(&kms.GenerateRandomInput{}),
 			refuses(kms.ValidationException, "NumberOfBytes is required.")},
-		{"GenerateRandom of 1,025 bytes", "operations.md §4, observed", input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(1025))}),
+		{"GenerateRandom of 1,025 bytes", "operations.md §4, observed",
+			input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(1025))}),
 			violates("Value '1025' at 'numberOfBytes'", "have value less than or equal to 1024")},
 		{"GenerateRandom of no bytes", "operations.md §0, observed", input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(0))}),
 			violates("Value '0' at 'numberOfBytes'", "have value greater than or equal to 1")},
 		{"GenerateRandom of an unknown custom key store", "operations.md §11, documented",
 			input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(8)), CustomKeyStoreId: "cks-1234567890abcdef0"}),
 			refusesSomehow(kms.CustomKeyStoreNotFoundException)},
-		{"GenerateRandom answers with the bytes", "operations.md §4, documented", input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(1024))}),
+		{"GenerateRandom answers with the bytes", "operations.md §4, documented",
+			input(&kms.GenerateRandomInput{NumberOfBytes: new(int32(1024))}),
 			succeeds(has("", "Plaintext"))},
 	}
 	for key, usage := range map[string]string{"{signing}": "SIGN_VERIFY", "{mac}": "GENERATE_VERIFY_MAC"} {
@@ -221,7 +233,8 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 	message := []byte(fixtureMessage)
 	verify := func(change func(s *scene, in *kms.VerifyInput)) func(*scene) any {
 		return func(s *scene) any {
-			in := &kms.VerifyInput{KeyId: s.signing.KeyId, Message: message, Signature: append([]byte(nil), s.signature...), SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
+			in := s.example("Verify").(*kms.VerifyInput)
+			in.Signature = slices.Clone(in.Signature)
 			change(s, in)
 			return in
 		}
@@ -229,7 +242,8 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 	facts := []fact{
 		{"Sign answers with the key ARN and the algorithm", "operations.md §5, documented",
 			about("{signing}", &kms.SignInput{Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}),
-			succeeds(has("", "Signature KeyId SigningAlgorithm"), is("KeyId", "{signing}"), is("SigningAlgorithm", "ECDSA_SHA_256"))},
+			succeeds(has("", "Signature KeyId SigningAlgorithm"), is("KeyId", "{signing}"),
+				is("SigningAlgorithm", "ECDSA_SHA_256"))},
 		{"Verify says that the signature is valid", "operations.md §5, documented", verify(func(*scene, *kms.VerifyInput) {}),
 			succeeds(has("", "SignatureValid KeyId SigningAlgorithm"), is("SignatureValid", true), is("KeyId", "{signing}"))},
 		{"a signature of the message is one of its digest, too", "operations.md §5, documented and observed",
@@ -240,13 +254,15 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 			succeeds(is("SignatureValid", true))},
 		{"a dry run of Verify", "operations.md §0, observed", verify(func(_ *scene, in *kms.VerifyInput) { in.DryRun = true }),
 			refuses(kms.DryRunOperationException, succeedsDry)},
-		{"a symmetric key does not verify", "operations.md §5, observed", verify(func(s *scene, in *kms.VerifyInput) { in.KeyId = s.symmetric.KeyId }),
+		{"a symmetric key does not verify", "operations.md §5, observed",
+			verify(func(s *scene, in *kms.VerifyInput) { in.KeyId = s.symmetric.KeyId }),
 			refuses(kms.InvalidKeyUsageException, "{symmetric} key usage is ENCRYPT_DECRYPT which is not valid for Verify.")},
 		{"an HMAC key does not sign", "operations.md §5, observed",
 			about("{mac}", &kms.SignInput{Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}),
 			refuses(kms.InvalidKeyUsageException, "{mac} key usage is GENERATE_VERIFY_MAC which is not valid for Sign.")},
 		{"GetPublicKey of a signing key", "operations.md §5, documented", about("{signing}", &kms.GetPublicKeyInput{}),
-			succeeds(has("", "KeyId PublicKey KeySpec CustomerMasterKeySpec KeyUsage SigningAlgorithms"), is("KeyId", "{signing}"))},
+			succeeds(has("", "KeyId PublicKey KeySpec CustomerMasterKeySpec KeyUsage SigningAlgorithms"),
+				is("KeyId", "{signing}"))},
 		{"GetPublicKey of a symmetric key", "operations.md §5, documented", about("{symmetric}", &kms.GetPublicKeyInput{}),
 			refusesSomehow(kms.UnsupportedOperationException)},
 		{"GetPublicKey of an HMAC key", "operations.md §5, documented", about("{mac}", &kms.GetPublicKeyInput{}),
@@ -273,29 +289,29 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 		facts = append(facts,
 			fact{name, "operations.md §5, observed", verify(spoil), refuses(kms.KMSInvalidSignatureException, "")},
 			fact{name + " in a dry run", "operations.md §0, recorded 2026 for ML-DSA",
-				verify(func(s *scene, in *kms.VerifyInput) { spoil(s, in); in.DryRun = true }), refuses(kms.KMSInvalidSignatureException, "")})
+				verify(func(s *scene, in *kms.VerifyInput) { spoil(s, in); in.DryRun = true }),
+				refuses(kms.KMSInvalidSignatureException, "")})
 	}
 	for _, c := range curves {
-		key := &kms.CreateKeyInput{KeySpec: c.spec, KeyUsage: kms.KeyUsageSignVerify}
-		for _, length := range []int{1, c.digest - 1, c.digest + 1} {
-			const wrong = "Digest is invalid length for algorithm %s."
-			facts = append(facts,
-				fact{fmt.Sprintf("Sign of a digest of %d bytes with %s", length, c.spec), "operations.md §5, observed", func(s *scene) any {
-					return &kms.SignInput{KeyId: s.create(key).KeyId, Message: make([]byte, length), MessageType: kms.MessageTypeDigest, SigningAlgorithm: c.algorithm}
-				}, refuses(kms.ValidationException, fmt.Sprintf(wrong, c.algorithm))},
-				fact{fmt.Sprintf("Verify of a digest of %d bytes with %s", length, c.spec), "operations.md §5, observed", func(s *scene) any {
-					return &kms.VerifyInput{KeyId: s.create(key).KeyId, Message: make([]byte, length), MessageType: kms.MessageTypeDigest, SigningAlgorithm: c.algorithm, Signature: s.signature}
-				}, refuses(kms.ValidationException, fmt.Sprintf(wrong, c.algorithm))})
+		// add adds the facts that Sign and Verify refuse n bytes of a type.
+		add := func(source string, messageType kms.MessageType, n int, message string) {
+			for _, in := range []any{
+				&kms.SignInput{Message: make([]byte, n), MessageType: messageType, SigningAlgorithm: c.algorithm},
+				&kms.VerifyInput{Message: make([]byte, n), MessageType: messageType, SigningAlgorithm: c.algorithm, Signature: []byte("x")},
+			} {
+				text := fmt.Sprintf("%s of %d bytes of %s with %s", operationOf(t, in).Name(), n, messageType, c.spec)
+				facts = append(facts, fact{text, source, func(s *scene) any {
+					s.create(&kms.CreateKeyInput{KeySpec: c.spec, KeyUsage: kms.KeyUsageSignVerify})
+					return about("{key}", in)(s)
+				}, refuses(kms.ValidationException, message)})
+			}
 		}
-		for _, length := range []int{1, 64} {
-			const mu = "Message type EXTERNAL_MU is incompatible with key spec %s."
-			facts = append(facts,
-				fact{fmt.Sprintf("Sign of an external mu of %d bytes with %s", length, c.spec), "operations.md §5, recorded 2026", func(s *scene) any {
-					return &kms.SignInput{KeyId: s.create(key).KeyId, Message: make([]byte, length), MessageType: kms.MessageTypeExternalMu, SigningAlgorithm: c.algorithm}
-				}, refuses(kms.ValidationException, fmt.Sprintf(mu, c.spec))},
-				fact{fmt.Sprintf("Verify of an external mu of %d bytes with %s", length, c.spec), "operations.md §5, recorded 2026", func(s *scene) any {
-					return &kms.VerifyInput{KeyId: s.create(key).KeyId, Message: make([]byte, length), MessageType: kms.MessageTypeExternalMu, SigningAlgorithm: c.algorithm, Signature: s.signature}
-				}, refuses(kms.ValidationException, fmt.Sprintf(mu, c.spec))})
+		for _, n := range []int{1, c.digest - 1, c.digest + 1} {
+			add("operations.md §5, observed", kms.MessageTypeDigest, n, fmt.Sprintf("Digest is invalid length for algorithm %s.", c.algorithm))
+		}
+		for _, n := range []int{1, 64} {
+			add("operations.md §5, recorded 2026", kms.MessageTypeExternalMu, n,
+				fmt.Sprintf("Message type EXTERNAL_MU is incompatible with key spec %s.", c.spec))
 		}
 	}
 	requireFacts(t, facts)
@@ -305,7 +321,8 @@ func TestRecordedAnswersAboutMacs(t *testing.T) {
 	message := []byte(fixtureMessage)
 	verify := func(change func(s *scene, in *kms.VerifyMacInput)) func(*scene) any {
 		return func(s *scene) any {
-			in := &kms.VerifyMacInput{KeyId: s.mac.KeyId, Message: message, Mac: append([]byte(nil), s.tag...), MacAlgorithm: kms.MacAlgorithmHMACSHA256}
+			in := s.example("VerifyMac").(*kms.VerifyMacInput)
+			in.Mac = slices.Clone(in.Mac)
 			change(s, in)
 			return in
 		}
@@ -316,7 +333,8 @@ func TestRecordedAnswersAboutMacs(t *testing.T) {
 			succeeds(has("", "Mac MacAlgorithm KeyId"), is("KeyId", "{mac}"), is("MacAlgorithm", "HMAC_SHA_256"))},
 		{"VerifyMac says that the MAC is valid", "operations.md §5, observed", verify(func(*scene, *kms.VerifyMacInput) {}),
 			succeeds(has("", "MacValid MacAlgorithm KeyId"), is("MacValid", true), is("KeyId", "{mac}"))},
-		{"a dry run of VerifyMac", "operations.md §0, observed", verify(func(_ *scene, in *kms.VerifyMacInput) { in.DryRun = true }),
+		{"a dry run of VerifyMac", "operations.md §0, observed",
+			verify(func(_ *scene, in *kms.VerifyMacInput) { in.DryRun = true }),
 			refuses(kms.DryRunOperationException, succeedsDry)},
 		{"a symmetric key makes no MAC", "operations.md §5, observed",
 			about("{symmetric}", &kms.GenerateMacInput{Message: message, MacAlgorithm: kms.MacAlgorithmHMACSHA256}),
@@ -332,7 +350,8 @@ func TestRecordedAnswersAboutMacs(t *testing.T) {
 		facts = append(facts,
 			fact{name, "operations.md §5, observed and recorded 2026", verify(spoil), refuses(kms.KMSInvalidMacException, "")},
 			fact{name + " in a dry run", "operations.md §5, recorded 2026",
-				verify(func(s *scene, in *kms.VerifyMacInput) { spoil(s, in); in.DryRun = true }), refuses(kms.KMSInvalidMacException, "")})
+				verify(func(s *scene, in *kms.VerifyMacInput) { spoil(s, in); in.DryRun = true }),
+				refuses(kms.KMSInvalidMacException, "")})
 	}
 	sizes := map[kms.KeySpec]int{kms.KeySpecHMAC224: 28, kms.KeySpecHMAC256: 32, kms.KeySpecHMAC384: 48, kms.KeySpecHMAC512: 64}
 	for spec, size := range sizes {

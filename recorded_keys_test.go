@@ -27,19 +27,22 @@ const compactPolicy = `{"Version":"2012-10-17","Statement":[{"Action":["kms:Encr
 	`"Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Resource":"*"}],"Id":"mine"}`
 
 const (
-	alwaysInMetadata = "AWSAccountId Arn CreationDate CustomerMasterKeySpec Description Enabled KeyId KeyManager KeySpec KeyState KeyUsage MultiRegion Origin "
-	incompatible     = "KeyUsage %s is not compatible with KeySpec %s"
+	alwaysInMetadata = "AWSAccountId Arn CreationDate CustomerMasterKeySpec Description Enabled KeyId KeyManager " +
+		"KeySpec KeyState KeyUsage MultiRegion Origin "
+	incompatible = "KeyUsage %s is not compatible with KeySpec %s"
 )
 
 func TestRecordedAnswersAboutKeys(t *testing.T) {
 	facts := []fact{
-		{"a key is symmetric, for encryption, of AWS_KMS, in one Region and without description unless asked otherwise", "operations.md §2, documented",
+		{"the defaults of CreateKey", "operations.md §2, documented",
 			input(&kms.CreateKeyInput{}),
-			succeeds(is("KeyMetadata.KeySpec", "SYMMETRIC_DEFAULT"), is("KeyMetadata.KeyUsage", "ENCRYPT_DECRYPT"), is("KeyMetadata.Origin", "AWS_KMS"),
+			succeeds(is("KeyMetadata.KeySpec", "SYMMETRIC_DEFAULT"), is("KeyMetadata.KeyUsage", "ENCRYPT_DECRYPT"),
+				is("KeyMetadata.Origin", "AWS_KMS"),
 				is("KeyMetadata.MultiRegion", false), is("KeyMetadata.Description", ""), is("KeyMetadata.KeyState", "Enabled"))},
 		{"a key ID is a lower-case UUID", "operations.md §0, documented",
 			input(&kms.CreateKeyInput{}),
-			succeeds(matches("KeyMetadata.KeyId", "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"), matches("KeyMetadata.Arn", "^arn:aws:kms:us-east-1:111122223333:key/"))},
+			succeeds(matches("KeyMetadata.KeyId", "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
+				matches("KeyMetadata.Arn", "^arn:aws:kms:us-east-1:111122223333:key/"))},
 		{"a multi-Region key's ID is mrk- and 32 digits", "operations.md §0, documented",
 			input(&kms.CreateKeyInput{MultiRegion: true}),
 			succeeds(matches("KeyMetadata.KeyId", "^mrk-[0-9a-f]{32}$"))},
@@ -51,7 +54,8 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 			succeeds(has("KeyMetadata", alwaysInMetadata+"CurrentKeyMaterialId EncryptionAlgorithms"))},
 		{"metadata of a signing key", "operations.md §2, documented and observed",
 			input(&kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP384, KeyUsage: kms.KeyUsageSignVerify}),
-			succeeds(has("KeyMetadata", alwaysInMetadata+"SigningAlgorithms"), is("KeyMetadata.CustomerMasterKeySpec", "ECC_NIST_P384"))},
+			succeeds(has("KeyMetadata", alwaysInMetadata+"SigningAlgorithms"),
+				is("KeyMetadata.CustomerMasterKeySpec", "ECC_NIST_P384"))},
 		{"metadata of an HMAC key", "operations.md §2, documented and observed",
 			input(&kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC384, KeyUsage: kms.KeyUsageGenerateVerifyMac}),
 			succeeds(has("KeyMetadata", alwaysInMetadata+"MacAlgorithms"), is("KeyMetadata.CustomerMasterKeySpec", "HMAC_384"))},
@@ -65,20 +69,23 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 				scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
 				return &kms.DescribeKeyInput{KeyId: s.symmetric.KeyId}
 			},
-			succeeds(has("KeyMetadata", alwaysInMetadata+"CurrentKeyMaterialId EncryptionAlgorithms DeletionDate"), is("KeyMetadata.Enabled", false))},
+			succeeds(has("KeyMetadata", alwaysInMetadata+"CurrentKeyMaterialId EncryptionAlgorithms DeletionDate"),
+				is("KeyMetadata.Enabled", false))},
 		{"only a symmetric key may be created without a usage", "operations.md §2, observed",
 			input(&kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256}),
 			refuses(kms.ValidationException, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")},
-		{"KeySpec and CustomerMasterKeySpec exclude each other though they are equal", "operations.md §2, reported",
+		{"KeySpec and CustomerMasterKeySpec together, though they are equal", "operations.md §2, reported",
 			input(&kms.CreateKeyInput{KeySpec: kms.KeySpecSymmetricDefault, CustomerMasterKeySpec: kms.CustomerMasterKeySpecSymmetricDefault}),
-			refuses(kms.ValidationException, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")},
-		{"KeySpec and CustomerMasterKeySpec exclude each other", "operations.md §2, reported",
+			refuses(kms.ValidationException, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. "+
+				"CustomerMasterKeySpec is deprecated.")},
+		{"KeySpec and CustomerMasterKeySpec together", "operations.md §2, reported",
 			input(&kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, CustomerMasterKeySpec: kms.CustomerMasterKeySpecSymmetricDefault}),
-			refuses(kms.ValidationException, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")},
+			refuses(kms.ValidationException, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. "+
+				"CustomerMasterKeySpec is deprecated.")},
 		{"a CustomerMasterKeySpec has no value that is newer than KeySpec", "crypto.md §1, documented",
 			input(&kms.CreateKeyInput{CustomerMasterKeySpec: "ML_DSA_44", KeyUsage: kms.KeyUsageSignVerify}),
 			refusesSomehow(kms.ValidationException)},
-		{"a key that does not exist is missing to those who may do nothing, too", "key-states.md §4, observed",
+		{"a key that does not exist, named by a user without permissions", "key-states.md §4, observed",
 			func(s *scene) any {
 				s.as(alice)
 				return &kms.DisableKeyInput{KeyId: "12345678-1234-1234-1234-123456789012"}
@@ -101,7 +108,8 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 			refuses(kms.KMSInvalidStateException, "{symmetric} is pending deletion.")},
 		{"ScheduleKeyDeletion says when, 30 days on unless asked otherwise", "operations.md §2, documented",
 			about("{symmetric}", &kms.ScheduleKeyDeletionInput{}),
-			succeeds(has("", "KeyId DeletionDate KeyState PendingWindowInDays"), is("KeyId", "{symmetric}"), is("KeyState", "PendingDeletion"),
+			succeeds(has("", "KeyId DeletionDate KeyState PendingWindowInDays"),
+				is("KeyId", "{symmetric}"), is("KeyState", "PendingDeletion"),
 				is("PendingWindowInDays", 30.0), is("DeletionDate", unix(newClock().Now().Add(30*day))))},
 		{"CancelKeyDeletion leaves the key disabled, without a deletion date", "operations.md §2, documented and observed",
 			func(s *scene) any {
@@ -193,13 +201,13 @@ func TestRecordedAnswersAboutPolicies(t *testing.T) {
 				return &kms.GetKeyPolicyInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
 			},
 			succeeds(matches("Policy", `"Id" : "auto-sqs-1"`))},
-		{"a policy comes back in the service's own print, its members in their order", "authorization.md §1, recorded 2026",
+		{"the policy of PutKeyPolicy comes back in the service's own print, its members in their order", "authorization.md §1, recorded 2026",
 			func(s *scene) any {
 				s.do(&kms.PutKeyPolicyInput{KeyId: s.symmetric.KeyId, Policy: compactPolicy})
 				return &kms.GetKeyPolicyInput{KeyId: s.symmetric.KeyId}
 			},
 			succeeds(is("Policy", printedPolicy))},
-		{"so does the policy that a key was created with", "authorization.md §1, recorded 2026",
+		{"the policy of CreateKey comes back in the service's own print", "authorization.md §1, recorded 2026",
 			func(s *scene) any {
 				return &kms.GetKeyPolicyInput{KeyId: s.create(&kms.CreateKeyInput{Policy: compactPolicy}).KeyId}
 			},
@@ -219,23 +227,32 @@ func TestRecordedAnswersAboutPolicies(t *testing.T) {
 		text, source, policy string
 		want                 expectation
 	}{
-		{"a policy without a closing brace", "authorization.md §3, reported", "{", refuses(kms.MalformedPolicyDocumentException, "")},
+		{"a policy without a closing brace", "authorization.md §3, reported",
+			"{", refuses(kms.MalformedPolicyDocumentException, "")},
 		{"a policy that is a word", "authorization.md §3, reported", "policy", refuses(kms.MalformedPolicyDocumentException, "")},
-		{"a policy with something behind it", "authorization.md §3, reported", compactPolicy + ";", refuses(kms.MalformedPolicyDocumentException, "")},
-		{"a statement without actions", "authorization.md §3, reported", `{"Statement":[{"Effect":"Allow","Principal":"*","Resource":"*"}]}`,
+		{"a policy with something behind it", "authorization.md §3, reported",
+			compactPolicy + ";", refuses(kms.MalformedPolicyDocumentException, "")},
+		{"a statement without actions", "authorization.md §3, reported",
+			`{"Statement":[{"Effect":"Allow","Principal":"*","Resource":"*"}]}`,
 			refuses(kms.MalformedPolicyDocumentException, "Missing required field Action")},
-		{"a statement without resources", "authorization.md §3, reported", `{"Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*"}]}`,
+		{"a statement without resources", "authorization.md §3, reported",
+			`{"Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*"}]}`,
 			refuses(kms.MalformedPolicyDocumentException, "Missing required field Resource")},
 		{"a second statement without resources", "authorization.md §3, reported",
 			strings.Replace(compactPolicy, "}],", `},{"Effect":"Deny","Principal":"*","NotAction":"kms:*"}],`, 1),
 			refuses(kms.MalformedPolicyDocumentException, "Missing required field Resource")},
-		{"a principal that is no ARN", "authorization.md §3, observed", fmt.Sprintf(statement, `{"AWS":"arn:aws::111122223333:role/app"}`, ""),
+		{"a principal that is no ARN", "authorization.md §3, observed",
+			fmt.Sprintf(statement, `{"AWS":"arn:aws::111122223333:role/app"}`, ""),
 			refuses(kms.MalformedPolicyDocumentException, "Policy contains a statement with one or more invalid principals.")},
-		{"a principal with a wildcard in its ARN", "authorization.md §3, observed", fmt.Sprintf(statement, `{"AWS":"arn:aws:iam::111122223333:role/*"}`, ""),
+		{"a principal with a wildcard in its ARN", "authorization.md §3, observed",
+			fmt.Sprintf(statement, `{"AWS":"arn:aws:iam::111122223333:role/*"}`, ""),
 			refuses(kms.MalformedPolicyDocumentException, "Policy contains a statement with one or more invalid principals.")},
-		{"a policy of 32,769 bytes", "authorization.md §3, documented", policyOf(32769), refusesSomehow(kms.LimitExceededException)},
-		{"a policy of 131,073 characters", "authorization.md §3, documented", policyOf(131073), refusesSomehow(kms.ValidationException)},
-		{"a policy with a character beyond U+00FF", "authorization.md §3, documented", strings.Replace(compactPolicy, "mine", "\u0100", 1),
+		{"a policy of 32,769 bytes", "authorization.md §3, documented",
+			policyOf(32769), refusesSomehow(kms.LimitExceededException)},
+		{"a policy of 131,073 characters", "authorization.md §3, documented",
+			policyOf(131073), refusesSomehow(kms.ValidationException)},
+		{"a policy with a character beyond U+00FF", "authorization.md §3, documented",
+			strings.Replace(compactPolicy, "mine", "\u0100", 1),
 			refusesSomehow(kms.ValidationException)},
 		{"ForAllValues on an encryption context", "authorization.md §3, documented",
 			fmt.Sprintf(statement, `"*"`, `,"Condition":{"ForAllValues:StringEquals":{"kms:EncryptionContext:a":"b"}}`),
@@ -267,7 +284,6 @@ func TestRecordedAnswersAboutTags(t *testing.T) {
 			about("{symmetric}", &kms.UntagResourceInput{TagKeys: []string{"none"}}), succeeds(has("", ""))},
 	}
 	long := strings.Repeat("x", 257)
-	const violation = "1 validation error detected: Value '%s' at 'tags.1.member.%s' failed to satisfy constraint: Member must have length less than or equal to %d"
 	for _, refused := range []struct {
 		text string
 		tags []kms.Tag
@@ -278,12 +294,14 @@ func TestRecordedAnswersAboutTags(t *testing.T) {
 		{"a tag aws:", []kms.Tag{{TagKey: "aws:x"}}, refuses(kms.TagException, "Tags beginning with aws: are reserved")},
 		{"a tag AWS:", []kms.Tag{{TagKey: "AWS:x"}}, refuses(kms.TagException, "Tags beginning with aws: are reserved")},
 		{"a tag aWs:", []kms.Tag{{TagKey: "aWs:x"}}, refuses(kms.TagException, "Tags beginning with aws: are reserved")},
-		{"a tag key of 129 characters", []kms.Tag{{TagKey: long[:129]}}, refuses(kms.ValidationException, fmt.Sprintf(violation, long[:129], "tagKey", 128))},
-		{"a tag value of 257 characters", []kms.Tag{{TagKey: "k", TagValue: long}}, refuses(kms.ValidationException, fmt.Sprintf(violation, long, "tagValue", 256))},
+		{"a tag key of 129 characters", []kms.Tag{{TagKey: long[:129]}}, violates("Value '"+long[:129]+"' at 'tags.1.member.tagKey'", "have length less than or equal to 128")},
+		{"a tag value of 257 characters", []kms.Tag{{TagKey: "k", TagValue: long}}, violates("Value '"+long+"' at 'tags.1.member.tagValue'", "have length less than or equal to 256")},
 	} {
 		facts = append(facts,
-			fact{refused.text + " to CreateKey", "operations.md §2, observed", input(&kms.CreateKeyInput{Tags: refused.tags}), refused.want},
-			fact{refused.text + " to TagResource", "operations.md §2, observed", about("{symmetric}", &kms.TagResourceInput{Tags: refused.tags}), refused.want})
+			fact{refused.text + " to CreateKey", "operations.md §2, observed",
+				input(&kms.CreateKeyInput{Tags: refused.tags}), refused.want},
+			fact{refused.text + " to TagResource", "operations.md §2, observed",
+				about("{symmetric}", &kms.TagResourceInput{Tags: refused.tags}), refused.want})
 	}
 	requireFacts(t, facts)
 }
@@ -314,12 +332,16 @@ func TestRecordedAnswersAboutAliases(t *testing.T) {
 		}
 	}
 	requireFacts(t, []fact{
-		{"CreateAlias answers with nothing", "operations.md §3, documented", create("alias/new", "{symmetric}"), succeeds(has("", ""))},
-		{"an alias without its prefix", "operations.md §3, observed", create("name", "{symmetric}"), refuses(kms.ValidationException, prefix)},
+		{"CreateAlias answers with nothing", "operations.md §3, documented",
+			create("alias/new", "{symmetric}"), succeeds(has("", ""))},
+		{"an alias without its prefix", "operations.md §3, observed",
+			create("name", "{symmetric}"), refuses(kms.ValidationException, prefix)},
 		{"an alias with a colon", "operations.md §3, observed", create("alias/a:b", "{symmetric}"),
 			refuses(kms.ValidationException, "alias/a:b contains invalid characters for an alias")},
-		{"an alias with a space", "operations.md §3, documented", create("alias/a b", "{symmetric}"), refusesSomehow(kms.ValidationException)},
-		{"an alias of a name that is reserved", "operations.md §3, observed and documented", create("alias/aws/mine", "{symmetric}"),
+		{"an alias with a space", "operations.md §3, documented",
+			create("alias/a b", "{symmetric}"), refusesSomehow(kms.ValidationException)},
+		{"an alias of a name that is reserved", "operations.md §3, observed and documented",
+			create("alias/aws/mine", "{symmetric}"),
 			refusesSomehow("NotAuthorizedException", kms.InvalidAliasNameException)},
 		{"an alias that exists, of the same key", "operations.md §3, observed", create(fixtureAlias, "{symmetric}"),
 			refuses(kms.AlreadyExistsException, "An alias with the name "+aliasARN+fixtureAlias+" already exists")},
@@ -329,11 +351,15 @@ func TestRecordedAnswersAboutAliases(t *testing.T) {
 			refuses(kms.ValidationException, "Aliases must refer to keys. Not aliases")},
 		{"an alias for an alias's ARN", "operations.md §3, observed", create("alias/new", aliasARN+fixtureAlias),
 			refuses(kms.ValidationException, "Aliases must refer to keys. Not aliases")},
-		{"a 51st alias", "operations.md §3, reported", full(create("alias/new", "{other}")), refuses(kms.LimitExceededException, tooMany)},
-		{"an alias that moves to a key with 50", "operations.md §3, reported", full(update(fixtureAlias, "{other}")), refuses(kms.LimitExceededException, tooMany)},
-		{"an alias for a key of another Region", "operations.md §3, reported", create("alias/new", strings.Replace(foreignKey, "us-east-1:444455556666", "eu-west-1:111122223333", 1)),
+		{"a 51st alias", "operations.md §3, reported",
+			full(create("alias/new", "{other}")), refuses(kms.LimitExceededException, tooMany)},
+		{"an alias that moves to a key with 50", "operations.md §3, reported",
+			full(update(fixtureAlias, "{other}")), refuses(kms.LimitExceededException, tooMany)},
+		{"an alias for a key of another Region", "operations.md §3, reported",
+			create("alias/new", strings.Replace(foreignKey, "us-east-1:444455556666", "eu-west-1:111122223333", 1)),
 			refuses(kms.NotFoundException, "Invalid arn eu-west-1")},
-		{"an alias for a key of another account", "operations.md §3, reported", create("alias/new", foreignKey), refusesWith("This operation cannot be called cross account")},
+		{"an alias for a key of another account", "operations.md §3, reported",
+			create("alias/new", foreignKey), refusesWith("This operation cannot be called cross account")},
 		{"an alias that moves to a key of another account", "operations.md §3, reported", update(fixtureAlias, foreignKey),
 			refusesWith("This operation cannot be called cross account")},
 		{"an alias for an AWS managed key", "operations.md §3, documented",
@@ -345,9 +371,12 @@ func TestRecordedAnswersAboutAliases(t *testing.T) {
 				return create(fixtureAlias, "{other}")(s)
 			},
 			succeeds()},
-		{"aliases are case-sensitive", "operations.md §3, documented", create(strings.ToUpper(fixtureAlias[6:]), "{other}"), refuses(kms.ValidationException, prefix)},
-		{"an alias that differs in case is another", "operations.md §3, documented", create("alias/FIXTURE", "{other}"), succeeds()},
-		{"an alias moves to a key of the same usage, which answers with nothing", "operations.md §3, documented", update(fixtureAlias, "{other}"),
+		{"aliases are case-sensitive", "operations.md §3, documented",
+			create(strings.ToUpper(fixtureAlias[6:]), "{other}"), refuses(kms.ValidationException, prefix)},
+		{"an alias that differs in case is another", "operations.md §3, documented",
+			create("alias/FIXTURE", "{other}"), succeeds()},
+		{"an alias moves to a key of the same usage, which answers with nothing", "operations.md §3, documented",
+			update(fixtureAlias, "{other}"),
 			succeeds(has("", ""))},
 		{"an alias does not move to a signing key", "operations.md §3, reported", update(fixtureAlias, "{signing}"),
 			refuses(kms.ValidationException, fmt.Sprintf(changedUsage, "SIGN_VERIFY"))},
@@ -355,10 +384,13 @@ func TestRecordedAnswersAboutAliases(t *testing.T) {
 			refuses(kms.ValidationException, fmt.Sprintf(changedUsage, "GENERATE_VERIFY_MAC"))},
 		{"an alias that is not there does not move", "operations.md §3, documented", update("alias/none", "{other}"),
 			refuses(kms.NotFoundException, "Alias "+aliasARN+"alias/none is not found.")},
-		{"an alias that is not there is not deleted", "operations.md §3, observed", input(&kms.DeleteAliasInput{AliasName: "alias/none"}),
+		{"an alias that is not there is not deleted", "operations.md §3, observed",
+			input(&kms.DeleteAliasInput{AliasName: "alias/none"}),
 			refuses(kms.NotFoundException, "Alias "+aliasARN+"alias/none is not found.")},
-		{"DeleteAlias answers with nothing", "operations.md §3, observed", input(&kms.DeleteAliasInput{AliasName: fixtureAlias}), succeeds(has("", ""))},
-		{"a use of an alias that is not there", "operations.md §0, observed", input(&kms.EncryptInput{KeyId: "alias/none", Plaintext: []byte("x")}),
+		{"DeleteAlias answers with nothing", "operations.md §3, observed",
+			input(&kms.DeleteAliasInput{AliasName: fixtureAlias}), succeeds(has("", ""))},
+		{"a use of an alias that is not there", "operations.md §0, observed",
+			input(&kms.EncryptInput{KeyId: "alias/none", Plaintext: []byte("x")}),
 			refuses(kms.NotFoundException, "Alias "+aliasARN+"alias/none is not found.")},
 		{"an alias is listed with its key and dates", "operations.md §3, documented",
 			func(s *scene) any { return &kms.ListAliasesInput{KeyId: s.symmetric.Arn} },

@@ -11,8 +11,8 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// The facts here are of every operation that has what they are about: a new operation gets its
-// rows by itself.
+// The facts of this file are about every operation that has a certain member: the rows of a new
+// operation are added by reflection.
 
 // example returns an operation's valid input, on a scene in which it succeeds.
 func (s *scene) example(operation string) any {
@@ -67,8 +67,9 @@ func TestRecordedAnswersToEncryptionContextsThatCannotBe(t *testing.T) {
 					"one empty value of two": {"aws:ssm:SessionId": "s-1", "aws:ssm:TargetId": ""},
 					"one empty key of two":   {"k": "v", "": "v"},
 				} {
-					facts = append(facts, fact{name + what, "a quoted answer of the service; empty keys inferred",
-						func(s *scene) any { return prepare(s, context) }, refuses(kms.ValidationException, "Invalid EncryptionContext")})
+					facts = append(facts, fact{name + what, "quoted from the service for an empty value; inferred for an empty key",
+						func(s *scene) any { return prepare(s, context) },
+						refuses(kms.ValidationException, "Invalid EncryptionContext")})
 				}
 				for what, context := range map[string]map[string]any{"null": {"k": nil}, "null among others": {"a": "b", "k": nil}} {
 					facts = append(facts, fact{name + what, "null must not be taken for absent", func(s *scene) any {
@@ -95,8 +96,7 @@ var crossAccount = []string{
 
 func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
 	const missingKey = aliasARN + "key/12345678-1234-1234-1234-123456789012"
-	const denied = "User: arn:aws:iam::444455556666:root is not authorized to perform: kms:%s on this resource because the resource does not exist in this Region, " +
-		"no resource-based policies allow access, or a resource-based policy explicitly denies access"
+	const denied = "User: arn:aws:iam::444455556666:root is not authorized to perform: kms:%s on this resource because " + hiddenResource
 	var facts []fact
 	for _, operation := range crossAccount {
 		permission := operation
@@ -141,10 +141,11 @@ func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
 	requireFacts(t, facts)
 }
 
-// regions are some of each partition. The facts about ARNs are of the first of each, and one of the rest.
+// regions are some of each partition. All facts about ARNs are checked in those that are marked,
+// and one of them in the others.
 var regions = []struct {
 	name, partition string
-	first           bool
+	all             bool
 }{
 	{"us-east-1", "aws", true}, {"eu-central-1", "aws", false}, {"il-central-1", "aws", false},
 	{"us-gov-west-1", "aws-us-gov", true}, {"us-gov-east-1", "aws-us-gov", false},
@@ -172,7 +173,7 @@ func TestRecordedAnswersInEveryPartition(t *testing.T) {
 		facts = append(facts, fact{"a key" + in + " by its ARN", source,
 			func(s *scene) any { return &kms.DescribeKeyInput{KeyId: prefix + "key/" + move(s).KeyId} },
 			rightly(func(right string) expectation { return succeeds(is("KeyMetadata.Arn", right)) })})
-		if !r.first {
+		if !r.all {
 			continue
 		}
 		facts = append(facts, []fact{
@@ -213,7 +214,8 @@ func TestRecordedAnswersInEveryPartition(t *testing.T) {
 				func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} },
 				rightly(func(right string) expectation { return isRecorded("resources.0.ARN", `"`+right+`"`) })},
 			{"the caller in an event" + in, "quotas-events.md §5, documented",
-				func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} }, isRecorded("userIdentity.arn", `"`+root+`"`)},
+				func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} },
+				isRecorded("userIdentity.arn", `"`+root+`"`)},
 			{"a user of the partition" + in, "authorization.md §9, observed",
 				func(s *scene) any {
 					k := move(s)

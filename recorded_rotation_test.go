@@ -9,7 +9,8 @@ import (
 )
 
 func TestRecordedAnswersAboutRotation(t *testing.T) {
-	const limit = "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: {symmetric}"
+	const limit = "The on-demand rotations limit has been reached for the given keyId. " +
+		"No more on-demand rotations can be performed for this key: {symmetric}"
 	start := newClock().Now()
 	status := about("{symmetric}", &kms.GetKeyRotationStatusInput{})
 	list := func(key string, include kms.IncludeKeyMaterial) func(*scene) any {
@@ -43,7 +44,7 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 		return succeeds(has("", "KeyId KeyRotationEnabled RotationPeriodInDays NextRotationDate"), is("KeyId", "{symmetric}"),
 			is("KeyRotationEnabled", true), is("RotationPeriodInDays", days), is("NextRotationDate", unix(next)))
 	}
-	rotatesNot := succeeds(has("", "KeyId KeyRotationEnabled"), is("KeyRotationEnabled", false))
+	doesNotRotate := succeeds(has("", "KeyId KeyRotationEnabled"), is("KeyRotationEnabled", false))
 	const later = 10 * day
 	facts := []fact{
 		{"a period of 2,561 days", "operations.md §7, documented",
@@ -52,21 +53,28 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 		{"a period of 89 days", "operations.md §7, documented",
 			about("{symmetric}", &kms.EnableKeyRotationInput{RotationPeriodInDays: new(int32(89))}),
 			violates("Value '89' at 'rotationPeriodInDays'", "have value greater than or equal to 90")},
-		{"a key that does not rotate has neither period nor date", "operations.md §7, documented", status, rotatesNot},
+		{"a key that does not rotate has neither period nor date", "operations.md §7, documented", status, doesNotRotate},
 		{"a period is 365 days unless given", "operations.md §7, documented",
 			func(s *scene) any { enableRotation(s, nil); return status(s) }, rotates(365, start.Add(365*day))},
-		{"a period left out keeps what was", "operations.md §7, recorded 2026", again(new(int32(90)), nil), rotates(90, start.Add(90*day))},
-		{"the same period keeps what was", "operations.md §7, recorded 2026", again(new(int32(90)), new(int32(90))), rotates(90, start.Add(90*day))},
-		{"a period left out twice keeps the 365 days that were", "operations.md §7, recorded 2026", again(nil, nil), rotates(365, start.Add(365*day))},
-		{"365 days keep those that were not given", "operations.md §7, recorded 2026", again(nil, new(int32(365))), rotates(365, start.Add(365*day))},
-		{"a period left out keeps 2,560 days", "operations.md §7, recorded 2026", again(new(int32(2560)), nil), rotates(2560, start.Add(2560*day))},
-		{"another period starts now", "operations.md §7, recorded 2026", again(new(int32(90)), new(int32(91))), rotates(91, start.Add(later+91*day))},
-		{"365 days after 90 start now", "operations.md §7, recorded 2026", again(new(int32(90)), new(int32(365))), rotates(365, start.Add(later+365*day))},
-		{"a period left out after DisableKeyRotation is 365 days from now", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation again, without a period, after 90 days", "operations.md §7, recorded 2026",
+			again(new(int32(90)), nil), rotates(90, start.Add(90*day))},
+		{"EnableKeyRotation again, 90 days after 90", "operations.md §7, recorded 2026",
+			again(new(int32(90)), new(int32(90))), rotates(90, start.Add(90*day))},
+		{"EnableKeyRotation again, both times without a period", "operations.md §7, recorded 2026",
+			again(nil, nil), rotates(365, start.Add(365*day))},
+		{"EnableKeyRotation again, 365 days after no period", "operations.md §7, recorded 2026",
+			again(nil, new(int32(365))), rotates(365, start.Add(365*day))},
+		{"EnableKeyRotation again, without a period, after 2,560 days", "operations.md §7, recorded 2026",
+			again(new(int32(2560)), nil), rotates(2560, start.Add(2560*day))},
+		{"EnableKeyRotation again, 91 days after 90, starts now", "operations.md §7, recorded 2026",
+			again(new(int32(90)), new(int32(91))), rotates(91, start.Add(later+91*day))},
+		{"EnableKeyRotation again, 365 days after 90, starts now", "operations.md §7, recorded 2026",
+			again(new(int32(90)), new(int32(365))), rotates(365, start.Add(later+365*day))},
+		{"EnableKeyRotation after DisableKeyRotation, without a period, means 365 days from now", "operations.md §7, recorded 2026",
 			afterDisabling(new(int32(90)), nil), rotates(365, start.Add(later+365*day))},
-		{"the same period after DisableKeyRotation starts now", "crypto.md §7, recorded 2026",
+		{"EnableKeyRotation after DisableKeyRotation, with the same period, starts now", "crypto.md §7, recorded 2026",
 			afterDisabling(new(int32(90)), new(int32(90))), rotates(90, start.Add(later+90*day))},
-		{"a period left out after a rotation keeps the date of the next one", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation again, without a period, after a rotation", "operations.md §7, recorded 2026",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
 				s.clock.Move(100 * day)
@@ -78,7 +86,7 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 				enableRotation(s, new(int32(90)))
 				scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
 				return status(s)
-			}, rotatesNot},
+			}, doesNotRotate},
 		{"a disabled key keeps its rotation", "key-states.md §5, documented",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
@@ -88,7 +96,7 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 		{"a new AWS managed key says that it does not rotate", "operations.md §7, recorded 2026",
 			func(s *scene) any {
 				return &kms.GetKeyRotationStatusInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
-			}, rotatesNot},
+			}, doesNotRotate},
 		{"DisableKeyRotation is idempotent and answers with nothing", "operations.md §7, documented",
 			about("{symmetric}", &kms.DisableKeyRotationInput{}), succeeds(has("", ""))},
 		{"DisableKeyRotation of an HMAC key succeeds", "operations.md §7, recorded 2026",
@@ -100,9 +108,9 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 		{"EnableKeyRotation of an asymmetric key", "operations.md §7, documented",
 			about("{signing}", &kms.EnableKeyRotationInput{}), refusesSomehow(kms.UnsupportedOperationException)},
 		{"an HMAC key says that it does not rotate", "operations.md §7, observed",
-			about("{mac}", &kms.GetKeyRotationStatusInput{}), rotatesNot},
+			about("{mac}", &kms.GetKeyRotationStatusInput{}), doesNotRotate},
 		{"an asymmetric key says that it does not rotate", "operations.md §7, observed",
-			about("{signing}", &kms.GetKeyRotationStatusInput{}), rotatesNot},
+			about("{signing}", &kms.GetKeyRotationStatusInput{}), doesNotRotate},
 		{"RotateKeyOnDemand of an HMAC key", "key-states.md §4, observed",
 			about("{mac}", &kms.RotateKeyOnDemandInput{}), refuses(kms.UnsupportedOperationException, "")},
 		{"RotateKeyOnDemand of an asymmetric key", "key-states.md §4, observed",
@@ -133,7 +141,8 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 			}, succeeds(has("", "KeyId"), is("KeyId", "{symmetric}"), then(status, rotates(90, start.Add(90*day))))},
 		{"the first material is no rotation", "operations.md §7, documented", list("{symmetric}", ""),
 			succeeds(has("", "Rotations Truncated"), is("Rotations", []any{}))},
-		{"the first material has neither date nor type", "crypto.md §7, documented", list("{symmetric}", kms.IncludeKeyMaterialAllKeyMaterial),
+		{"the first material has neither date nor type", "crypto.md §7, documented",
+			list("{symmetric}", kms.IncludeKeyMaterialAllKeyMaterial),
 			succeeds(has("Rotations.0", "KeyId KeyMaterialId KeyMaterialState"), is("Rotations.0.KeyMaterialState", "CURRENT"))},
 		{"rotations are listed from the oldest on, with date and type", "operations.md §0, recorded 2026",
 			func(s *scene) any {
@@ -142,20 +151,25 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 				s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId})
 				return &kms.ListKeyRotationsInput{KeyId: s.symmetric.KeyId}
 			},
-			succeeds(has("Rotations.0", "KeyId KeyMaterialId KeyMaterialState RotationDate RotationType"), is("Rotations.0.RotationDate", unix(start)),
+			succeeds(has("Rotations.0", "KeyId KeyMaterialId KeyMaterialState RotationDate RotationType"),
+				is("Rotations.0.RotationDate", unix(start)),
 				is("Rotations.0.RotationType", "ON_DEMAND"), is("Rotations.0.KeyMaterialState", "NON_CURRENT"),
 				is("Rotations.1.RotationDate", unix(start.Add(day))), is("Rotations.1.KeyMaterialState", "CURRENT"))},
 		{"a rotation names its key by its ARN though the ID was sent", "operations.md §0, recorded 2026",
 			func(s *scene) any {
 				return &kms.ListKeyRotationsInput{KeyId: s.symmetric.KeyId, IncludeKeyMaterial: kms.IncludeKeyMaterialAllKeyMaterial}
 			}, succeeds(is("Rotations.0.KeyId", "{symmetric}"))},
-		{"a rotation names its key by its ARN if that was sent", "operations.md §0, recorded 2026", list("{symmetric}", kms.IncludeKeyMaterialAllKeyMaterial),
+		{"a rotation names its key by its ARN if that was sent", "operations.md §0, recorded 2026",
+			list("{symmetric}", kms.IncludeKeyMaterialAllKeyMaterial),
 			succeeds(is("Rotations.0.KeyId", "{symmetric}"))},
-		{"an HMAC key has no rotations", "operations.md §7, documented", list("{mac}", ""), succeeds(has("", "Rotations Truncated"), is("Rotations", []any{}))},
-		{"an asymmetric key has no rotations", "operations.md §7, documented", list("{signing}", ""), succeeds(is("Rotations", []any{}))},
+		{"an HMAC key has no rotations", "operations.md §7, documented",
+			list("{mac}", ""), succeeds(has("", "Rotations Truncated"), is("Rotations", []any{}))},
+		{"an asymmetric key has no rotations", "operations.md §7, documented",
+			list("{signing}", ""), succeeds(is("Rotations", []any{}))},
 		{"the materials of an HMAC key", "operations.md §7, recorded 2026", list("{mac}", kms.IncludeKeyMaterialAllKeyMaterial),
 			refuses(kms.ValidationException, "Input parameter includeKeyMaterial can only be used with symmetric keys.")},
-		{"the materials of an asymmetric key", "operations.md §7, recorded 2026 for HMAC", list("{signing}", kms.IncludeKeyMaterialAllKeyMaterial),
+		{"the materials of an asymmetric key", "operations.md §7, recorded 2026 for HMAC",
+			list("{signing}", kms.IncludeKeyMaterialAllKeyMaterial),
 			refuses(kms.ValidationException, "Input parameter includeKeyMaterial can only be used with symmetric keys.")},
 	}
 	for _, in := range []any{&kms.EnableKeyRotationInput{}, &kms.DisableKeyRotationInput{}, &kms.RotateKeyOnDemandInput{}} {
