@@ -70,7 +70,8 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 				return &kms.DescribeKeyInput{KeyId: s.symmetric.KeyId}
 			},
 			succeeds(has("KeyMetadata", alwaysInMetadata+"CurrentKeyMaterialId EncryptionAlgorithms DeletionDate"),
-				is("KeyMetadata.Enabled", false))},
+				is("KeyMetadata.Enabled", false),
+				is("KeyMetadata.DeletionDate", unix(newClock().Now().Add(7*day))))},
 		{"only a symmetric key may be created without a usage", "operations.md §2, observed",
 			input(&kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256}),
 			refuses(kms.ValidationException, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")},
