@@ -22,7 +22,7 @@ type EncryptInput struct {
 	Plaintext []byte `kms:"required,len=1..4096,secret"`
 
 	// EncryptionContext is authenticated with the data but not encrypted: Decrypt must be given the same pairs, in any
-	// order. No secrets, it is logged in clear. For symmetric keys alone.
+	// order. Keys and values are UTF-8 and not empty. No secrets, it is logged in clear. Only for symmetric keys.
 	EncryptionContext map[string]string
 
 	// EncryptionAlgorithm must suit the key; absent means EncryptionAlgorithmSymmetricDefault, so an asymmetric key
@@ -201,6 +201,10 @@ var opDecrypt = define(description{
 		src := in.source()
 		return src.requireMembers("keyId")
 	},
+	validate: func(in *DecryptInput) error {
+		src := in.source()
+		return src.requireKeyID("KeyId")
+	},
 	identify: func(c *call, in *DecryptInput) error {
 		src := in.source()
 		return c.identifySource(&src, c.op.permission)
@@ -232,7 +236,8 @@ var opDecrypt = define(description{
 // Decrypt decrypts what Encrypt, ReEncrypt or GenerateDataKey made. Without a KeyId it uses the
 // ciphertext's own key. It refuses a ciphertext of another key than KeyId with IncorrectKeyException,
 // and one that was altered, or comes with another encryption context, with
-// InvalidCiphertextException.
+// InvalidCiphertextException, in which errors.Is finds [ErrNotCiphertext], [ErrUnknownKeyMaterial] or
+// [ErrContextOrAltered].
 func (s *Service) Decrypt(ctx context.Context, in *DecryptInput) (*DecryptOutput, error) {
 	return opDecrypt.do(ctx, s, in)
 }
@@ -244,6 +249,10 @@ var opReEncrypt = define(description{
 	requireMembers: func(in *ReEncryptInput) []error {
 		src := in.source()
 		return src.requireMembers("sourceKeyId")
+	},
+	validate: func(in *ReEncryptInput) error {
+		src := in.source()
+		return src.requireKeyID("SourceKeyId")
 	},
 	identify: func(c *call, in *ReEncryptInput) error {
 		src := in.source()
@@ -344,10 +353,19 @@ func (src *source) requireMembers(keyIDPath string) (violations []error) {
 	if src.ciphertext == nil && !src.ignored {
 		violations = append(violations, shape.Missing("ciphertextBlob"))
 	}
-	if src.keyID == "" && (src.ignored || src.algorithm != EncryptionAlgorithmSymmetricDefault) {
+	if src.keyID == "" && src.ignored {
 		violations = append(violations, shape.Missing(keyIDPath))
 	}
 	return violations
+}
+
+// requireKeyID refuses an algorithm whose ciphertexts do not name their key if the caller does not
+// name it, either. member is the one that would.
+func (src *source) requireKeyID(member string) error {
+	if src.keyID == "" && src.algorithm != EncryptionAlgorithmSymmetricDefault {
+		return invalid("%s must not be null", member)
+	}
+	return nil
 }
 
 // identifySource makes the key of a source the call's next target: the one that the caller named, or
@@ -356,7 +374,7 @@ func (c *call) identifySource(src *source, permission string) error {
 	caller, header := &c.svc.caller, src.header()
 	if header == nil {
 		if src.keyID == "" {
-			return exception(InvalidCiphertextException, "")
+			return invalidCiphertext(ErrNotCiphertext)
 		}
 		return c.identify(src.keyID, permission, true)
 	}
@@ -368,11 +386,11 @@ func (c *call) identifySource(src *source, permission string) error {
 	k, err := c.svc.core.db.KeyOf(c.ctx, header, owner, c.svc.region, c.now)
 	switch {
 	case err != nil && foreign:
-		return c.mask(err, deniedCiphertext(*caller, permission, false, ""))
+		return c.mask(err, deniedCiphertext(*caller, permission))
 	case err != nil:
 		return err
 	case k == nil:
-		return deniedCiphertext(*caller, permission, false, "")
+		return deniedCiphertext(*caller, permission)
 	}
 	return c.addTarget(target{key: k, permission: permission, byCiphertext: true})
 }
@@ -392,7 +410,7 @@ func requireSource(k *keydb.Key, src *source) error {
 	}
 	switch header := src.header(); {
 	case header == nil:
-		return exception(InvalidCiphertextException, "")
+		return invalidCiphertext(ErrNotCiphertext)
 	case !header.SameKey(k.Current().Header):
 		return exception(IncorrectKeyException, incorrectKey)
 	}
@@ -412,8 +430,8 @@ func (c *call) tryCiphertext(dryRun bool, src *source) error {
 	return err
 }
 
-// tryContext refuses, for a dry run, an encryption context that is too long. Calls that use it find
-// out when they do.
+// tryContext refuses, for a dry run, an encryption context that cannot be used. Calls that use it
+// find out when they do.
 func (c *call) tryContext(dryRun bool, encryptionContext map[string]string) error {
 	if !dryRun {
 		return nil
@@ -438,10 +456,13 @@ func requireEncryption(k *keydb.Key, algorithm EncryptionAlgorithmSpec, encrypti
 func (c *call) associatedData(header []byte, encryptionContext map[string]string) ([]byte, error) {
 	data, err := ciphertext.AppendContext(append(c.scratch[:0], header...), encryptionContext)
 	c.scratch = data
-	if err != nil {
+	switch {
+	case err == nil:
+		return data, nil
+	case errors.Is(err, ciphertext.ErrContextTooLong):
 		return nil, invalid("The encryption context is longer than %d bytes.", ciphertext.MaxContextBytes)
 	}
-	return data, nil
+	return nil, invalid("Invalid EncryptionContext")
 }
 
 // aead returns the AEAD of a material of a symmetric key.
@@ -480,7 +501,7 @@ func (c *call) open(t *target, sealed []byte, encryptionContext map[string]strin
 		if err := c.svc.core.db.RequireCurrent(c.ctx, t.key); err != nil {
 			return nil, err
 		}
-		return nil, exception(InvalidCiphertextException, "")
+		return nil, invalidCiphertext(ErrUnknownKeyMaterial)
 	}
 	aead, err := c.aead(t.key, m)
 	if err != nil {
@@ -493,7 +514,7 @@ func (c *call) open(t *target, sealed []byte, encryptionContext map[string]strin
 	plaintext := make([]byte, 0, len(sealed)-ciphertext.MinBytes)
 	if plaintext, err = aead.Open(plaintext, sealed[ciphertext.HeaderBytes:], ad); err != nil {
 		if errors.Is(err, crypto.ErrDecrypt) {
-			return nil, exception(InvalidCiphertextException, "")
+			return nil, invalidCiphertext(ErrContextOrAltered)
 		}
 		return nil, err
 	}

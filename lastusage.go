@@ -17,7 +17,7 @@ type GetKeyLastUsageInput struct {
 // KeyCreationDate lies before TrackingStartDate: then it was not used since TrackingStartDate. A use by another process is
 // known a minute later.
 type GetKeyLastUsageOutput struct {
-	// KeyId is the bare key ID.
+	// KeyId is the key as the input named it.
 	KeyId string
 
 	// KeyLastUsage is the last successful cryptographic operation. It is never nil; zero if none is known.
@@ -51,7 +51,7 @@ var opGetKeyLastUsage = define(description{
 	act: func(c *call, in *GetKeyLastUsageInput) (*GetKeyLastUsageOutput, error) {
 		k := c.key()
 		out := &GetKeyLastUsageOutput{
-			KeyId:             k.ID,
+			KeyId:             in.KeyId,
 			KeyLastUsage:      &KeyLastUsageData{},
 			TrackingStartDate: k.Record.Created,
 			KeyCreationDate:   k.Record.Created,

@@ -18,7 +18,7 @@ type GetKeyPolicyInput struct {
 
 // GetKeyPolicyOutput is a key's policy.
 type GetKeyPolicyOutput struct {
-	// Policy is the JSON document as it was put.
+	// Policy is the JSON document that was put, in the API's own layout: one member a line, in their order.
 	Policy string `kms:"secret"`
 
 	// PolicyName is "default".
@@ -130,11 +130,11 @@ var opGetKeyPolicy = define(description{
 		if in.PolicyName != "" && in.PolicyName != policyName {
 			return nil, exception(NotFoundException, "No such policy exists")
 		}
-		return &GetKeyPolicyOutput{Policy: c.key().Record.Policy, PolicyName: policyName}, nil
+		return &GetKeyPolicyOutput{Policy: formatPolicy(c.key().Record.Policy), PolicyName: policyName}, nil
 	},
 })
 
-// GetKeyPolicy returns a key's policy, as it was put.
+// GetKeyPolicy returns a key's policy, in the API's layout.
 func (s *Service) GetKeyPolicy(ctx context.Context, in *GetKeyPolicyInput) (*GetKeyPolicyOutput, error) {
 	return opGetKeyPolicy.do(ctx, s, in)
 }

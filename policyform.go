@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -20,14 +21,17 @@ var (
 // whether the principals exist, what the policy allows, or whom it locks out.
 // Empty means that none was given.
 //
-// A statement may lack its actions or resources, and a list may be empty: AWS
-// KMS accepts what then has no effect.
+// A list may be empty: AWS KMS accepts what then has no effect. Statements without actions or
+// resources, which it refuses since August 2025, may be among the stored ones.
 func validatePolicy(policy string) error {
 	if policy == "" {
 		return nil
 	}
 	if len(policy) > maxPolicyBytes {
 		return exception(LimitExceededException, "A key policy can have at most %d bytes.", maxPolicyBytes)
+	}
+	if !json.Valid([]byte(policy)) { // nor are two values, or one that is nested too deep
+		return exception(MalformedPolicyDocumentException, "")
 	}
 	document, ok := decodePolicy(policy)
 	if !ok || !hasOnly(document, "Version", "Id", "Statement") || !maybe(document, "Id", isString) || !maybe(document, "Version", isPolicyVersion) {
@@ -51,9 +55,6 @@ func validatePolicy(policy string) error {
 // decodePolicy reads one JSON object. No name may stand twice in it or in an
 // object within: readers differ on which of the two counts.
 func decodePolicy(policy string) (map[string]any, bool) {
-	if !json.Valid([]byte(policy)) { // nor is more than one value, or one nested too deep
-		return nil, false
-	}
 	d := json.NewDecoder(strings.NewReader(policy))
 	d.UseNumber() // a number may be of any size
 	v, err := decodeValue(d)
@@ -98,6 +99,60 @@ func decodeValue(d *json.Decoder) (any, error) {
 	return token, err
 }
 
+// formatPolicy returns a policy in the layout in which the API returns all of them, with the members
+// in their order. What is not JSON is returned as it is.
+func formatPolicy(policy string) string {
+	d := json.NewDecoder(strings.NewReader(policy))
+	d.UseNumber()
+	var b bytes.Buffer
+	if formatValue(&b, d, "\n") != nil {
+		return policy
+	}
+	return b.String()
+}
+
+// formatValue formats the next value of d. newline begins a line with the value's indentation.
+func formatValue(b *bytes.Buffer, d *json.Decoder, newline string) error {
+	token, err := d.Token()
+	if err != nil {
+		return err
+	}
+	opening, ok := token.(json.Delim)
+	if !ok {
+		e := json.NewEncoder(b)
+		e.SetEscapeHTML(false)
+		err := e.Encode(token)
+		b.Truncate(b.Len() - 1) // the line break of an Encoder
+		return err
+	}
+	indent, end := " ", " " // elements of a list share its line
+	if opening == '{' && d.More() {
+		indent, end = newline+"  ", newline
+	}
+	b.WriteRune(rune(opening))
+	for separator := ""; d.More(); separator = "," {
+		b.WriteString(separator + indent)
+		inner := newline
+		if opening == '{' {
+			if err := formatValue(b, d, ""); err != nil { // the name
+				return err
+			}
+			b.WriteString(" : ")
+			inner = indent
+		}
+		if err := formatValue(b, d, inner); err != nil {
+			return err
+		}
+	}
+	closing, err := d.Token()
+	if err != nil {
+		return err
+	}
+	b.WriteString(end)
+	b.WriteRune(rune(closing.(json.Delim)))
+	return nil
+}
+
 func validateStatement(v any) error {
 	s, ok := v.(map[string]any)
 	if !ok || !hasOnly(s, "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition") ||
@@ -105,6 +160,12 @@ func validateStatement(v any) error {
 		!either(s, "Action", "NotAction", isStringOrStrings) ||
 		!either(s, "Resource", "NotResource", isStringOrStrings) {
 		return errMalformedPolicy
+	}
+	for _, name := range []string{"Action", "Resource"} {
+		_, named := s[name]
+		if _, excepted := s["Not"+name]; !named && !excepted {
+			return exception(MalformedPolicyDocumentException, "Missing required field %s", name)
+		}
 	}
 	effect := s["Effect"]
 	principal, named := s["Principal"]

@@ -30,7 +30,7 @@ func TestRecordedAnswersToAliasesOfOperationsThatTakeNone(t *testing.T) {
 			continue
 		}
 		for what, prefix := range map[string]string{"an alias": "", "an alias ARN": aliasARN} {
-			facts = append(facts, fact{op.Name() + " of " + what, "operations.md §0, recorded 2026 and reported", func(s *scene) any {
+			facts = append(facts, fact{op.Name() + " of " + what, "recorded 2026 and reported", func(s *scene) any {
 				in := s.example(op.Name())
 				if s.subject(op.Name()) != s.symmetric {
 					s.t.Fatal("the alias is of another key")
@@ -67,12 +67,12 @@ func TestRecordedAnswersToEncryptionContextsThatCannotBe(t *testing.T) {
 					"one empty value of two": {"aws:ssm:SessionId": "s-1", "aws:ssm:TargetId": ""},
 					"one empty key of two":   {"k": "v", "": "v"},
 				} {
-					facts = append(facts, fact{name + what, "quoted from the service for an empty value; inferred for an empty key",
+					facts = append(facts, fact{name + what, "observed for an empty value",
 						func(s *scene) any { return prepare(s, context) },
 						refuses(kms.ValidationException, "Invalid EncryptionContext")})
 				}
 				for what, context := range map[string]map[string]any{"null": {"k": nil}, "null among others": {"a": "b", "k": nil}} {
-					facts = append(facts, fact{name + what, "null must not be taken for absent", func(s *scene) any {
+					facts = append(facts, fact{name + what, "inferred: null must not pass for absent", func(s *scene) any {
 						in := jsonOf(reflect.ValueOf(prepare(s, map[string]string{}))).(map[string]any)
 						in[member.Name] = context
 						body, err := json.Marshal(in)
@@ -104,7 +104,7 @@ func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
 			permission = "ReEncryptFrom"
 		}
 		for _, there := range []string{"a key", "no key"} {
-			facts = append(facts, fact{operation + " on another account's " + there, "authorization.md §9, reported", func(s *scene) any {
+			facts = append(facts, fact{operation + " on another account's " + there, "reported", func(s *scene) any {
 				in := s.example(operation)
 				arn := s.subject(operation).Arn
 				if there == "no key" {
@@ -117,7 +117,7 @@ func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
 		}
 	}
 	for _, there := range []string{"a key", "no key"} {
-		facts = append(facts, fact{"ReEncrypt to another account's " + there, "authorization.md §9, reported", func(s *scene) any {
+		facts = append(facts, fact{"ReEncrypt to another account's " + there, "reported", func(s *scene) any {
 			arn := s.symmetric.Arn
 			if there == "no key" {
 				arn = missingKey
@@ -131,7 +131,7 @@ func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
 		if len(keyMembers(op.NewInput())) == 0 || slices.Contains(crossAccount, op.Name()) || strings.HasSuffix(op.Name(), "eAlias") {
 			continue
 		}
-		facts = append(facts, fact{op.Name() + " is only for the key's own account", "authorization.md §2, documented", func(s *scene) any {
+		facts = append(facts, fact{op.Name() + " is only for the key's own account", "documented", func(s *scene) any {
 			in := s.example(op.Name())
 			keyMembers(in)[0].SetString(s.subject(op.Name()).Arn)
 			s.as("arn:aws:iam::444455556666:root")
@@ -156,7 +156,7 @@ var regions = []struct {
 }
 
 func TestRecordedAnswersInEveryPartition(t *testing.T) {
-	const source = "operations.md §0, documented"
+	const source = "documented"
 	var facts []fact
 	for _, r := range regions {
 		in, root := " in "+r.name, "arn:"+r.partition+":iam::111122223333:root"
@@ -197,26 +197,26 @@ func TestRecordedAnswersInEveryPartition(t *testing.T) {
 					return &kms.DescribeKeyInput{KeyId: "12345678-1234-1234-1234-123456789012"}
 				},
 				refuses(kms.NotFoundException, "Key '"+prefix+"key/12345678-1234-1234-1234-123456789012' does not exist")},
-			{"an ARN of a partition that does not exist" + in, "operations.md §0, documented",
+			{"an ARN of a partition that does not exist" + in, "documented",
 				func(s *scene) any {
 					return &kms.DescribeKeyInput{KeyId: "arn:aws-x:kms:" + r.name + ":111122223333:key/" + move(s).KeyId}
 				},
 				refusesSomehow(kms.InvalidArnException)},
-			{"the default policy" + in, "authorization.md §1, observed", func(s *scene) any { return &kms.GetKeyPolicyInput{KeyId: move(s).KeyId} },
+			{"the default policy" + in, "observed", func(s *scene) any { return &kms.GetKeyPolicyInput{KeyId: move(s).KeyId} },
 				succeeds(matches("Policy", `"AWS" : "`+root+`"`))},
-			{"the policy of an AWS managed key" + in, "authorization.md §6, documented",
+			{"the policy of an AWS managed key" + in, "documented",
 				func(s *scene) any {
 					move(s)
 					return &kms.GetKeyPolicyInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
 				},
 				succeeds(matches("Policy", `"AWS" : "`+root+`"`), matches("Policy", `"kms:ViaService" : "sqs.`+r.name+`.amazonaws.com"`))},
-			{"the key in an event" + in, "quotas-events.md §5, documented",
+			{"the key in an event" + in, "documented",
 				func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} },
 				rightly(func(right string) expectation { return isRecorded("resources.0.ARN", `"`+right+`"`) })},
-			{"the caller in an event" + in, "quotas-events.md §5, documented",
+			{"the caller in an event" + in, "documented",
 				func(s *scene) any { return &kms.EncryptInput{KeyId: move(s).KeyId, Plaintext: []byte("x")} },
 				isRecorded("userIdentity.arn", `"`+root+`"`)},
-			{"a user of the partition" + in, "authorization.md §9, observed",
+			{"a user of the partition" + in, "observed",
 				func(s *scene) any {
 					k := move(s)
 					s.as("arn:" + r.partition + ":iam::111122223333:user/alice")

@@ -47,104 +47,104 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 	doesNotRotate := succeeds(has("", "KeyId KeyRotationEnabled"), is("KeyRotationEnabled", false))
 	const later = 10 * day
 	facts := []fact{
-		{"a period of 2,561 days", "operations.md §7, documented",
+		{"a period of 2,561 days", "documented",
 			about("{symmetric}", &kms.EnableKeyRotationInput{RotationPeriodInDays: new(int32(2561))}),
 			violates("Value '2561' at 'rotationPeriodInDays'", "have value less than or equal to 2560")},
-		{"a period of 89 days", "operations.md §7, documented",
+		{"a period of 89 days", "documented",
 			about("{symmetric}", &kms.EnableKeyRotationInput{RotationPeriodInDays: new(int32(89))}),
 			violates("Value '89' at 'rotationPeriodInDays'", "have value greater than or equal to 90")},
-		{"a key that does not rotate has neither period nor date", "operations.md §7, documented", status, doesNotRotate},
-		{"a period is 365 days unless given", "operations.md §7, documented",
+		{"a key that does not rotate has neither period nor date", "documented", status, doesNotRotate},
+		{"a period is 365 days unless given", "documented",
 			func(s *scene) any { enableRotation(s, nil); return status(s) }, rotates(365, start.Add(365*day))},
-		{"EnableKeyRotation again, without a period, after 90 days", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation again, without a period, after 90 days", "recorded 2026",
 			again(new(int32(90)), nil), rotates(90, start.Add(90*day))},
-		{"EnableKeyRotation again, 90 days after 90", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation again, 90 days after 90", "recorded 2026",
 			again(new(int32(90)), new(int32(90))), rotates(90, start.Add(90*day))},
-		{"EnableKeyRotation again, both times without a period", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation again, both times without a period", "recorded 2026",
 			again(nil, nil), rotates(365, start.Add(365*day))},
-		{"EnableKeyRotation again, 365 days after no period", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation again, 365 days after no period", "recorded 2026",
 			again(nil, new(int32(365))), rotates(365, start.Add(365*day))},
-		{"EnableKeyRotation again, without a period, after 2,560 days", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation again, without a period, after 2,560 days", "recorded 2026",
 			again(new(int32(2560)), nil), rotates(2560, start.Add(2560*day))},
-		{"EnableKeyRotation again, 91 days after 90, starts now", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation again, 91 days after 90, starts now", "recorded 2026",
 			again(new(int32(90)), new(int32(91))), rotates(91, start.Add(later+91*day))},
-		{"EnableKeyRotation again, 365 days after 90, starts now", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation again, 365 days after 90, starts now", "recorded 2026",
 			again(new(int32(90)), new(int32(365))), rotates(365, start.Add(later+365*day))},
-		{"EnableKeyRotation after DisableKeyRotation, without a period, means 365 days from now", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation after DisableKeyRotation, without a period, means 365 days from now", "recorded 2026",
 			afterDisabling(new(int32(90)), nil), rotates(365, start.Add(later+365*day))},
-		{"EnableKeyRotation after DisableKeyRotation, with the same period, starts now", "crypto.md §7, recorded 2026",
+		{"EnableKeyRotation after DisableKeyRotation, with the same period, starts now", "recorded 2026",
 			afterDisabling(new(int32(90)), new(int32(90))), rotates(90, start.Add(later+90*day))},
-		{"EnableKeyRotation again, without a period, after a rotation", "operations.md §7, recorded 2026",
+		{"EnableKeyRotation again, without a period, after a rotation", "recorded 2026",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
 				s.clock.Move(100 * day)
 				enableRotation(s, nil)
 				return status(s)
 			}, rotates(90, start.Add(180*day))},
-		{"a key that is pending deletion does not rotate", "key-states.md §5, documented",
+		{"a key that is pending deletion does not rotate", "documented",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
 				scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
 				return status(s)
 			}, doesNotRotate},
-		{"a disabled key keeps its rotation", "key-states.md §5, documented",
+		{"a disabled key keeps its rotation", "documented",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
 				disable(s.t, s.svc, s.symmetric.KeyId)
 				return status(s)
 			}, rotates(90, start.Add(90*day))},
-		{"a new AWS managed key says that it does not rotate", "operations.md §7, recorded 2026",
+		{"a new AWS managed key says that it does not rotate", "recorded 2026",
 			func(s *scene) any {
 				return &kms.GetKeyRotationStatusInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
 			}, doesNotRotate},
-		{"DisableKeyRotation is idempotent and answers with nothing", "operations.md §7, documented",
+		{"DisableKeyRotation is idempotent and answers with nothing", "documented",
 			about("{symmetric}", &kms.DisableKeyRotationInput{}), succeeds(has("", ""))},
-		{"DisableKeyRotation of an HMAC key succeeds", "operations.md §7, recorded 2026",
+		{"DisableKeyRotation of an HMAC key succeeds", "recorded 2026",
 			about("{mac}", &kms.DisableKeyRotationInput{}), succeeds(has("", ""))},
-		{"DisableKeyRotation of an asymmetric key", "operations.md §7, documented",
+		{"DisableKeyRotation of an asymmetric key", "documented",
 			about("{signing}", &kms.DisableKeyRotationInput{}), refusesSomehow(kms.UnsupportedOperationException)},
-		{"EnableKeyRotation of an HMAC key", "operations.md §7, documented",
+		{"EnableKeyRotation of an HMAC key", "documented",
 			about("{mac}", &kms.EnableKeyRotationInput{}), refusesSomehow(kms.UnsupportedOperationException)},
-		{"EnableKeyRotation of an asymmetric key", "operations.md §7, documented",
+		{"EnableKeyRotation of an asymmetric key", "documented",
 			about("{signing}", &kms.EnableKeyRotationInput{}), refusesSomehow(kms.UnsupportedOperationException)},
-		{"an HMAC key says that it does not rotate", "operations.md §7, observed",
+		{"an HMAC key says that it does not rotate", "observed",
 			about("{mac}", &kms.GetKeyRotationStatusInput{}), doesNotRotate},
-		{"an asymmetric key says that it does not rotate", "operations.md §7, observed",
+		{"an asymmetric key says that it does not rotate", "observed",
 			about("{signing}", &kms.GetKeyRotationStatusInput{}), doesNotRotate},
-		{"RotateKeyOnDemand of an HMAC key", "key-states.md §4, observed",
+		{"RotateKeyOnDemand of an HMAC key", "observed",
 			about("{mac}", &kms.RotateKeyOnDemandInput{}), refuses(kms.UnsupportedOperationException, "")},
-		{"RotateKeyOnDemand of an asymmetric key", "key-states.md §4, observed",
+		{"RotateKeyOnDemand of an asymmetric key", "observed",
 			about("{signing}", &kms.RotateKeyOnDemandInput{}), refuses(kms.UnsupportedOperationException, "")},
-		{"RotateKeyOnDemand of a disabled key", "key-states.md §4, observed",
+		{"RotateKeyOnDemand of a disabled key", "observed",
 			func(s *scene) any {
 				disable(s.t, s.svc, s.symmetric.KeyId)
 				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId}
 			}, refuses(kms.DisabledException, "{symmetric} is disabled.")},
-		{"a 26th rotation on demand", "operations.md §7, observed",
+		{"a 26th rotation on demand", "observed",
 			func(s *scene) any {
 				for range 25 {
 					s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId})
 				}
 				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId}
 			}, refuses(kms.LimitExceededException, limit)},
-		{"RotateKeyOnDemand less than 20 minutes before a rotation", "operations.md §7, documented",
+		{"RotateKeyOnDemand less than 20 minutes before a rotation", "documented",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
 				s.clock.Move(90*day - 19*time.Minute)
 				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId}
 			}, refusesSomehow(kms.ConflictException)},
-		{"RotateKeyOnDemand answers with the key ARN and leaves the schedule alone", "operations.md §7, documented",
+		{"RotateKeyOnDemand answers with the key ARN and leaves the schedule alone", "documented",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
 				s.clock.Move(10 * day)
 				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId}
 			}, succeeds(has("", "KeyId"), is("KeyId", "{symmetric}"), then(status, rotates(90, start.Add(90*day))))},
-		{"the first material is no rotation", "operations.md §7, documented", list("{symmetric}", ""),
+		{"the first material is no rotation", "documented", list("{symmetric}", ""),
 			succeeds(has("", "Rotations Truncated"), is("Rotations", []any{}))},
-		{"the first material has neither date nor type", "crypto.md §7, documented",
+		{"the first material has neither date nor type", "documented",
 			list("{symmetric}", kms.IncludeKeyMaterialAllKeyMaterial),
 			succeeds(has("Rotations.0", "KeyId KeyMaterialId KeyMaterialState"), is("Rotations.0.KeyMaterialState", "CURRENT"))},
-		{"rotations are listed from the oldest on, with date and type", "operations.md §0, recorded 2026",
+		{"rotations are listed from the oldest on, with date and type", "recorded 2026",
 			func(s *scene) any {
 				s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId})
 				s.clock.Move(day)
@@ -155,26 +155,26 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 				is("Rotations.0.RotationDate", unix(start)),
 				is("Rotations.0.RotationType", "ON_DEMAND"), is("Rotations.0.KeyMaterialState", "NON_CURRENT"),
 				is("Rotations.1.RotationDate", unix(start.Add(day))), is("Rotations.1.KeyMaterialState", "CURRENT"))},
-		{"a rotation names its key by its ARN though the ID was sent", "operations.md §0, recorded 2026",
+		{"a rotation names its key by its ARN though the ID was sent", "recorded 2026",
 			func(s *scene) any {
 				return &kms.ListKeyRotationsInput{KeyId: s.symmetric.KeyId, IncludeKeyMaterial: kms.IncludeKeyMaterialAllKeyMaterial}
 			}, succeeds(is("Rotations.0.KeyId", "{symmetric}"))},
-		{"a rotation names its key by its ARN if that was sent", "operations.md §0, recorded 2026",
+		{"a rotation names its key by its ARN if that was sent", "recorded 2026",
 			list("{symmetric}", kms.IncludeKeyMaterialAllKeyMaterial),
 			succeeds(is("Rotations.0.KeyId", "{symmetric}"))},
-		{"an HMAC key has no rotations", "operations.md §7, documented",
+		{"an HMAC key has no rotations", "documented",
 			list("{mac}", ""), succeeds(has("", "Rotations Truncated"), is("Rotations", []any{}))},
-		{"an asymmetric key has no rotations", "operations.md §7, documented",
+		{"an asymmetric key has no rotations", "documented",
 			list("{signing}", ""), succeeds(is("Rotations", []any{}))},
-		{"the materials of an HMAC key", "operations.md §7, recorded 2026", list("{mac}", kms.IncludeKeyMaterialAllKeyMaterial),
+		{"the materials of an HMAC key", "recorded 2026", list("{mac}", kms.IncludeKeyMaterialAllKeyMaterial),
 			refuses(kms.ValidationException, "Input parameter includeKeyMaterial can only be used with symmetric keys.")},
-		{"the materials of an asymmetric key", "operations.md §7, recorded 2026 for HMAC",
+		{"the materials of an asymmetric key", "recorded 2026 for HMAC",
 			list("{signing}", kms.IncludeKeyMaterialAllKeyMaterial),
 			refuses(kms.ValidationException, "Input parameter includeKeyMaterial can only be used with symmetric keys.")},
 	}
 	for _, in := range []any{&kms.EnableKeyRotationInput{}, &kms.DisableKeyRotationInput{}, &kms.RotateKeyOnDemandInput{}} {
 		name := operationOf(t, in).Name()
-		facts = append(facts, fact{name + " of an AWS managed key", "operations.md §7, recorded 2026",
+		facts = append(facts, fact{name + " of an AWS managed key", "recorded 2026",
 			func(s *scene) any {
 				s.key = describe(s.t, s.svc, "alias/aws/sqs")
 				again := operationOf(s.t, in).NewInput()

@@ -23,7 +23,7 @@ import (
 // a fixture of its own: by a call in Go, and by the same call over HTTP.
 type fact struct {
 	text   string
-	source string             // the notes that it is in, and how it is known
+	source string             // how it is known: recorded in a year, observed, reported, documented
 	call   func(s *scene) any // prepares the call and returns its input, or a rawCall
 	want   expectation
 }

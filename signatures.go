@@ -155,22 +155,18 @@ var opVerify = define(description{
 	usage: KeyUsageSignVerify, readOnly: true, tracked: true,
 }, steps[VerifyInput, VerifyOutput]{
 	admit: func(c *call, in *VerifyInput) error {
-		_, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
-		return err
+		signer, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
+		if err != nil || !in.DryRun {
+			return err
+		}
+		return verifySignature(signer, in)
 	},
 	act: func(c *call, in *VerifyInput) (*VerifyOutput, error) {
 		signer, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
 		if err != nil {
 			return nil, err
 		}
-		verify := signer.Verify
-		if in.MessageType == MessageTypeDigest {
-			verify = signer.VerifyDigest
-		}
-		if err := verify(in.Signature, in.Message); err != nil {
-			if errors.Is(err, crypto.ErrVerify) {
-				return nil, exception(KMSInvalidSignatureException, "")
-			}
+		if err := verifySignature(signer, in); err != nil {
 			return nil, err
 		}
 		return &VerifyOutput{KeyId: c.key().ARN, SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
@@ -181,6 +177,19 @@ var opVerify = define(description{
 // KMSInvalidSignatureException: SignatureValid is never false.
 func (s *Service) Verify(ctx context.Context, in *VerifyInput) (*VerifyOutput, error) {
 	return opVerify.do(ctx, s, in)
+}
+
+// verifySignature refuses a signature that is not the message's.
+func verifySignature(signer crypto.Signer, in *VerifyInput) error {
+	verify := signer.Verify
+	if in.MessageType == MessageTypeDigest {
+		verify = signer.VerifyDigest
+	}
+	err := verify(in.Signature, in.Message)
+	if errors.Is(err, crypto.ErrVerify) {
+		return exception(KMSInvalidSignatureException, "")
+	}
+	return err
 }
 
 // signer returns the signer of the call's key for an algorithm. It refuses an algorithm or a kind of
@@ -199,7 +208,7 @@ func (c *call) signer(algorithm SigningAlgorithmSpec, messageType MessageType, m
 	case err != nil:
 		return nil, err
 	case messageType == MessageTypeExternalMu:
-		return nil, invalid("Message type EXTERNAL_MU is incompatible with algorithm %s.", algorithm)
+		return nil, invalid("Message type EXTERNAL_MU is incompatible with key spec %s.", k.Record.Spec)
 	case messageType == MessageTypeDigest && len(message) != signer.DigestSize():
 		return nil, invalid("Digest is invalid length for algorithm %s.", algorithm)
 	}
@@ -217,9 +226,6 @@ var opGetPublicKey = define(description{
 	},
 	act: func(c *call, in *GetPublicKeyInput) (*GetPublicKeyOutput, error) {
 		k := c.key()
-		if len(k.Materials) == 0 {
-			return nil, exception(KMSInvalidStateException, "%s is pending import.", k.ARN)
-		}
 		p, err := primitive[crypto.SigningKey](c, k)
 		if err != nil {
 			return nil, err

@@ -7,10 +7,12 @@ package seed
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -209,13 +211,20 @@ func (p *planned) complete(ctx context.Context, there *present, tags []kms.Tag) 
 			return err
 		}
 	}
-	if p.Policy == "" || p.Policy == there.policy {
+	if p.Policy == "" || sameJSON(p.Policy, there.policy) {
 		return nil
 	}
 	_, err := p.svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{ // at last: it may forbid all of the above
 		KeyId: p.ID, Policy: p.Policy, BypassPolicyLockoutSafetyCheck: true,
 	})
 	return err
+}
+
+// sameJSON reports whether two texts are the same value in JSON: GetKeyPolicy returns a policy in a
+// layout of its own.
+func sameJSON(a, b string) bool {
+	var x, y any
+	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // label gives the key its description, tags and aliases, which the service refuses while a deletion is pending.

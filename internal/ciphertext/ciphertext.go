@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pocketkms/kms/internal/arn"
 )
@@ -110,8 +111,12 @@ func (h *Header) accountNumber() uint64 {
 // external key store has to accept as associated data.
 const MaxContextBytes = 8192
 
-// ErrContextTooLong is the error for an encryption context of more than MaxContextBytes.
-var ErrContextTooLong = errors.New("ciphertext: the encryption context is too long")
+// The reasons why an encryption context has no canonical form. Of several, the first one here counts.
+var (
+	ErrContextTooLong = errors.New("ciphertext: the encryption context is longer than MaxContextBytes")
+	ErrContextEmpty   = errors.New("ciphertext: a key or a value of the encryption context is empty")
+	ErrContextNotUTF8 = errors.New("ciphertext: the encryption context is not UTF-8")
+)
 
 // AppendContext appends the canonical form of an encryption context to dst, the same for every
 // order of the pairs: the pairs sorted by key, each key and value after its length in two bytes.
@@ -119,12 +124,20 @@ func AppendContext(dst []byte, encryptionContext map[string]string) ([]byte, err
 	type pair struct{ key, value string }
 	var few [4]pair
 	pairs := few[:0]
-	size := 0
+	size, empty, text := 0, false, true
 	for k, v := range encryptionContext {
 		if size += 4 + len(k) + len(v); size > MaxContextBytes {
 			return dst, ErrContextTooLong
 		}
+		empty = empty || k == "" || v == ""
+		text = text && utf8.ValidString(k) && utf8.ValidString(v)
 		pairs = append(pairs, pair{k, v})
+	}
+	switch {
+	case empty:
+		return dst, ErrContextEmpty
+	case !text: // an audit event could not show it as it is
+		return dst, ErrContextNotUTF8
 	}
 	slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
 	for _, p := range pairs {
