@@ -99,58 +99,62 @@ func decodeValue(d *json.Decoder) (any, error) {
 	return token, err
 }
 
-// formatPolicy returns a policy in the layout in which the API returns all of them, with the members
-// in their order. What is not JSON is returned as it is.
+// formatPolicy returns a policy in the layout in which the API returns all of them: each member of an
+// object on a line of its own. It changes nothing but white space. What is not JSON is returned as it
+// is.
 func formatPolicy(policy string) string {
-	d := json.NewDecoder(strings.NewReader(policy))
-	d.UseNumber()
-	var b bytes.Buffer
-	if formatValue(&b, d, "\n") != nil {
+	var compact, out bytes.Buffer
+	if json.Compact(&compact, []byte(policy)) != nil {
 		return policy
 	}
-	return b.String()
-}
-
-// formatValue formats the next value of d. newline begins a line with the value's indentation.
-func formatValue(b *bytes.Buffer, d *json.Decoder, newline string) error {
-	token, err := d.Token()
-	if err != nil {
-		return err
-	}
-	opening, ok := token.(json.Delim)
-	if !ok {
-		e := json.NewEncoder(b)
-		e.SetEscapeHTML(false)
-		err := e.Encode(token)
-		b.Truncate(b.Len() - 1) // the line break of an Encoder
-		return err
-	}
-	indent, end := " ", " " // elements of a list share its line
-	if opening == '{' && d.More() {
-		indent, end = newline+"  ", newline
-	}
-	b.WriteRune(rune(opening))
-	for separator := ""; d.More(); separator = "," {
-		b.WriteString(separator + indent)
-		inner := newline
-		if opening == '{' {
-			if err := formatValue(b, d, ""); err != nil { // the name
-				return err
+	text, newline := compact.Bytes(), "\n" // and the indentation
+	var open []byte                        // the brackets around text[i]
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch c {
+		case '{', '[':
+			open = append(open, c)
+			out.WriteByte(c)
+			if c == '{' && text[i+1] != '}' {
+				newline += "  "
+				out.WriteString(newline)
+			} else {
+				out.WriteByte(' ')
 			}
-			b.WriteString(" : ")
-			inner = indent
-		}
-		if err := formatValue(b, d, inner); err != nil {
-			return err
+		case '}', ']':
+			bracket := open[len(open)-1]
+			open = open[:len(open)-1]
+			if text[i-1] == bracket { // nothing in it
+			} else if c == '}' {
+				newline = newline[:len(newline)-2]
+				out.WriteString(newline)
+			} else {
+				out.WriteByte(' ')
+			}
+			out.WriteByte(c)
+		case ',':
+			out.WriteByte(c)
+			if open[len(open)-1] == '{' {
+				out.WriteString(newline)
+			} else {
+				out.WriteByte(' ')
+			}
+		case ':':
+			out.WriteString(" : ")
+		case '"':
+			end := i + 1
+			for ; text[end] != '"'; end++ {
+				if text[end] == '\\' {
+					end++
+				}
+			}
+			out.Write(text[i : end+1])
+			i = end
+		default:
+			out.WriteByte(c)
 		}
 	}
-	closing, err := d.Token()
-	if err != nil {
-		return err
-	}
-	b.WriteString(end)
-	b.WriteRune(rune(closing.(json.Delim)))
-	return nil
+	return out.String()
 }
 
 func validateStatement(v any) error {

@@ -361,6 +361,11 @@ func TestRecordedAnswersAboutMacs(t *testing.T) {
 			want := refuses(kms.InvalidKeyUsageException, fmt.Sprintf("Algorithm %s is incompatible with key spec %s.", asked, spec))
 			if asked == algorithm {
 				want = succeeds(matches("Mac", fmt.Sprintf("^.{%d}$", (size+2)/3*4)))
+			} else {
+				facts = append(facts, fact{fmt.Sprintf("%s verified by a key %s", asked, spec), "observed", func(s *scene) any {
+					k := s.create(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageGenerateVerifyMac})
+					return &kms.VerifyMacInput{KeyId: k.KeyId, Message: message, MacAlgorithm: asked, Mac: make([]byte, sizes[other])}
+				}, want})
 			}
 			facts = append(facts, fact{fmt.Sprintf("%s by a key %s", asked, spec), "observed", func(s *scene) any {
 				k := s.create(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageGenerateVerifyMac})
