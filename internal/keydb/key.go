@@ -124,6 +124,7 @@ type Material struct {
 	Header *ciphertext.Header // of the ciphertexts that it makes
 
 	primitive atomic.Pointer[crypto.Key]
+	present   atomic.Bool // its record has been read
 }
 
 // Primitive returns the primitive of a material of k. If the key changed or was deleted since the
@@ -162,7 +163,7 @@ func (db *DB) loadPrimitive(ctx context.Context, k *Key, m *Material) (crypto.Ke
 
 // RequireMaterial returns an error if a material of k cannot be read.
 func (db *DB) RequireMaterial(ctx context.Context, k *Key, m *Material) error {
-	if m.primitive.Load() != nil {
+	if m.present.Load() {
 		return nil
 	}
 	r, err := db.material(ctx, k, m)
@@ -174,6 +175,7 @@ func (db *DB) RequireMaterial(ctx context.Context, k *Key, m *Material) error {
 func (db *DB) material(ctx context.Context, k *Key, m *Material) (keystore.Record, error) {
 	r, err := db.store.Get(ctx, k.materialName(m.ID))
 	if !errors.Is(err, keystore.ErrNotFound) {
+		m.present.Store(err == nil)
 		return r, err
 	}
 	if err := db.RequireCurrent(ctx, k); err != nil { // destroyed since the snapshot was taken
