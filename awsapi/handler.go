@@ -189,7 +189,7 @@ func fail(w http.ResponseWriter, e *exception) {
 	body := appendString([]byte(`{"__type":`), string(e.code))
 	if e.message != "" {
 		name := `,"message":`
-		if e.code == serialization { // the framework's own, which spells it so
+		if e.code == serialization || e.code == kms.AccessDeniedException { // the framework's own, which spells it so
 			name = `,"Message":`
 		}
 		body = appendString(append(body, name...), e.message)

@@ -378,7 +378,11 @@ func TestStatusOfEveryCode(t *testing.T) {
 		require.NoError(t, hidden)
 		fail(w, e)
 		require.Equal(t, status, w.Code, code)
-		require.JSONEq(t, `{"__type":"`+code+`","message":"m"}`, w.Body.String())
+		member := "message"
+		if code == "AccessDeniedException" {
+			member = "Message"
+		}
+		require.JSONEq(t, `{"__type":"`+code+`","`+member+`":"m"}`, w.Body.String())
 		require.Equal(t, code, w.Header().Get("x-amzn-ErrorType"))
 	}
 }
@@ -654,7 +658,7 @@ func TestWebPagesAreAnsweredOnlyWithCredentials(t *testing.T) {
 		r.Header["Origin"] = []string{origin}
 		status, body := exchangeOf(Handler(svc, Options{}), r)
 		require.Equal(t, http.StatusForbidden, status)
-		require.JSONEq(t, `{"__type":"AccessDeniedException","message":"Web pages may ask only a service that verifies signatures."}`, body)
+		require.JSONEq(t, `{"__type":"AccessDeniedException","Message":"Web pages may ask only a service that verifies signatures."}`, body)
 
 		r = good().request()
 		r.Header["Origin"] = []string{origin}
