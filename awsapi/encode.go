@@ -1,7 +1,9 @@
 package awsapi
 
 import (
+	"bytes"
 	"encoding/base64"
+	"math"
 	"reflect"
 	"strconv"
 	"time"
@@ -97,20 +99,23 @@ func appendMember(b []byte, m *shape.Member, f reflect.Value) []byte {
 	return append(b, ']')
 }
 
-// appendTime prints seconds since 1970 with as many decimals, of at most three, as there are.
+// appendTime prints seconds since 1970 with as many decimals, of at most three, as there are, as
+// Java's Double.toString does: 1.592412018521E9. The API's answers have that form.
 func appendTime(b []byte, t *time.Time) []byte {
-	ms := t.UnixMilli()
-	if ms < 0 {
-		b, ms = append(b, '-'), -ms
+	seconds := float64(t.UnixMilli()) / 1000
+	format := byte('e')
+	if size := math.Abs(seconds); size == 0 || size >= 1e-3 && size < 1e7 {
+		format = 'f'
 	}
-	b = strconv.AppendInt(b, ms/1000, 10)
-	if fraction := ms % 1000; fraction != 0 {
-		digits := strconv.AppendInt(nil, 1000+fraction, 10)
-		digits[0] = '.'
-		for digits[len(digits)-1] == '0' {
-			digits = digits[:len(digits)-1]
-		}
-		b = append(b, digits...)
+	var scratch [32]byte
+	mantissa, exponent, scientific := bytes.Cut(strconv.AppendFloat(scratch[:0], seconds, format, -1, 64), []byte("e"))
+	b = append(b, mantissa...)
+	if !bytes.Contains(mantissa, []byte(".")) {
+		b = append(b, ".0"...)
+	}
+	if scientific {
+		n, _ := strconv.Atoi(string(exponent)) // it has a sign and leading zeros
+		b = strconv.AppendInt(append(b, 'E'), int64(n), 10)
 	}
 	return b
 }

@@ -83,7 +83,7 @@ func TestAnswersAsTheyAreSent(t *testing.T) {
 		{"CreateKey", `{"MultiRegion":true}`, `{"KeyMetadata":{"KeyId":"mrk-`},
 		{"DescribeKey", `{"KeyId":"KEY"}`, `{"KeyMetadata":{"KeyId":"KEY-ID","Arn":"arn:aws:kms:us-east-1:111122223333:key/KEY-ID","AWSAccountId":"111122223333",` +
 			`"Description":"d","KeySpec":"SYMMETRIC_DEFAULT","CustomerMasterKeySpec":"SYMMETRIC_DEFAULT","KeyUsage":"ENCRYPT_DECRYPT","KeyState":"Enabled","Enabled":true,` +
-			`"KeyManager":"CUSTOMER","Origin":"AWS_KMS","CreationDate":1767323045.678,"CurrentKeyMaterialId":"MATERIAL-ID","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],"MultiRegion":false}}`},
+			`"KeyManager":"CUSTOMER","Origin":"AWS_KMS","CreationDate":1.767323045678E9,"CurrentKeyMaterialId":"MATERIAL-ID","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],"MultiRegion":false}}`},
 		{"GenerateDataKey", `{"KeyId":"KEY","KeySpec":"AES_256","EncryptionContext":{"a":1}}`,
 			`{"KeyId":"arn:aws:kms:us-east-1:111122223333:key/KEY-ID","Plaintext":"32-BYTES","CiphertextBlob":"BLOB","KeyMaterialId":"MATERIAL-ID"}`},
 		{"ListResourceTags", `{"KeyId":"KEY"}`, `{"Tags":[{"TagKey":"a","TagValue":""}],"Truncated":false}`},

@@ -223,7 +223,8 @@ func TestSecretsAreWrittenOnce(t *testing.T) {
 
 func TestTimesAreSecondsWithMilliseconds(t *testing.T) {
 	for ms, want := range map[int64]string{
-		0: "0", 1: "0.001", 10: "0.01", 100: "0.1", 1000: "1", -1500: "-1.5", 1795315059243: "1795315059.243", 1795315059000: "1795315059",
+		0: "0.0", 1: "0.001", 10: "0.01", 100: "0.1", 1000: "1.0", -1500: "-1.5", 9999999999: "9999999.999", 10000000000: "1.0E7",
+		1795315059243: "1.795315059243E9", 1795315059000: "1.795315059E9", -1795315059000: "-1.795315059E9",
 	} {
 		at := time.UnixMilli(ms).Add(999_999)
 		require.Equal(t, want, string(appendTime(nil, &at)))
