@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/internal/shape"
 )
 
@@ -18,7 +19,12 @@ func encode(b []byte, s *shape.Struct, out any) []byte {
 	if len(s.Members) == 0 {
 		return b
 	}
-	return appendStructure(b, s, reflect.ValueOf(out).Elem())
+	b = appendStructure(b, s, reflect.ValueOf(out).Elem())
+	if list, ok := out.(*kms.ListAliasesOutput); ok { // the API sends a member that its model does not have
+		b = append(b[:len(b)-1], `,"AliasCount":`...)
+		b = append(strconv.AppendInt(b, int64(len(list.Aliases)), 10), '}')
+	}
+	return b
 }
 
 // room is how many bytes encode may need for an output with secrets in it, which are in its blobs: a buffer that grew

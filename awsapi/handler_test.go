@@ -87,7 +87,7 @@ func TestAnswersAsTheyAreSent(t *testing.T) {
 		{"GenerateDataKey", `{"KeyId":"KEY","KeySpec":"AES_256","EncryptionContext":{"a":1}}`,
 			`{"KeyId":"arn:aws:kms:us-east-1:111122223333:key/KEY-ID","Plaintext":"32-BYTES","CiphertextBlob":"BLOB","KeyMaterialId":"MATERIAL-ID"}`},
 		{"ListResourceTags", `{"KeyId":"KEY"}`, `{"Tags":[{"TagKey":"a","TagValue":""}],"Truncated":false}`},
-		{"ListAliases", `{"KeyId":"KEY"}`, `{"Aliases":[],"Truncated":false}`},
+		{"ListAliases", `{"KeyId":"KEY"}`, `{"Aliases":[],"Truncated":false,"AliasCount":0}`},
 		{"GetKeyRotationStatus", `{"KeyId":"KEY"}`, `{"KeyId":"arn:aws:kms:us-east-1:111122223333:key/KEY-ID","KeyRotationEnabled":false}`},
 		{"ListKeyPolicies", `{"KeyId":"KEY"}`, `{"PolicyNames":["default"],"Truncated":false}`},
 		{"UpdateKeyDescription", `{"KeyId":"KEY","Description":""}`, ``},

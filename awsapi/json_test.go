@@ -308,6 +308,10 @@ func TestEveryOperationsMembersCrossTheWire(t *testing.T) {
 				require.NoError(t, err)
 				var members map[string]any
 				require.NoError(t, json.Unmarshal(body, &members))
+				if op.Name() == "ListAliases" {
+					require.True(t, has(members, "AliasCount")) // which the model does not have
+					delete(members, "AliasCount")
+				}
 				if full {
 					require.Equal(t, out.Interface(), again.Interface())
 					require.Len(t, members, len(s.Members))
