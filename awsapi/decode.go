@@ -280,7 +280,7 @@ func (d *decoder) stringMap(f reflect.Value) error {
 			entries[key] = string(d.scalar())
 		case c == 'n':
 			d.skip()
-			delete(entries, key)
+			entries[key] = "" // which no member takes: null must not pass for absent
 		default:
 			return d.mismatch("a String")
 		}
