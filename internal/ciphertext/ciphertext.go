@@ -124,27 +124,46 @@ func AppendContext(dst []byte, encryptionContext map[string]string) ([]byte, err
 	type pair struct{ key, value string }
 	var few [4]pair
 	pairs := few[:0]
-	size, empty, text := 0, false, true
+	size, empty := 0, false
 	for k, v := range encryptionContext {
 		if size += 4 + len(k) + len(v); size > MaxContextBytes {
 			return dst, ErrContextTooLong
 		}
 		empty = empty || k == "" || v == ""
-		text = text && utf8.ValidString(k) && utf8.ValidString(v)
 		pairs = append(pairs, pair{k, v})
 	}
-	switch {
-	case empty:
+	if empty {
 		return dst, ErrContextEmpty
-	case !text: // an audit event could not show it as it is
-		return dst, ErrContextNotUTF8
 	}
 	slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+	start := len(dst)
 	for _, p := range pairs {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.key)))
 		dst = append(dst, p.key...)
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.value)))
 		dst = append(dst, p.value...)
 	}
+	if !isASCII(dst[start:]) { // as most contexts and all short lengths are
+		for _, p := range pairs {
+			if !utf8.ValidString(p.key) || !utf8.ValidString(p.value) { // no audit event could show it
+				return dst, ErrContextNotUTF8
+			}
+		}
+	}
 	return dst, nil
+}
+
+func isASCII(b []byte) bool {
+	const high = 0x8080808080808080
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.NativeEndian.Uint64(b)&high != 0 {
+			return false
+		}
+	}
+	for _, c := range b {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
