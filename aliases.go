@@ -135,7 +135,7 @@ func (c *call) identifyAliasTarget(identifier string) error {
 	case id.alias != "":
 		return invalid("Aliases must refer to keys. Not aliases")
 	case id.account != "" && id.account != c.svc.caller.account && id.region == c.svc.region:
-		return keyNotFound(identifier) // an alias cannot point to another account's key
+		return invalid("This operation cannot be called cross account")
 	}
 	return c.identify(identifier, c.op.permission, false)
 }
@@ -147,7 +147,7 @@ func (c *call) requireRoomForAlias(k *keydb.Key) error {
 		return err
 	}
 	if n == aliasesPerKey {
-		return exception(LimitExceededException, "A key can have at most %d aliases.", aliasesPerKey)
+		return exception(LimitExceededException, "Aliases per key quota for this account in this region is %d, current usage is %d.", aliasesPerKey, n)
 	}
 	return nil
 }
@@ -214,8 +214,12 @@ var opUpdateAlias = define(description{
 		if err := changeState.admit(to); err != nil { // the old key may be pending deletion, the new one not
 			return nil, err
 		}
-		if from.Spec.Kind != to.Spec.Kind || from.Usage.Name != to.Usage.Name {
-			return nil, exception(KMSInvalidStateException, "Alias %s cannot move from %s to %s: the keys differ in type or usage.", alias.ARN(), from.ARN, to.ARN)
+		if from.Usage.Name != to.Usage.Name {
+			return nil, invalid("Alias %s cannot be changed from a CMK with key usage %s to a CMK with key usage %s. "+
+				"The key usage of the current CMK and the new CMK must be the same.", alias.Name, from.Usage.Name, to.Usage.Name)
+		}
+		if from.Spec.Kind != to.Spec.Kind {
+			return nil, invalid("Alias %s cannot be changed from a CMK with key spec %s to a CMK with key spec %s.", alias.Name, from.Spec.Name, to.Spec.Name)
 		}
 		if from.Ref != to.Ref {
 			if err := c.requireRoomForAlias(to); err != nil {

@@ -321,7 +321,7 @@ func TestEventsAreThoseOfCloudTrail(t *testing.T) {
     "pendingWindowInDays": 10
   },
   "responseElements": {
-    "deletionDate": "Mar 11, 2026, 12:00:00 PM",
+    "deletionDate": "2026-03-11T12:00:00Z",
     "keyId": "arn:aws:kms:us-east-1:111122223333:key/KEY",
     "keyState": "PendingDeletion",
     "pendingWindowInDays": 10

@@ -23,7 +23,8 @@ type EncryptInput struct {
 	Plaintext []byte `kms:"required,len=1..4096,secret"`
 
 	// EncryptionContext is authenticated but not encrypted: Decrypt must be given the same pairs.
-	// It must hold no secrets: it is logged in the clear. Only for symmetric keys.
+	// Keys and values are UTF-8 and not empty. It must hold no secrets: it is logged in the clear.
+	// Only for symmetric keys.
 	EncryptionContext map[string]string
 
 	// EncryptionAlgorithm is one of the key's; absent means EncryptionAlgorithmSymmetricDefault. It
@@ -217,6 +218,10 @@ var opDecrypt = define(description{
 		src := in.source()
 		return src.requireMembers("keyId")
 	},
+	validate: func(in *DecryptInput) error {
+		src := in.source()
+		return src.requireKeyID("KeyId")
+	},
 	identify: func(c *call, in *DecryptInput) error {
 		src := in.source()
 		return c.identifySource(&src, c.op.permission)
@@ -248,7 +253,8 @@ var opDecrypt = define(description{
 // Decrypt decrypts a ciphertext of Encrypt, ReEncrypt or one of the GenerateDataKey operations.
 // Without a KeyId it uses the key that the ciphertext names. The error is [IncorrectKeyException]
 // if the ciphertext is that of another key than KeyId, and [InvalidCiphertextException] if it was
-// altered or the encryption context differs.
+// altered or the encryption context differs: then errors.Is finds [ErrNotCiphertext],
+// [ErrUnknownKeyMaterial] or [ErrContextOrAltered].
 func (s *Service) Decrypt(ctx context.Context, in *DecryptInput) (*DecryptOutput, error) {
 	return opDecrypt.do(ctx, s, in)
 }
@@ -260,6 +266,10 @@ var opReEncrypt = define(description{
 	requireMembers: func(in *ReEncryptInput) []error {
 		src := in.source()
 		return src.requireMembers("sourceKeyId")
+	},
+	validate: func(in *ReEncryptInput) error {
+		src := in.source()
+		return src.requireKeyID("SourceKeyId")
 	},
 	identify: func(c *call, in *ReEncryptInput) error {
 		src := in.source()
@@ -362,10 +372,19 @@ func (src *source) requireMembers(keyIDPath string) (violations []error) {
 	if src.ciphertext == nil && !src.ignored {
 		violations = append(violations, shape.Missing("ciphertextBlob"))
 	}
-	if src.keyID == "" && (src.ignored || src.algorithm != EncryptionAlgorithmSymmetricDefault) {
+	if src.keyID == "" && src.ignored {
 		violations = append(violations, shape.Missing(keyIDPath))
 	}
 	return violations
+}
+
+// requireKeyID refuses an algorithm whose ciphertexts do not name their key if the caller does not
+// name it, either. member is the member that would.
+func (src *source) requireKeyID(member string) error {
+	if src.keyID == "" && src.algorithm != EncryptionAlgorithmSymmetricDefault {
+		return invalid("%s must not be null", member)
+	}
+	return nil
 }
 
 // identifySource adds the key of a source to the targets of the call: the key that the caller
@@ -374,7 +393,7 @@ func (c *call) identifySource(src *source, permission string) error {
 	caller, header := &c.svc.caller, src.header()
 	if header == nil {
 		if src.keyID == "" {
-			return exception(InvalidCiphertextException, "")
+			return invalidCiphertext(ErrNotCiphertext)
 		}
 		return c.identify(src.keyID, permission, true)
 	}
@@ -386,11 +405,11 @@ func (c *call) identifySource(src *source, permission string) error {
 	k, err := c.svc.core.db.KeyOf(c.ctx, header, owner, c.svc.region, c.now)
 	switch {
 	case err != nil && foreign:
-		return c.mask(err, deniedCiphertext(*caller, permission, false, ""))
+		return c.mask(err, deniedCiphertext(*caller, permission))
 	case err != nil:
 		return err
 	case k == nil:
-		return deniedCiphertext(*caller, permission, false, "")
+		return deniedCiphertext(*caller, permission)
 	}
 	return c.addTarget(target{key: k, permission: permission, byCiphertext: true})
 }
@@ -410,7 +429,7 @@ func requireSource(k *keydb.Key, src *source) error {
 	}
 	switch header := src.header(); {
 	case header == nil:
-		return exception(InvalidCiphertextException, "")
+		return invalidCiphertext(ErrNotCiphertext)
 	case !header.SameKey(k.Current().Header):
 		return exception(IncorrectKeyException, incorrectKey)
 	}
@@ -430,8 +449,8 @@ func (c *call) tryCiphertext(dryRun bool, src *source) error {
 	return err
 }
 
-// tryContext refuses an encryption context that is too long, in a dry run. Other calls notice when
-// they use it.
+// tryContext refuses an encryption context that cannot be used, in a dry run. Other calls notice
+// when they use it.
 func (c *call) tryContext(dryRun bool, encryptionContext map[string]string) error {
 	if !dryRun {
 		return nil
@@ -456,10 +475,13 @@ func requireEncryption(k *keydb.Key, algorithm EncryptionAlgorithmSpec, encrypti
 func (c *call) associatedData(header []byte, encryptionContext map[string]string) ([]byte, error) {
 	data, err := ciphertext.AppendContext(append(c.scratch[:0], header...), encryptionContext)
 	c.scratch = data
-	if err != nil {
+	switch {
+	case err == nil:
+		return data, nil
+	case errors.Is(err, ciphertext.ErrContextTooLong):
 		return nil, invalid("The encryption context is longer than %d bytes.", ciphertext.MaxContextBytes)
 	}
-	return data, nil
+	return nil, invalid("Invalid EncryptionContext")
 }
 
 // aead returns the AEAD of a material of a symmetric key.
@@ -498,7 +520,7 @@ func (c *call) open(t *target, sealed []byte, encryptionContext map[string]strin
 		if err := c.svc.core.db.RequireCurrent(c.ctx, t.key); err != nil {
 			return nil, err
 		}
-		return nil, exception(InvalidCiphertextException, "")
+		return nil, invalidCiphertext(ErrUnknownKeyMaterial)
 	}
 	aead, err := c.aead(t.key, m)
 	if err != nil {
@@ -511,7 +533,7 @@ func (c *call) open(t *target, sealed []byte, encryptionContext map[string]strin
 	plaintext := make([]byte, 0, len(sealed)-ciphertext.MinBytes)
 	if plaintext, err = aead.Open(plaintext, sealed[ciphertext.HeaderBytes:], ad); err != nil {
 		if errors.Is(err, crypto.ErrDecrypt) {
-			return nil, exception(InvalidCiphertextException, "")
+			return nil, invalidCiphertext(ErrContextOrAltered)
 		}
 		return nil, err
 	}

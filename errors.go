@@ -68,6 +68,19 @@ type Error struct {
 // ErrClosed is returned by every call after [Service.Close].
 var ErrClosed = errors.New("kms: the service is closed")
 
+// Why a ciphertext is refused with [InvalidCiphertextException]: errors.Is finds one of them in the
+// error. The API does not distinguish them, and neither its answers nor audit events do.
+var (
+	// ErrNotCiphertext: the bytes do not have the form of a ciphertext of this service. They may be its
+	// base64 text, or of another KMS.
+	ErrNotCiphertext = errors.New("kms: not a ciphertext of this service")
+	// ErrUnknownKeyMaterial: the ciphertext names a key material that its key does not have.
+	ErrUnknownKeyMaterial = errors.New("kms: the key has no such key material")
+	// ErrContextOrAltered: the encryption context is not the one given to Encrypt, or the ciphertext was
+	// altered. Which of the two, cannot be known.
+	ErrContextOrAltered = errors.New("kms: another encryption context, or an altered ciphertext")
+)
+
 // Error formats e as "kms: Operation: Code: Message", without the parts that are empty.
 func (e *Error) Error() string {
 	var b strings.Builder
@@ -95,8 +108,9 @@ func (e *Error) Is(target error) bool {
 }
 
 // Unwrap returns the cause of the exception, or nil. For a ValidationException that lists violated
-// constraints it is a *multierror.Error with one error for each; for a KMSInternalException it is
-// the error of the store (see package keystore) or the audit sink.
+// constraints it is a *multierror.Error with one error for each; for an InvalidCiphertextException
+// it is [ErrNotCiphertext], [ErrUnknownKeyMaterial] or [ErrContextOrAltered]; for a
+// KMSInternalException it is the error of the store (see package keystore) or the audit sink.
 func (e *Error) Unwrap() error { return e.cause }
 
 // exception returns an Error without an operation, which the call sets.
@@ -109,6 +123,12 @@ func exception(code ErrorCode, format string, arguments ...any) *Error {
 
 func invalid(format string, arguments ...any) *Error {
 	return exception(ValidationException, format, arguments...)
+}
+
+// invalidCiphertext returns the exception for a ciphertext that cannot be decrypted. Only Go code
+// learns the cause.
+func invalidCiphertext(cause error) *Error {
+	return &Error{Code: InvalidCiphertextException, cause: cause}
 }
 
 // invalidShape returns the ValidationException for an input with these violations of the API's

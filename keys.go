@@ -21,7 +21,7 @@ type CreateKeyInput struct {
 	// KeySpec is the kind of key; absent means KeySpecSymmetricDefault. It cannot be changed later.
 	KeySpec KeySpec
 
-	// CustomerMasterKeySpec is the former name of KeySpec. If both are given, they must agree.
+	// CustomerMasterKeySpec is the former name of KeySpec; only one of the two may be given.
 	//
 	// Deprecated: use KeySpec.
 	CustomerMasterKeySpec CustomerMasterKeySpec
@@ -336,10 +336,10 @@ func orDefault[T ~string](v, otherwise T) T {
 }
 
 func validateCreateKey(in *CreateKeyInput) error {
-	if in.KeySpec != "" && in.CustomerMasterKeySpec != "" && string(in.KeySpec) != string(in.CustomerMasterKeySpec) {
+	if in.KeySpec != "" && in.CustomerMasterKeySpec != "" {
 		return invalid("You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
 	}
-	if err := validateDescription(in.Description); err != nil {
+	if err := requireText("A description", in.Description); err != nil {
 		return err
 	}
 	switch in.Origin {
@@ -378,6 +378,8 @@ func resolveSpec(in *CreateKeyInput) (*spec.Spec, *spec.Usage, error) {
 	switch {
 	case u == nil:
 		return nil, nil, invalid("KeyUsage %s is not compatible with KeySpec %s", usage, name)
+	case in.Origin == OriginExternal && s.GeneratedOnly:
+		return nil, nil, invalid("KeySpec %s is not supported for Origin EXTERNAL", name)
 	case in.CustomKeyStoreId != "":
 		return nil, nil, noSuchCustomKeyStore(in.CustomKeyStoreId)
 	case u.Family == nil:
@@ -441,6 +443,11 @@ var opDescribeKey = define(description{
 				return nil, err
 			}
 			c.targets[0].key = k
+		}
+		if k := c.key(); len(k.Materials) > 0 { // a key that could not be used must not look as if it could
+			if err := c.svc.core.db.RequireMaterial(c.ctx, k, k.Current()); err != nil {
+				return nil, err
+			}
 		}
 		return &DescribeKeyOutput{KeyMetadata: metadata(c.key())}, nil
 	},
@@ -603,10 +610,11 @@ func (s *Service) DisableKey(ctx context.Context, in *DisableKeyInput) (*Disable
 	return opDisableKey.do(ctx, s, in)
 }
 
-// validateDescription refuses text that JSON could not store unchanged.
-func validateDescription(text string) error {
-	if !utf8.ValidString(text) {
-		return invalid("A description must be valid UTF-8.")
+// requireText refuses strings that are not UTF-8: records and audit events could not hold them
+// unchanged.
+func requireText(what string, texts ...string) error {
+	if slices.ContainsFunc(texts, func(s string) bool { return !utf8.ValidString(s) }) {
+		return invalid("%s must be valid UTF-8.", what)
 	}
 	return nil
 }
@@ -614,7 +622,7 @@ func validateDescription(text string) error {
 var opUpdateKeyDescription = define(description{
 	name: "UpdateKeyDescription", keys: keyOnly, states: changeState,
 }, steps[UpdateKeyDescriptionInput, UpdateKeyDescriptionOutput]{
-	validate: func(in *UpdateKeyDescriptionInput) error { return validateDescription(in.Description) },
+	validate: func(in *UpdateKeyDescriptionInput) error { return requireText("A description", in.Description) },
 	act: func(c *call, in *UpdateKeyDescriptionInput) (*UpdateKeyDescriptionOutput, error) {
 		return &UpdateKeyDescriptionOutput{}, c.update(func(r *keydb.Record) { r.Description = in.Description })
 	},

@@ -16,7 +16,7 @@ type GetKeyLastUsageInput struct {
 // GetKeyLastUsageOutput is the last use of a key. If KeyLastUsage is zero, the key has not been
 // used since TrackingStartDate. Uses by another process appear up to a minute late.
 type GetKeyLastUsageOutput struct {
-	// KeyId is the key ID.
+	// KeyId is the key as the input named it.
 	KeyId string
 
 	// KeyLastUsage is the last successful cryptographic operation. It is never nil, and points to a
@@ -51,7 +51,7 @@ var opGetKeyLastUsage = define(description{
 	act: func(c *call, in *GetKeyLastUsageInput) (*GetKeyLastUsageOutput, error) {
 		k := c.key()
 		out := &GetKeyLastUsageOutput{
-			KeyId:             k.ID,
+			KeyId:             in.KeyId,
 			KeyLastUsage:      &KeyLastUsageData{},
 			TrackingStartDate: k.Record.Created,
 			KeyCreationDate:   k.Record.Created,

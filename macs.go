@@ -100,16 +100,14 @@ var opVerifyMac = define(description{
 	name: "VerifyMac", keys: keyOrAlias, crossAccount: true, states: useState,
 	usage: KeyUsageGenerateVerifyMac, readOnly: true, tracked: true,
 }, steps[VerifyMacInput, VerifyMacOutput]{
-	admit: func(c *call, in *VerifyMacInput) error { return requireAlgorithm(c.key(), string(in.MacAlgorithm)) },
-	act: func(c *call, in *VerifyMacInput) (*VerifyMacOutput, error) {
-		p, err := primitive[crypto.MAC](c, c.key())
-		if err != nil {
-			return nil, err
+	admit: func(c *call, in *VerifyMacInput) error {
+		if err := requireAlgorithm(c.key(), string(in.MacAlgorithm)); err != nil || !in.DryRun {
+			return err
 		}
-		if err := p.VerifyMAC(in.Mac, in.Message); err != nil {
-			if errors.Is(err, crypto.ErrVerify) {
-				return nil, exception(KMSInvalidMacException, "")
-			}
+		return c.verifyMAC(in)
+	},
+	act: func(c *call, in *VerifyMacInput) (*VerifyMacOutput, error) {
+		if err := c.verifyMAC(in); err != nil {
 			return nil, err
 		}
 		return &VerifyMacOutput{KeyId: c.key().ARN, MacValid: true, MacAlgorithm: in.MacAlgorithm}, nil
@@ -120,4 +118,16 @@ var opVerifyMac = define(description{
 // valid: MacValid is never false.
 func (s *Service) VerifyMac(ctx context.Context, in *VerifyMacInput) (*VerifyMacOutput, error) {
 	return opVerifyMac.do(ctx, s, in)
+}
+
+// verifyMAC refuses a MAC that is not the message's.
+func (c *call) verifyMAC(in *VerifyMacInput) error {
+	p, err := primitive[crypto.MAC](c, c.key())
+	if err != nil {
+		return err
+	}
+	if err = p.VerifyMAC(in.Mac, in.Message); errors.Is(err, crypto.ErrVerify) {
+		return exception(KMSInvalidMacException, "")
+	}
+	return err
 }

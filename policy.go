@@ -18,7 +18,8 @@ type GetKeyPolicyInput struct {
 
 // GetKeyPolicyOutput is a key's policy.
 type GetKeyPolicyOutput struct {
-	// Policy is the JSON document, byte for byte as it was stored.
+	// Policy is the JSON document that was stored, in the layout of the API: a member on each line,
+	// in their order.
 	Policy string `kms:"secret"`
 
 	// PolicyName is "default".
@@ -130,11 +131,11 @@ var opGetKeyPolicy = define(description{
 		if in.PolicyName != "" && in.PolicyName != policyName {
 			return nil, exception(NotFoundException, "No such policy exists")
 		}
-		return &GetKeyPolicyOutput{Policy: c.key().Record.Policy, PolicyName: policyName}, nil
+		return &GetKeyPolicyOutput{Policy: formatPolicy(c.key().Record.Policy), PolicyName: policyName}, nil
 	},
 })
 
-// GetKeyPolicy returns the policy of a key.
+// GetKeyPolicy returns the policy of a key, in the layout of the API.
 func (s *Service) GetKeyPolicy(ctx context.Context, in *GetKeyPolicyInput) (*GetKeyPolicyOutput, error) {
 	return opGetKeyPolicy.do(ctx, s, in)
 }

@@ -15,8 +15,8 @@ type EnableKeyRotationInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// RotationPeriodInDays is the time between rotations, 90 to 2,560 days; nil means 365. The
-	// first period starts with the call, even if rotation was enabled before.
+	// RotationPeriodInDays is the time between rotations, 90 to 2,560 days. nil means 365, or the
+	// present period if rotation is enabled. A new period starts with the call; the same one goes on.
 	RotationPeriodInDays *int32 `kms:"range=90..2560"`
 }
 
@@ -44,7 +44,7 @@ type GetKeyRotationStatusOutput struct {
 	KeyId string
 
 	// KeyRotationEnabled reports whether the key is rotated automatically. It is false while the
-	// key is pending deletion.
+	// key is pending deletion, and for an AWS managed key before its first rotation.
 	KeyRotationEnabled bool `kms:"always"`
 
 	// RotationPeriodInDays is the time between automatic rotations; nil unless KeyRotationEnabled.
@@ -100,7 +100,7 @@ type ListKeyRotationsOutput struct {
 
 // RotationsListEntry is one key material of a key, and the rotation that made it current.
 type RotationsListEntry struct {
-	// KeyId is the key ID.
+	// KeyId is the key ARN.
 	KeyId string
 
 	// KeyMaterialId is the ID of the key material, 64 hexadecimal digits.
@@ -142,6 +142,9 @@ var opEnableKeyRotation = define(description{
 }, steps[EnableKeyRotationInput, EnableKeyRotationOutput]{
 	admit: func(c *call, _ *EnableKeyRotationInput) error { return requireRotatable(c.key()) },
 	act: func(c *call, in *EnableKeyRotationInput) (*EnableKeyRotationOutput, error) {
+		if r := c.key().Record.Rotation; r != nil && (in.RotationPeriodInDays == nil || *in.RotationPeriodInDays == r.PeriodInDays) {
+			return &EnableKeyRotationOutput{}, c.requireCurrent() // it keeps its dates
+		}
 		days := int32(defaultRotationDays)
 		if in.RotationPeriodInDays != nil {
 			days = *in.RotationPeriodInDays
@@ -153,7 +156,7 @@ var opEnableKeyRotation = define(description{
 })
 
 // EnableKeyRotation rotates a symmetric key automatically, every RotationPeriodInDays from now on.
-// Calling it again starts a new period.
+// If rotation is enabled, calling it again changes nothing unless it gives another period.
 func (s *Service) EnableKeyRotation(ctx context.Context, in *EnableKeyRotationInput) (*EnableKeyRotationOutput, error) {
 	return opEnableKeyRotation.do(ctx, s, in)
 }
@@ -161,7 +164,12 @@ func (s *Service) EnableKeyRotation(ctx context.Context, in *EnableKeyRotationIn
 var opDisableKeyRotation = define(description{
 	name: "DisableKeyRotation", keys: keyOnly, states: rotationState,
 }, steps[DisableKeyRotationInput, DisableKeyRotationOutput]{
-	admit: func(c *call, _ *DisableKeyRotationInput) error { return requireRotatable(c.key()) },
+	admit: func(c *call, _ *DisableKeyRotationInput) error {
+		if c.key().Spec.Kind == spec.HMAC { // AWS KMS accepts it, although such a key cannot rotate
+			return nil
+		}
+		return requireRotatable(c.key())
+	},
 	act: func(c *call, in *DisableKeyRotationInput) (*DisableKeyRotationOutput, error) {
 		if c.key().Record.Rotation == nil {
 			return &DisableKeyRotationOutput{}, c.requireCurrent()
@@ -193,7 +201,9 @@ var opGetKeyRotationStatus = define(description{
 	act: func(c *call, in *GetKeyRotationStatusInput) (*GetKeyRotationStatusOutput, error) {
 		k := c.key()
 		out := &GetKeyRotationStatusOutput{KeyId: k.ARN}
-		if r := k.Record.Rotation; r != nil && k.State != keydb.PendingDeletion {
+		// AWS KMS says of an AWS managed key that it rotates only once it has done so.
+		isNew := k.Record.Manager == string(KeyManagerAWS) && len(k.Materials) == 1
+		if r := k.Record.Rotation; r != nil && k.State != keydb.PendingDeletion && !isNew {
 			out.KeyRotationEnabled = true
 			out.RotationPeriodInDays = new(r.PeriodInDays)
 			out.NextRotationDate = r.Next
@@ -240,10 +250,8 @@ var opListKeyRotations = define(description{
 	act: func(c *call, in *ListKeyRotationsInput) (*ListKeyRotationsOutput, error) {
 		k := c.key()
 		all := in.IncludeKeyMaterial == IncludeKeyMaterialAllKeyMaterial
-		if all {
-			if err := requireRotatable(k); err != nil {
-				return nil, err
-			}
+		if all && k.Spec.Kind != spec.Symmetric {
+			return nil, invalid("Input parameter includeKeyMaterial can only be used with symmetric keys.")
 		}
 		p, err := c.page(in.Marker, in.Limit, 100, k.ARN+"/"+string(orDefault(in.IncludeKeyMaterial, IncludeKeyMaterialRotationsOnly)))
 		if err != nil {
@@ -255,7 +263,7 @@ var opListKeyRotations = define(description{
 				continue
 			}
 			entry := RotationsListEntry{
-				KeyId:            k.ID,
+				KeyId:            k.ARN,
 				KeyMaterialId:    m.ID,
 				KeyMaterialState: KeyMaterialStateNonCurrent,
 				RotationType:     RotationType(m.RotationType),

@@ -154,18 +154,18 @@ var opVerify = define(description{
 	usage: KeyUsageSignVerify, readOnly: true, tracked: true,
 }, steps[VerifyInput, VerifyOutput]{
 	admit: func(c *call, in *VerifyInput) error {
-		_, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
-		return err
+		signer, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
+		if err != nil || !in.DryRun {
+			return err
+		}
+		return verifySignature(signer, in)
 	},
 	act: func(c *call, in *VerifyInput) (*VerifyOutput, error) {
 		signer, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
 		if err != nil {
 			return nil, err
 		}
-		if err := signer.Verify(in.Signature, in.Message); err != nil {
-			if errors.Is(err, crypto.ErrVerify) {
-				return nil, exception(KMSInvalidSignatureException, "")
-			}
+		if err := verifySignature(signer, in); err != nil {
 			return nil, err
 		}
 		return &VerifyOutput{KeyId: c.key().ARN, SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
@@ -176,6 +176,15 @@ var opVerify = define(description{
 // SignatureValid is never false.
 func (s *Service) Verify(ctx context.Context, in *VerifyInput) (*VerifyOutput, error) {
 	return opVerify.do(ctx, s, in)
+}
+
+// verifySignature refuses a signature that is not the message's.
+func verifySignature(signer crypto.Signer, in *VerifyInput) error {
+	err := signer.Verify(in.Signature, in.Message)
+	if errors.Is(err, crypto.ErrVerify) {
+		return exception(KMSInvalidSignatureException, "")
+	}
+	return err
 }
 
 // signer returns the signer of the call's key for an algorithm. It refuses an algorithm or a kind
@@ -214,9 +223,6 @@ var opGetPublicKey = define(description{
 	},
 	act: func(c *call, in *GetPublicKeyInput) (*GetPublicKeyOutput, error) {
 		k := c.key()
-		if len(k.Materials) == 0 {
-			return nil, exception(KMSInvalidStateException, "%s is pending import.", k.ARN)
-		}
 		p, err := primitive[crypto.PrivateKey](c, k)
 		if err != nil {
 			return nil, err

@@ -266,7 +266,7 @@ func TestDamagedRecordsAreRefusedAndLeftAlone(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		damage   func(*testing.T, *storedFile)
-		material bool // the key can still be described
+		material bool // only calls that need the material fail
 		want     error
 	}{
 		"a bit of the key flipped":       {f0(func(f *storedFile, s map[string][]byte) { s[f.record(0)][60] ^= 1 }), false, keystore.ErrCorrupt},
@@ -276,6 +276,8 @@ func TestDamagedRecordsAreRefusedAndLeftAlone(t *testing.T) {
 		"an alias in the key's place": {f0(func(f *storedFile, s map[string][]byte) {
 			s[f.record(0)] = s["alias/111122223333/us-east-1/0"]
 		}), false, keystore.ErrCorrupt},
+		"the key lost":                            {f0(func(f *storedFile, s map[string][]byte) { s[f.record(0)] = nil }), false, keystore.ErrCorrupt},
+		"the material lost":                       {f0(func(f *storedFile, s map[string][]byte) { s[f.material(0)] = nil }), true, keystore.ErrCorrupt},
 		"a bit of the material flipped":           {f0(func(f *storedFile, s map[string][]byte) { s[f.material(0)][50] ^= 1 }), true, keystore.ErrCorrupt},
 		"another key's material in its place":     {f0(func(f *storedFile, s map[string][]byte) { s[f.material(0)] = s[f.material(1)] }), true, keystore.ErrCorrupt},
 		"the key of a newer version":              {resealed(func(v []byte) []byte { v[0]++; return v }), false, keystore.ErrNewerVersion},
@@ -295,8 +297,9 @@ func TestDamagedRecordsAreRefusedAndLeftAlone(t *testing.T) {
 			calls := map[string]error{}
 			_, calls["Encrypt"] = svc.Encrypt(ctx, &kms.EncryptInput{KeyId: id, Plaintext: []byte("x")})
 			_, calls["Decrypt"] = svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: f.ciphertexts[0][1]})
+			_, calls["DescribeKey"] = svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: "alias/0"})
+			_, calls["EnsureKey"] = svc.EnsureKey(ctx, "alias/0", nil)
 			if !tt.material {
-				_, calls["DescribeKey"] = svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: "alias/0"})
 				_, calls["TagResource"] = svc.TagResource(ctx, &kms.TagResourceInput{KeyId: id, Tags: []kms.Tag{{TagKey: "a", TagValue: "b"}}})
 				_, calls["DisableKey"] = svc.DisableKey(ctx, &kms.DisableKeyInput{KeyId: id})
 				_, calls["PutKeyPolicy"] = svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: id, Policy: policyOf(200)})

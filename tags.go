@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/pocketkms/kms/internal/keydb"
 )
@@ -77,8 +76,8 @@ func validateTags(tags []Tag) error {
 	}
 	seen := make(map[string]bool, len(tags))
 	for _, t := range tags {
-		if !utf8.ValidString(t.TagKey) || !utf8.ValidString(t.TagValue) { // it would be stored as something else
-			return invalid("Tag keys and values must be valid UTF-8.")
+		if err := requireText("A tag", t.TagKey, t.TagValue); err != nil {
+			return err
 		}
 		if seen[t.TagKey] {
 			return exception(TagException, "Duplicate tag keys")
@@ -133,6 +132,7 @@ func (s *Service) TagResource(ctx context.Context, in *TagResourceInput) (*TagRe
 var opUntagResource = define(description{
 	name: "UntagResource", keys: keyOnly, states: changeState,
 }, steps[UntagResourceInput, UntagResourceOutput]{
+	validate: func(in *UntagResourceInput) error { return requireText("A tag key", in.TagKeys...) },
 	act: func(c *call, in *UntagResourceInput) (*UntagResourceOutput, error) {
 		return &UntagResourceOutput{}, c.update(func(r *keydb.Record) {
 			r.Tags = slices.DeleteFunc(r.Tags, func(t keydb.Tag) bool { return slices.Contains(in.TagKeys, t.Key) })

@@ -324,6 +324,9 @@ func (d *decoder) stringMap(f reflect.Value) error {
 			entries[name] = d.text()
 		case c == '-' || isDigit(c): // its literal
 			entries[name] = string(d.scalar())
+		case c == 'n':
+			d.skip()
+			entries[name] = "" // which no member accepts: null must not pass for absent
 		default:
 			return d.mismatch("a String")
 		}

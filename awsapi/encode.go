@@ -1,12 +1,15 @@
 package awsapi
 
 import (
+	"bytes"
 	"encoding/base64"
+	"math"
 	"reflect"
 	"strconv"
 	"time"
 	"unicode/utf8"
 
+	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/internal/shape"
 )
 
@@ -17,7 +20,12 @@ func encode(b []byte, s *shape.Struct, out any) []byte {
 	if len(s.Members) == 0 {
 		return b
 	}
-	return appendStructure(b, s, reflect.ValueOf(out).Elem())
+	b = appendStructure(b, s, reflect.ValueOf(out).Elem())
+	if list, ok := out.(*kms.ListAliasesOutput); ok { // the API sends a member that its model does not have
+		b = append(b[:len(b)-1], `,"AliasCount":`...)
+		b = append(strconv.AppendInt(b, int64(len(list.Aliases)), 10), '}')
+	}
+	return b
 }
 
 // sizeHint returns an upper bound of the encoded size of an output with secrets, which are in its
@@ -98,20 +106,23 @@ func appendMember(b []byte, m *shape.Member, f reflect.Value) []byte {
 	return append(b, ']')
 }
 
-// appendTime appends seconds since 1970, with up to three decimals.
+// appendTime appends seconds since 1970, with up to three decimals, in the form of Java's
+// Double.toString, which the API uses: 1.592412018521E9.
 func appendTime(b []byte, t *time.Time) []byte {
-	ms := t.UnixMilli()
-	if ms < 0 {
-		b, ms = append(b, '-'), -ms
+	seconds := float64(t.UnixMilli()) / 1000
+	format := byte('e')
+	if size := math.Abs(seconds); size == 0 || size >= 1e-3 && size < 1e7 {
+		format = 'f'
 	}
-	b = strconv.AppendInt(b, ms/1000, 10)
-	if fraction := ms % 1000; fraction != 0 {
-		digits := strconv.AppendInt(nil, 1000+fraction, 10)
-		digits[0] = '.'
-		for digits[len(digits)-1] == '0' {
-			digits = digits[:len(digits)-1]
-		}
-		b = append(b, digits...)
+	var scratch [32]byte
+	mantissa, exponent, scientific := bytes.Cut(strconv.AppendFloat(scratch[:0], seconds, format, -1, 64), []byte("e"))
+	b = append(b, mantissa...)
+	if !bytes.Contains(mantissa, []byte(".")) {
+		b = append(b, ".0"...)
+	}
+	if scientific {
+		n, _ := strconv.Atoi(string(exponent)) // it has a sign and leading zeros
+		b = strconv.AppendInt(append(b, 'E'), int64(n), 10)
 	}
 	return b
 }

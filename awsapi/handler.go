@@ -184,7 +184,7 @@ func writeError(w http.ResponseWriter, e *exception) {
 	body := appendString([]byte(`{"__type":`), string(e.code))
 	if e.message != "" {
 		name := `,"message":`
-		if e.code == serialization { // sent by AWS's framework, which spells it so
+		if e.code == serialization || e.code == kms.AccessDeniedException { // AWS spells it so in these two
 			name = `,"Message":`
 		}
 		body = appendString(append(body, name...), e.message)

@@ -83,11 +83,11 @@ func TestResponsesOnTheWire(t *testing.T) {
 		{"CreateKey", `{"MultiRegion":true}`, `{"KeyMetadata":{"KeyId":"mrk-`},
 		{"DescribeKey", `{"KeyId":"KEY"}`, `{"KeyMetadata":{"KeyId":"KEY-ID","Arn":"arn:aws:kms:us-east-1:111122223333:key/KEY-ID","AWSAccountId":"111122223333",` +
 			`"Description":"d","KeySpec":"SYMMETRIC_DEFAULT","CustomerMasterKeySpec":"SYMMETRIC_DEFAULT","KeyUsage":"ENCRYPT_DECRYPT","KeyState":"Enabled","Enabled":true,` +
-			`"KeyManager":"CUSTOMER","Origin":"AWS_KMS","CreationDate":1767323045.678,"CurrentKeyMaterialId":"MATERIAL-ID","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],"MultiRegion":false}}`},
+			`"KeyManager":"CUSTOMER","Origin":"AWS_KMS","CreationDate":1.767323045678E9,"CurrentKeyMaterialId":"MATERIAL-ID","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],"MultiRegion":false}}`},
 		{"GenerateDataKey", `{"KeyId":"KEY","KeySpec":"AES_256","EncryptionContext":{"a":1}}`,
 			`{"KeyId":"arn:aws:kms:us-east-1:111122223333:key/KEY-ID","Plaintext":"32-BYTES","CiphertextBlob":"BLOB","KeyMaterialId":"MATERIAL-ID"}`},
 		{"ListResourceTags", `{"KeyId":"KEY"}`, `{"Tags":[{"TagKey":"a","TagValue":""}],"Truncated":false}`},
-		{"ListAliases", `{"KeyId":"KEY"}`, `{"Aliases":[],"Truncated":false}`},
+		{"ListAliases", `{"KeyId":"KEY"}`, `{"Aliases":[],"Truncated":false,"AliasCount":0}`},
 		{"GetKeyRotationStatus", `{"KeyId":"KEY"}`, `{"KeyId":"arn:aws:kms:us-east-1:111122223333:key/KEY-ID","KeyRotationEnabled":false}`},
 		{"ListKeyPolicies", `{"KeyId":"KEY"}`, `{"PolicyNames":["default"],"Truncated":false}`},
 		{"UpdateKeyDescription", `{"KeyId":"KEY","Description":""}`, ``},
@@ -378,7 +378,11 @@ func TestStatusOfEveryCode(t *testing.T) {
 		require.NoError(t, hidden)
 		writeError(w, e)
 		require.Equal(t, status, w.Code, code)
-		require.JSONEq(t, `{"__type":"`+code+`","message":"m"}`, w.Body.String())
+		member := "message"
+		if code == "AccessDeniedException" {
+			member = "Message"
+		}
+		require.JSONEq(t, `{"__type":"`+code+`","`+member+`":"m"}`, w.Body.String())
 		require.Equal(t, code, w.Header().Get("x-amzn-ErrorType"))
 	}
 }

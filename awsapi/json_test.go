@@ -65,8 +65,8 @@ func TestMembersAreDecodedByTheirExactNames(t *testing.T) {
 		{"names in another case", `{"text":"a","TEXT":"b"}`, all{}},
 		{"an escaped name", `{"\u0054ext":"a"}`, all{Text: "a"}},
 		{"null as absent", `{"Text":null,"Blob":null,"Number":null,"Long":null,"Flag":null,"Time":null,"Map":null,"List":null,"Nested":null,"Elements":null}`, all{}},
-		{"null among elements", `{"List":["a",null,"b"],"Elements":[null,{"Name":null}],"Map":{}}`,
-			all{List: []string{"a", "b"}, Elements: []inner{{}}, Map: map[string]string{}}},
+		{"null among elements", `{"List":["a",null,"b"],"Elements":[null,{"Name":null}],"Map":{"a":null,"b":"c"}}`,
+			all{List: []string{"a", "b"}, Elements: []inner{{}}, Map: map[string]string{"a": "", "b": "c"}}},
 		{"numbers as values of a map", `{"Map":{"a":1,"b":-1.50,"c":1E400}}`, all{Map: map[string]string{"a": "1", "b": "-1.50", "c": "1E400"}}},
 		{"a fraction for an integer", `{"Number":1.9}`, all{Number: 1}},
 		{"an exponent for an integer", `{"Number":1e3}`, all{Number: 1000}},
@@ -235,7 +235,8 @@ func TestSecretsAreWrittenOnce(t *testing.T) {
 
 func TestTimesAreSecondsWithMilliseconds(t *testing.T) {
 	for ms, want := range map[int64]string{
-		0: "0", 1: "0.001", 10: "0.01", 100: "0.1", 1000: "1", -1500: "-1.5", 1795315059243: "1795315059.243", 1795315059000: "1795315059",
+		0: "0.0", 1: "0.001", 10: "0.01", 100: "0.1", 1000: "1.0", -1500: "-1.5", 9999999999: "9999999.999", 10000000000: "1.0E7",
+		1795315059243: "1.795315059243E9", 1795315059000: "1.795315059E9", -1795315059000: "-1.795315059E9",
 	} {
 		at := time.UnixMilli(ms).Add(999_999)
 		require.Equal(t, want, string(appendTime(nil, &at)))
@@ -319,6 +320,10 @@ func TestMembersOfEveryOperationCrossTheWire(t *testing.T) {
 				require.NoError(t, err)
 				var members map[string]any
 				require.NoError(t, json.Unmarshal(body, &members))
+				if op.Name() == "ListAliases" {
+					require.True(t, has(members, "AliasCount")) // which the model does not have
+					delete(members, "AliasCount")
+				}
 				if full {
 					require.Equal(t, out.Interface(), again.Interface())
 					require.Len(t, members, len(s.Members))

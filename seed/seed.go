@@ -9,10 +9,12 @@ package seed
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -252,13 +254,20 @@ func (p *plan) complete(ctx context.Context, e *existing, tags []kms.Tag) error 
 			return err
 		}
 	}
-	if p.Policy == "" || p.Policy == e.policy {
+	if p.Policy == "" || sameJSON(p.Policy, e.policy) {
 		return nil
 	}
 	_, err := p.svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{ // last: it may forbid all of the above
 		KeyId: p.ID, Policy: p.Policy, BypassPolicyLockoutSafetyCheck: true,
 	})
 	return err
+}
+
+// sameJSON reports whether two texts are the same JSON value: GetKeyPolicy returns a policy in a
+// layout of its own.
+func sameJSON(a, b string) bool {
+	var x, y any
+	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // applyLabels sets the description, tags and aliases, which the service refuses while a deletion is

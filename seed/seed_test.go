@@ -258,7 +258,7 @@ func requireAsAsked(t *testing.T, svc *kms.Service, state kms.KeyState) {
 	require.Equal(t, []kms.Tag{{TagKey: "stage", TagValue: "test"}, {TagKey: "team", TagValue: "payments"}}, tags.Tags)
 	got, err := svc.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: symmetricID})
 	require.NoError(t, err)
-	require.Equal(t, policy, got.Policy)
+	require.JSONEq(t, policy, got.Policy)
 }
 
 func TestAnInterruptedSeedIsCompleted(t *testing.T) {
@@ -341,7 +341,7 @@ func TestAKeyPendingDeletionStaysIfTheSeedHasNoState(t *testing.T) {
 			require.Equal(t, before, describe(t, svc, symmetricID))
 			got, err := svc.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: symmetricID})
 			require.NoError(t, err)
-			require.Equal(t, policy, got.Policy)
+			require.JSONEq(t, policy, got.Policy)
 
 			key.State = kms.KeyStatePendingDeletion // now the labels are required
 			require.ErrorIs(t, seed.Apply(ctx, svc, key), kms.KMSInvalidStateException)

@@ -32,7 +32,7 @@ func (s *Struct) public(v reflect.Value) map[string]any {
 }
 
 // eventTime is how CloudTrail prints the times among a call's members.
-const eventTime = "Jan 2, 2006, 3:04:05 PM"
+const eventTime = "2006-01-02T15:04:05Z"
 
 func (m *Member) public(f reflect.Value) any {
 	if m.Pointer && !f.IsNil() {

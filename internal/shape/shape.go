@@ -25,7 +25,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 	"unsafe"
 )
 
@@ -256,10 +255,7 @@ func enumValues(t reflect.Type) []string {
 }
 
 // lowerCamel is the API's way to name a member in messages and in CloudTrail:
-// KeyId becomes keyId, and AWSAccountId stays.
+// KeyId becomes keyId, and AWSAccountId becomes aWSAccountId.
 func lowerCamel(name string) string {
-	if len(name) > 1 && unicode.IsUpper(rune(name[1])) {
-		return name
-	}
 	return strings.ToLower(name[:1]) + name[1:]
 }

@@ -67,8 +67,8 @@ func TestCheckFindsEveryViolationAndNoOther(t *testing.T) {
 		"absent":                    {func(s *sample) { s.KeyId = "" }, []string{"Value null at 'keyId' failed to satisfy constraint: Member must not be null"}},
 		"too long":                  {func(s *sample) { s.KeyId = "kkkkkk" }, []string{"Value 'kkkkkk' at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 5"}},
 		"too long in characters":    {func(s *sample) { s.KeyId = "éééééé" }, []string{"Value 'éééééé' at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 5"}},
-		"too short":                 {func(s *sample) { s.AWSThing = "a" }, []string{"Value 'a' at 'AWSThing' failed to satisfy constraint: Member must have length greater than or equal to 2"}},
-		"too short in characters":   {func(s *sample) { s.AWSThing = "é" }, []string{"Value 'é' at 'AWSThing' failed to satisfy constraint: Member must have length greater than or equal to 2"}},
+		"too short":                 {func(s *sample) { s.AWSThing = "a" }, []string{"Value 'a' at 'aWSThing' failed to satisfy constraint: Member must have length greater than or equal to 2"}},
+		"too short in characters":   {func(s *sample) { s.AWSThing = "é" }, []string{"Value 'é' at 'aWSThing' failed to satisfy constraint: Member must have length greater than or equal to 2"}},
 		"a pattern":                 {func(s *sample) { s.Alias = "a b" }, []string{"Value 'a b' at 'alias' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"}},
 		"a pattern with a line end": {func(s *sample) { s.Alias = "ab\n" }, []string{"Value 'ab\n' at 'alias' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"}},
 		"a secret":                  {func(s *sample) { s.Hidden = "hush" }, []string{"Value at 'hidden' failed to satisfy constraint: Member must have length less than or equal to 3"}},
@@ -140,9 +140,9 @@ func TestAListThatIsTooLongIsNotWalked(t *testing.T) {
 
 func TestPublicTellsNoSecret(t *testing.T) {
 	require.Equal(t, map[string]any{
-		"keyId": "k", "AWSThing": "ab", "alias": "alias/x", "number": int64(2), "colour": "RED", "colours": []any{"GREEN"}, "names": []any{"n"},
+		"keyId": "k", "aWSThing": "ab", "alias": "alias/x", "number": int64(2), "colour": "RED", "colours": []any{"GREEN"}, "names": []any{"n"},
 		"context": map[string]any{"c": "v"}, "label": map[string]any{"name": "l", "value": ""}, "labels": []any{map[string]any{"name": "a", "value": "b"}},
-		"flag": true, "when": "Mar 1, 2026, 3:04:05 PM", "size": int64(7),
+		"flag": true, "when": "2026-03-01T15:04:05Z", "size": int64(7),
 	}, Of[sample]().Public(fit()))
 	require.Equal(t, map[string]any{"flag": false}, Of[sample]().Public(new(sample)))
 	require.Nil(t, Of[struct{ A string }]().Public(&struct{ A string }{}))
