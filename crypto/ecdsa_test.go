@@ -250,12 +250,15 @@ func TestECDSAWycheproof(t *testing.T) {
 	}
 }
 
-// verifyOnly returns a key that cannot sign, as no material makes it.
+// verifyOnly returns a key for verifying only: its private key is another one's.
 func verifyOnly(t *testing.T, family Family, public *stdecdsa.PublicKey) Key {
 	t.Helper()
 	f := family.(nistFamily)
 	require.Equal(t, f.curve, elliptic.Curve(public.Curve))
-	k, err := f.newKey(&stdecdsa.PrivateKey{PublicKey: *public, D: big.NewInt(1)}, nil)
+	private, err := stdecdsa.GenerateKey(f.curve, rand.Reader)
+	require.NoError(t, err)
+	private.PublicKey = *public
+	k, err := f.newKey(private, nil)
 	require.NoError(t, err)
 	return k
 }

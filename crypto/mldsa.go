@@ -5,6 +5,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 
 	stdmldsa "filippo.io/mldsa"
 	"filippo.io/mldsa/mldsacrypto"
@@ -53,8 +54,12 @@ func (f mldsaFamily) Parse(material []byte) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &mldsaKey{f.mldsaSet, private, private.PublicKey()}
-	runtime.AddCleanup(k, eraseMLDSA, private)
+	k := &mldsaKey{f.mldsaSet, new(atomic.Pointer[stdmldsa.PrivateKey]), private.PublicKey()}
+	k.private.Store(private)
+	runtime.AddCleanup(k, func(private *atomic.Pointer[stdmldsa.PrivateKey]) {
+		eraseMLDSA(private.Load())
+		private.Store(nil)
+	}, k.private)
 	public, err := marshalSPKI(f.algorithm, k.public.Bytes())
 	if err != nil {
 		return nil, err
@@ -82,14 +87,14 @@ func eraseMLDSA(private *stdmldsa.PrivateKey) { *private = stdmldsa.PrivateKey{}
 
 type mldsaKey struct {
 	*mldsaSet
-	private *stdmldsa.PrivateKey
+	private *atomic.Pointer[stdmldsa.PrivateKey] // nil once the key is erased
 	public  *stdmldsa.PublicKey
 }
 
 var mldsaSchemes = []scheme[mldsaKey]{{
 	algorithm: "ML_DSA_SHAKE_256", messageType: Raw,
 	sign: func(k *mldsaKey, message []byte) ([]byte, error) {
-		return k.private.Sign(nil, message, nil)
+		return k.private.Load().Sign(nil, message, nil)
 	},
 	verify: func(k *mldsaKey, signature, message []byte) bool {
 		return stdmldsa.Verify(k.public, message, signature, nil) == nil
@@ -97,7 +102,7 @@ var mldsaSchemes = []scheme[mldsaKey]{{
 }, {
 	algorithm: "ML_DSA_SHAKE_256", messageType: ExternalMu, size: mldsaMuBytes,
 	sign: func(k *mldsaKey, mu []byte) ([]byte, error) {
-		return k.private.Sign(nil, mu, mldsacrypto.MLDSAMu)
+		return k.private.Load().Sign(nil, mu, mldsacrypto.MLDSAMu)
 	},
 	verify: func(k *mldsaKey, signature, mu []byte) bool {
 		return k.verifyMu(k.public.Bytes(), mu, signature)

@@ -195,7 +195,7 @@ func TestMLDSAKeysAreThoseOfWycheproof(t *testing.T) {
 					continue
 				}
 				tests++
-				signature, err := key.p.Load().private.SignDeterministic(unhex(t, v.Msg), nil)
+				signature, err := key.p.Load().private.Load().SignDeterministic(unhex(t, v.Msg), nil)
 				require.NoError(t, err)
 				require.Equal(t, unhex(t, v.Sig), signature)
 				require.NoError(t, newSigner(t, key, mldsaAlgorithmName, Raw).Verify(signature, unhex(t, v.Msg)))
@@ -219,9 +219,11 @@ func TestMLDSAAndCIRCLVerifyEachOther(t *testing.T) {
 
 func TestMLDSAErasesItsKeyAfterTheLastCall(t *testing.T) {
 	key := parse(t, MLDSA44(), generate(t, MLDSA44())).(*signingKey[mldsaKey])
-	private := key.p.Load().private
+	pointer := key.p.Load().private
+	private := pointer.Load()
 	key.Destroy()
-	requireSoon(t, func() bool { return *private == stdmldsa.PrivateKey{} })
+	requireSoon(t, func() bool { return pointer.Load() == nil })
+	require.True(t, *private == stdmldsa.PrivateKey{})
 	runtime.KeepAlive(key)
 }
 
@@ -255,8 +257,8 @@ func BenchmarkMLDSA(b *testing.B) {
 		run := func(name string, floor, operation func()) {
 			b.Run(r.name+"/"+name, func(b *testing.B) { benchtest.Compare(b, floor, operation) })
 		}
-		run("Sign", func() { k.private.Sign(nil, message, nil) }, func() { raw.Sign(message) })
-		run("SignMu", func() { k.private.Sign(nil, mu, mldsacrypto.MLDSAMu) }, func() { external.Sign(mu) })
+		run("Sign", func() { k.private.Load().Sign(nil, message, nil) }, func() { raw.Sign(message) })
+		run("SignMu", func() { k.private.Load().Sign(nil, mu, mldsacrypto.MLDSAMu) }, func() { external.Sign(mu) })
 		run("Verify", verify, func() { raw.Verify(signature, message) })
 		run("VerifyMu", verify, func() { external.Verify(signature, mu) })
 	}

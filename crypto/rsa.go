@@ -97,7 +97,7 @@ func (f rsaFamily) read(material []byte) (*stdrsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Read the modulus first, to do no work for a key of another size.
+	// Read the modulus first, to do no work for a key of another size. Version 0 has two primes.
 	key, modulus, version := octets, new(big.Int), -1
 	ok := key.ReadASN1(&key, der.SEQUENCE) && key.ReadASN1Integer(&version) && version == 0 && key.ReadASN1Integer(modulus)
 	if !ok || public != nil {
@@ -107,7 +107,7 @@ func (f rsaFamily) read(material []byte) (*stdrsa.PrivateKey, error) {
 		return nil, fmt.Errorf("%w: an RSA key of %d bits instead of %d", ErrMaterial, modulus.BitLen(), f.bits)
 	}
 	private, err := x509.ParsePKCS1PrivateKey(octets) // validates the key
-	if err != nil || len(private.Primes) != 2 {
+	if err != nil {
 		return nil, fmt.Errorf("%w: inconsistent RSAPrivateKey", ErrMaterial)
 	}
 	// encoding/asn1 ignores further elements of the structure. There is only one DER encoding.

@@ -49,12 +49,13 @@ func (secp256k1Family) Parse(material []byte) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &secp256k1Key{private, private.PubKey()}
+	defer private.Zero()
+	k := &secp256k1Key{secret.New(private.Serialize()), private.PubKey()}
 	public, err := marshalSPKI(secp256k1Curve.algorithm, k.public.SerializeUncompressed())
 	if err != nil {
 		return nil, err
 	}
-	runtime.AddCleanup(k, (*secp256k1.PrivateKey).Zero, private)
+	runtime.AddCleanup(k, (*secret.Bytes).Destroy, k.private)
 	return newSigningKey(k, public, secp256k1Schemes), nil
 }
 
@@ -78,7 +79,7 @@ func storeSecp256k1(private *secp256k1.PrivateKey) ([]byte, error) {
 }
 
 type secp256k1Key struct {
-	private *secp256k1.PrivateKey
+	private *secret.Bytes // the scalar
 	public  *secp256k1.PublicKey
 }
 
@@ -86,7 +87,9 @@ var secp256k1Schemes = func() []scheme[secp256k1Key] {
 	digests := scheme[secp256k1Key]{
 		algorithm: "ECDSA_SHA_256", messageType: Digest, size: sha256.Size,
 		sign: func(k *secp256k1Key, digest []byte) ([]byte, error) {
-			return secp256k1ecdsa.Sign(k.private, digest).Serialize(), nil
+			private := secp256k1.PrivKeyFromBytes(k.private.Expose())
+			defer private.Zero()
+			return secp256k1ecdsa.Sign(private, digest).Serialize(), nil
 		},
 		verify: func(k *secp256k1Key, signature, digest []byte) bool {
 			s, err := secp256k1ecdsa.ParseDERSignature(signature)
