@@ -4,59 +4,94 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"reflect"
+	"fmt"
 	"strings"
 	"sync/atomic"
 
 	"github.com/pocketkms/kms/audit"
-	"github.com/pocketkms/kms/internal/uuid"
 )
 
-// record gives the audit sink the event of a call that has ended in out or in
-// err.
+// A recording is an event with its resources, in one allocation.
+type recording struct {
+	event     audit.Event
+	resources [1]audit.Resource
+}
+
+// record gives the audit sink the event of a call that has ended in out or in err. A panic of the sink is a failure like any
+// other.
 func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error {
-	request := audit.RequestOf(c.ctx)
-	e := &audit.Event{
-		EventVersion:       audit.EventVersion,
-		UserIdentity:       userIdentity(c.caller),
-		EventTime:          c.now.UTC(),
-		EventSource:        audit.EventSource,
-		EventName:          op.name,
-		AWSRegion:          c.region,
-		SourceIPAddress:    cmp.Or(request.SourceIPAddress, audit.Internal),
-		UserAgent:          cmp.Or(request.UserAgent, audit.Internal),
-		RequestID:          uuid.Format(c.requestID()),
-		EventID:            uuid.Format(c.eventID()),
-		RequestParameters:  op.parameters(in),
-		ReadOnly:           op.readOnly,
-		EventType:          audit.APICall,
-		ManagementEvent:    true,
-		RecipientAccountID: c.caller.account,
-		EventCategory:      audit.Management,
+	r := new(recording)
+	e, b, info := &r.event, &c.builder, audit.RequestInfoFromContext(c.ctx)
+	e.UserIdentity = c.identity
+	if info.AccessKeyID != "" {
+		identity := *c.identity
+		identity.AccessKeyID = info.AccessKeyID
+		e.UserIdentity = &identity
 	}
+	e.EventTime = c.now.UTC()
+	e.EventName = op.name
+	e.AWSRegion = c.region
+	if c.astray {
+		e.AWSRegion = fmt.Sprintf("%.100s", c.region) // it may be any text
+	}
+	e.SourceIPAddress = cmp.Or(info.SourceIPAddress, audit.AWSInternal)
+	e.UserAgent = cmp.Or(info.UserAgent, audit.AWSInternal)
+	e.TLSDetails = info.TLS
+	if e.RequestID = info.ID; e.RequestID.IsZero() {
+		e.RequestID = c.uuid(callID)
+	}
+	e.EventID = c.eventID()
+	e.ReadOnly = op.readOnly
+	e.EventType = audit.APICall
+	e.RecipientAccountID = c.caller.account
+
+	limit := audit.MaxSucceededBytes
 	if err != nil {
-		e.ErrorCode, e.ErrorMessage = told(wrapError(c.ctx, err, op.name))
-	} else {
-		e.AdditionalEventData = c.keyMaterials()
+		limit = audit.MaxFailedBytes
 	}
+	b.Start(limit)
+	if op.logged != nil {
+		in = op.logged(in)
+	}
+	op.in.VisitLoggable(in, b)
+	e.RequestParameters = b.Object("requestParameters")
+	if err != nil {
+		e.SetError(eventError(wrapError(c.ctx, err, op.name)))
+	} else {
+		b.Start(limit)
+		c.addKeyMaterials(b)
+		e.AdditionalEventData = b.Object("additionalEventData")
+		if !op.readOnly {
+			b.Start(limit)
+			op.out.VisitLoggable(out, b)
+			if len(op.out.Members) == 0 && c.count > 0 {
+				b.String("keyId", c.targets[c.count-1].arn)
+			}
+			e.ResponseElements = b.Object("responseElements")
+		}
+	}
+	e.Resources = r.resources[:0]
 	for i := range c.count {
 		k := c.targets[i].key
 		if k.alias != "" {
-			continue // it is not there yet
+			continue // it does not exist yet
 		}
 		e.Resources = append(e.Resources, audit.Resource{AccountID: k.ref.account, Type: audit.KeyResource, ARN: k.arn})
 	}
-	if err == nil && !op.readOnly {
-		e.ResponseElements = op.out.Public(out)
-		if len(op.out.Members) == 0 && c.count > 0 {
-			e.ResponseElements = map[string]any{"keyId": c.targets[c.count-1].arn}
-		}
+	if alias := op.members.aliasName.Of(in); alias != "" && c.count > 0 {
+		arn := c.aliasARN(aliasRef{c.caller.account, c.region, alias})
+		e.Resources = append(e.Resources, audit.Resource{AccountID: c.caller.account, Type: audit.KeyResource, ARN: arn})
 	}
-	return c.config.Audit.Record(context.WithoutCancel(c.ctx), e) // what was done is told, though its caller has left
+
+	ctx := c.ctx
+	if ctx.Done() != nil {
+		ctx = context.WithoutCancel(ctx) // the call has been made, even if its caller has left
+	}
+	return c.contain("audit", func() error { return c.config.Audit.Record(ctx, e) })
 }
 
-// told is what an event says of the error that a caller gets.
-func told(err error) (code, message string) {
+// eventError returns what an event has of the error that a caller gets.
+func eventError(err error) (code, message string) {
 	var failure *Error
 	switch {
 	case !errors.As(err, &failure):
@@ -67,68 +102,51 @@ func told(err error) (code, message string) {
 	return string(failure.Code), failure.Message
 }
 
-// parameters are the members of in that may be told. Encryption algorithms are
-// always among them.
-func (op *operation[In, Out]) parameters(in *In) map[string]any {
-	parameters := op.in.Public(in)
-	if op.tell != nil {
-		if parameters == nil {
-			parameters = make(map[string]any)
-		}
-		op.tell(in, parameters)
-	}
-	for i := range op.in.Members {
-		m := &op.in.Members[i]
-		if parameters[m.Path] == nil && op.in.Type.Field(m.Index).Type == reflect.TypeFor[EncryptionAlgorithmSpec]() {
-			if parameters == nil {
-				parameters = make(map[string]any)
-			}
-			parameters[m.Path] = string(EncryptionAlgorithmSymmetricDefault)
-		}
-	}
-	return parameters
-}
-
-// keyMaterials names the materials of symmetric keys that the call has used.
-func (c *call) keyMaterials() map[string]any {
+// addKeyMaterials names the materials of symmetric keys that the call has used.
+func (c *call) addKeyMaterials(b *audit.Builder) {
 	switch {
 	case c.openedBy != nil && c.sealedBy != nil:
-		return map[string]any{"sourceKeyMaterialId": c.openedBy.id, "destinationKeyMaterialId": c.sealedBy.id}
+		b.String("destinationKeyMaterialId", c.sealedBy.id)
+		b.String("sourceKeyMaterialId", c.openedBy.id)
 	case c.openedBy != nil:
-		return map[string]any{"keyMaterialId": c.openedBy.id}
+		b.String("keyMaterialId", c.openedBy.id)
 	case c.sealedBy != nil:
-		return map[string]any{"keyMaterialId": c.sealedBy.id}
+		b.String("keyMaterialId", c.sealedBy.id)
 	}
-	return nil
 }
 
-// forgive tells whether a call may go on whose event the sink refused. If so,
-// the operator hears of it.
-func (c *core) forgive(failure error) bool {
-	if c.config.AuditBestEffort {
-		c.complain(&c.unrecorded, "kms: events are not recorded", failure)
-	}
+// mayGoUnrecorded reports whether a call succeeds whose event the sink refused with err. The operator learns of the refusal
+// in any case.
+func (c *core) mayGoUnrecorded(err error) bool {
+	c.logRarely(&c.unrecorded, "kms: events are not recorded", err)
 	return c.config.AuditBestEffort
 }
 
-// complain logs what goes wrong again and again, once a minute at most. last is
-// when it did so, in seconds since 1970.
-func (c *core) complain(last *atomic.Int64, message string, err error) {
+// logRarely logs what goes wrong again and again, at most once a minute. last is when it did so, in seconds since 1970.
+func (c *core) logRarely(last *atomic.Int64, message string, err error) {
 	now := c.config.Clock().Unix()
 	if then := last.Load(); now-then >= 60 && last.CompareAndSwap(then, now) {
 		c.config.Logger.Error(message, "error", err)
 	}
 }
 
-// notRecorded is the failure of a call whose event the audit sink refused. The
-// sink's error says why, but is not the call's own: it may be an exception of
-// another service, or a context's.
-func notRecorded(failure error) *Error {
+// unrecordedError returns the failure of a call whose event the sink refused with err. That error is not the call's own: it
+// may be an exception of another service, or a context's.
+func unrecordedError(err error) *Error {
 	return &Error{
 		Code:    KMSInternalException,
-		Message: "The request could not be completed: the call could not be recorded: " + failure.Error(),
-		cause:   foreignError{failure},
+		Message: "The request could not be completed: the call could not be recorded: " + err.Error(),
+		cause:   foreignError{err},
 	}
+}
+
+// identityOf returns the identity of p for events; nil if there are none.
+func (c *core) identityOf(p Principal) *audit.UserIdentity {
+	if c.config.Audit == nil {
+		return nil
+	}
+	u := userIdentity(p)
+	return &u
 }
 
 func userIdentity(p Principal) audit.UserIdentity {
@@ -136,19 +154,27 @@ func userIdentity(p Principal) audit.UserIdentity {
 	_, name, _ := strings.Cut(p.arn, "/")
 	switch p.kind {
 	case principalNobody:
-		u.Type = audit.Unknown
+		u.Type = audit.IdentityUnknown
 	case principalRoot:
-		u.Type = audit.Root
+		u.Type = audit.IdentityRoot
 	case principalUser:
-		u.Type = audit.IAMUser
+		u.Type = audit.IdentityIAMUser
 		u.UserName = name[strings.LastIndexByte(name, '/')+1:]
 		u.PrincipalID = u.UserName
 	case principalRole:
-		u.Type, u.PrincipalID = audit.Role, name[strings.LastIndexByte(name, '/')+1:]
+		u.Type, u.PrincipalID = audit.IdentityRole, name[strings.LastIndexByte(name, '/')+1:]
 	case principalAssumedRole:
-		u.Type, u.PrincipalID = audit.AssumedRole, strings.Replace(name, "/", ":", 1)
+		role, session, _ := strings.Cut(name, "/")
+		u.Type, u.PrincipalID = audit.IdentityAssumedRole, role+":"+session
+		u.SessionContext = &audit.SessionContext{SessionIssuer: &audit.SessionIssuer{
+			Type:        "Role",
+			PrincipalID: role,
+			ARN:         "arn:" + p.Partition() + ":iam::" + p.account + ":role/" + role, // a session does not know its role's path
+			AccountID:   p.account,
+			UserName:    role,
+		}}
 	case principalFederatedUser:
-		u.Type, u.PrincipalID = audit.FederatedUser, p.account+":"+name
+		u.Type, u.PrincipalID = audit.IdentityFederatedUser, p.account+":"+name
 	}
 	return u
 }

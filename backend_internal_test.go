@@ -377,7 +377,10 @@ func TestAServiceEventStaysInTheStoreUntilTheSinkHasIt(t *testing.T) {
 func TestAnEventThatCannotBeDeliveredDoesNotHoldUpOthers(t *testing.T) {
 	f := newOutboxFixture(t)
 	var offered []string
-	f.sink = func(e *audit.Event) error { offered = append(offered, e.EventID); return errors.New("refused") }
+	f.sink = func(e *audit.Event) error {
+		offered = append(offered, e.EventID.String())
+		return errors.New("refused")
+	}
 	for range 6 {
 		f.rotate(t)
 	}
@@ -390,7 +393,7 @@ func TestAnEventThatCannotBeDeliveredDoesNotHoldUpOthers(t *testing.T) {
 	require.Error(t, f.deliverStored(t.Context()))
 	require.Len(t, offered, maxRefusals, "then the sink is at fault")
 	f.sink = func(e *audit.Event) error {
-		if e.EventID == first {
+		if e.EventID.String() == first {
 			return errors.New("not this one")
 		}
 		return nil
@@ -442,7 +445,7 @@ func TestEventsAreDeliveredInTheirOrder(t *testing.T) {
 	require.Len(t, k.materials, 1+2+11)
 	var order []any
 	f.sink = func(e *audit.Event) error {
-		order = append(order, e.ServiceEventDetails["currentKeyMaterialId"])
+		order = append(order, e.ServiceEventDetails.Get("currentKeyMaterialId").String())
 		return nil
 	}
 	require.NoError(t, f.deliverStored(t.Context()))

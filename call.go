@@ -46,11 +46,11 @@ type operation[In, Out any] struct {
 	description
 	in, out  *shape.Struct
 	members  members[In]
-	missing  func(*call, *In) []error  // violations of the input's shape that tags cannot express; may be nil
-	validate func(*In) error           // ValidationExceptions of other forms; may be nil
-	identify func(*call, *In) error    // where KeyId is not all; with ownIdentify
-	admit    func(*call, *In) error    // beyond key state and usage; may be nil
-	tell     func(*In, map[string]any) // adds to an audit event's parameters what is there even if absent; may be nil
+	missing  func(*call, *In) []error // violations of the input's shape that tags cannot express; may be nil
+	validate func(*In) error          // ValidationExceptions of other forms; may be nil
+	identify func(*call, *In) error   // where KeyId is not all; with ownIdentify
+	admit    func(*call, *In) error   // beyond key state and usage; may be nil
+	logged   func(*In) *In            // the input as an audit event shows it, with its defaults; may be nil
 	act      func(*call, *In) (*Out, error)
 }
 
@@ -59,6 +59,7 @@ type members[In any] struct {
 	keyID       shape.Field[In, string]
 	dryRun      shape.Field[In, bool]
 	grantTokens shape.Field[In, []string]
+	aliasName   shape.Field[In, string]
 }
 
 // define completes an operation's description from its types.
@@ -68,6 +69,7 @@ func define[In, Out any](op operation[In, Out]) *operation[In, Out] {
 		keyID:       shape.FieldOf[In, string]("KeyId"),
 		dryRun:      shape.FieldOf[In, bool]("DryRun"),
 		grantTokens: shape.FieldOf[In, []string]("GrantTokens"),
+		aliasName:   shape.FieldOf[In, string]("AliasName"),
 	}
 	if op.permission == "" {
 		op.permission = "kms:" + op.name
@@ -91,6 +93,7 @@ type call struct {
 	sealedBy *material     // that encrypted, likewise
 	signer   crypto.Signer // of Sign and Verify
 	scratch  []byte
+	builder  audit.Builder // of the event
 }
 
 // A target is a key that a call is about, with the permission that it takes.
@@ -134,11 +137,11 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, sent 
 	c.begin(ctx, s, &op.description) // may panic: the clock is not ours
 	out, err = op.contain(c, in, sent)
 	if s.config.Audit != nil {
-		if failure := op.record(c, in, out, err); failure != nil && !s.forgive(failure) {
+		if failure := op.record(c, in, out, err); failure != nil && !s.mayGoUnrecorded(failure) {
 			if out != nil {
 				op.out.Erase(out)
 			}
-			out, err = nil, notRecorded(failure)
+			out, err = nil, unrecordedError(failure)
 		}
 	}
 	if err != nil {
@@ -301,7 +304,7 @@ func (c *call) begin(ctx context.Context, s *Service, op *description) {
 // requestID names the call, and eventID its audit event: UUIDs, made when they
 // are asked for. They are identifiers, not secrets.
 func (c *call) requestID() [16]byte {
-	if id := audit.RequestOf(c.ctx).ID; id != [16]byte{} {
+	if id := audit.RequestInfoFromContext(c.ctx).ID; !id.IsZero() {
 		return id
 	}
 	return c.uuid(callID)

@@ -24,7 +24,7 @@ type EncryptInput struct {
 
 	// EncryptionAlgorithm must suit the key; absent means EncryptionAlgorithmSymmetricDefault, so an asymmetric key
 	// needs it.
-	EncryptionAlgorithm EncryptionAlgorithmSpec
+	EncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
 	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
@@ -61,7 +61,7 @@ type DecryptInput struct {
 
 	// EncryptionAlgorithm must be what Encrypt was given; absent means EncryptionAlgorithmSymmetricDefault, so an
 	// asymmetric key needs it.
-	EncryptionAlgorithm EncryptionAlgorithmSpec
+	EncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
 	// Recipient asks for the plaintext to be encrypted to an attested enclave instead of returned in clear.
 	Recipient *RecipientInfo
@@ -106,7 +106,7 @@ type ReEncryptInput struct {
 	SourceEncryptionContext map[string]string
 
 	// SourceEncryptionAlgorithm is what the ciphertext was made with; absent means EncryptionAlgorithmSymmetricDefault.
-	SourceEncryptionAlgorithm EncryptionAlgorithmSpec
+	SourceEncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
 	// DestinationKeyId is the key to encrypt under: key ID, key ARN, alias name or alias ARN. It may be the source key.
 	DestinationKeyId string `kms:"required,len=1..2048"`
@@ -116,7 +116,7 @@ type ReEncryptInput struct {
 	DestinationEncryptionContext map[string]string
 
 	// DestinationEncryptionAlgorithm must suit the destination key; absent means EncryptionAlgorithmSymmetricDefault.
-	DestinationEncryptionAlgorithm EncryptionAlgorithmSpec
+	DestinationEncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
 	// GrantTokens let grants take effect before the whole service knows them. At most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`

@@ -62,17 +62,17 @@ func withService(store, rootKey, events string, use func(*kms.Service) error) (e
 			return err
 		}
 	}
-	lines, err := audit.OpenFile(events)
+	file, err := audit.OpenFile(events)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lines.Close()) }()
+	defer func() { err = errors.Join(err, file.Close()) }()
 
 	backend, err := bolt.Open(store)
 	if err != nil {
 		return err
 	}
-	svc, err := kms.New(kms.Config{Backend: backend, RootKey: keystore.KeyFile(rootKey), Audit: audit.JSONLines(lines)})
+	svc, err := kms.New(kms.Config{Backend: backend, RootKey: keystore.KeyFile(rootKey), Audit: file})
 	if err != nil {
 		return errors.Join(err, backend.Close()) // which New closes on success only, with the service
 	}

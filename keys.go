@@ -28,13 +28,13 @@ type CreateKeyInput struct {
 	KeyUsage KeyUsageType
 
 	// Origin is where the key material comes from; absent means OriginAWSKMS. It cannot be changed later.
-	Origin OriginType
+	Origin OriginType `kms:"default=AWS_KMS"`
 
 	// MultiRegion asks for a multi-Region primary key. It cannot be changed later.
 	MultiRegion bool
 
 	// Description is any text of up to 8,192 characters; no secrets, it is logged in clear.
-	Description string `kms:"len=..8192"`
+	Description string `kms:"len=..8192,emitzero"`
 
 	// Policy is the key policy, a JSON document of up to 32,768 bytes. Absent, the key gets the default policy, which
 	// leaves access to the IAM policies of the account.
@@ -42,7 +42,7 @@ type CreateKeyInput struct {
 
 	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let its author change it again. Such a key may
 	// become unmanageable. Nothing is checked as long as policies are not evaluated.
-	BypassPolicyLockoutSafetyCheck bool
+	BypassPolicyLockoutSafetyCheck bool `kms:"emitzero"`
 
 	// Tags are put on the key; at most 50, with different keys.
 	Tags []Tag
@@ -73,7 +73,7 @@ type KeyMetadata struct {
 	AWSAccountId string
 
 	// Description is the text given by CreateKey or UpdateKeyDescription, perhaps empty.
-	Description string `kms:"always"`
+	Description string `kms:"emitzero"`
 
 	// KeySpec is the kind of key.
 	KeySpec KeySpec
@@ -88,7 +88,7 @@ type KeyMetadata struct {
 	KeyState KeyState
 
 	// Enabled is true in KeyStateEnabled alone.
-	Enabled bool `kms:"always"`
+	Enabled bool `kms:"emitzero"`
 
 	// KeyManager is KeyManagerCustomer, or KeyManagerAWS for a key behind an alias/aws/... name.
 	KeyManager KeyManagerType
@@ -132,7 +132,7 @@ type KeyMetadata struct {
 	EncapsulationAlgorithms []EncapsulationAlgorithmSpec
 
 	// MultiRegion says whether the key is a multi-Region key, primary or replica.
-	MultiRegion bool `kms:"always"`
+	MultiRegion bool `kms:"emitzero"`
 
 	// MultiRegionConfiguration lists the related keys in other Regions; nil unless MultiRegion.
 	MultiRegionConfiguration *MultiRegionConfiguration
@@ -156,7 +156,7 @@ type MultiRegionConfiguration struct {
 	PrimaryKey *MultiRegionKey
 
 	// ReplicaKeys are all replicas; empty for a lone primary.
-	ReplicaKeys []MultiRegionKey `kms:"always"`
+	ReplicaKeys []MultiRegionKey `kms:"emitzero"`
 }
 
 // MultiRegionKey is one key of a set of multi-Region keys.
@@ -201,13 +201,13 @@ type ListKeysInput struct {
 // ListKeysOutput is a page of keys.
 type ListKeysOutput struct {
 	// Keys are the keys in any state, in the order of their IDs.
-	Keys []KeyListEntry `kms:"always"`
+	Keys []KeyListEntry `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
 	// Truncated says that more keys follow.
-	Truncated bool `kms:"always"`
+	Truncated bool `kms:"emitzero"`
 }
 
 // KeyListEntry names one key.
@@ -244,7 +244,7 @@ type UpdateKeyDescriptionInput struct {
 
 	// Description is the new text, up to 8,192 characters; empty removes the old one. No secrets: it is logged in clear.
 	// The API calls this member required, but allows it to be empty.
-	Description string `kms:"present,len=..8192"`
+	Description string `kms:"required-on-wire,len=..8192"`
 }
 
 // UpdateKeyDescriptionOutput is empty.
@@ -259,14 +259,13 @@ var opCreateKey = define(operation[CreateKeyInput, CreateKeyOutput]{
 		}
 		return validateTags(in.Tags)
 	},
-	tell: func(in *CreateKeyInput, event map[string]any) {
-		spec := in.spec()
-		event["keySpec"], event["customerMasterKeySpec"] = string(spec), string(spec)
-		event["origin"] = string(orDefault(in.Origin, OriginAWSKMS))
-		event["description"], event["bypassPolicyLockoutSafetyCheck"] = in.Description, in.BypassPolicyLockoutSafetyCheck
-		if spec == KeySpecSymmetricDefault {
-			event["keyUsage"] = string(orDefault(in.KeyUsage, KeyUsageEncryptDecrypt))
+	logged: func(in *CreateKeyInput) *CreateKeyInput {
+		logged := *in
+		logged.KeySpec, logged.CustomerMasterKeySpec = in.spec(), CustomerMasterKeySpec(in.spec())
+		if logged.KeySpec == KeySpecSymmetricDefault {
+			logged.KeyUsage = orDefault(in.KeyUsage, KeyUsageEncryptDecrypt)
 		}
+		return &logged
 	},
 	act: func(c *call, in *CreateKeyInput) (*CreateKeyOutput, error) {
 		s, use, err := chooseSpec(in)

@@ -102,6 +102,8 @@ type Service struct {
 	caller Principal
 	region string
 	astray bool // region is no Region's name: every call is refused
+
+	identity *audit.UserIdentity // the caller's, for events; nil without a sink
 }
 
 // core is what all views of a service share.
@@ -116,7 +118,7 @@ type core struct {
 	delivering, delivered sync.Map // names of records of events that are on their way to the sink, and that it has
 	eventCount            atomic.Uint64
 
-	unrecorded, undelivered, unrotated atomic.Int64 // when the log last told of each: see complain
+	unrecorded, undelivered, unrotated atomic.Int64 // when each was last logged: see logRarely
 
 	closed  atomic.Bool
 	cancel  context.CancelFunc
@@ -139,7 +141,7 @@ func New(config Config) (*Service, error) {
 		config.Partition = "aws"
 	}
 	if config.Clock == nil {
-		config.Clock = systemClock()
+		config.Clock = time.Now
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
@@ -182,7 +184,8 @@ func New(config Config) (*Service, error) {
 	}
 	c.workers.Go(func() { c.watch(ctx, revision) })
 	c.workers.Go(func() { c.sweep(ctx) })
-	return &Service{core: c, caller: rootOf(config.Partition, config.Account), region: config.Region}, nil
+	root := rootOf(config.Partition, config.Account)
+	return &Service{core: c, caller: root, region: config.Region, identity: c.identityOf(root)}, nil
 }
 
 // Open returns a Service that keeps its keys in the file at path, sealed under
@@ -216,7 +219,7 @@ func Open(path string, root keystore.RootKey, config Config) (*Service, error) {
 // and aliases live. Any name of a Region's form is one; calls through a view of
 // something else fail with ValidationException.
 func (s *Service) In(region string) *Service {
-	return &Service{core: s.core, caller: s.caller, region: region, astray: !isName(region)}
+	return &Service{core: s.core, caller: s.caller, region: region, astray: !isName(region), identity: s.identity}
 }
 
 // As returns a view of the same service through which p makes the calls. Key
@@ -226,7 +229,7 @@ func (s *Service) As(p Principal) *Service {
 	if !strings.HasPrefix(p.arn, "arn:"+s.config.Partition+":") {
 		p.kind = principalNobody
 	}
-	return &Service{core: s.core, caller: p, region: s.region, astray: s.astray}
+	return &Service{core: s.core, caller: p, region: s.region, astray: s.astray, identity: s.identityOf(p)}
 }
 
 // Region returns the Region that calls through this view go to.

@@ -64,7 +64,7 @@ type VerifyMacOutput struct {
 	KeyId string
 
 	// MacValid is true: there is no output otherwise.
-	MacValid bool `kms:"always"`
+	MacValid bool `kms:"emitzero"`
 
 	// MacAlgorithm is the algorithm used.
 	MacAlgorithm MacAlgorithmSpec

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/audit"
-	"github.com/pocketkms/kms/internal/uuid"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -31,21 +30,17 @@ func (b *outbox) add(tx *keystore.Tx, name string, k *key, now time.Time, detail
 		return
 	}
 	e := &audit.Event{
-		EventVersion:        audit.EventVersion,
-		UserIdentity:        audit.UserIdentity{AccountID: k.ref.account, InvokedBy: audit.Internal},
+		UserIdentity:        &audit.UserIdentity{AccountID: k.ref.account, InvokedBy: audit.AWSInternal},
 		EventTime:           now.UTC(),
-		EventSource:         audit.EventSource,
 		EventName:           name,
 		AWSRegion:           k.ref.region,
-		SourceIPAddress:     audit.Internal,
-		UserAgent:           audit.Internal,
-		EventID:             uuid.Format(b.uuid(eventID, rand.Uint64())),
+		SourceIPAddress:     audit.AWSInternal,
+		UserAgent:           audit.AWSInternal,
+		EventID:             b.uuid(eventID, rand.Uint64()),
 		Resources:           []audit.Resource{{AccountID: k.ref.account, Type: audit.KeyResource, ARN: k.arn}},
 		EventType:           audit.ServiceEvent,
-		ServiceEventDetails: details,
-		ManagementEvent:     true,
+		ServiceEventDetails: audit.ObjectOf(details),
 		RecipientAccountID:  k.ref.account,
-		EventCategory:       audit.Management,
 	}
 	record := fmt.Sprintf("%s%012d/%012d/%s", outboxName, now.Unix(), b.eventCount.Add(1), e.EventID) // in the process's order
 	b.delivering.Store(record, true)
@@ -58,7 +53,7 @@ func (b *outbox) add(tx *keystore.Tx, name string, k *key, now time.Time, detail
 func (b *outbox) deliver(ctx context.Context) {
 	for i, name := range b.names {
 		if err := b.deliverEvent(ctx, name, b.events[i]); err != nil {
-			b.complain(&b.undelivered, "kms: events wait in the key store for the audit sink", err)
+			b.logRarely(&b.undelivered, "kms: events wait in the key store for the audit sink", err)
 		}
 	}
 }
@@ -75,7 +70,11 @@ func (b *outbox) close() {
 func (c *core) deliverEvent(ctx context.Context, name string, e *audit.Event) error {
 	ctx = context.WithoutCancel(ctx) // what has happened is told, whether or not somebody still waits
 	if _, taken := c.delivered.Load(name); !taken {
-		if err := c.contain("audit", func() error { return c.config.Audit.Record(ctx, e) }); err != nil {
+		err := c.contain("audit", func() error { return c.config.Audit.Record(ctx, e) })
+		if sink, ok := c.config.Audit.(audit.Syncer); ok && err == nil {
+			err = c.contain("audit", func() error { return sink.Sync(ctx) })
+		}
+		if err != nil {
 			return &refusedEvent{err}
 		}
 		c.delivered.Store(name, true)

@@ -42,7 +42,7 @@ type GetKeyRotationStatusOutput struct {
 	KeyId string
 
 	// KeyRotationEnabled says whether the key rotates by itself. It is false while the key waits for its deletion.
-	KeyRotationEnabled bool `kms:"always"`
+	KeyRotationEnabled bool `kms:"emitzero"`
 
 	// RotationPeriodInDays is the time between rotations; nil unless KeyRotationEnabled.
 	RotationPeriodInDays *int32
@@ -84,13 +84,13 @@ type ListKeyRotationsInput struct {
 // ListKeyRotationsOutput is a page of rotations.
 type ListKeyRotationsOutput struct {
 	// Rotations are the key materials that were asked for, one entry each; empty for a key that cannot rotate.
-	Rotations []RotationsListEntry `kms:"always"`
+	Rotations []RotationsListEntry `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
 	// Truncated says that more entries follow.
-	Truncated bool `kms:"always"`
+	Truncated bool `kms:"emitzero"`
 }
 
 // RotationsListEntry is one key material of a key, and the rotation that brought it.

@@ -73,7 +73,7 @@ type VerifyOutput struct {
 	KeyId string
 
 	// SignatureValid is true: there is no output otherwise.
-	SignatureValid bool `kms:"always"`
+	SignatureValid bool `kms:"emitzero"`
 
 	// SigningAlgorithm is the algorithm used.
 	SigningAlgorithm SigningAlgorithmSpec

@@ -220,7 +220,7 @@ func (c *core) passTime(ctx context.Context, k *key, now time.Time) (*key, error
 		return next, err
 	}
 	// The store cannot be written. A rotation can be late, but what the key has encrypted is needed now.
-	c.complain(&c.unrotated, "kms: keys are not rotated", err)
+	c.logRarely(&c.unrotated, "kms: keys are not rotated", err)
 	return k, nil
 }
 

@@ -13,7 +13,7 @@ type Tag struct {
 	TagKey string `kms:"required,len=1..128"`
 
 	// TagValue is the value, up to 256 characters. The API calls this member required, but allows it to be empty.
-	TagValue string `kms:"present,len=..256,always"`
+	TagValue string `kms:"required-on-wire,len=..256,emitzero"`
 }
 
 // TagResourceInput puts tags on a key.
@@ -55,13 +55,13 @@ type ListResourceTagsInput struct {
 // ListResourceTagsOutput is a page of tags.
 type ListResourceTagsOutput struct {
 	// Tags are in the order of their keys.
-	Tags []Tag `kms:"always"`
+	Tags []Tag `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
 	// Truncated says that more tags follow.
-	Truncated bool `kms:"always"`
+	Truncated bool `kms:"emitzero"`
 }
 
 const tagsPerKey = 50

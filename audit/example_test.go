@@ -18,6 +18,6 @@ func ExampleTee() {
 	err := sink.Record(context.Background(), &audit.Event{EventName: "Encrypt", EventType: audit.APICall})
 	fmt.Println(err)
 	// Output:
-	// {"eventVersion":"","userIdentity":{},"eventTime":"0001-01-01T00:00:00Z","eventSource":"","eventName":"Encrypt","awsRegion":"","sourceIPAddress":"","userAgent":"","requestParameters":null,"responseElements":null,"eventID":"","readOnly":false,"resources":[],"eventType":"AwsApiCall","managementEvent":false,"recipientAccountId":"","eventCategory":""}
+	// {"eventVersion":"1.11","userIdentity":{},"eventTime":"0001-01-01T00:00:00Z","eventSource":"kms.amazonaws.com","eventName":"Encrypt","awsRegion":"","sourceIPAddress":"","userAgent":"","requestParameters":null,"responseElements":null,"eventID":"","readOnly":false,"resources":[],"eventType":"AwsApiCall","managementEvent":true,"recipientAccountId":"","eventCategory":"Management"}
 	// <nil>
 }

@@ -257,7 +257,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) err
 	if err := x.decompress(r.Header.Get("Content-Encoding")); err != nil {
 		return err
 	}
-	if err := x.call(audit.WithRequest(r.Context(), requestOf(r, id)), svc, op); err != nil {
+	if err := x.call(audit.ContextWithRequestInfo(r.Context(), requestOf(r, id)), svc, op); err != nil {
 		return err
 	}
 	header := w.Header()
@@ -327,7 +327,7 @@ UpdatePrimaryRegion Verify VerifyMac
 // maxUserAgent bounds what an audit event repeats, in bytes.
 const maxUserAgent = 1024
 
-func requestOf(r *http.Request, id [16]byte) audit.Request {
+func requestOf(r *http.Request, id [16]byte) audit.RequestInfo {
 	address, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		address = r.RemoteAddr
@@ -336,7 +336,7 @@ func requestOf(r *http.Request, id [16]byte) audit.Request {
 	if len(agent) > maxUserAgent {
 		agent = strings.ToValidUTF8(agent[:maxUserAgent], "")
 	}
-	return audit.Request{ID: id, SourceIPAddress: address, UserAgent: agent}
+	return audit.RequestInfo{ID: id, SourceIPAddress: address, UserAgent: agent}
 }
 
 var (

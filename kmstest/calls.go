@@ -1,7 +1,6 @@
 package kmstest
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/internal/shape"
 )
 
@@ -38,9 +38,12 @@ func (c Call) Output() any { return c.out() }
 // String tells of the call in one line.
 func (c Call) String() string {
 	in := c.in()
-	told, err := json.Marshal(shape.OfType(reflect.TypeOf(in).Elem()).Public(in))
-	if err != nil || string(told) == "null" {
-		told = []byte("{}")
+	var b audit.Builder
+	b.Start(audit.MaxFailedBytes)
+	shape.OfType(reflect.TypeOf(in).Elem()).VisitLoggable(in, &b)
+	params := "{}"
+	if o := b.Object("input"); !o.IsZero() {
+		params = o.String()
 	}
 	end := "succeeded"
 	var failure *kms.Error
@@ -55,7 +58,7 @@ func (c Call) String() string {
 	if c.Injected {
 		end += " (injected)"
 	}
-	return fmt.Sprintf("%s %s: %s", c.Operation, told, end)
+	return fmt.Sprintf("%s %s: %s", c.Operation, params, end)
 }
 
 // Calls returns the calls of the named operations, of all if there is no name, in the order in which they began. It fails the

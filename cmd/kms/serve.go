@@ -77,7 +77,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 			return fmt.Errorf("--audit: %w", err)
 		}
 		defer func() { err = errors.Join(err, log.Close()) }()
-		config.Audit = audit.JSONLines(log)
+		config.Audit = log
 	}
 	if config.Backend, config.RootKey, err = p.openStore(s); err != nil {
 		return err
