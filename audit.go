@@ -53,7 +53,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	if op.logged != nil {
 		in = op.logged(in)
 	}
-	op.in.VisitLoggable(in, b)
+	op.in.VisitLoggableWithDefaults(in, b)
 	e.RequestParameters = b.Object("requestParameters")
 	if err != nil {
 		e.SetError(eventError(wrapError(c.ctx, err, op.name)))

@@ -34,7 +34,7 @@ type CreateKeyInput struct {
 	MultiRegion bool
 
 	// Description is any text of up to 8,192 characters; no secrets, it is logged in clear.
-	Description string `kms:"len=..8192,emitzero"`
+	Description string `kms:"len=..8192,default="`
 
 	// Policy is the key policy, a JSON document of up to 32,768 bytes. Absent, the key gets the default policy, which
 	// leaves access to the IAM policies of the account.
@@ -42,7 +42,7 @@ type CreateKeyInput struct {
 
 	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let its author change it again. Such a key may
 	// become unmanageable. Nothing is checked as long as policies are not evaluated.
-	BypassPolicyLockoutSafetyCheck bool `kms:"emitzero"`
+	BypassPolicyLockoutSafetyCheck bool `kms:"default=false"`
 
 	// Tags are put on the key; at most 50, with different keys.
 	Tags []Tag

@@ -104,7 +104,7 @@ func TestRepeatedMembersReplaceEarlierOnes(t *testing.T) {
 	require.Equal(t, set("text", "elements.1.member.name", "elements.2.member.name"), empty)
 
 	s := shape.Of[struct {
-		Text  string     `kms:"present"`
+		Text  string     `kms:"required-on-wire"`
 		Value present    //
 		List  []present  //
 		Outer []struct { //
@@ -136,7 +136,7 @@ func TestRepeatedMembersReplaceEarlierOnes(t *testing.T) {
 }
 
 type present struct {
-	Name  string `kms:"present"`
+	Name  string `kms:"required-on-wire"`
 	Other int32
 }
 

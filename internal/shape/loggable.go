@@ -23,9 +23,14 @@ type Visitor interface {
 
 // VisitLoggable gives visitor the members of v, a pointer to a struct of s's type, that may be logged: without secrets,
 // blobs and absent members, in the order of their paths. It does not use reflection.
-func (s *Struct) VisitLoggable(v any, visitor Visitor) { s.visit(s.pointerTo(v), visitor) }
+func (s *Struct) VisitLoggable(v any, visitor Visitor) { s.visit(s.pointerTo(v), visitor, false) }
 
-func (s *Struct) visit(p unsafe.Pointer, visitor Visitor) {
+// VisitLoggableWithDefaults is VisitLoggable, with the defaults of absent members.
+func (s *Struct) VisitLoggableWithDefaults(v any, visitor Visitor) {
+	s.visit(s.pointerTo(v), visitor, true)
+}
+
+func (s *Struct) visit(p unsafe.Pointer, visitor Visitor, defaults bool) {
 	for _, m := range s.loggable {
 		field := unsafe.Add(p, m.offset)
 		if m.Pointer {
@@ -33,16 +38,16 @@ func (s *Struct) visit(p unsafe.Pointer, visitor Visitor) {
 				continue
 			}
 		}
-		m.visit(field, visitor)
+		m.visit(field, visitor, defaults)
 	}
 }
 
-func (m *Member) visit(field unsafe.Pointer, visitor Visitor) {
-	show := m.Pointer || m.EmitZero
+func (m *Member) visit(field unsafe.Pointer, visitor Visitor, defaults bool) {
+	show := m.Pointer || m.EmitZero || defaults && m.hasDefault
 	switch m.Kind {
 	case String:
 		text := *(*string)(field)
-		if text == "" {
+		if text == "" && defaults {
 			text = m.defaultValue
 		}
 		if text != "" || show {
@@ -75,7 +80,7 @@ func (m *Member) visit(field unsafe.Pointer, visitor Visitor) {
 		}
 	case Structure:
 		visitor.BeginObject(m.Path)
-		m.Nested.visit(field, visitor)
+		m.Nested.visit(field, visitor, defaults)
 		visitor.End()
 	case StructureList:
 		elements, n := m.elements(field)
@@ -85,7 +90,7 @@ func (m *Member) visit(field unsafe.Pointer, visitor Visitor) {
 		visitor.BeginList(m.Path)
 		for i := range n {
 			visitor.BeginObject("")
-			m.Nested.visit(unsafe.Add(elements, uintptr(i)*m.Nested.Type.Size()), visitor)
+			m.Nested.visit(unsafe.Add(elements, uintptr(i)*m.Nested.Type.Size()), visitor, defaults)
 			visitor.End()
 		}
 		visitor.End()

@@ -3,15 +3,15 @@
 //
 // A member's tag is `kms:"..."`, a comma-separated list of
 //
-//	required        the member must not be absent (its zero value)
-//	required-on-wire    it must not be absent over a wire, where it may be empty; in Go, its zero value means empty
-//	len=1..2048     characters of a string, bytes of a blob, entries of a list or map
-//	range=1..1000   an integer's value
-//	each=1..8192    characters of every string of a list
-//	pattern=NAME    the whole string matches the named pattern (see patterns)
-//	secret          never in a log, an audit event or an error
-//	emitzero        on the wire, and in events, even if it is zero
-//	default=NAME    the value that events show if it is absent
+//	required            the member must not be absent (its zero value)
+//	required-on-wire    over a wire it must not be absent, but may be empty; in Go, its zero value means empty
+//	len=1..2048         characters of a string, bytes of a blob, entries of a list or map
+//	range=1..1000       an integer's value
+//	each=1..8192        characters of every string of a list
+//	pattern=NAME        the whole string matches the named pattern (see patterns)
+//	secret              never in a log, an audit event or an error
+//	emitzero            on the wire, and in audit events, even if it is zero
+//	default=VALUE       what an audit event shows if it is absent; VALUE counts for strings, others show their zero value
 //
 // Either bound of a len, range or each may be missing. A type with a method
 // Values is an enumeration. Structures and lists of structures are descended
@@ -77,6 +77,7 @@ type Member struct {
 	pattern             *pattern
 	enum                []string
 	defaultValue        string
+	hasDefault          bool
 	narrow              bool // an Integer of 32 bits
 	plain               bool // a String without a pattern, and at least 0 or 1 long: its bytes can be counted as characters
 }
@@ -216,7 +217,7 @@ func (m *Member) apply(option string) {
 	case "emitzero":
 		m.EmitZero = true
 	case "default":
-		m.defaultValue = argument
+		m.defaultValue, m.hasDefault = argument, true
 	case "len":
 		m.length = parseBounds(argument)
 	case "range":

@@ -39,6 +39,7 @@ type sample struct {
 	When     time.Time         //
 	Size     *int64            //
 	Mode     string            `kms:"default=AUTO"`
+	On       bool              `kms:"default=false"`
 }
 
 func fit() *sample {
@@ -161,17 +162,19 @@ func TestALoggableMemberIsVisitedIfItIsPresent(t *testing.T) {
 		want string
 	}{
 		"all": {fit(), `AWSThing="ab" alias="alias/x" colour="RED" colours=[ ="GREEN" =end context=map[c:v] flag=true keyId="k"` +
-			` label={ name="l" value="" =end labels=[ ={ name="a" value="b" =end =end mode="AUTO" names=[ ="n" =end number=2 size=7 when=2026-03-01T15:04:05Z`},
-		"none": {new(sample), `flag=false mode="AUTO"`},
+			` label={ name="l" value="" =end labels=[ ={ name="a" value="b" =end =end mode="AUTO" names=[ ="n" =end number=2 on=false size=7 when=2026-03-01T15:04:05Z`},
+		"none": {new(sample), `flag=false mode="AUTO" on=false`},
 		"empty ones": {&sample{Number: new(int32), Colours: []colour{}, Context: map[string]string{}, Label: &label{}, Labels: []label{}, Mode: "MANUAL", Size: new(int64)},
-			`colours=[ =end context=map[] flag=false label={ value="" =end labels=[ =end mode="MANUAL" number=0 size=0`},
+			`colours=[ =end context=map[] flag=false label={ value="" =end labels=[ =end mode="MANUAL" number=0 on=false size=0`},
 		"several elements": {&sample{Labels: []label{{"a", "1"}, {"b", "2"}, {"c", "3"}}},
-			`flag=false labels=[ ={ name="a" value="1" =end ={ name="b" value="2" =end ={ name="c" value="3" =end =end mode="AUTO"`},
+			`flag=false labels=[ ={ name="a" value="1" =end ={ name="b" value="2" =end ={ name="c" value="3" =end =end mode="AUTO" on=false`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var got visits
-			Of[sample]().VisitLoggable(tt.in, &got)
+			var got, sent visits
+			Of[sample]().VisitLoggableWithDefaults(tt.in, &got)
 			require.Equal(t, tt.want, strings.Join(got, " "))
+			Of[sample]().VisitLoggable(tt.in, &sent)
+			require.Equal(t, strings.ReplaceAll(strings.ReplaceAll(tt.want, ` mode="AUTO"`, ""), ` on=false`, ""), strings.Join(sent, " "))
 		})
 	}
 }
