@@ -49,27 +49,26 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	if err != nil {
 		limit = audit.MaxFailedBytes
 	}
-	b.Start(limit)
+	b.Buffer(c.scratch)
+	b.Start(&e.RequestParameters, "requestParameters", limit)
 	if op.logged != nil {
 		in = op.logged(in)
 	}
 	op.in.VisitLoggableWithDefaults(in, b)
-	e.RequestParameters = b.Object("requestParameters")
 	if err != nil {
 		e.SetError(eventError(wrapError(c.ctx, err, op.name)))
 	} else {
-		b.Start(limit)
+		b.Start(&e.AdditionalEventData, "additionalEventData", limit)
 		c.addKeyMaterials(b)
-		e.AdditionalEventData = b.Object("additionalEventData")
 		if !op.readOnly {
-			b.Start(limit)
+			b.Start(&e.ResponseElements, "responseElements", limit)
 			op.out.VisitLoggable(out, b)
 			if len(op.out.Members) == 0 && c.count > 0 {
 				b.String("keyId", c.targets[c.count-1].arn)
 			}
-			e.ResponseElements = b.Object("responseElements")
 		}
 	}
+	c.scratch = b.Finish()
 	e.Resources = r.resources[:0]
 	for i := range c.count {
 		k := c.targets[i].key

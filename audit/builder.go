@@ -13,60 +13,87 @@ import (
 )
 
 // A Builder makes the objects of one event. [Builder.Start] begins one, the methods named like types add members to it, in the
-// order of the calls, and [Builder.Object] returns it. In a list, names are empty. The objects contain copies only, all of them
-// in one piece of memory. A Builder must not be copied after its first use.
+// order of the calls, and in a list without names. [Builder.Finish] sets all of them: they contain copies only, in one piece of
+// memory. Its zero value is ready for use, and so is a Builder that has finished.
 type Builder struct {
-	buf     strings.Builder
-	start   int
-	limit   int
-	skipped int    // what has not been added any more
-	lists   uint32 // whether what is open is a list, in the lowest bit, and what is around it
+	buf     []byte
+	objects [3]pending
+	n       int // of objects
+	limit   int // of the current one, the last
+	skipped int // what has not been added to it any more
+	open    open
 }
 
-// roomBytes is what the objects of most events take together.
-const roomBytes = 224
-
-// Start begins an object. If its JSON is longer than maxBytes, all that it will say is how long, as in CloudTrail.
-func (b *Builder) Start(maxBytes int) {
-	if b.buf.Cap() == 0 {
-		b.buf.Grow(roomBytes)
-	}
-	b.start, b.limit, b.skipped, b.lists = b.buf.Len(), maxBytes, 0, 0
-	b.buf.WriteByte(byte(kindObject))
+// A pending is an object that Finish will set.
+type pending struct {
+	object     *Object
+	field      string
+	start, end int // in buf; if both are 0, the object is null
 }
+
+// open has a bit for the current object or list, the lowest, and for each around it. It is set for a list.
+type open uint32
+
+// maxDepth is how deep objects and lists may be in one another.
+const maxDepth = 32
+
+// Buffer gives b memory to work in, and Finish gives it back.
+func (b *Builder) Buffer(buf []byte) { b.buf = buf[:0] }
+
+// Start begins object, which is the value of the event's field of that name. If its JSON is longer than maxBytes, all that it
+// will say is how long, as in CloudTrail. If no member is added, it is null.
+func (b *Builder) Start(object *Object, field string, maxBytes int) {
+	b.close()
+	p := &b.objects[b.n]
+	p.object, p.field, p.start = object, field, len(b.buf)
+	b.n++
+	b.limit, b.skipped, b.open = maxBytes, 0, 0
+	b.buf = append(b.buf, byte(kindObject))
+}
+
+// size is the size of the current object as JSON, or a little less.
+func (b *Builder) size() int { return len(b.buf) - b.objects[b.n-1].start + b.skipped }
 
 // maxEscape is how many bytes of JSON one byte of a string can take, as \u0000 does.
 const maxEscape = 6
 
-// Object returns the object, which is the value of the event's field of that name. If it has no members, it is null.
-func (b *Builder) Object(field string) Object {
-	if b.size() == 1 {
-		return Object{}
+// close ends the current object, if there is one.
+func (b *Builder) close() {
+	if b.n == 0 {
+		return
 	}
-	return b.object(field)
+	p, size := &b.objects[b.n-1], b.size()
+	switch {
+	case size == 1:
+		b.buf, p.start, p.end = b.buf[:p.start], 0, 0
+		return
+	case b.skipped == 0:
+		b.buf = append(b.buf, byte(kindEnd))
+		if size > b.limit/maxEscape {
+			size = len(Object{string(b.buf[p.start:])}.appendJSON(nil))
+		}
+	}
+	if size > b.limit {
+		b.buf = append(b.buf[:p.start], byte(kindObject))
+		b.limit, b.skipped, b.open = math.MaxInt, 0, 0
+		b.Bool("omitted", true)
+		b.Int("originalSize", int64(size))
+		b.String("reason", p.field+" too large")
+		b.buf = append(b.buf, byte(kindEnd))
+	}
+	p.end = len(b.buf)
 }
 
-// size is the size of the object as JSON, or a little less.
-func (b *Builder) size() int { return b.buf.Len() - b.start + b.skipped }
-
-func (b *Builder) object(field string) Object {
-	size := b.size()
-	if b.skipped == 0 {
-		b.buf.WriteByte(byte(kindEnd))
-		object := Object{b.buf.String()[b.start:]}
-		if size <= b.limit/maxEscape {
-			return object
-		}
-		if size = len(object.appendJSON(nil)); size <= b.limit {
-			return object
-		}
+// Finish sets the objects and returns the memory that b has worked in, which they do not refer to.
+func (b *Builder) Finish() []byte {
+	b.close()
+	all, buf := string(b.buf), b.buf
+	for _, p := range b.objects[:b.n] {
+		*p.object = Object{all[p.start:p.end]}
 	}
-	var omitted Builder // what b has collected can be forgotten then
-	omitted.Start(math.MaxInt)
-	omitted.Bool("omitted", true)
-	omitted.Int("originalSize", int64(size))
-	omitted.String("reason", field+" too large")
-	return omitted.object("")
+	clear(b.objects[:b.n])
+	b.buf, b.n = nil, 0
+	return buf
 }
 
 // add adds the name and the kind of a value that takes n bytes more, and reports whether there was room for it. Once there
@@ -77,39 +104,29 @@ func (b *Builder) add(name string, k kind, n int) bool {
 		b.skipped += size
 		return false
 	}
-	if b.lists&1 == 0 {
-		b.buf.WriteByte(byte(kindName))
-		b.writeText(name)
+	if b.open&1 == 0 {
+		b.buf = append(b.buf, byte(kindName))
+		b.appendText(name)
 	}
-	b.buf.WriteByte(byte(k))
+	b.buf = append(b.buf, byte(k))
 	return true
 }
 
-func (b *Builder) writeText(text string) {
-	n := uint(len(text))
-	for ; n >= 0x80; n >>= 7 {
-		b.buf.WriteByte(byte(n) | 0x80)
-	}
-	b.buf.WriteByte(byte(n))
-	b.buf.WriteString(text)
-}
-
-func (b *Builder) writeVarint(n int64) {
-	var room [binary.MaxVarintLen64]byte
-	b.buf.Write(binary.AppendVarint(room[:0], n))
+func (b *Builder) appendText(text string) {
+	b.buf = append(binary.AppendUvarint(b.buf, uint64(len(text))), text...)
 }
 
 // String adds a string.
 func (b *Builder) String(name, value string) {
 	if b.add(name, kindString, len(value)+1) {
-		b.writeText(value)
+		b.appendText(value)
 	}
 }
 
 // Int adds an integer.
 func (b *Builder) Int(name string, value int64) {
 	if b.add(name, kindInt, 1) {
-		b.writeVarint(value)
+		b.buf = binary.AppendVarint(b.buf, value)
 	}
 }
 
@@ -125,7 +142,7 @@ func (b *Builder) Bool(name string, value bool) {
 // Time adds a time, in whole seconds.
 func (b *Builder) Time(name string, value time.Time) {
 	if b.add(name, kindTime, 1) {
-		b.writeVarint(value.Unix())
+		b.buf = binary.AppendVarint(b.buf, value.Unix())
 	}
 }
 
@@ -139,35 +156,36 @@ func (b *Builder) StringMap(name string, m map[string]string) {
 		}
 		return
 	}
-	var few [8]string
-	keys := few[:0]
-	for key := range m {
-		keys = append(keys, key)
+	type entry struct{ key, value string }
+	var few [4]entry
+	entries := few[:0]
+	for key, value := range m {
+		entries = append(entries, entry{key, value})
 	}
-	slices.Sort(keys)
-	for _, key := range keys {
-		b.String(key, m[key])
+	slices.SortFunc(entries, func(x, y entry) int { return strings.Compare(x.key, y.key) })
+	for i := range entries {
+		b.String(entries[i].key, entries[i].value)
 	}
 }
 
 // BeginObject begins an object whose members are what is added up to the End that is its own.
 func (b *Builder) BeginObject(name string) {
 	b.add(name, kindObject, 1)
-	b.lists <<= 1
+	b.open <<= 1
 }
 
 // BeginList begins a list whose elements are what is added up to the End that is its own.
 func (b *Builder) BeginList(name string) {
 	b.add(name, kindList, 1)
-	b.lists = b.lists<<1 | 1
+	b.open = b.open<<1 | 1
 }
 
 // End ends the object or list that began last.
 func (b *Builder) End() {
 	if b.skipped == 0 {
-		b.buf.WriteByte(byte(kindEnd))
+		b.buf = append(b.buf, byte(kindEnd))
 	}
-	b.lists >>= 1
+	b.open >>= 1
 }
 
 // any adds a value of those that ObjectOf takes.
@@ -224,12 +242,9 @@ func (b *Builder) anyMap(m map[string]any) {
 
 func (b *Builder) number(name, json string) {
 	if b.add(name, kindNumber, len(json)+1) {
-		b.writeText(json)
+		b.appendText(json)
 	}
 }
-
-// maxDepth is how deep objects and lists may be in one another: lists has a bit for each.
-const maxDepth = 32
 
 // readJSON adds what comes up to the end of an object or a list, the beginning of which has been read.
 func (b *Builder) readJSON(d *json.Decoder, named bool, depth int) error {

@@ -44,6 +44,9 @@ const (
 	kindEnd
 )
 
+// emptyObject is {}, which is not null.
+const emptyObject = string(rune(kindObject)) + string(rune(kindEnd))
+
 // ObjectOf returns m as an Object, in the order of its names. Its values are nil, strings, integers, float64, bool,
 // time.Time, and []string, []any, map[string]string and map[string]any of these; any other is replaced by a text that says
 // so. The nil map is null.
@@ -51,10 +54,14 @@ func ObjectOf(m map[string]any) Object {
 	if m == nil {
 		return Object{}
 	}
-	var b Builder
-	b.Start(math.MaxInt)
-	b.anyMap(m)
-	return b.object("")
+	o := Object{emptyObject}
+	if len(m) > 0 {
+		var b Builder
+		b.Start(&o, "", math.MaxInt)
+		b.anyMap(m)
+		b.Finish()
+	}
+	return o
 }
 
 // IsZero reports whether o is null.
@@ -138,11 +145,16 @@ func (o *Object) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("audit: %.20s is not a JSON object", data)
 	}
 	var b Builder
-	b.Start(math.MaxInt)
+	read := Object{}
+	b.Start(&read, "", math.MaxInt)
 	if err := b.readJSON(d, true, 1); err != nil {
 		return err
 	}
-	*o = b.object("")
+	b.Finish()
+	if read.IsZero() {
+		read.encoded = emptyObject
+	}
+	*o = read
 	return nil
 }
 

@@ -39,11 +39,13 @@ func (c Call) Output() any { return c.out() }
 func (c Call) String() string {
 	in := c.in()
 	var b audit.Builder
-	b.Start(audit.MaxFailedBytes)
+	var input audit.Object
+	b.Start(&input, "input", audit.MaxFailedBytes)
 	shape.OfType(reflect.TypeOf(in).Elem()).VisitLoggable(in, &b)
 	params := "{}"
-	if o := b.Object("input"); !o.IsZero() {
-		params = o.String()
+	b.Finish()
+	if !input.IsZero() {
+		params = input.String()
 	}
 	end := "succeeded"
 	var failure *kms.Error
