@@ -17,8 +17,8 @@ type recording struct {
 	resources [1]audit.Resource
 }
 
-// record gives the audit sink the event of a call that has ended in out or in err. A panic of the sink is a failure like any
-// other.
+// record gives the audit sink the event of a call that has ended in out or in err. A panic of the
+// sink is a failure like any other.
 func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error {
 	r := new(recording)
 	e, b, info := &r.event, &c.builder, audit.RequestInfoFromContext(c.ctx)
@@ -114,14 +114,15 @@ func (c *call) addKeyMaterials(b *audit.Builder) {
 	}
 }
 
-// mayGoUnrecorded reports whether a call succeeds whose event the sink refused with err. The operator learns of the refusal
-// in any case.
+// mayGoUnrecorded reports whether a call succeeds whose event the sink refused with err. The
+// operator learns of the refusal in any case.
 func (c *core) mayGoUnrecorded(err error) bool {
 	c.logRarely(&c.unrecorded, "kms: events are not recorded", err)
 	return c.config.AuditBestEffort
 }
 
-// logRarely logs what goes wrong again and again, at most once a minute. last is when it did so, in seconds since 1970.
+// logRarely logs what goes wrong again and again, at most once a minute. last is when it did so, in
+// seconds since 1970.
 func (c *core) logRarely(last *atomic.Int64, message string, err error) {
 	now := c.config.Clock().Unix()
 	if then := last.Load(); now-then >= 60 && last.CompareAndSwap(then, now) {
@@ -129,8 +130,8 @@ func (c *core) logRarely(last *atomic.Int64, message string, err error) {
 	}
 }
 
-// unrecordedError returns the failure of a call whose event the sink refused with err. That error is not the call's own: it
-// may be an exception of another service, or a context's.
+// unrecordedError returns the failure of a call whose event the sink refused with err. That error
+// is not the call's own: it may be an exception of another service, or a context's.
 func unrecordedError(err error) *Error {
 	return &Error{
 		Code:    KMSInternalException,

@@ -12,9 +12,10 @@ import (
 	"time"
 )
 
-// A Builder makes the objects of one event. [Builder.Start] begins one, the methods named like types add members to it, in the
-// order of the calls, and in a list without names. [Builder.Finish] sets all of them: they contain copies only, in one piece of
-// memory. Its zero value is ready for use, and so is a Builder that has finished.
+// A Builder makes the objects of one event. [Builder.Start] begins one, the methods named like
+// types add members to it, in the order of the calls, and in a list without names. [Builder.Finish]
+// sets all of them: they contain copies only, in one piece of memory. Its zero value is ready for
+// use, and so is a Builder that has finished.
 type Builder struct {
 	buf     []byte
 	objects [3]pending
@@ -31,7 +32,8 @@ type pending struct {
 	start, end int // in buf; if both are 0, the object is null
 }
 
-// open has a bit for the current object or list, the lowest, and for each around it. It is set for a list.
+// open has a bit for the current object or list, the lowest, and for each around it. It is set for
+// a list.
 type open uint32
 
 // maxDepth is how deep objects and lists may be in one another.
@@ -40,8 +42,9 @@ const maxDepth = 32
 // Buffer gives b memory to work in, and Finish gives it back.
 func (b *Builder) Buffer(buf []byte) { b.buf = buf[:0] }
 
-// Start begins object, which is the value of the event's field of that name. If its JSON is longer than maxBytes, all that it
-// will say is how long, as in CloudTrail. If no member is added, it is null.
+// Start begins object, which is the value of the event's field of that name. If its JSON is longer
+// than maxBytes, all that it will say is how long, as in CloudTrail. If no member is added, it is
+// null.
 func (b *Builder) Start(object *Object, field string, maxBytes int) {
 	b.close()
 	p := &b.objects[b.n]
@@ -96,8 +99,8 @@ func (b *Builder) Finish() []byte {
 	return buf
 }
 
-// add adds the name and the kind of a value that takes n bytes more, and reports whether there was room for it. Once there
-// was none, nothing is added any more.
+// add adds the name and the kind of a value that takes n bytes more, and reports whether there was
+// room for it. Once there was none, nothing is added any more.
 func (b *Builder) add(name string, k kind, n int) bool {
 	size := len(name) + n + 2
 	if b.skipped > 0 || b.size()+size > b.limit {
@@ -246,7 +249,8 @@ func (b *Builder) number(name, json string) {
 	}
 }
 
-// readJSON adds what comes up to the end of an object or a list, the beginning of which has been read.
+// readJSON adds what comes up to the end of an object or a list, the beginning of which has been
+// read.
 func (b *Builder) readJSON(d *json.Decoder, named bool, depth int) error {
 	if depth == maxDepth {
 		return fmt.Errorf("audit: an object is nested more than %d times", maxDepth)

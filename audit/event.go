@@ -1,12 +1,15 @@
-// Package audit describes what a KMS does: one [Event] for each call, allowed, refused or failed, in the form of an AWS
-// CloudTrail record, so that programs that read CloudTrail can read it; and the [Sink] to which each event goes.
+// Package audit describes what a KMS does: one [Event] for each call, allowed, refused or failed,
+// in the form of an AWS CloudTrail record, so that programs that read CloudTrail can read it; and
+// the [Sink] to which each event goes.
 //
-// As in CloudTrail, an event contains no plaintext, ciphertext, signature, MAC, key or grant token. It does contain
-// encryption contexts, tags, descriptions and alias names in clear: keep secrets out of those, as with AWS KMS.
+// As in CloudTrail, an event contains no plaintext, ciphertext, signature, MAC, key or grant token.
+// It does contain encryption contexts, tags, descriptions and alias names in clear: keep secrets
+// out of those, as with AWS KMS.
 //
-// An event has a bounded size whatever the caller sends. Texts that a client makes up, and error messages, are cut after
-// 1,024 bytes. Parameters whose JSON is longer than [MaxFailedBytes], or [MaxSucceededBytes] of a call that succeeded, are
-// left out; then the event says how long they were. As JSON, an event is never longer than [MaxEventBytes].
+// An event has a bounded size whatever the caller sends. Texts that a client makes up, and error
+// messages, are cut after 1,024 bytes. Parameters whose JSON is longer than [MaxFailedBytes], or
+// [MaxSucceededBytes] of a call that succeeded, are left out; then the event says how long they
+// were. As JSON, an event is never longer than [MaxEventBytes].
 package audit
 
 import (
@@ -24,16 +27,16 @@ const (
 
 	// APICall is the [Event.EventType] of a call.
 	APICall = "AwsApiCall"
-	// ServiceEvent is the [Event.EventType] of what the service does by itself: RotateKey, DeleteKey and
-	// DeleteExpiredKeyMaterial.
+	// ServiceEvent is the [Event.EventType] of what the service does by itself: RotateKey,
+	// DeleteKey and DeleteExpiredKeyMaterial.
 	ServiceEvent = "AwsServiceEvent"
 
 	// CategoryManagement is the eventCategory of all KMS events.
 	CategoryManagement = "Management"
 	// KeyResource is the [Resource.Type] of a KMS key, and of an alias.
 	KeyResource = "AWS::KMS::Key"
-	// AWSInternal is the [UserIdentity.InvokedBy] of a service event, and the address and the user agent of all events that
-	// have no other.
+	// AWSInternal is the [UserIdentity.InvokedBy] of a service event, and the address and the user
+	// agent of all events that have no other.
 	AWSInternal = "AWS Internal"
 )
 
@@ -41,19 +44,22 @@ const (
 const (
 	// MaxFailedBytes is the longest requestParameters of a call that failed: CloudTrail's limit.
 	MaxFailedBytes = 100 << 10
-	// MaxSucceededBytes is the longest requestParameters, and the longest responseElements, of a call that succeeded. It is
-	// more than the largest request that the service accepts, so that nothing can be done out of the log's sight.
+	// MaxSucceededBytes is the longest requestParameters, and the longest responseElements, of a
+	// call that succeeded. It is more than the largest request that the service accepts, so that
+	// nothing can be done out of the log's sight.
 	MaxSucceededBytes = 256 << 10
 	// MaxEventBytes is the longest event.
 	MaxEventBytes = 640 << 10
 )
 
-// Event is one record. Its fields are CloudTrail's, in CloudTrail's order, and its JSON is a CloudTrail record:
-// https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html. The fields
-// eventVersion, eventSource, managementEvent and eventCategory, which are the same in all events, are in the JSON only.
+// Event is one record. Its fields are CloudTrail's, in CloudTrail's order, and its JSON is a
+// CloudTrail record:
+// https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html.
+// The fields eventVersion, eventSource, managementEvent and eventCategory, which are the same in
+// all events, are in the JSON only.
 //
-// An event read back from its JSON is equal to the one written, except that times are cut to whole seconds, and that a time
-// in an [Object] comes back as a string.
+// An event read back from its JSON is equal to the one written, except that times are cut to whole
+// seconds, and that a time in an [Object] comes back as a string.
 type Event struct {
 	UserIdentity *UserIdentity `json:"userIdentity"` // shared with other events
 	// EventTime is when the call was made. JSON has it in UTC, cut to whole seconds.
@@ -62,11 +68,12 @@ type Event struct {
 	AWSRegion       string    `json:"awsRegion"`
 	SourceIPAddress string    `json:"sourceIPAddress"`
 	UserAgent       string    `json:"userAgent"`
-	// ErrorCode is the exception that the call was answered with, and "" for success. CloudTrail, unlike the API, prints
-	// AccessDeniedException as "AccessDenied".
+	// ErrorCode is the exception that the call was answered with, and "" for success. CloudTrail,
+	// unlike the API, prints AccessDeniedException as "AccessDenied".
 	ErrorCode    string `json:"errorCode"`
 	ErrorMessage string `json:"errorMessage"`
-	// RequestParameters are the request's members in camelCase, without those that are never recorded.
+	// RequestParameters are the request's members in camelCase, without those that are never
+	// recorded.
 	RequestParameters Object `json:"requestParameters"`
 	// ResponseElements are what a call that changes something answered; null for all others.
 	ResponseElements    Object `json:"responseElements"`
@@ -74,12 +81,13 @@ type Event struct {
 	RequestID           UUID   `json:"requestID"` // a service event has none
 	EventID             UUID   `json:"eventID"`
 	ReadOnly            bool   `json:"readOnly"`
-	// Resources are the keys that the call reached, and then the alias that it was about. JSON has an empty list for none.
+	// Resources are the keys that the call reached, and then the alias that it was about. JSON has
+	// an empty list for none.
 	Resources          []Resource `json:"resources"`
 	EventType          string     `json:"eventType"` // APICall or ServiceEvent
 	RecipientAccountID string     `json:"recipientAccountId"`
-	// SharedEventID is the same in the two events of a call across accounts, one for the caller's account and one for the
-	// key's; otherwise zero.
+	// SharedEventID is the same in the two events of a call across accounts, one for the caller's
+	// account and one for the key's; otherwise zero.
 	SharedEventID       UUID        `json:"sharedEventID"`
 	ServiceEventDetails Object      `json:"serviceEventDetails"`
 	TLSDetails          *TLSDetails `json:"tlsDetails"` // nil if the call did not come over TLS
@@ -144,7 +152,8 @@ const (
 	IdentityUnknown       IdentityType = "Unknown" // a caller without an identity
 )
 
-// UserIdentity describes the caller. Fields that do not apply to its type are empty, and absent from the JSON.
+// UserIdentity describes the caller. Fields that do not apply to its type are empty, and absent
+// from the JSON.
 // https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-user-identity.html.
 type UserIdentity struct {
 	Type           IdentityType    `json:"type"`
@@ -187,7 +196,8 @@ type Resource struct {
 	ARN       string `json:"ARN"`
 }
 
-// TLSDetails describes the TLS connection that a call came over. Empty fields are absent from the JSON.
+// TLSDetails describes the TLS connection that a call came over. Empty fields are absent from the
+// JSON.
 type TLSDetails struct {
 	TLSVersion               string `json:"tlsVersion"`  // "TLSv1.3"
 	CipherSuite              string `json:"cipherSuite"` // "TLS_AES_128_GCM_SHA256"

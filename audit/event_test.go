@@ -125,7 +125,8 @@ var events = []struct {
 	{"rotated", rotated},
 }
 
-// The golden files are records as CloudTrail would write them. Member order is part of what they fix.
+// The golden files are records as CloudTrail would write them. Member order is part of what they
+// fix.
 func TestEventIsACloudTrailRecord(t *testing.T) {
 	for _, tt := range events {
 		t.Run(tt.name, func(t *testing.T) {

@@ -9,7 +9,8 @@ import (
 	"github.com/pocketkms/kms/audit"
 )
 
-// Every event goes to standard output as a line of JSON; refusals and failures also go to the program's log.
+// Every event goes to standard output as a line of JSON; refusals and failures also go to the
+// program's log.
 func ExampleTee() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	sink := audit.Tee(audit.JSONLines(os.Stdout), audit.Slog(log))

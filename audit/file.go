@@ -10,7 +10,8 @@ import (
 	"syscall"
 )
 
-// File is a [Sink] that appends events to a file, one line of JSON each, as [JSONLines] does. It is a [Syncer].
+// File is a [Sink] that appends events to a file, one line of JSON each, as [JSONLines] does. It is
+// a [Syncer].
 type File struct {
 	path  string
 	lines jsonLines // its lock guards file too
@@ -22,9 +23,10 @@ var (
 	_ Syncer = (*File)(nil)
 )
 
-// OpenFile opens the file at path to append events to it, and creates it with mode 0600 if it does not exist. If a process
-// that was killed has left a line without an end, OpenFile ends it, unless the file may be written but not read. The path may
-// be that of a named pipe, if somebody reads it. Close the File after the service that it is the sink of.
+// OpenFile opens the file at path to append events to it, and creates it with mode 0600 if it does
+// not exist. If a process that was killed has left a line without an end, OpenFile ends it, unless
+// the file may be written but not read. The path may be that of a named pipe, if somebody reads it.
+// Close the File after the service that it is the sink of.
 func OpenFile(path string) (*File, error) {
 	file, err := openAppend(path)
 	if err != nil {
@@ -48,8 +50,9 @@ func (f *File) Sync(context.Context) error {
 	return err
 }
 
-// Reopen opens the path again and closes the file that was open: call it after the file was renamed, to rotate logs. Each
-// event is in one of the two. If the path cannot be opened, events go on to the file that is open.
+// Reopen opens the path again and closes the file that was open: call it after the file was
+// renamed, to rotate logs. Each event is in one of the two. If the path cannot be opened, events go
+// on to the file that is open.
 func (f *File) Reopen() error {
 	file, err := openAppend(f.path)
 	if err != nil {
@@ -69,7 +72,8 @@ func (f *File) Close() error {
 	return errors.Join(syncFile(f.file), f.file.Close())
 }
 
-// syncFile syncs a regular file. A pipe or a terminal has nothing to sync, which some systems report as an error.
+// syncFile syncs a regular file. A pipe or a terminal has nothing to sync, which some systems
+// report as an error.
 func syncFile(file *os.File) error {
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() {
@@ -115,8 +119,8 @@ func syncDirectory(path string) error {
 	return errors.Join(err, d.Close())
 }
 
-// terminateLastLine reads through a descriptor of its own: were file open for reading too, a named pipe whose reader has gone
-// would not break, but fill up and block.
+// terminateLastLine reads through a descriptor of its own: were file open for reading too, a named
+// pipe whose reader has gone would not break, but fill up and block.
 func terminateLastLine(file *os.File, open func(name string) (*os.File, error)) error {
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {

@@ -20,7 +20,8 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// appendJSON is written out: it takes a fraction of the time of encoding/json, and escapes nothing for the sake of HTML.
+// appendJSON is written out: it takes a fraction of the time of encoding/json, and escapes nothing
+// for the sake of HTML.
 func (e *Event) appendJSON(b []byte) []byte {
 	b = append(b, '{')
 	b = appendText(b, "eventVersion", EventVersion)
@@ -151,8 +152,8 @@ func appendTime(b []byte, t time.Time) []byte {
 	return t.UTC().AppendFormat(b, `"2006-01-02T15:04:05Z"`)
 }
 
-// appendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD. It escapes U+2028 and U+2029, at which some
-// programs break lines.
+// appendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD. It escapes U+2028 and
+// U+2029, at which some programs break lines.
 func appendString(b []byte, s string) []byte {
 	const digits = "0123456789abcdef"
 	b = append(b, '"')

@@ -12,11 +12,12 @@ import (
 	"time"
 )
 
-// An Object is an immutable JSON object: named values in an order that is kept. Its zero value is null. Two objects are equal
-// by == if they have the same members in the same order.
+// An Object is an immutable JSON object: named values in an order that is kept. Its zero value is
+// null. Two objects are equal by == if they have the same members in the same order.
 type Object struct {
-	// encoded is a kindObject, as a Builder writes it. It is not JSON, which would cost every call what only some sinks need,
-	// nor a tree: one piece of memory without pointers costs least to make, to keep and to collect.
+	// encoded is a kindObject, as a Builder writes it. It is not JSON, which would cost every call
+	// what only some sinks need, nor a tree: one piece of memory without pointers costs least to
+	// make, to keep and to collect.
 	encoded string
 }
 
@@ -47,9 +48,9 @@ const (
 // emptyObject is {}, which is not null.
 const emptyObject = string(rune(kindObject)) + string(rune(kindEnd))
 
-// ObjectOf returns m as an Object, in the order of its names. Its values are nil, strings, integers, float64, bool,
-// time.Time, and []string, []any, map[string]string and map[string]any of these; any other is replaced by a text that says
-// so. The nil map is null.
+// ObjectOf returns m as an Object, in the order of its names. Its values are nil, strings,
+// integers, float64, bool, time.Time, and []string, []any, map[string]string and map[string]any of
+// these; any other is replaced by a text that says so. The nil map is null.
 func ObjectOf(m map[string]any) Object {
 	if m == nil {
 		return Object{}
@@ -67,8 +68,8 @@ func ObjectOf(m map[string]any) Object {
 // IsZero reports whether o is null.
 func (o Object) IsZero() bool { return o.encoded == "" }
 
-// Get returns the member at path, which names first a member of o, then a member of that, and so on:
-// Get("encryptionContext", "tenant"). If there is no such member it returns the zero Value.
+// Get returns the member at path, which names first a member of o, then a member of that, and so
+// on: Get("encryptionContext", "tenant"). If there is no such member it returns the zero Value.
 func (o Object) Get(path ...string) Value {
 	if len(path) == 0 {
 		return Value{}
@@ -205,7 +206,8 @@ func (v Value) Any() any {
 	return nil
 }
 
-// String returns a string as it is, any other value as JSON, a time without the quotes, and nothing for the zero Value.
+// String returns a string as it is, any other value as JSON, a time without the quotes, and nothing
+// for the zero Value.
 func (v Value) String() string {
 	switch {
 	case v.IsZero():

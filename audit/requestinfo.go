@@ -8,9 +8,11 @@ import (
 
 // RequestInfo is what a protocol in front of the service knows of the request that a call came by.
 type RequestInfo struct {
-	// ID is the request's ID, which the event and the key's last usage then have too. Zero leaves it to the service.
+	// ID is the request's ID, which the event and the key's last usage then have too. Zero leaves
+	// it to the service.
 	ID UUID
-	// SourceIPAddress is where the request came from, and UserAgent what the client calls itself. Empty means AWSInternal.
+	// SourceIPAddress is where the request came from, and UserAgent what the client calls itself.
+	// Empty means AWSInternal.
 	SourceIPAddress, UserAgent string
 	// AccessKeyID is that of the credentials that signed the request, if it was signed.
 	AccessKeyID string
@@ -20,8 +22,9 @@ type RequestInfo struct {
 
 type requestInfoKey struct{}
 
-// ContextWithRequestInfo returns a context whose calls, one or more, came by the request that info describes. Texts that are
-// longer than events repeat are cut: the user agent and the host header after 1,024 bytes, all others after 128.
+// ContextWithRequestInfo returns a context whose calls, one or more, came by the request that info
+// describes. Texts that are longer than events repeat are cut: the user agent and the host header
+// after 1,024 bytes, all others after 128.
 func ContextWithRequestInfo(ctx context.Context, info RequestInfo) context.Context {
 	info.SourceIPAddress = truncate(info.SourceIPAddress, maxNameBytes)
 	info.UserAgent = truncate(info.UserAgent, maxTextBytes)
@@ -55,7 +58,8 @@ func (e *Event) SetError(code, message string) {
 	e.ErrorCode, e.ErrorMessage = truncate(code, maxNameBytes), truncate(message, maxTextBytes)
 }
 
-// truncate returns at most limit bytes of s, cut between characters, in memory of its own if it is cut.
+// truncate returns at most limit bytes of s, cut between characters, in memory of its own if it is
+// cut.
 func truncate(s string, limit int) string {
 	if len(s) <= limit {
 		return s

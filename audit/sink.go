@@ -10,22 +10,25 @@ import (
 
 // Sink is where events go.
 //
-// Record takes one event. It returns once the event is where the sink takes it, or an error if it is not. It is called by
-// many goroutines at once. The event and all that it refers to do not change after the call: the sink may keep them for as
-// long as it likes, and must not change them either, since [Tee] gives the same event to others.
+// Record takes one event. It returns once the event is where the sink takes it, or an error if it
+// is not. It is called by many goroutines at once. The event and all that it refers to do not
+// change after the call: the sink may keep them for as long as it likes, and must not change them
+// either, since [Tee] gives the same event to others.
 //
-// ctx has the values of the call's context, and never ends: what has been done is recorded even if the caller has left. A
-// sink that may have to wait sets bounds of its own: calls wait for it, and so does Close, which a sink must not call.
+// ctx has the values of the call's context, and never ends: what has been done is recorded even if
+// the caller has left. A sink that may have to wait sets bounds of its own: calls wait for it, and
+// so does Close, which a sink must not call.
 //
-// The events of calls come once. Those of the service itself come at least once: after a failure, or a crash, one may come
-// again with the same EventID.
+// The events of calls come once. Those of the service itself come at least once: after a failure,
+// or a crash, one may come again with the same EventID.
 type Sink interface {
 	Record(ctx context.Context, e *Event) error
 }
 
-// Syncer is an optional interface of a [Sink]: Sync makes durable what Record has taken. An event of the service itself is
-// kept in the key store until Record and Sync have succeeded, so that not even a power failure loses it. After the events of
-// calls, of which there are many, Sync is not called: a power failure may lose the last ones.
+// Syncer is an optional interface of a [Sink]: Sync makes durable what Record has taken. An event
+// of the service itself is kept in the key store until Record and Sync have succeeded, so that not
+// even a power failure loses it. After the events of calls, of which there are many, Sync is not
+// called: a power failure may lose the last ones.
 type Syncer interface {
 	Sync(ctx context.Context) error
 }
@@ -36,10 +39,11 @@ type SinkFunc func(ctx context.Context, e *Event) error
 // Record calls f.
 func (f SinkFunc) Record(ctx context.Context, e *Event) error { return f(ctx, e) }
 
-// JSONLines returns a Sink that writes each event to w as one line of JSON, in one call of Write, one call at a time. A
-// failed or short Write is an error; if it wrote a part of a line, that line is ended before the next event, so that a reader
-// loses only one event. w has to be at the beginning of a line. JSONLines neither buffers nor syncs nor closes w. For a file,
-// [OpenFile] does more.
+// JSONLines returns a Sink that writes each event to w as one line of JSON, in one call of Write,
+// one call at a time. A failed or short Write is an error; if it wrote a part of a line, that line
+// is ended before the next event, so that a reader loses only one event. w has to be at the
+// beginning of a line. JSONLines neither buffers nor syncs nor closes w. For a file, [OpenFile]
+// does more.
 func JSONLines(w io.Writer) Sink { return &jsonLines{w: w} }
 
 type jsonLines struct {
@@ -68,8 +72,9 @@ func (s *jsonLines) Record(_ context.Context, e *Event) error {
 	return err
 }
 
-// Tee returns a Sink that records each event in every one of sinks, in their order, whether or not those before it failed.
-// Its error joins theirs. It is a [Syncer] that syncs those of them that are.
+// Tee returns a Sink that records each event in every one of sinks, in their order, whether or not
+// those before it failed. Its error joins theirs. It is a [Syncer] that syncs those of them that
+// are.
 func Tee(sinks ...Sink) Sink { return tee(slices.Clone(sinks)) }
 
 type tee []Sink

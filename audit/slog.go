@@ -6,13 +6,14 @@ import (
 	"strconv"
 )
 
-// Slog returns a Sink that gives each event to l's handler and returns the handler's error. The record has the event's own
-// time, the message "KMS " and the operation's name, and the event's fields under their CloudTrail names, without those that
-// are the same in all events. Objects are groups, and so are lists, with numbers as names: "resources.0.ARN". What is empty
-// is absent.
+// Slog returns a Sink that gives each event to l's handler and returns the handler's error. The
+// record has the event's own time, the message "KMS " and the operation's name, and the event's
+// fields under their CloudTrail names, without those that are the same in all events. Objects are
+// groups, and so are lists, with numbers as names: "resources.0.ARN". What is empty is absent.
 //
-// The level is Info for a call that succeeded, Warn for one that was refused, and Error for one that failed for a reason of
-// the service's own. An event below the handler's level is dropped, without an error.
+// The level is Info for a call that succeeded, Warn for one that was refused, and Error for one
+// that failed for a reason of the service's own. An event below the handler's level is dropped,
+// without an error.
 func Slog(l *slog.Logger) Sink {
 	h := l.Handler()
 	return SinkFunc(func(ctx context.Context, e *Event) error {
@@ -136,7 +137,8 @@ func objectAttrs(o Object) attrs {
 	return a
 }
 
-// slogValue leaves nothing for a handler to look into by reflection, which each does in its own way.
+// slogValue leaves nothing for a handler to look into by reflection, which each does in its own
+// way.
 func slogValue(v Value) slog.Value {
 	switch v.kind() {
 	case kindNull:

@@ -8,8 +8,9 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 )
 
-// A Visitor is given the members of a structure that may be logged. A map is valid only during the call. A structure or a
-// list begins, is given its members or elements, and ends. The elements of a list have no names.
+// A Visitor is given the members of a structure that may be logged. A map is valid only during the
+// call. A structure or a list begins, is given its members or elements, and ends. The elements of a
+// list have no names.
 type Visitor interface {
 	String(name, value string)
 	Int(name string, value int64)
@@ -21,8 +22,9 @@ type Visitor interface {
 	End()
 }
 
-// VisitLoggable gives visitor the members of v, a pointer to a struct of s's type, that may be logged: without secrets,
-// blobs and absent members, in the order of their paths. It does not use reflection.
+// VisitLoggable gives visitor the members of v, a pointer to a struct of s's type, that may be
+// logged: without secrets, blobs and absent members, in the order of their paths. It does not use
+// reflection.
 func (s *Struct) VisitLoggable(v any, visitor Visitor) { s.visit(s.pointerTo(v), visitor, false) }
 
 // VisitLoggableWithDefaults is VisitLoggable, with the defaults of absent members.
@@ -105,8 +107,8 @@ func (m *Member) integer(field unsafe.Pointer) int64 {
 	return *(*int64)(field)
 }
 
-// elements returns the array of a StructureList and its length. All slices have the form of a []byte, whose length is the
-// number of elements, whatever they are.
+// elements returns the array of a StructureList and its length. All slices have the form of a
+// []byte, whose length is the number of elements, whatever they are.
 func (m *Member) elements(field unsafe.Pointer) (unsafe.Pointer, int) {
 	list := *(*[]byte)(field)
 	return unsafe.Pointer(unsafe.SliceData(list)), len(list)
