@@ -63,13 +63,13 @@ type ListAliasesInput struct {
 // ListAliasesOutput is a page of aliases.
 type ListAliasesOutput struct {
 	// Aliases are in the order of their names.
-	Aliases []AliasListEntry `kms:"always"`
+	Aliases []AliasListEntry `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
 	// Truncated reports whether more aliases follow.
-	Truncated bool `kms:"always"`
+	Truncated bool `kms:"emitzero"`
 }
 
 // AliasListEntry is one alias.

@@ -26,6 +26,7 @@ type call struct {
 	targets [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
 	count   int       // of targets
 	scratch []byte
+	builder audit.Builder // of the audit event
 }
 
 // A target is a key that a call is about, with the permission that it takes.
@@ -88,7 +89,7 @@ func (c *call) clearTargets() {
 // requestID returns the ID of the request, and eventID that of its audit event: UUIDs, made when one
 // is needed. They are identifiers, not secrets.
 func (c *call) requestID() [16]byte {
-	if id := audit.RequestOf(c.ctx).ID; id != [16]byte{} {
+	if id := audit.RequestInfoFromContext(c.ctx).ID; !id.IsZero() {
 		return id
 	}
 	return c.uuid(requestIDs)

@@ -29,7 +29,7 @@ type EncryptInput struct {
 
 	// EncryptionAlgorithm is one of the key's; absent means EncryptionAlgorithmSymmetricDefault. It
 	// is required for an asymmetric key.
-	EncryptionAlgorithm EncryptionAlgorithmSpec
+	EncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
 	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
@@ -69,7 +69,7 @@ type DecryptInput struct {
 
 	// EncryptionAlgorithm must be what Encrypt was given; absent means
 	// EncryptionAlgorithmSymmetricDefault. It is required for an asymmetric key.
-	EncryptionAlgorithm EncryptionAlgorithmSpec
+	EncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
 	// Recipient asks for the plaintext encrypted to an attested enclave instead of in the clear.
 	Recipient *RecipientInfo
@@ -120,7 +120,7 @@ type ReEncryptInput struct {
 
 	// SourceEncryptionAlgorithm must be that of the ciphertext; absent means
 	// EncryptionAlgorithmSymmetricDefault.
-	SourceEncryptionAlgorithm EncryptionAlgorithmSpec
+	SourceEncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
 	// DestinationKeyId is the key to encrypt with: key ID, key ARN, alias name or alias ARN. It may
 	// be the source key.
@@ -133,7 +133,7 @@ type ReEncryptInput struct {
 
 	// DestinationEncryptionAlgorithm is one of the destination key's; absent means
 	// EncryptionAlgorithmSymmetricDefault.
-	DestinationEncryptionAlgorithm EncryptionAlgorithmSpec
+	DestinationEncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
 	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`

@@ -135,6 +135,6 @@ func TestTheAliasOfEnsureKeyIsRecordedWithoutAClock(t *testing.T) {
 	events := s.take()
 	last := events[len(events)-1]
 	require.Equal(t, "CreateAlias", last.EventName)
-	require.Equal(t, k.KeyId, last.RequestParameters["targetKeyId"])
+	require.Equal(t, k.KeyId, last.RequestParameters.Get("targetKeyId").String())
 	require.NotZero(t, last.EventTime)
 }

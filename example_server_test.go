@@ -64,13 +64,13 @@ func withService(store, rootKey, events string, use func(*kms.Service) error) (e
 			return err
 		}
 	}
-	lines, err := audit.OpenFile(events)
+	file, err := audit.OpenFile(events)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lines.Close()) }()
+	defer func() { err = errors.Join(err, file.Close()) }()
 
-	svc, err := kms.Open(store, keystore.KeyFile(rootKey), kms.Config{Audit: audit.JSONLines(lines)})
+	svc, err := kms.Open(store, keystore.KeyFile(rootKey), kms.Config{Audit: file})
 	if err != nil {
 		return err
 	}

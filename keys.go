@@ -32,14 +32,14 @@ type CreateKeyInput struct {
 
 	// Origin is where the key material comes from; absent means OriginAWSKMS. It cannot be changed
 	// later.
-	Origin OriginType
+	Origin OriginType `kms:"default=AWS_KMS"`
 
 	// MultiRegion asks for a multi-Region primary key. It cannot be changed later.
 	MultiRegion bool
 
 	// Description is any text of up to 8,192 characters. It must hold no secrets: it is logged in
 	// the clear.
-	Description string `kms:"len=..8192"`
+	Description string `kms:"len=..8192,default="`
 
 	// Policy is the key policy, a JSON document of up to 32,768 bytes. Absent means the default
 	// policy, which leaves access to the IAM policies of the account.
@@ -47,7 +47,7 @@ type CreateKeyInput struct {
 
 	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let the caller change it again.
 	// Such a key may become unmanageable. Nothing is checked while policies are not evaluated.
-	BypassPolicyLockoutSafetyCheck bool
+	BypassPolicyLockoutSafetyCheck bool `kms:"default=false"`
 
 	// Tags are the tags of the key, up to 50, with different tag keys.
 	Tags []Tag
@@ -79,7 +79,7 @@ type KeyMetadata struct {
 	AWSAccountId string
 
 	// Description is the text that CreateKey or UpdateKeyDescription was given. It may be empty.
-	Description string `kms:"always"`
+	Description string `kms:"emitzero"`
 
 	// KeySpec is the kind of key.
 	KeySpec KeySpec
@@ -94,7 +94,7 @@ type KeyMetadata struct {
 	KeyState KeyState
 
 	// Enabled reports whether KeyState is KeyStateEnabled.
-	Enabled bool `kms:"always"`
+	Enabled bool `kms:"emitzero"`
 
 	// KeyManager is KeyManagerCustomer, or KeyManagerAWS for a key behind an alias/aws/... name.
 	KeyManager KeyManagerType
@@ -143,7 +143,7 @@ type KeyMetadata struct {
 	EncapsulationAlgorithms []EncapsulationAlgorithmSpec
 
 	// MultiRegion reports whether the key is a multi-Region key, primary or replica.
-	MultiRegion bool `kms:"always"`
+	MultiRegion bool `kms:"emitzero"`
 
 	// MultiRegionConfiguration lists the related keys in other Regions; nil unless MultiRegion.
 	MultiRegionConfiguration *MultiRegionConfiguration
@@ -167,7 +167,7 @@ type MultiRegionConfiguration struct {
 	PrimaryKey *MultiRegionKey
 
 	// ReplicaKeys are the replicas; empty if there are none.
-	ReplicaKeys []MultiRegionKey `kms:"always"`
+	ReplicaKeys []MultiRegionKey `kms:"emitzero"`
 }
 
 // MultiRegionKey is one of a set of related multi-Region keys.
@@ -212,13 +212,13 @@ type ListKeysInput struct {
 // ListKeysOutput is a page of keys.
 type ListKeysOutput struct {
 	// Keys are the keys, in any state, sorted by key ID.
-	Keys []KeyListEntry `kms:"always"`
+	Keys []KeyListEntry `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
 	// Truncated reports whether more keys follow.
-	Truncated bool `kms:"always"`
+	Truncated bool `kms:"emitzero"`
 }
 
 // KeyListEntry names one key.
@@ -256,7 +256,7 @@ type UpdateKeyDescriptionInput struct {
 	// Description is the new text, up to 8,192 characters; empty removes the old one. It must hold
 	// no secrets: it is logged in the clear. The API calls this member required but allows it to be
 	// empty.
-	Description string `kms:"present,len=..8192"`
+	Description string `kms:"required-on-wire,len=..8192"`
 }
 
 // UpdateKeyDescriptionOutput is empty.
@@ -272,14 +272,13 @@ var opCreateKey = define(description{
 		}
 		return validateTags(in.Tags)
 	},
-	auditParameters: func(in *CreateKeyInput, event map[string]any) {
-		spec := in.spec()
-		event["keySpec"], event["customerMasterKeySpec"] = string(spec), string(spec)
-		event["origin"] = string(orDefault(in.Origin, OriginAWSKMS))
-		event["description"], event["bypassPolicyLockoutSafetyCheck"] = in.Description, in.BypassPolicyLockoutSafetyCheck
-		if spec == KeySpecSymmetricDefault {
-			event["keyUsage"] = string(orDefault(in.KeyUsage, KeyUsageEncryptDecrypt))
+	logged: func(in *CreateKeyInput) *CreateKeyInput {
+		logged := *in
+		logged.KeySpec, logged.CustomerMasterKeySpec = in.spec(), CustomerMasterKeySpec(in.spec())
+		if logged.KeySpec == KeySpecSymmetricDefault {
+			logged.KeyUsage = orDefault(in.KeyUsage, KeyUsageEncryptDecrypt)
 		}
+		return &logged
 	},
 	act: func(c *call, in *CreateKeyInput) (*CreateKeyOutput, error) {
 		s, usage, err := resolveSpec(in)

@@ -138,6 +138,8 @@ type Service struct {
 	caller    Principal  // as, in the partition of region
 	region    string
 	badRegion bool // region is not the name of a Region: every call is refused
+
+	identity *audit.UserIdentity // the caller's, for events; nil without a sink
 }
 
 // A core is shared by all views of a service.
@@ -221,12 +223,10 @@ func (c *core) view(as *Principal, region string) *Service {
 	partition := arn.Partition(region)
 	if as == nil {
 		s.caller = rootOf(partition, c.config.Account)
-		return s
-	}
-	s.caller = *as
-	if as.Partition() != partition {
+	} else if s.caller = *as; as.Partition() != partition {
 		s.caller.kind = principalAnonymous
 	}
+	s.identity = c.identityOf(s.caller)
 	return s
 }
 

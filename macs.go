@@ -67,7 +67,7 @@ type VerifyMacOutput struct {
 	KeyId string
 
 	// MacValid is always true.
-	MacValid bool `kms:"always"`
+	MacValid bool `kms:"emitzero"`
 
 	// MacAlgorithm is the algorithm used.
 	MacAlgorithm MacAlgorithmSpec

@@ -60,13 +60,13 @@ type ListKeyPoliciesInput struct {
 // ListKeyPoliciesOutput is a page of policy names.
 type ListKeyPoliciesOutput struct {
 	// PolicyNames is always "default".
-	PolicyNames []string `kms:"always"`
+	PolicyNames []string `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
 	// Truncated reports whether more names follow.
-	Truncated bool `kms:"always"`
+	Truncated bool `kms:"emitzero"`
 }
 
 const (

@@ -45,7 +45,7 @@ type GetKeyRotationStatusOutput struct {
 
 	// KeyRotationEnabled reports whether the key is rotated automatically. It is false while the
 	// key is pending deletion, and for an AWS managed key before its first rotation.
-	KeyRotationEnabled bool `kms:"always"`
+	KeyRotationEnabled bool `kms:"emitzero"`
 
 	// RotationPeriodInDays is the time between automatic rotations; nil unless KeyRotationEnabled.
 	RotationPeriodInDays *int32
@@ -89,13 +89,13 @@ type ListKeyRotationsInput struct {
 type ListKeyRotationsOutput struct {
 	// Rotations has one entry for each key material that was asked for, oldest first; empty for a
 	// key that cannot be rotated.
-	Rotations []RotationsListEntry `kms:"always"`
+	Rotations []RotationsListEntry `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
 	// Truncated reports whether more entries follow.
-	Truncated bool `kms:"always"`
+	Truncated bool `kms:"emitzero"`
 }
 
 // RotationsListEntry is one key material of a key, and the rotation that made it current.

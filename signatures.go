@@ -76,7 +76,7 @@ type VerifyOutput struct {
 	KeyId string
 
 	// SignatureValid is always true.
-	SignatureValid bool `kms:"always"`
+	SignatureValid bool `kms:"emitzero"`
 
 	// SigningAlgorithm is the algorithm used.
 	SigningAlgorithm SigningAlgorithmSpec

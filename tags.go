@@ -17,7 +17,7 @@ type Tag struct {
 
 	// TagValue is the value, up to 256 characters. The API calls this member required but allows it
 	// to be empty.
-	TagValue string `kms:"present,len=..256,always"`
+	TagValue string `kms:"required-on-wire,len=..256,emitzero"`
 }
 
 // TagResourceInput adds tags to a key.
@@ -59,13 +59,13 @@ type ListResourceTagsInput struct {
 // ListResourceTagsOutput is a page of tags.
 type ListResourceTagsOutput struct {
 	// Tags are the tags, sorted by tag key.
-	Tags []Tag `kms:"always"`
+	Tags []Tag `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
 	// Truncated reports whether more tags follow.
-	Truncated bool `kms:"always"`
+	Truncated bool `kms:"emitzero"`
 }
 
 const tagsPerKey = 50

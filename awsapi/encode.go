@@ -46,7 +46,7 @@ func appendStructure(b []byte, s *shape.Struct, v reflect.Value) []byte {
 	for i := range s.Members {
 		m := &s.Members[i]
 		f := v.Field(m.Index)
-		if f.IsZero() && (!m.Always || m.Pointer) {
+		if f.IsZero() && (!m.EmitZero || m.Pointer) {
 			continue
 		}
 		b = append(b, separator, '"')

@@ -19,6 +19,7 @@ package awsapi
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -257,9 +258,13 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) err
 	if err := x.decompress(r.Header.Get("Content-Encoding")); err != nil {
 		return err
 	}
+	info := requestInfo(r, id)
+	if signed != nil { // else nobody has verified it
+		info.AccessKeyID = signature.keyID()
+	}
 	ctx, cancel := callContext(r.Context())
 	defer cancel()
-	if err := x.call(audit.WithRequest(ctx, requestInfo(r, id)), svc, op); err != nil {
+	if err := x.call(audit.ContextWithRequestInfo(ctx, info), svc, op); err != nil {
 		return err
 	}
 	header := w.Header()
@@ -341,20 +346,22 @@ ScheduleKeyDeletion Sign TagResource UntagResource UpdateAlias UpdateCustomKeySt
 UpdatePrimaryRegion Verify VerifyMac
 `)
 
-// maxUserAgent bounds, in bytes, what an audit event repeats.
-const maxUserAgent = 1024
-
 // requestInfo returns the facts about a request that its audit event records.
-func requestInfo(r *http.Request, id [16]byte) audit.Request {
+func requestInfo(r *http.Request, id [16]byte) audit.RequestInfo {
 	address, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		address = r.RemoteAddr
 	}
-	agent := r.UserAgent()
-	if len(agent) > maxUserAgent {
-		agent = strings.ToValidUTF8(agent[:maxUserAgent], "")
+	info := audit.RequestInfo{ID: id, SourceIPAddress: address, UserAgent: strings.ToValidUTF8(r.UserAgent(), "\uFFFD")}
+	if r.TLS != nil {
+		info.TLS = &audit.TLSDetails{
+			TLSVersion:               strings.Replace(tls.VersionName(r.TLS.Version), "TLS ", "TLSv", 1),
+			CipherSuite:              tls.CipherSuiteName(r.TLS.CipherSuite),
+			ClientProvidedHostHeader: r.Host,
+			KeyExchange:              r.TLS.CurveID.String(),
+		}
 	}
-	return audit.Request{ID: id, SourceIPAddress: address, UserAgent: agent}
+	return info
 }
 
 // newRequestID returns a random UUID (RFC 9562, section 5.4): an identifier, not a secret.

@@ -499,7 +499,7 @@ func TestAuditEventHasTheRequest(t *testing.T) {
 	r.Header.Set("User-Agent", "aws-cli/2 "+strings.Repeat("é", 600))
 	w := serve(h, r)
 	require.Len(t, recorded, 1)
-	require.Equal(t, w.Header().Get("x-amzn-RequestId"), recorded[0].RequestID)
+	require.Equal(t, w.Header().Get("x-amzn-RequestId"), recorded[0].RequestID.String())
 	require.Equal(t, "2001:db8::1", recorded[0].SourceIPAddress)
 	require.Equal(t, "aws-cli/2 "+strings.Repeat("é", 507), recorded[0].UserAgent)
 

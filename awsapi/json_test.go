@@ -29,10 +29,10 @@ type all struct {
 	Nested    *inner
 	Value     inner
 	Elements  []inner
-	Sent      []inner `kms:"always"`
-	SentFlag  bool    `kms:"always"`
-	SentText  string  `kms:"always"`
-	Never     *inner  `kms:"always"` // nil is omitted nevertheless
+	Sent      []inner `kms:"emitzero"`
+	SentFlag  bool    `kms:"emitzero"`
+	SentText  string  `kms:"emitzero"`
+	Never     *inner  `kms:"emitzero"` // nil is omitted nevertheless
 }
 
 type inner struct {
@@ -329,7 +329,7 @@ func TestMembersOfEveryOperationCrossTheWire(t *testing.T) {
 					require.Len(t, members, len(s.Members))
 				}
 				for _, m := range s.Members {
-					require.Equal(t, full || m.Always && !m.Pointer, has(members, m.Name), m.Name)
+					require.Equal(t, full || m.EmitZero && !m.Pointer, has(members, m.Name), m.Name)
 				}
 			}
 		})

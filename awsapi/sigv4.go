@@ -10,13 +10,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/arn"
 )
 
 // This file verifies Signature Version 4, as the IAM User Guide describes it ("AWS Signature
@@ -79,12 +79,15 @@ func (p *signatureParams) scope() (scope, bool) {
 	return scope{parts[0], parts[1], parts[2], parts[3], parts[4]}, true
 }
 
-// regionName matches the names of Regions.
-var regionName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+// keyID returns the access key ID of the credential, or "" if there is none.
+func (p *signatureParams) keyID() string {
+	s, _ := p.scope()
+	return s.keyID
+}
 
 // region returns the Region of the credential scope, or "" if there is none.
 func (p *signatureParams) region() string {
-	if s, ok := p.scope(); ok && regionName.MatchString(s.region) {
+	if s, ok := p.scope(); ok && arn.IsRegion(s.region) {
 		return s.region
 	}
 	return ""
@@ -168,7 +171,7 @@ func (v *verifier) precheck(r *http.Request, query url.Values, p signatureParams
 	}
 	stamp := at.Format(basicFormat)
 	var wrong string
-	if !regionName.MatchString(to.region) {
+	if !arn.IsRegion(to.region) {
 		wrong += fmt.Sprintf("Credential should be scoped to a valid region, not '%.40s'. ", to.region)
 	}
 	if to.service != signingName {

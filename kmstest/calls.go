@@ -1,7 +1,6 @@
 package kmstest
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/internal/shape"
 )
 
@@ -38,9 +38,14 @@ func (c Call) Output() any { return c.out() }
 // String returns a description of the call in one line.
 func (c Call) String() string {
 	in := c.in()
-	params, err := json.Marshal(shape.OfType(reflect.TypeOf(in).Elem()).Public(in))
-	if err != nil || string(params) == "null" {
-		params = []byte("{}")
+	var b audit.Builder
+	var input audit.Object
+	b.Start(&input, "input", audit.MaxFailedBytes)
+	shape.OfType(reflect.TypeOf(in).Elem()).VisitLoggable(in, &b)
+	params := "{}"
+	b.Finish()
+	if !input.IsZero() {
+		params = input.String()
 	}
 	end := "succeeded"
 	var failure *kms.Error

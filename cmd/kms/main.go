@@ -41,7 +41,12 @@ func main() {
 		signal.Stop(signals) // a second signal ends the process at once
 		cancel(fmt.Errorf("received signal: %v", received))
 	}()
-	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, terminal: isTerminal(os.Stderr), grace: 10 * time.Second}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	p := &program{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		terminal: isTerminal(os.Stderr), hangups: hangups, grace: 10 * time.Second,
+	}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }
 
@@ -54,8 +59,9 @@ func isTerminal(f *os.File) bool {
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	terminal       bool          // stderr is one
-	grace          time.Duration // how long requests may go on after the signal to stop
+	terminal       bool             // stderr is one
+	hangups        <-chan os.Signal // SIGHUP; may be nil
+	grace          time.Duration    // how long requests may go on after the signal to stop
 }
 
 // A usageError describes a mistake in the command line.

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pocketkms/kms"
@@ -75,12 +76,13 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 
 	config := kms.Config{Account: s.account, Region: s.region, Logger: logger}
 	if s.audit != "" {
-		log, err := openAudit(s.audit)
+		log, err := audit.OpenFile(s.audit)
 		if err != nil {
 			return fmt.Errorf("--audit: %w", err)
 		}
 		defer func() { err = errors.Join(err, log.Close()) }()
-		config.Audit = audit.JSONLines(log)
+		config.Audit = log
+		defer p.reopenOnHangup(log, logger)()
 	}
 	if config.Backend, config.RootKey, err = p.openStore(s); err != nil {
 		return err
@@ -155,6 +157,28 @@ func (p *program) serveUntilDone(ctx context.Context, server *http.Server, liste
 		err = server.Close()
 	}
 	return errors.Join(err, closed(<-served))
+}
+
+// reopenOnHangup reopens the audit log at each SIGHUP, after it was renamed, until the function that
+// it returns is called.
+func (p *program) reopenOnHangup(log *audit.File, logger *slog.Logger) (stop func()) {
+	done := make(chan struct{})
+	var worker sync.WaitGroup
+	worker.Go(func() {
+		for {
+			select {
+			case <-p.hangups:
+				if err := log.Reopen(); err != nil {
+					logger.Error("the audit log cannot be reopened, and events go on to the former file", "error", err)
+				} else {
+					logger.Info("reopened the audit log")
+				}
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() { close(done); worker.Wait() }
 }
 
 // closed returns err, or nil if it says only that the server was closed.
