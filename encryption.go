@@ -22,7 +22,8 @@ type EncryptInput struct {
 	Plaintext []byte `kms:"required,len=1..4096,secret"`
 
 	// EncryptionContext is authenticated with the data but not encrypted: Decrypt must be given the same pairs, in any
-	// order. Keys and values are UTF-8 and not empty. No secrets, it is logged in clear. Only for symmetric keys.
+	// order. Keys and values are UTF-8 and not empty. No secrets, it is logged in clear. Only for
+	// symmetric keys.
 	EncryptionContext map[string]string
 
 	// EncryptionAlgorithm must suit the key; absent means EncryptionAlgorithmSymmetricDefault, so an asymmetric key

@@ -14,8 +14,9 @@ type EnableKeyRotationInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// RotationPeriodInDays is the time between rotations, 90 to 2,560 days. nil means 365, or the present period if
-	// rotation is enabled already. A new period starts with the call; the present one goes on.
+	// RotationPeriodInDays is the time between rotations, 90 to 2,560 days. nil means 365, or the
+	// present period if rotation is enabled already. A new period starts with the call; the present
+	// one goes on.
 	RotationPeriodInDays *int32 `kms:"range=90..2560"`
 }
 
@@ -42,8 +43,8 @@ type GetKeyRotationStatusOutput struct {
 	// KeyId is the key ARN.
 	KeyId string
 
-	// KeyRotationEnabled says whether the key rotates by itself. It is false while the key waits for its deletion, and
-	// for an AWS managed key before its first rotation.
+	// KeyRotationEnabled says whether the key rotates by itself. It is false while the key waits for
+	// its deletion, and for an AWS managed key before its first rotation.
 	KeyRotationEnabled bool `kms:"always"`
 
 	// RotationPeriodInDays is the time between rotations; nil unless KeyRotationEnabled.
