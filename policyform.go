@@ -124,11 +124,12 @@ func formatPolicy(policy string) string {
 		case '}', ']':
 			bracket := open[len(open)-1]
 			open = open[:len(open)-1]
-			if text[i-1] == bracket { // nothing in it
-			} else if c == '}' {
+			switch {
+			case text[i-1] == bracket: // nothing is in it
+			case c == '}':
 				newline = newline[:len(newline)-2]
 				out.WriteString(newline)
-			} else {
+			default:
 				out.WriteByte(' ')
 			}
 			out.WriteByte(c)

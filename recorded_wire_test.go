@@ -40,7 +40,7 @@ func TestRecordedFormsOfAnswersOverHTTP(t *testing.T) {
 		{"a key ID without its dashes", "observed",
 			input(&kms.EnableKeyInput{KeyId: "12345678123412341234123456789012"}),
 			refuses(kms.NotFoundException, "Invalid keyId '12345678123412341234123456789012'")},
-		{"a multi-Region key ID that is none", "observed", input(&kms.EnableKeyInput{KeyId: "mrk-foo"}),
+		{"a multi-Region key ID in the wrong form", "observed", input(&kms.EnableKeyInput{KeyId: "mrk-foo"}),
 			refuses(kms.NotFoundException, "Invalid keyId 'mrk-foo'")},
 		{"a key ARN of another Region", "observed",
 			input(&kms.EnableKeyInput{KeyId: "arn:aws:kms:eu-west-1:111122223333:key/12345678-1234-1234-1234-123456789012"}),
