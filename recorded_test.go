@@ -180,7 +180,7 @@ func jsonOf(v reflect.Value) any {
 		members := map[string]any{}
 		for i := range v.NumField() {
 			options := strings.Split(v.Type().Field(i).Tag.Get("kms"), ",")
-			if !v.Field(i).IsZero() || slices.Contains(options, "always") || slices.Contains(options, "present") {
+			if !v.Field(i).IsZero() || slices.Contains(options, "emitzero") || slices.Contains(options, "required-on-wire") {
 				members[v.Type().Field(i).Name] = jsonOf(v.Field(i))
 			}
 		}

@@ -15,7 +15,7 @@ func TestANamedPipeWithoutAReaderIsRefusedAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
 	_, err := OpenFile(path)
-	require.ErrorContains(t, err, "nobody reads the named pipe")
+	require.ErrorContains(t, err, "is a named pipe that nobody reads")
 
 	reader, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	require.NoError(t, err)

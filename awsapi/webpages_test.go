@@ -24,7 +24,7 @@ func TestWebPagesAreAnsweredOnlyWithCredentials(t *testing.T) {
 			r.Header[name] = []string{value}
 			status, body := exchangeOf(trusting, r)
 			require.Equal(t, http.StatusForbidden, status)
-			require.JSONEq(t, `{"__type":"AccessDeniedException","message":"Web pages may ask only a service that verifies signatures."}`, body)
+			require.JSONEq(t, `{"__type":"AccessDeniedException","Message":"Web pages may ask only a service that verifies signatures."}`, body)
 
 			r = good().request()
 			r.Header[name] = []string{value}
@@ -45,7 +45,7 @@ func TestHostIsCheckedOnlyWithoutCredentials(t *testing.T) {
 	require.Equal(t, http.StatusOK, status, body)
 	status, body = exchangeOf(Handler(svc, Options{InsecureTrustAll: true}), s.request())
 	require.Equal(t, http.StatusForbidden, status)
-	require.Contains(t, body, `{"__type":"AccessDeniedException","message":"The Host header names neither`)
+	require.Contains(t, body, `{"__type":"AccessDeniedException","Message":"The Host header names neither`)
 }
 
 func TestHostsThatAreAllowed(t *testing.T) {

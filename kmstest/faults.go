@@ -322,8 +322,8 @@ func message(code kms.ErrorCode, call kms.Call) string {
 		return key + " is pending deletion."
 	case kms.AccessDeniedException:
 		resource := "resource: " + key
-		if ciphertextARN(view, call.Input) != "" {
-			resource = "the resource associated with this ciphertext"
+		if arn := ciphertextARN(view, call.Input); arn != "" {
+			resource = "resource: " + arn
 		}
 		action := "kms:" + call.Operation.Name()
 		if action == "kms:ReEncrypt" {

@@ -395,8 +395,8 @@ func TestImpossibleKeysAreRefused(t *testing.T) {
 		"hexadecimal digits":         {seed.Key{ID: id, Material: seed.Hex("0g")}, "not hexadecimal"},
 		"base64":                     {seed.Key{ID: id, Material: seed.Base64("*")}, "not base64"},
 		"a private key for AES":      {seed.Key{ID: id, Material: seed.JWK(rfc)}, "a private key cannot be the material for KeySpec SYMMETRIC_DEFAULT"},
-		"bytes for a private key":    {sign(seed.Bytes(make([]byte, 32))), "unfit key material"},
-		"a symmetric JWK for it":     {sign(seed.JWK(`{"kty":"oct","k":"AAEC"}`)), "unfit key material"},
+		"bytes for a private key":    {sign(seed.Bytes(make([]byte, 32))), "invalid key material"},
+		"a symmetric JWK for it":     {sign(seed.JWK(`{"kty":"oct","k":"AAEC"}`)), "invalid key material"},
 		"another curve":              {sign(seed.JWK(strings.Replace(rfc, "P-256", "P-384", 1))), "not a JSON Web Key"},
 		"an unknown curve":           {sign(seed.JWK(strings.Replace(rfc, "P-256", "P-255", 1))), "not a JSON Web Key"},
 		"a public JWK":               {sign(seed.JWK(strings.Replace(rfc, rfcD, "", 1))), "not a JSON Web Key"},
@@ -410,7 +410,7 @@ func TestImpossibleKeysAreRefused(t *testing.T) {
 		"a PEM block of RSA":         {sign(seed.PEM("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n")), "PEM block of this type"},
 		"a certificate":              {sign(seed.PEM("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")), "PEM block of this type"},
 		"an empty PEM block":         {sign(seed.PEM("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n")), "does not hold a private key of its type"},
-		"a PEM block of something":   {sign(seed.PEM("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")), "unfit key material"},
+		"a PEM block of something":   {sign(seed.PEM("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")), "invalid key material"},
 		"a key of an impossible use": {seed.Key{ID: id, Usage: kms.KeyUsageSignVerify}, "not compatible with KeySpec"},
 	} {
 		t.Run(name, func(t *testing.T) {

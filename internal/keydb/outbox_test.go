@@ -60,7 +60,10 @@ func TestAnEventStaysInTheStoreUntilTheSinkHasIt(t *testing.T) {
 func TestAnEventThatCannotBeDeliveredDoesNotHoldUpOthers(t *testing.T) {
 	f := newOutboxFixture(t)
 	var offered []string
-	f.sink = func(e *audit.Event) error { offered = append(offered, e.EventID.String()); return errors.New("refused") }
+	f.sink = func(e *audit.Event) error {
+		offered = append(offered, e.EventID.String())
+		return errors.New("refused")
+	}
 	for range 6 {
 		f.rotate()
 	}

@@ -161,7 +161,7 @@ func TestALoggableMemberIsVisitedIfItIsPresent(t *testing.T) {
 		in   *sample
 		want string
 	}{
-		"all": {fit(), `AWSThing="ab" alias="alias/x" colour="RED" colours=[ ="GREEN" =end context=map[c:v] flag=true keyId="k"` +
+		"all": {fit(), `aWSThing="ab" alias="alias/x" colour="RED" colours=[ ="GREEN" =end context=map[c:v] flag=true keyId="k"` +
 			` label={ name="l" value="" =end labels=[ ={ name="a" value="b" =end =end mode="AUTO" names=[ ="n" =end number=2 on=false size=7 when=2026-03-01T15:04:05Z`},
 		"none": {new(sample), `flag=false mode="AUTO" on=false`},
 		"empty ones": {&sample{Number: new(int32), Colours: []colour{}, Context: map[string]string{}, Label: &label{}, Labels: []label{}, Mode: "MANUAL", Size: new(int64)},
