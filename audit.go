@@ -23,8 +23,11 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	if c.now.IsZero() { // the clock panicked
 		c.now = time.Now()
 	}
+	if c.builder == nil {
+		c.builder = new(audit.Builder)
+	}
 	r := new(recording)
-	e, b, info := &r.event, &c.builder, audit.RequestInfoFromContext(c.ctx)
+	e, b, info := &r.event, c.builder, audit.RequestInfoFromContext(c.ctx)
 	e.UserIdentity = c.svc.identity
 	if info.AccessKeyID != "" {
 		identity := *c.svc.identity

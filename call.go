@@ -26,7 +26,7 @@ type call struct {
 	targets [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
 	count   int       // of targets
 	scratch []byte
-	builder audit.Builder // of the audit event
+	builder *audit.Builder // of audit events; nil until there is one
 }
 
 // A target is a key that a call is about, with the permission that it takes.
@@ -56,9 +56,10 @@ func begin(ctx context.Context, s *Service, op *description) (*call, error) {
 	return c, nil
 }
 
-// end gives the call back, with nothing of it but its scratch.
+// end gives the call back, with nothing of it but its memory.
 func (c *call) end() {
-	*c = call{scratch: c.scratch}
+	c.clearTargets()
+	c.ctx, c.svc, c.op, c.now, c.nonce = nil, nil, nil, time.Time{}, 0
 	if cap(c.scratch) <= 4*ciphertext.MaxContextBytes {
 		calls.Put(c)
 	}

@@ -135,7 +135,15 @@ func AppendContext(dst []byte, encryptionContext map[string]string) ([]byte, err
 	if empty {
 		return dst, ErrContextEmpty
 	}
-	slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+	if len(pairs) <= len(few) {
+		for i := 1; i < len(pairs); i++ {
+			for j := i; j > 0 && pairs[j].key < pairs[j-1].key; j-- {
+				pairs[j], pairs[j-1] = pairs[j-1], pairs[j]
+			}
+		}
+	} else {
+		slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+	}
 	start := len(dst)
 	for _, p := range pairs {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.key)))
