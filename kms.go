@@ -90,6 +90,9 @@ type Config struct {
 	Backend keystore.Backend
 	// RootKey seals the Backend. If Backend is nil, it may be nil, which means a random one.
 	RootKey keystore.RootKey
+	// MustExist makes New and Open fail with [keystore.ErrNoStore] instead of creating a store: a
+	// service that has lost its file must not start with new keys.
+	MustExist bool
 
 	// Clock returns the current time; nil means time.Now. It may be called concurrently. It decides
 	// when keys are deleted, which cannot be undone: a clock set far ahead deletes early. If it is
@@ -188,9 +191,16 @@ func New(config Config) (*Service, error) {
 			config.RootKey = keystore.Ephemeral()
 		}
 	}
-	store, err := keystore.Open(context.Background(), config.Backend, config.RootKey)
+	open := keystore.Open
+	if config.MustExist {
+		open = keystore.OpenExisting
+	}
+	store, err := open(context.Background(), config.Backend, config.RootKey)
 	if err != nil {
 		return nil, fmt.Errorf("kms: cannot open the key store: %w", err)
+	}
+	if v, ok := config.Backend.(keystore.Volatile); store.Created() && !(ok && v.Volatile()) {
+		config.Logger.Info("kms: created a new key store")
 	}
 	db, err := keydb.Open(context.Background(), store, config.keydb())
 	if err != nil {
@@ -210,7 +220,7 @@ func CheckStore(ctx context.Context, config Config, progress func(records int)) 
 		return slices.Values([]error{errors.New("kms: CheckStore needs a Backend and a RootKey")})
 	}
 	config.setDefaults()
-	store, err := keystore.Open(ctx, config.Backend, config.RootKey)
+	store, err := keystore.OpenExisting(ctx, config.Backend, config.RootKey)
 	if err != nil {
 		return slices.Values([]error{fmt.Errorf("kms: cannot open the key store: %w", err)})
 	}

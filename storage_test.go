@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -494,4 +495,31 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 		require.True(t, slices.ContainsFunc(list.Keys, func(e kms.KeyListEntry) bool { return e.KeyId == id }))
 		requireDecrypts(t, svc, made.Ciphertexts[i], canary)
 	}
+}
+
+// A lost file must not become a new, empty service in silence.
+func TestAStoreThatMustExistIsNotCreated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	mustExist := kms.Config{MustExist: true}
+	_, err := kms.Open(path, sharedRoot, mustExist)
+	require.ErrorIs(t, err, keystore.ErrNoStore)
+	require.NoFileExists(t, path)
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	_, err = kms.Open(path, sharedRoot, mustExist)
+	require.ErrorIs(t, err, keystore.ErrNoStore, "an empty file")
+	_, err = kms.New(mustExist)
+	require.ErrorIs(t, err, keystore.ErrNoStore, "memory is always empty")
+
+	var log bytes.Buffer
+	logged := kms.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	svc, err := kms.Open(path, sharedRoot, logged)
+	require.NoError(t, err)
+	require.NoError(t, svc.Close())
+	require.Contains(t, log.String(), "created a new key store")
+	log.Reset()
+	logged.MustExist = true
+	svc, err = kms.Open(path, sharedRoot, logged)
+	require.NoError(t, err)
+	require.NoError(t, svc.Close())
+	require.Empty(t, log.String())
 }

@@ -223,7 +223,7 @@ func (v Value) Object() Object {
 	if v.IsZero() || v.kind() != kindObject {
 		return Object{}
 	}
-	return Object{v.encoded}
+	return Object(v)
 }
 
 // List returns the elements of v if it is a list, otherwise none.

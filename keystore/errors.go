@@ -27,6 +27,8 @@ var (
 	ErrReplaced = errors.New("keystore: the file was removed or replaced while it was open: open it again")
 	// ErrRootKey: the store is sealed under another root key.
 	ErrRootKey = errors.New("keystore: wrong root key")
+	// ErrNoStore: the backend is empty, and a store was to be opened that exists.
+	ErrNoStore = errors.New("keystore: there is no store here")
 	// ErrNewerVersion: the store was written by a newer version of this package.
 	ErrNewerVersion = errors.New("keystore: written by a newer version: upgrade this program")
 	// ErrCorrupt: a record or the header fails authentication, or the file is damaged. Restore it

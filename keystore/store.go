@@ -19,6 +19,7 @@ type Store struct {
 	backend Backend
 	seal    atomic.Pointer[seal]
 	mu      sync.Mutex // held while the seal is replaced
+	created bool
 }
 
 // maxReloads bounds how often a call starts over because the header has changed.
@@ -29,13 +30,30 @@ const maxReloads = 16
 // root key, ErrCorrupt, ErrNewerVersion, and those of the backend and of the root key. On success
 // the backend belongs to the Store, which closes it; if Open fails, the caller still has to.
 func Open(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
+	return open(ctx, backend, root, false)
+}
+
+// OpenExisting is like Open, but returns ErrNoStore if the backend is empty: a volume that is not
+// mounted, or a file that was truncated, must not become a new store.
+func OpenExisting(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
+	return open(ctx, backend, root, true)
+}
+
+// Created reports whether Open created the store.
+func (s *Store) Created() bool { return s.created }
+
+func open(ctx context.Context, backend Backend, root RootKey, mustExist bool) (*Store, error) {
 	if err := checkEphemeral(backend, root); err != nil {
 		return nil, err
 	}
 	s := &Store{backend: backend}
 	record, err := backend.Get(ctx, headerKey)
 	if errors.Is(err, ErrNotFound) {
+		if mustExist {
+			return nil, ErrNoStore
+		}
 		if err = s.create(ctx, root); err == nil {
+			s.created = true
 			return s, nil
 		}
 		if !errors.Is(err, ErrConflict) {

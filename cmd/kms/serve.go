@@ -74,7 +74,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	}
 	defer listener.Close() // again, if the server has closed it
 
-	config := kms.Config{Account: s.account, Region: s.region, Logger: logger}
+	config := kms.Config{Account: s.account, Region: s.region, MustExist: s.mustExist, Logger: logger}
 	if s.audit != "" {
 		log, err := audit.OpenFile(s.audit)
 		if err != nil {

@@ -22,6 +22,7 @@ type settings struct {
 	maxConnections  int
 	account, region string
 	store           string
+	mustExist       bool
 	passphraseFile  string
 	seed            string
 	audit           string
@@ -55,6 +56,7 @@ func parse(args []string, help io.Writer) (*settings, error) {
 	flags.Var(&s.allowedHosts, "allow-host", "without --credentials, accept requests to the host `NAME`, besides localhost and loopback\naddresses; may be repeated")
 	flags.IntVar(&s.maxConnections, "max-connections", 1024, "keep at most `N` connections open; another one closes the one that has been idle longest")
 	flags.StringVar(&s.store, "store", "", "keep the keys in `FILE`, which is created if it does not exist; without, they are in memory")
+	flags.BoolVar(&s.mustExist, "must-exist", false, "fail if the store does not exist, instead of creating it")
 	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the store, or - for standard input; mode 0600 or less")
 	flags.StringVar(&s.account, "account", "111122223333", "the `ACCOUNT` of callers without credentials, and of seeded keys that name none")
 	flags.StringVar(&s.region, "region", "us-east-1", "the `REGION` of requests whose signature names none, and of seeded keys that name none")
@@ -88,6 +90,8 @@ func parse(args []string, help io.Writer) (*settings, error) {
 		return nil, empty
 	case (s.store == "") != (s.passphraseFile == ""):
 		return nil, usageError("--store and --passphrase-file go together")
+	case s.mustExist && s.store == "":
+		return nil, usageError("--must-exist needs --store")
 	case (s.tlsCert == "") != (s.tlsKey == ""):
 		return nil, usageError("--tls-cert and --tls-key go together")
 	case set["listen"] && set["insecure-listen"]:
@@ -108,7 +112,7 @@ func printFlags(flags *flag.FlagSet, command, summary string) {
 	fmt.Fprintf(w, "usage: %s [flags]\n\n%s\n\n", command, summary)
 	flags.VisitAll(func(f *flag.Flag) {
 		value, text := flag.UnquoteUsage(f)
-		if f.DefValue != "" {
+		if f.DefValue != "" && f.DefValue != "false" {
 			text += " (" + f.DefValue + ")"
 		}
 		fmt.Fprintf(w, "  --%s %s\n", f.Name, value)
