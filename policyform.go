@@ -34,7 +34,7 @@ func validatePolicy(policy string) error {
 		return exception(MalformedPolicyDocumentException, "")
 	}
 	document, ok := decodePolicy(policy)
-	if !ok || !hasOnly(document, "Version", "Id", "Statement") || !maybe(document, "Id", isString) || !maybe(document, "Version", isPolicyVersion) {
+	if !ok || !hasOnly(document, "Version", "Id", "Statement") || !optional(document, "Id", isString) || !optional(document, "Version", isPolicyVersion) {
 		return errMalformedPolicy
 	}
 	statements, ok := document["Statement"].([]any)
@@ -62,7 +62,7 @@ func decodePolicy(policy string) (map[string]any, bool) {
 	return document, ok && err == nil
 }
 
-var errNameTwice = errors.New("a name stands twice in an object")
+var errDuplicateName = errors.New("a name stands twice in an object")
 
 func decodeValue(d *json.Decoder) (any, error) {
 	token, err := d.Token()
@@ -73,7 +73,7 @@ func decodeValue(d *json.Decoder) (any, error) {
 			token, err := d.Token()
 			name, _ := token.(string)
 			if _, twice := object[name]; twice && err == nil {
-				err = errNameTwice
+				err = errDuplicateName
 			}
 			if err != nil {
 				return nil, err
@@ -161,9 +161,9 @@ func formatPolicy(policy string) string {
 func validateStatement(v any) error {
 	s, ok := v.(map[string]any)
 	if !ok || !hasOnly(s, "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition") ||
-		!maybe(s, "Sid", isString) ||
-		!either(s, "Action", "NotAction", isStringOrStrings) ||
-		!either(s, "Resource", "NotResource", isStringOrStrings) {
+		!optional(s, "Sid", isString) ||
+		!exclusive(s, "Action", "NotAction", isStringOrStrings) ||
+		!exclusive(s, "Resource", "NotResource", isStringOrStrings) {
 		return errMalformedPolicy
 	}
 	for _, name := range []string{"Action", "Resource"} {
@@ -219,7 +219,7 @@ func validatePrincipals(v any) error {
 	}
 	var err error
 	for kind, v := range kinds {
-		names, ok := listOf(v, isString)
+		names, ok := asList(v, isString)
 		if !ok {
 			return errMalformedPolicy
 		}
@@ -243,7 +243,7 @@ func validateCondition(v any) error {
 	if !ok {
 		return errMalformedPolicy
 	}
-	var tooMuch error
+	var overlyPermissive error
 	for _, operator := range slices.Sorted(maps.Keys(operators)) {
 		keys, ok := operators[operator].(map[string]any)
 		name, forAll := strings.CutPrefix(operator, "ForAllValues:")
@@ -254,16 +254,16 @@ func validateCondition(v any) error {
 			return errMalformedPolicy
 		}
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
-			if _, ok := listOf(keys[key], isScalar); !ok || key == "" {
+			if _, ok := asList(keys[key], isScalar); !ok || key == "" {
 				return errMalformedPolicy
 			}
-			if single := singleValued(key); forAll && single != "" && tooMuch == nil {
-				tooMuch = exception(MalformedPolicyDocumentException, "OverlyPermissiveCondition: Using the ForAllValues set operator with a single-valued "+
+			if single := singleValued(key); forAll && single != "" && overlyPermissive == nil {
+				overlyPermissive = exception(MalformedPolicyDocumentException, "OverlyPermissiveCondition: Using the ForAllValues set operator with a single-valued "+
 					"condition key matches requests without the specified %[1]s or with an unspecified %[1]s. To fix, remove ForAllValues.", single)
 			}
 		}
 	}
-	return tooMuch
+	return overlyPermissive
 }
 
 // singleValued tells what a condition key asks about if AWS KMS knows that a
@@ -289,24 +289,24 @@ func hasOnly(object map[string]any, names ...string) bool {
 	return true
 }
 
-// maybe tells whether an object has no such element, or one of that form.
-func maybe(object map[string]any, name string, form func(any) bool) bool {
+// optional tells whether an object has no such element, or one of that form.
+func optional(object map[string]any, name string, form func(any) bool) bool {
 	v, ok := object[name]
 	return !ok || form(v)
 }
 
 // either is maybe for an element and its negation, which exclude each other.
-func either(object map[string]any, name, negation string, form func(any) bool) bool {
+func exclusive(object map[string]any, name, negation string, form func(any) bool) bool {
 	_, both := object[name]
 	if both {
 		_, both = object[negation]
 	}
-	return !both && maybe(object, name, form) && maybe(object, negation, form)
+	return !both && optional(object, name, form) && optional(object, negation, form)
 }
 
 // listOf returns the elements of a list, or the one that v is without a list,
 // and whether all are of that form.
-func listOf(v any, form func(any) bool) ([]any, bool) {
+func asList(v any, form func(any) bool) ([]any, bool) {
 	list, ok := v.([]any)
 	if !ok {
 		list = []any{v}
@@ -316,7 +316,7 @@ func listOf(v any, form func(any) bool) ([]any, bool) {
 
 func isString(v any) bool { _, ok := v.(string); return ok }
 
-func isStringOrStrings(v any) bool { _, ok := listOf(v, isString); return ok }
+func isStringOrStrings(v any) bool { _, ok := asList(v, isString); return ok }
 
 func isPolicyVersion(v any) bool { return v == "2012-10-17" || v == "2008-10-17" }
 

@@ -165,7 +165,15 @@ func (b *Builder) StringMap(name string, m map[string]string) {
 	for key, value := range m {
 		entries = append(entries, entry{key, value})
 	}
-	slices.SortFunc(entries, func(x, y entry) int { return strings.Compare(x.key, y.key) })
+	if len(entries) <= len(few) { // a call of SortFunc would take longer
+		for i := 1; i < len(entries); i++ {
+			for j := i; j > 0 && entries[j].key < entries[j-1].key; j-- {
+				entries[j], entries[j-1] = entries[j-1], entries[j]
+			}
+		}
+	} else {
+		slices.SortFunc(entries, func(x, y entry) int { return strings.Compare(x.key, y.key) })
+	}
 	for i := range entries {
 		b.String(entries[i].key, entries[i].value)
 	}

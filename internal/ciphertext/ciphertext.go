@@ -135,7 +135,7 @@ func AppendContext(dst []byte, encryptionContext map[string]string) ([]byte, err
 	if empty {
 		return dst, ErrContextEmpty
 	}
-	if len(pairs) <= len(few) {
+	if len(pairs) <= len(few) { // a call of SortFunc would take longer
 		for i := 1; i < len(pairs); i++ {
 			for j := i; j > 0 && pairs[j].key < pairs[j-1].key; j-- {
 				pairs[j], pairs[j-1] = pairs[j-1], pairs[j]
