@@ -55,7 +55,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	if err != nil {
 		limit = audit.MaxFailedBytes
 	}
-	b.Buffer(c.scratch)
+	b.Sorted("encryptionContext", c.context) // of no operation with two contexts
 	b.Start(&e.RequestParameters, "requestParameters", limit)
 	if op.logged != nil {
 		in = op.logged(in)
@@ -74,7 +74,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 			}
 		}
 	}
-	c.scratch = b.Finish()
+	b.Finish()
 	e.Resources = r.resources[:0]
 	for i := range c.count {
 		k := c.targets[i].key

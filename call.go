@@ -26,6 +26,7 @@ type call struct {
 	targets [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
 	count   int       // of targets
 	scratch []byte
+	context []byte         // the canonical encryption context that was used last; part of scratch
 	builder *audit.Builder // of audit events; nil until there is one
 }
 
@@ -84,7 +85,7 @@ func (c *call) key() *keydb.Key { return c.targets[0].key }
 
 func (c *call) clearTargets() {
 	clear(c.targets[:c.count])
-	c.count = 0
+	c.count, c.context = 0, nil
 }
 
 // requestID returns the ID of the request, and eventID that of its audit event: UUIDs, made when one

@@ -474,9 +474,10 @@ func requireEncryption(k *keydb.Key, algorithm EncryptionAlgorithmSpec, encrypti
 // valid until the call's next use of its scratch.
 func (c *call) associatedData(header []byte, encryptionContext map[string]string) ([]byte, error) {
 	data, err := ciphertext.AppendContext(append(c.scratch[:0], header...), encryptionContext)
-	c.scratch = data
+	c.scratch, c.context = data, nil
 	switch {
 	case err == nil:
+		c.context = data[len(header):]
 		return data, nil
 	case errors.Is(err, ciphertext.ErrContextTooLong):
 		return nil, invalid("The encryption context is longer than %d bytes.", ciphertext.MaxContextBytes)

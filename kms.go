@@ -199,9 +199,6 @@ func New(config Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kms: cannot open the key store: %w", err)
 	}
-	if v, ok := config.Backend.(keystore.Volatile); store.Created() && !(ok && v.Volatile()) {
-		config.Logger.Info("kms: created a new key store")
-	}
 	db, err := keydb.Open(context.Background(), store, config.keydb())
 	if err != nil {
 		return nil, fmt.Errorf("kms: cannot read the key store: %w", err)

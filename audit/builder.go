@@ -15,9 +15,13 @@ import (
 // A Builder makes the objects of one event. [Builder.Start] begins one, the methods named like
 // types add members to it, in the order of the calls, and in a list without names. [Builder.Finish]
 // sets all of them: they contain copies only, in one piece of memory. Its zero value is ready for
-// use, and so is a Builder that has finished.
+// use, and so is a Builder that has finished, which keeps the memory that it has worked in.
 type Builder struct {
-	buf     []byte
+	buf    []byte
+	sorted struct {
+		name    string
+		entries []byte
+	}
 	objects [3]pending
 	n       int // of objects
 	limit   int // of the current one, the last
@@ -39,8 +43,15 @@ type open uint32
 // maxDepth is how deep objects and lists may be in one another.
 const maxDepth = 32
 
-// Buffer gives b memory to work in, and Finish gives it back.
-func (b *Builder) Buffer(buf []byte) { b.buf = buf[:0] }
+// maxKeptBytes bounds the memory that a Builder keeps.
+const maxKeptBytes = 64 << 10
+
+// Sorted gives b the entries of the map that StringMap will add under a name, so that StringMap need
+// not collect and sort them: sorted by key, each key and each value after its length in two bytes,
+// big-endian. b reads them until Finish.
+func (b *Builder) Sorted(name string, entries []byte) {
+	b.sorted.name, b.sorted.entries = name, entries
+}
 
 // Start begins object, which is the value of the event's field of that name. If its JSON is longer
 // than maxBytes, all that it will say is how long, as in CloudTrail. If no member is added, it is
@@ -87,16 +98,19 @@ func (b *Builder) close() {
 	p.end = len(b.buf)
 }
 
-// Finish sets the objects and returns the memory that b has worked in, which they do not refer to.
-func (b *Builder) Finish() []byte {
+// Finish sets the objects.
+func (b *Builder) Finish() {
 	b.close()
-	all, buf := string(b.buf), b.buf
+	all := string(b.buf)
 	for _, p := range b.objects[:b.n] {
 		*p.object = Object{all[p.start:p.end]}
 	}
 	clear(b.objects[:b.n])
-	b.buf, b.n = nil, 0
-	return buf
+	b.buf, b.n = b.buf[:0], 0
+	b.Sorted("", nil)
+	if cap(b.buf) > maxKeptBytes {
+		b.buf = nil
+	}
 }
 
 // add adds the name and the kind of a value that takes n bytes more, and reports whether there was
@@ -153,6 +167,15 @@ func (b *Builder) Time(name string, value time.Time) {
 func (b *Builder) StringMap(name string, m map[string]string) {
 	b.BeginObject(name)
 	defer b.End()
+	if name == b.sorted.name && b.sorted.entries != nil {
+		for rest := b.sorted.entries; len(rest) > 0; {
+			var key, value []byte
+			key, rest = cutEntry(rest)
+			value, rest = cutEntry(rest)
+			b.String(string(key), string(value))
+		}
+		return
+	}
 	if b.skipped > 0 || b.size()+3*len(m) > b.limit { // they are counted, and neither collected nor sorted
 		for key, value := range m {
 			b.skipped += len(key) + len(value) + 3
@@ -177,6 +200,12 @@ func (b *Builder) StringMap(name string, m map[string]string) {
 	for i := range entries {
 		b.String(entries[i].key, entries[i].value)
 	}
+}
+
+// cutEntry returns the text that b begins with, after its length, and the rest.
+func cutEntry(b []byte) (text, rest []byte) {
+	n := 2 + int(binary.BigEndian.Uint16(b))
+	return b[2:n], b[n:]
 }
 
 // BeginObject begins an object whose members are what is added up to the End that is its own.

@@ -90,7 +90,7 @@ func openAppend(path string) (*os.File, error) {
 	}
 	file, err := os.OpenFile(path, flags, 0o600)
 	if errors.Is(err, syscall.ENXIO) {
-		return nil, fmt.Errorf("%s is a named pipe that nobody reads: start its reader first: %w", path, err)
+		return nil, fmt.Errorf("%s is a named pipe that nobody reads: start its reader first", path)
 	}
 	if err != nil {
 		return nil, err

@@ -19,7 +19,6 @@ type Store struct {
 	backend Backend
 	seal    atomic.Pointer[seal]
 	mu      sync.Mutex // held while the seal is replaced
-	created bool
 }
 
 // maxReloads bounds how often a call starts over because the header has changed.
@@ -39,9 +38,6 @@ func OpenExisting(ctx context.Context, backend Backend, root RootKey) (*Store, e
 	return open(ctx, backend, root, true)
 }
 
-// Created reports whether Open created the store.
-func (s *Store) Created() bool { return s.created }
-
 func open(ctx context.Context, backend Backend, root RootKey, mustExist bool) (*Store, error) {
 	if err := checkEphemeral(backend, root); err != nil {
 		return nil, err
@@ -53,7 +49,6 @@ func open(ctx context.Context, backend Backend, root RootKey, mustExist bool) (*
 			return nil, ErrNoStore
 		}
 		if err = s.create(ctx, root); err == nil {
-			s.created = true
 			return s, nil
 		}
 		if !errors.Is(err, ErrConflict) {

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -84,6 +85,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		config.Audit = log
 		defer p.reopenOnHangup(log, logger)()
 	}
+	_, before := os.Stat(s.store)
 	if config.Backend, config.RootKey, err = p.openStore(s); err != nil {
 		return err
 	}
@@ -95,6 +97,9 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		return errors.Join(err, config.Backend.Close())
 	}
 	defer func() { err = errors.Join(err, svc.Close()) }()
+	if s.store != "" && errors.Is(before, fs.ErrNotExist) { // the operator may have expected another one
+		logger.Warn("created a new store: there was none", "store", s.store)
+	}
 	if s.seed != "" {
 		if err := loadSeed(ctx, svc, s.seed); err != nil {
 			return err
