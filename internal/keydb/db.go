@@ -206,8 +206,8 @@ func (db *DB) runDue(ctx context.Context, k *Key, now time.Time) (*Key, error) {
 
 // notRetryable are the errors that a due rotation does not wait out: another change came first, or
 // the store is not what it was.
-var notRetryable = []error{keystore.ErrConflict, keystore.ErrClosed, keystore.ErrRootKey, keystore.ErrCorrupt, keystore.ErrNewerVersion,
-	keystore.ErrInvalid, testhook.ErrReadOnly}
+var notRetryable = []error{keystore.ErrConflict, keystore.ErrClosed, keystore.ErrReplaced, keystore.ErrRootKey, keystore.ErrCorrupt,
+	keystore.ErrNewerVersion, keystore.ErrInvalid, testhook.ErrReadOnly}
 
 // CreateOptions are optional parts of a new key.
 type CreateOptions struct {

@@ -128,7 +128,7 @@ func TestADueRotationDoesNotHideThatTheStoreIsLost(t *testing.T) {
 	f := newFixture(t)
 	k := f.create(func(r *Record) { r.Rotation = &Rotation{PeriodInDays: 90, Next: hour(90 * 24)} })
 	f.now = hour(100 * 24)
-	for _, failure := range []error{keystore.ErrRootKey, keystore.ErrCorrupt, keystore.ErrNewerVersion, keystore.ErrClosed} {
+	for _, failure := range []error{keystore.ErrRootKey, keystore.ErrReplaced, keystore.ErrCorrupt, keystore.ErrNewerVersion, keystore.ErrClosed} {
 		f.backend.before(func(keystore.Tx) error { return failure })
 		_, err := f.Key(t.Context(), k.Ref, f.now)
 		require.ErrorIs(t, err, failure)
