@@ -251,8 +251,8 @@ func TestAProcessThatMissedChangesReadsThemAgain(t *testing.T) {
 	disable(t, here, old)
 	_, err := here.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: "alias/a", TargetKeyId: other})
 	require.NoError(t, err)
-	require.Equal(t, old, named(), "nobody has told it")
-	require.Equal(t, kms.KeyStateEnabled, state(), "nobody has told it")
+	require.Equal(t, old, named(), "it has not received the event")
+	require.Equal(t, kms.KeyStateEnabled, state(), "it has not received the event")
 
 	close(away.back)
 	for deadline := time.Now().Add(time.Minute); named() != other || state() != kms.KeyStateDisabled; runtime.Gosched() {
