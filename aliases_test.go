@@ -18,7 +18,7 @@ import (
 
 const aliasARN = "arn:aws:kms:us-east-1:111122223333:"
 
-// aliasesOf are the names of a key's aliases; of all if keyID is empty.
+// aliasesOf returns the names of a key's aliases, or all alias names if keyID is empty.
 func aliasesOf(t testing.TB, svc *kms.Service, keyID string) []string {
 	t.Helper()
 	out, err := svc.ListAliases(context.Background(), &kms.ListAliasesInput{KeyId: keyID, Limit: new(int32(100))})
@@ -93,7 +93,7 @@ func TestAliasNamesAreCaseSensitive(t *testing.T) {
 	require.Equal(t, two, describe(t, svc, "alias/NAME"))
 }
 
-func TestANameThatNoAliasCanHaveIsRefused(t *testing.T) {
+func TestAnInvalidAliasNameIsRefused(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, nil)
 	createAlias(t, svc, "alias/"+strings.Repeat("x", 250), k.KeyId) // the longest
@@ -160,7 +160,7 @@ func TestAKeyHasAtMost50Aliases(t *testing.T) {
 	require.Empty(t, aliasesOf(t, svc, other.KeyId))
 }
 
-func TestConcurrentAliasesDoNotPassTheLimit(t *testing.T) {
+func TestConcurrentCreateAliasCallsDoNotExceedTheLimit(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, nil)
 	var wg sync.WaitGroup
@@ -208,7 +208,7 @@ func TestAnAliasMovesOnlyBetweenKeysOfOneTypeAndUsage(t *testing.T) {
 	}
 }
 
-func TestAnAliasMayLeaveAKeyThatIsPendingDeletionButNotComeToIt(t *testing.T) {
+func TestAnAliasCanBeMovedFromAKeyPendingDeletionButNotToOne(t *testing.T) {
 	svc, clock := newService(t)
 	going, staying := createKey(t, svc, nil), createKey(t, svc, nil)
 	createAlias(t, svc, "alias/leaves", going.KeyId)
@@ -224,7 +224,7 @@ func TestAnAliasMayLeaveAKeyThatIsPendingDeletionButNotComeToIt(t *testing.T) {
 	requireError(t, deleteAlias(svc, "alias/stays"), kms.NotFoundException, "Alias %salias/stays is not found.", aliasARN)
 }
 
-// managedAliases are the names that every account and Region has.
+// managedAliases returns the alias names that every account has in every Region.
 func managedAliases(t *testing.T, svc *kms.Service) []string {
 	t.Helper()
 	var names []string
@@ -236,7 +236,7 @@ func managedAliases(t *testing.T, svc *kms.Service) []string {
 	return names
 }
 
-func TestThePredefinedAliasesAreListedWithoutAKeyUntilOneIsMade(t *testing.T) {
+func TestPredefinedAliasesAreListedWithoutAKeyUntilItIsCreated(t *testing.T) {
 	svc, clock := newService(t)
 	ctx := context.Background()
 	k := createKey(t, svc, nil)
@@ -269,7 +269,7 @@ func TestThePredefinedAliasesAreListedWithoutAKeyUntilOneIsMade(t *testing.T) {
 	require.Equal(t, []string{"alias/aws/s3"}, aliasesOf(t, svc, m.KeyId))
 }
 
-func TestDescribeKeyMakesAnAWSManagedKeyOnce(t *testing.T) {
+func TestDescribeKeyCreatesAnAWSManagedKeyOnce(t *testing.T) {
 	svc, clock := newService(t)
 	ctx := context.Background()
 	const callers = 20
@@ -309,8 +309,8 @@ func TestDescribeKeyMakesAnAWSManagedKeyOnce(t *testing.T) {
 	require.Contains(t, keyPolicy(t, svc, m.KeyId), `"kms:ViaService" : "ebs.us-east-1.amazonaws.com"`)
 }
 
-// A meeting is a Backend whose next commits, as many as wanted, wait for one
-// another: all of them have read before any of them writes.
+// A meeting is a Backend whose next commits wait for one another, so that all of them have read before
+// one of them writes.
 type meeting struct {
 	keystore.Backend
 	absent atomic.Int32
@@ -369,7 +369,7 @@ func TestOfTwoThatMakeOneAliasAtOnceOneComesLater(t *testing.T) {
 	require.Len(t, list.Keys, 3)
 }
 
-func TestOnlyDescribeKeyMakesAnAWSManagedKey(t *testing.T) {
+func TestOnlyDescribeKeyCreatesAnAWSManagedKey(t *testing.T) {
 	s := new(trail)
 	svc, _ := newService(t, func(c *kms.Config) { c.Audit = s })
 	ctx := context.Background()
@@ -390,7 +390,7 @@ func TestOnlyDescribeKeyMakesAnAWSManagedKey(t *testing.T) {
 	require.Empty(t, list.Keys)
 }
 
-func TestAnAWSManagedKeyIsOnlyForItsServiceToUseAndForTheAccountToLookAt(t *testing.T) {
+func TestAnAWSManagedKeyCanOnlyBeViewed(t *testing.T) {
 	allowed := map[string]bool{
 		"DescribeKey": true, "GetKeyLastUsage": true, "GetKeyPolicy": true, "GetKeyRotationStatus": true, "ListAliases": true,
 		"ListKeyPolicies": true, "ListKeyRotations": true, "ListResourceTags": true,

@@ -17,8 +17,8 @@ type recording struct {
 	resources [1]audit.Resource
 }
 
-// record is the step record: it gives the audit sink the event of a call that ended in out or in
-// err. It returns err, or the failure to record it.
+// record is the step record: it gives the audit sink the event of a call with the result out or err.
+// It returns err, or an error if the event could not be recorded.
 func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error {
 	if c.now.IsZero() { // the clock panicked
 		c.now = time.Now()
@@ -38,7 +38,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	e.EventName = op.name
 	e.AWSRegion = c.svc.region
 	if c.svc.badRegion {
-		e.AWSRegion = fmt.Sprintf("%.100s", c.svc.region) // it may be any text
+		e.AWSRegion = fmt.Sprintf("%.100s", c.svc.region) // it can be any text
 	}
 	e.SourceIPAddress = cmp.Or(info.SourceIPAddress, audit.AWSInternal)
 	e.UserAgent = cmp.Or(info.UserAgent, audit.AWSInternal)
@@ -88,7 +88,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 
 	ctx := c.ctx
 	if ctx.Done() != nil {
-		ctx = context.WithoutCancel(ctx) // the call has been made, even if its caller has left
+		ctx = context.WithoutCancel(ctx) // record the call even if its caller has canceled it
 	}
 	var failure error
 	if panicked := c.recovered(func() error { failure = c.svc.core.config.Audit.Record(ctx, e); return nil }); panicked != nil {
@@ -104,7 +104,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	return unrecordedError(failure)
 }
 
-// eventError returns what an event has of the error that a caller gets.
+// eventError returns the code and message that the event has for the error of a call.
 func eventError(err error) (code, message string) {
 	var failure *Error
 	switch {
@@ -116,7 +116,7 @@ func eventError(err error) (code, message string) {
 	return string(failure.Code), failure.Message
 }
 
-// addKeyMaterials adds the IDs of the materials of symmetric keys that the call has used.
+// addKeyMaterials adds the IDs of the key materials that the call encrypted or decrypted with.
 func (c *call) addKeyMaterials(b *audit.Builder) {
 	first, second := c.targets[0].material, c.targets[1].material
 	switch {
@@ -128,8 +128,8 @@ func (c *call) addKeyMaterials(b *audit.Builder) {
 	}
 }
 
-// unrecordedError returns the failure of a call whose event the sink refused with err. That error
-// is not the call's own: it may be an exception of another service, or a context's.
+// unrecordedError returns the error of a call whose event the sink refused with err. It hides the
+// type of err, which could be an exception of another service or a context error.
 func unrecordedError(err error) *Error {
 	return &Error{
 		Code:    KMSInternalException,
@@ -138,7 +138,7 @@ func unrecordedError(err error) *Error {
 	}
 }
 
-// identityOf returns the identity of p for events; nil if there are none.
+// identityOf returns the identity of p for events, or nil if there is no sink.
 func (c *core) identityOf(p Principal) *audit.UserIdentity {
 	if c.config.Audit == nil {
 		return nil
@@ -167,7 +167,7 @@ func userIdentity(p Principal) audit.UserIdentity {
 		u.SessionContext = &audit.SessionContext{SessionIssuer: &audit.SessionIssuer{
 			Type:        "Role",
 			PrincipalID: role,
-			ARN:         "arn:" + p.Partition() + ":iam::" + p.account + ":role/" + role, // a session does not know its role's path
+			ARN:         "arn:" + p.Partition() + ":iam::" + p.account + ":role/" + role, // the ARN of a session does not have the role's path
 			AccountID:   p.account,
 			UserName:    role,
 		}}

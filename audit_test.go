@@ -23,7 +23,7 @@ import (
 	"github.com/pocketkms/kms/audit"
 )
 
-// A trail keeps the events it is given, unless it is told to fail.
+// A trail is a sink that keeps its events, or fails.
 type trail struct {
 	mu     sync.Mutex
 	events []*audit.Event
@@ -42,7 +42,7 @@ func (s *trail) Record(_ context.Context, e *audit.Event) error {
 	return nil
 }
 
-// take returns the events so far, and forgets them.
+// take returns the events and removes them.
 func (s *trail) take() []*audit.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,8 +57,8 @@ func (s *trail) failWith(fail func(*audit.Event) error) {
 	s.fail = fail
 }
 
-// auditedOperation runs test for each operation with a valid input, on a
-// fixture of its own whose calls are recorded.
+// auditedOperation runs test for each operation, with a valid input and a new fixture whose calls are
+// recorded.
 func auditedOperation(t *testing.T, test func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any), settings ...func(*kms.Config)) {
 	for _, op := range kms.Operations() {
 		t.Run(op.Name(), func(t *testing.T) {
@@ -75,8 +75,7 @@ func auditedOperation(t *testing.T, test func(t *testing.T, f *fixture, s *trail
 
 var (
 	uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
-	// mutators are the operations whose events are not readOnly: quotas and
-	// events of the reference, section 5.
+	// mutators are the operations whose events are not readOnly in CloudTrail.
 	mutators = []string{
 		"CancelKeyDeletion", "CreateAlias", "CreateKey", "DeleteAlias", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
 		"PutKeyPolicy", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
@@ -95,7 +94,7 @@ func resources(arns ...string) []audit.Resource {
 	return list
 }
 
-// aliasARNOf returns the ARN of the alias that the input is about.
+// aliasARNOf returns the ARN of the alias that the input names.
 func aliasARNOf(t *testing.T, in any) string {
 	t.Helper()
 	name := reflect.ValueOf(in).Elem().FieldByName("AliasName").String()
@@ -177,7 +176,7 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 	})
 }
 
-func TestANilInputADryRunAndAWrongOneAreEventsToo(t *testing.T) {
+func TestNilInputsDryRunsAndInvalidInputsAreRecorded(t *testing.T) {
 	s := new(trail)
 	f := newFixture(t, func(c *kms.Config) { c.Audit = s })
 	s.take()
@@ -197,7 +196,7 @@ func TestANilInputADryRunAndAWrongOneAreEventsToo(t *testing.T) {
 	require.Zero(t, events[3].RequestParameters)
 }
 
-// What changes from run to run is replaced by names.
+// normalized returns the JSON of an event, with names for the values that differ between runs.
 func (f *fixture) normalized(t *testing.T, e *audit.Event) string {
 	t.Helper()
 	require.Regexp(t, uuid, e.EventID)
@@ -248,7 +247,7 @@ func resourceJSON(names ...string) string {
   ]`
 }
 
-func TestEventsAreThoseOfCloudTrail(t *testing.T) {
+func TestEventsHaveTheFormOfCloudTrail(t *testing.T) {
 	for name, tt := range map[string]struct {
 		in   func(f *fixture) any
 		want string
@@ -448,8 +447,8 @@ func TestACallThatNeedNotBeRecordedSucceeds(t *testing.T) {
 	}, func(c *kms.Config) { c.AuditBestEffort = true })
 }
 
-// A sink that is itself a client of a KMS has exceptions of its own.
-func TestTheSinksErrorIsNotTheCalls(t *testing.T) {
+// A sink that uses a KMS returns exceptions of that KMS.
+func TestAnExceptionOfTheSinkIsNotOneOfTheCall(t *testing.T) {
 	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any) {
 		for _, cause := range []error{&kms.Error{Code: kms.DisabledException, Message: "theirs"}, context.DeadlineExceeded, kms.ErrClosed, kms.AlreadyExistsException} {
 			s.failWith(func(*audit.Event) error { return cause })
@@ -464,10 +463,10 @@ func TestTheSinksErrorIsNotTheCalls(t *testing.T) {
 	})
 }
 
-// nilOf is a nil input of the operation's type: a call that ends at once.
+// nilOf returns a nil input of the operation's type, for calls that fail at once.
 func nilOf(op kms.Operation) any { return reflect.Zero(reflect.TypeOf(op.NewInput())).Interface() }
 
-func TestAPanicOfTheSinkIsARefusal(t *testing.T) {
+func TestAPanicOfTheSinkFailsTheCall(t *testing.T) {
 	canary := "canary-" + rand.Text()
 	for _, bestEffort := range []bool{false, true} {
 		var log bytes.Buffer
@@ -512,8 +511,8 @@ func TestAPanicInAnOperationIsRecordedAsItsFailure(t *testing.T) {
 	require.Equal(t, "KMSInternalException", events[0].ErrorCode)
 }
 
-// secretsIn returns the end of every byte string of v, an input or output: the
-// beginning of a ciphertext names its key, which is no secret.
+// secretsIn returns the end of every byte string of v, an input or output. The beginning of a
+// ciphertext names its key, which is not secret.
 func secretsIn(v any) [][]byte {
 	var found [][]byte
 	s := reflect.ValueOf(v).Elem()
@@ -525,8 +524,7 @@ func secretsIn(v any) [][]byte {
 	return found
 }
 
-// requireNoSecret requires that text holds no secret: not as it is, nor in an
-// encoding, nor as a list of numbers.
+// requireNoSecret requires that text contains no secret, in any encoding or as a list of numbers.
 func requireNoSecret(t *testing.T, text string, secrets [][]byte) {
 	t.Helper()
 	for _, s := range secrets {
@@ -538,7 +536,7 @@ func requireNoSecret(t *testing.T, text string, secrets [][]byte) {
 		}
 		for _, form := range forms {
 			if strings.Contains(text, form) {
-				t.Fatalf("a secret is told in %.300s", strings.ReplaceAll(text, form, "<SECRET>"))
+				t.Fatalf("a secret is in %.300s", strings.ReplaceAll(text, form, "<SECRET>"))
 			}
 		}
 	}
@@ -546,7 +544,7 @@ func requireNoSecret(t *testing.T, text string, secrets [][]byte) {
 
 // No byte string of an input or output, and no grant token, is in any event,
 // log line or error, whether the call succeeds or fails.
-func TestNoSecretIsToldOfAnyCall(t *testing.T) {
+func TestNoCallRevealsASecret(t *testing.T) {
 	var log bytes.Buffer
 	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any) {
 		var secrets [][]byte
@@ -627,7 +625,7 @@ func TestNoSecretIsToldOfAnyCall(t *testing.T) {
 	require.NotEmpty(t, log.String())
 }
 
-// The trail of the caller's account does not tell what the answer hides.
+// The event must not have what the error of the call hides from the caller.
 func TestARefusedCallOnAForeignKeyNamesNoKey(t *testing.T) {
 	s := new(trail)
 	f := newFixture(t, func(c *kms.Config) { c.Audit = s })
@@ -645,8 +643,8 @@ func TestARefusedCallOnAForeignKeyNamesNoKey(t *testing.T) {
 	}
 }
 
-// A sink that minds its context still gets the event of what was done.
-func TestACallWhoseCallerHasLeftIsRecorded(t *testing.T) {
+// A sink that returns the error of its context records the event all the same.
+func TestACanceledCallIsRecorded(t *testing.T) {
 	s := new(trail)
 	ctx, cancel := context.WithCancel(t.Context())
 	svc, _ := newService(t, func(c *kms.Config) {
@@ -711,7 +709,7 @@ func TestAnEventHasTheIdentityOfEveryKindOfPrincipal(t *testing.T) {
 	}
 }
 
-func TestAnEventHasWhatIsKnownOfItsRequest(t *testing.T) {
+func TestAnEventHasTheRequestInfo(t *testing.T) {
 	s := new(trail)
 	svc, _ := newService(t, func(c *kms.Config) { c.Audit = s })
 	info := audit.RequestInfo{
@@ -734,7 +732,7 @@ func TestAnEventHasWhatIsKnownOfItsRequest(t *testing.T) {
 		`"clientProvidedHostHeader":"kms.example","keyExchange":"X25519MLKEM768"}`)
 }
 
-// inflate gives every text and list of v as much as text and n say.
+// inflate sets every string of v to text, and fills every list and map of v with n entries.
 func inflate(v reflect.Value, text string, n int) {
 	switch v.Kind() {
 	case reflect.String:
@@ -764,9 +762,9 @@ func inflate(v reflect.Value, text string, n int) {
 	}
 }
 
-// Whatever a caller sends, the event of the call stays small: a log cannot be filled at one end by little at the other.
+// Callers cannot fill a log with large events.
 func TestTheSizeOfAnEventIsBounded(t *testing.T) {
-	const failedBytes = 160 << 10 // the parameters, and what else there is
+	const failedBytes = 160 << 10 // the parameters and everything else
 	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, _ any) {
 		long := "arn:aws:iam::111122223333:user/" + strings.Repeat(`"`, 2000)
 		caller := f.svc.As(principal(t, long)).In(strings.Repeat("\x01", 5000))
@@ -813,7 +811,7 @@ func TestParametersThatAreTooLongAreOmitted(t *testing.T) {
 	require.LessOrEqual(t, len(e.ErrorMessage), 1024)
 }
 
-// Nothing that changes a key can be kept out of the log by its size.
+// No successful change is so large that its parameters are omitted from the event.
 func TestTheParametersOfTheLargestCallsThatSucceedAreRecorded(t *testing.T) {
 	s := new(trail)
 	svc, _ := newService(t, func(c *kms.Config) { c.Audit = s })

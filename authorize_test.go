@@ -30,8 +30,8 @@ func deniedCiphertextMessage(caller, permission string) string {
 		caller, permission, hiddenResource)
 }
 
-// inventory is all that the account's root can see, to tell whether a call has
-// changed or used anything.
+// inventory returns everything that the account's root can see, to find out whether a call has changed
+// or used anything.
 func (f *fixture) inventory(t testing.TB) []any {
 	t.Helper()
 	ctx := t.Context()
@@ -71,8 +71,8 @@ func TestARefusedCallChangesAndUsesNothing(t *testing.T) {
 	})
 }
 
-// The zero Principal is anonymous, and so is one of another partition.
-func TestAnAnonymousCallerMayDoNothing(t *testing.T) {
+// The zero Principal and principals of another partition are anonymous.
+func TestAnAnonymousCallerIsDeniedEverything(t *testing.T) {
 	for arn, caller := range map[string]kms.Principal{
 		"anonymous":                          {},
 		"arn:aws-cn:iam::111122223333:root":  principal(t, "arn:aws-cn:iam::111122223333:root"),
@@ -108,7 +108,7 @@ func TestThePartitionFollowsTheRegion(t *testing.T) {
 	}
 }
 
-func TestAnotherAccountSeesItsOwnKeysAndAliasesAlone(t *testing.T) {
+func TestAnotherAccountSeesOnlyItsOwnKeysAndAliases(t *testing.T) {
 	f := newFixture(t)
 	there := f.svc.As(rootOf(t, foreignAccount))
 
@@ -137,8 +137,8 @@ func TestAnotherAccountSeesItsOwnKeysAndAliasesAlone(t *testing.T) {
 	}
 }
 
-// What exists in another account cannot be told from what does not: by its key
-// ARN, by its alias ARN, or by a ciphertext.
+// A caller cannot distinguish keys of another account that exist from those that do not: not by key
+// ARN, alias ARN or ciphertext.
 func TestAForbiddenForeignKeyLooksLikeAMissingOne(t *testing.T) {
 	here := "arn:aws:kms:us-east-1:111122223333:"
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
@@ -170,8 +170,8 @@ func TestAForbiddenForeignKeyLooksLikeAMissingOne(t *testing.T) {
 	})
 }
 
-// lendSource has a ReEncrypt whose destination is at hand, member 1, begin with
-// a ciphertext of the caller's own: nothing else is to refuse it.
+// lendSource replaces the ciphertext of a ReEncrypt by one of the caller's own if member is 1, the
+// destination key, so that the call can only be refused for the destination.
 func lendSource(t *testing.T, caller *kms.Service, op kms.Operation, in any, member int) (restore func()) {
 	reEncrypt, ok := in.(*kms.ReEncryptInput)
 	if !ok || member == 0 {
@@ -210,7 +210,7 @@ func TestAForbiddenCiphertextLooksLikeOneOfAMissingKey(t *testing.T) {
 			requireError(t, err, kms.AccessDeniedException, "%s", tt.message(tt.caller.Caller().ARN(), "kms:ReEncryptFrom"))
 		})
 	}
-	// The bare ID of a foreign key means it if the ciphertext does.
+	// A key ID names a key of another account if the ciphertext is of that key.
 	_, err := there.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.ciphertext, KeyId: f.symmetric.KeyId})
 	requireError(t, err, kms.AccessDeniedException, "%s", deniedCiphertextMessage(there.Caller().ARN(), "kms:Decrypt"))
 	_, err = there.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.ciphertext, KeyId: f.other.KeyId})
@@ -230,8 +230,8 @@ func TestReEncryptNeedsBothKeys(t *testing.T) {
 	requireDeniedForeign(t, err, there.Caller(), "kms:ReEncryptTo")
 }
 
-// The key of an AWS service may be looked at, and nothing else.
-func TestTheAccountMayOnlyLookAtAnAWSManagedKey(t *testing.T) {
+// AWS managed keys can be viewed, but not used or changed.
+func TestTheAccountCanOnlyViewAnAWSManagedKey(t *testing.T) {
 	looks := []string{"DescribeKey", "GetKeyLastUsage", "GetKeyPolicy", "GetKeyRotationStatus", "ListAliases", "ListKeyPolicies",
 		"ListKeyRotations", "ListResourceTags"}
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
@@ -266,7 +266,7 @@ func TestAuthorizationComesBeforeTheKeysState(t *testing.T) {
 	}
 }
 
-func TestParsePrincipalReadsEveryKind(t *testing.T) {
+func TestParsePrincipalParsesEveryKind(t *testing.T) {
 	const user = "arn:aws:iam::111122223333:user/"
 	for _, arn := range []string{
 		"arn:aws:iam::111122223333:root",
@@ -311,7 +311,7 @@ func TestParsePrincipalRefusesEverythingElse(t *testing.T) {
 		"upper-case root":         "arn:aws:iam::111122223333:ROOT",
 		"more than root":          "arn:aws:iam::111122223333:root/x",
 		"a user of STS":           "arn:aws:sts::111122223333:user/alice",
-		"user alone":              "arn:aws:iam::111122223333:user",
+		"a user without a name":   "arn:aws:iam::111122223333:user",
 		"a user without name":     user,
 		"a user with empty path":  user + "/alice",
 		"a user that ends in /":   user + "alice/",
@@ -340,7 +340,7 @@ func TestParsePrincipalRefusesEverythingElse(t *testing.T) {
 	}
 }
 
-// flip returns b with one bit changed, the first being the highest of b[0].
+// flip returns b with one bit flipped. Bit 0 is the highest bit of b[0].
 func flip(b []byte, bit int) []byte {
 	c := slices.Clone(b)
 	c[bit/8] ^= 0x80 >> (bit % 8)

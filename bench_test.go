@@ -25,9 +25,8 @@ import (
 	"github.com/pocketkms/kms/keystore/keystoretest"
 )
 
-// Each benchmark runs its floor, the least work that could do the same, in the
-// same run, and reports how many times the floor the operation takes as
-// "x-floor". docs/benchmarks.md has the budgets.
+// Each benchmark also measures its floor, the bare primitive that the operation needs, and reports the
+// ratio of the two times as "x-floor". docs/benchmarks.md has the budgets.
 
 func benchService(b *testing.B, in *kms.CreateKeyInput) (*kms.Service, string) {
 	b.Helper()
@@ -57,10 +56,11 @@ var (
 	benchContext   = map[string]string{"tenant": "4711", "purpose": "invoices"}
 )
 
-// benchAssociatedData is as long as what Encrypt authenticates: the header of a ciphertext and benchContext.
+// benchAssociatedData is as long as the data that Encrypt authenticates: the header of a ciphertext
+// and benchContext.
 var benchAssociatedData = make([]byte, 95)
 
-// floorSeal is the floor of what encrypts: a Seal with a random nonce into a new slice.
+// floorSeal is the floor of operations that encrypt: a Seal with a random nonce into a new slice.
 func floorSeal(gcm cipher.AEAD) func() {
 	return func() {
 		nonce := make([]byte, 12, 12+32+16)
@@ -131,8 +131,8 @@ func BenchmarkVerify(b *testing.B) {
 	}, func() { must(svc.Verify(context.Background(), in)) })
 }
 
-// BenchmarkAudited compares calls whose events go to a sink that discards them with the same calls without a sink, the
-// floor here.
+// BenchmarkAudited compares calls with a sink that discards events with calls without a sink, which
+// are its floor.
 func BenchmarkAudited(b *testing.B) {
 	ctx := context.Background()
 	for _, operation := range []struct {
@@ -171,10 +171,9 @@ func BenchmarkAudited(b *testing.B) {
 	}
 }
 
-// BenchmarkEncryptTwoCores reports the throughput on two cores over that on one,
-// garbage collection included, on one hot key, as "x-one-core"; and that of the
-// floor, which shares nothing but the machine and Go's runtime, and of what the
-// floor is made of.
+// BenchmarkEncryptTwoCores reports the throughput of Encrypt with one key on two cores, divided by that
+// on one core, as "x-one-core". It includes garbage collection. It reports the same for the floor, in
+// which the cores share only the machine and Go's runtime, and for the parts of the floor.
 func BenchmarkEncryptTwoCores(b *testing.B) {
 	svc, id := benchService(b, nil)
 	in := &kms.EncryptInput{KeyId: id, Plaintext: benchPlaintext, EncryptionContext: benchContext}
@@ -211,8 +210,7 @@ func BenchmarkEncryptTwoCores(b *testing.B) {
 	}
 }
 
-// together runs each function n times, all at once, each on a core of its own,
-// and returns how long it took them.
+// together runs the functions n times each, concurrently, on one core each. It returns the time taken.
 func together(n int, functions ...func()) time.Duration {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(len(functions)))
 	var all sync.WaitGroup
@@ -228,8 +226,8 @@ func together(n int, functions ...func()) time.Duration {
 	return time.Since(start)
 }
 
-// BenchmarkDurableChange compares a change of a key in a file with one bare
-// bbolt transaction that writes as many bytes.
+// BenchmarkDurableChange compares a change of a key in a file with a bare bbolt transaction that writes
+// as many bytes.
 func BenchmarkDurableChange(b *testing.B) {
 	svc, err := kms.Open(filepath.Join(b.TempDir(), "keys"), keystoretest.RootKey(), kms.Config{})
 	require.NoError(b, err)

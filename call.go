@@ -15,33 +15,33 @@ import (
 	"github.com/pocketkms/kms/internal/uuid"
 )
 
-// A call is the state of one request. It is used again for later ones: nothing may keep it, or its
-// scratch, after the request.
+// A call is the state of one request. It is reused for later requests: nothing may keep it or its
+// scratch memory after the request.
 type call struct {
 	ctx     context.Context
-	svc     *Service // the view that it was made on
+	svc     *Service // the view that the call was made on
 	op      *description
 	now     time.Time
-	nonce   uint64    // of its identifiers; 0 until one is needed
+	nonce   uint64    // of the call's identifiers; 0 until one is needed
 	targets [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
-	count   int       // of targets
+	count   int       // the number of targets
 	scratch []byte
-	context []byte         // the canonical encryption context that was used last; part of scratch
-	builder *audit.Builder // of audit events; nil until there is one
+context []byte         // the canonical encryption context that was used last; part of scratch
+	builder *audit.Builder // nil until there is an audit event
 }
 
-// A target is a key that a call is about, with the permission that it takes.
+// A target is a key that a call uses, with the permission that the caller needs for it.
 type target struct {
 	key          *keydb.Key
 	permission   string
-	byCiphertext bool            // only a ciphertext named the key
-	namedBy      string          // what a caller of another account named the key by
-	material     *keydb.Material // that the call used, if it encrypted or decrypted
+	byCiphertext bool            // the key was named only by a ciphertext
+	namedBy      string          // the KeyId, if the key is in another account than the caller
+	material     *keydb.Material // set if the call encrypted or decrypted with the key
 }
 
 var calls = sync.Pool{New: func() any { return new(call) }}
 
-// begin returns the call of an operation on s, to be ended.
+// begin returns a call of an operation on s. The caller must end it.
 func begin(ctx context.Context, s *Service, op *description) (*call, error) {
 	if ctx == nil { // tolerated, although it is a mistake
 		ctx = context.Background()
@@ -57,7 +57,7 @@ func begin(ctx context.Context, s *Service, op *description) (*call, error) {
 	return c, nil
 }
 
-// end gives the call back, with nothing of it but its memory.
+// end clears the call and returns it to the pool.
 func (c *call) end() {
 	c.clearTargets()
 	c.ctx, c.svc, c.op, c.now, c.nonce = nil, nil, nil, time.Time{}, 0
@@ -66,7 +66,7 @@ func (c *call) end() {
 	}
 }
 
-// errPanic is all that a caller learns of a panic.
+// errPanic is the error that a caller gets if a call panics.
 var errPanic = exception(KMSInternalException, "The request could not be completed.")
 
 // recovered returns errPanic if do panics. The panic's value is not logged: it could hold anything.
@@ -88,8 +88,8 @@ func (c *call) clearTargets() {
 	c.count, c.context = 0, nil
 }
 
-// requestID returns the ID of the request, and eventID that of its audit event: UUIDs, made when one
-// is needed. They are identifiers, not secrets.
+// requestID returns the ID of the request, and eventID the ID of its audit event. Both are UUIDs:
+// identifiers, not secrets.
 func (c *call) requestID() [16]byte {
 	if id := audit.RequestInfoFromContext(c.ctx).ID; !id.IsZero() {
 		return id
@@ -105,7 +105,8 @@ const (
 	eventIDs
 )
 
-// uuid returns an identifier: random bits of the service, which differ by kind, and then the nonce.
+// uuid returns an identifier: random bits of the service, which differ by kind, followed by the
+// nonce.
 func (c *call) uuid(kind int) [16]byte {
 	for c.nonce == 0 {
 		c.nonce = rand.Uint64()
@@ -116,7 +117,7 @@ func (c *call) uuid(kind int) [16]byte {
 	return uuid.Of(id)
 }
 
-// recordUse notes the last use of the call's keys.
+// recordUse records that the call used its keys, for GetKeyLastUsage.
 func (c *call) recordUse() error {
 	for i := range c.count {
 		k := c.targets[i].key

@@ -22,18 +22,17 @@ import (
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
-// What services promise that share a backend, as processes on a distributed
-// store do: a change is made against the latest state, whatever the service
-// that makes it has in its cache, so that none is lost. What a service reads,
-// or refuses on account of what it reads, may be as old as the events that have
-// not reached it; it never goes back, includes the service's own changes, and
-// is up to date once the events have come. A service alone is linearizable.
+// These tests are for services that share a backend, like processes on a distributed store. Each
+// change is made against the latest state, whatever is in the cache of the service, so that no change
+// is lost. Reads may be stale until the service has received the events of later changes. They never
+// go back to an earlier state, and include the service's own changes. A single service is
+// linearizable.
 
-// A process is a handle of a backend as one process of several has it: Close
-// leaves the backend to the others, and events can be held up.
+// A process is the backend of one of several processes: Close does not close the shared backend, and
+// events can be delayed.
 type process struct {
 	keystore.Backend
-	events chan struct{} // closed: they flow; nil: so they did from the start
+	events chan struct{} // events are delivered once it is closed; nil if they are not delayed
 }
 
 func (p process) Close() error { return nil }
@@ -73,8 +72,8 @@ func eachBackend(t *testing.T, test func(t *testing.T, backend keystore.Backend)
 	})
 }
 
-// The changes that two services have acknowledged are those of one key that
-// took them one after another, and what a third finds at the end is the result.
+// The changes of two services to one key have the same result as if they were made in sequence, and a
+// third service finds it.
 func TestNoChangeOfTwoServicesIsLost(t *testing.T) {
 	eachBackend(t, func(t *testing.T, backend keystore.Backend) {
 		clock := newClock()
@@ -102,7 +101,7 @@ func TestNoChangeOfTwoServicesIsLost(t *testing.T) {
 	})
 }
 
-// requireSoon waits for what the next events bring about.
+// requireSoon waits until the next events have had an effect.
 func requireSoon(t *testing.T, met func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
@@ -111,9 +110,9 @@ func requireSoon(t *testing.T, met func() bool) {
 	}
 }
 
-// A service that no event reaches reads what is past, but changes what is
-// there. Once the events flow it is up to date.
-func TestChangesByAServiceThatIsBehind(t *testing.T) {
+// A service that receives no events reads a past state, but makes its changes to the current one. When
+// it receives the events, it is up to date.
+func TestChangesByAServiceWithAStaleCache(t *testing.T) {
 	ctx := context.Background()
 	backend, clock := memory.New(), newClock()
 	ahead := join(t, process{Backend: backend}, clock)
@@ -196,8 +195,8 @@ func requireConsistentBackend(t *testing.T, backend keystore.Backend) {
 	requireConsistent(t, store)
 }
 
-// Of a key that another process has destroyed, this one stores no last use.
-func TestNoUseIsStoredOfADestroyedKey(t *testing.T) {
+// A process stores no last use of a key that another process has destroyed.
+func TestTheLastUseOfADestroyedKeyIsNotStored(t *testing.T) {
 	backend, clock := memory.New(), newClock()
 	one := join(t, process{Backend: backend}, clock)
 	two := join(t, process{backend, make(chan struct{})}, clock)
@@ -216,8 +215,8 @@ func TestNoUseIsStoredOfADestroyedKey(t *testing.T) {
 	require.Equal(t, kms.KeyLastUsageTrackingOperationEncrypt, out.KeyLastUsage.Operation)
 }
 
-// forgetful is a process that was away for so long that the changes since are no
-// longer kept: its first Watch says so as soon as it is back.
+// forgetful is a process that was disconnected for so long that the changes since then are no longer
+// kept. Its first Watch returns ErrCompacted when it is connected again.
 type forgetful struct {
 	process
 	back    chan struct{}
@@ -238,7 +237,7 @@ func (b forgetful) Watch(ctx context.Context, after keystore.Revision) iter.Seq2
 	}
 }
 
-func TestWhatWasMissedIsReadAnew(t *testing.T) {
+func TestAProcessThatMissedChangesReadsThemAgain(t *testing.T) {
 	backend, clock := memory.New(), newClock()
 	away := forgetful{process{Backend: backend}, make(chan struct{}), new(atomic.Bool)}
 	here, there := join(t, process{Backend: backend}, clock), join(t, away, clock)
@@ -252,8 +251,8 @@ func TestWhatWasMissedIsReadAnew(t *testing.T) {
 	disable(t, here, old)
 	_, err := here.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: "alias/a", TargetKeyId: other})
 	require.NoError(t, err)
-	require.Equal(t, old, named(), "nobody has told it")
-	require.Equal(t, kms.KeyStateEnabled, state(), "nobody has told it")
+	require.Equal(t, old, named(), "it has not received the event")
+	require.Equal(t, kms.KeyStateEnabled, state(), "it has not received the event")
 
 	close(away.back)
 	for deadline := time.Now().Add(time.Minute); named() != other || state() != kms.KeyStateDisabled; runtime.Gosched() {
@@ -275,7 +274,7 @@ func (b interrupted) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revis
 	return b.process.Commit(ctx, tx)
 }
 
-// Scan hides from the sweep what is due: the test alone looks at keys.
+// Scan hides due keys from the sweep: only the test reads keys.
 func (b interrupted) Scan(ctx context.Context, prefix, after string, limit int) ([]keystore.Record, error) {
 	if prefix == "due/" {
 		return nil, nil
@@ -283,10 +282,9 @@ func (b interrupted) Scan(ctx context.Context, prefix, after string, limit int) 
 	return b.process.Scan(ctx, prefix, after, limit)
 }
 
-// Two processes do not agree on the time: one destroys the key on its deletion
-// date, which for the other has not come. Whenever the other cancels the
-// deletion, either it fails or the key is whole.
-func TestCancellationMeetsDestruction(t *testing.T) {
+// Two processes have different clocks: one destroys a key whose deletion is not yet due for the other.
+// If the other cancels the deletion at that time, either the call fails or the key is complete.
+func TestADeletionIsCanceledWhileItIsCarriedOut(t *testing.T) {
 	for at := 1; at <= 5; at++ {
 		t.Run(fmt.Sprint("before commit ", at), func(t *testing.T) {
 			ctx := context.Background()
@@ -323,9 +321,8 @@ func TestCancellationMeetsDestruction(t *testing.T) {
 	}
 }
 
-// Everything at once. What a call may answer depends on what the others do, but
-// nothing is ever answered by a defect, and in the end all that was encrypted
-// can be decrypted or is the loss of a key that was deleted.
+// All operations run concurrently. What a call returns depends on the others, but it is never a
+// KMSInternalException, and in the end every ciphertext can be decrypted unless its key was deleted.
 func TestEverythingAtOnce(t *testing.T) {
 	eachBackend(t, func(t *testing.T, backend keystore.Backend) {
 		ctx := context.Background()

@@ -9,8 +9,7 @@ import (
 	"github.com/pocketkms/kms/internal/keydb"
 )
 
-// crossAccount are the operations that the API lets be called on another
-// account's key.
+// crossAccount are the operations that the API permits on a key of another account.
 var crossAccount = map[string]bool{
 	"Decrypt": true, "DescribeKey": true, "Encrypt": true, "GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true,
 	"GenerateMac": true, "GetKeyRotationStatus": true, "GetPublicKey": true, "ReEncrypt": true, "Sign": true, "Verify": true,
@@ -55,8 +54,8 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 	}
 }
 
-// Every operation with a key has its row of the key states table.
-func TestStateRulesAnswerEveryStateAsTheTableHasIt(t *testing.T) {
+// The table of key states has a row for every operation with a key.
+func TestStateRulesFollowTheTableOfKeyStates(t *testing.T) {
 	states := []KeyState{KeyStateEnabled, KeyStateDisabled, KeyStatePendingDeletion, KeyStatePendingReplicaDeletion,
 		KeyStatePendingImport, KeyStateUnavailable, KeyStateCreating, KeyStateUpdating}
 	require.ElementsMatch(t, KeyState("").Values(), states)
@@ -104,7 +103,7 @@ func TestStateRulesAnswerEveryStateAsTheTableHasIt(t *testing.T) {
 	require.Error(t, anyState.admit(&keydb.Key{State: "NoSuchState"}))
 }
 
-func TestStateAnswersAreWordedAsTheAPIDoes(t *testing.T) {
+func TestErrorsOfKeyStatesHaveTheAPIsWords(t *testing.T) {
 	for state, want := range map[KeyState]string{
 		KeyStateDisabled:               "kms: DisabledException: ARN is disabled.",
 		KeyStatePendingDeletion:        "kms: KMSInvalidStateException: ARN is pending deletion.",

@@ -34,7 +34,7 @@ var (
 	durabilityRun string // the flags that repeat the test of this run; TestMain prints them
 )
 
-// childEnv chooses what a process of this test binary is instead of a test.
+// childEnv is the environment variable that makes a process of this test binary a child.
 const childEnv = "POCKETKMS_TEST_CHILD"
 
 var children = map[string]func() error{
@@ -62,7 +62,7 @@ func childCommand(ctx context.Context, name string, environment ...string) *exec
 	return c
 }
 
-// A keyState is all that can be seen of a key.
+// A keyState is everything that the API shows of a key.
 type keyState struct {
 	ID          string // not yet known of a key that is only about to be created
 	Description string
@@ -77,7 +77,7 @@ type keyState struct {
 
 const canary = "tweet"
 
-// at is the state once the clock has done its part.
+// at returns the state of the key at a time, after the deletions and rotations that are due.
 func (k keyState) at(now time.Time) keyState {
 	if k.State == kms.KeyStatePendingDeletion && !k.Deletion.IsZero() && !now.Before(k.Deletion) {
 		return keyState{ID: k.ID}
@@ -90,16 +90,16 @@ func (k keyState) clone() keyState {
 	return k
 }
 
-// A report is a line that the child prints: before a change what shall be, and
-// after its acknowledgement what is. A line counts if it is complete.
+// A report is a line that the child prints: before a change the intended state, and after the change
+// is acknowledged the new state. An incomplete line is ignored.
 type report struct {
 	Worker int
 	Done   bool
-	Keys   []keyState // those that the change touches
-	Clock  time.Time  // of the service, before it is moved there; alone
+	Keys   []keyState // those that the change affects
+	Clock  time.Time  // the time to which the service's clock will be set; without other fields
 }
 
-// A life is what the child is told on its standard input.
+// A life is what the child reads from its standard input.
 type life struct {
 	Path, Root string
 	Seed       uint64
@@ -107,7 +107,7 @@ type life struct {
 	Keys       [][]keyState // of each worker
 }
 
-// changeUntilKilled makes changes by several workers, each on keys of its own.
+// changeUntilKilled makes changes by several workers, each with its own keys.
 func changeUntilKilled() error {
 	var l life
 	if err := json.NewDecoder(os.Stdin).Decode(&l); err != nil {
@@ -128,7 +128,7 @@ func changeUntilKilled() error {
 	if err != nil {
 		return err
 	}
-	// A short life before, that ends in peace and stores when keys were used.
+	// First a service that is closed, which stores when keys were used.
 	for _, keys := range l.Keys {
 		for _, k := range keys {
 			if k.State == kms.KeyStateEnabled {
@@ -185,7 +185,7 @@ type worker struct {
 
 const liveKeys = 6 // of a worker
 
-// step makes one change that the keys' states allow, drawn at random.
+// step makes a random change that the states of the keys allow.
 func (w *worker) step() error {
 	ctx := context.Background()
 	now := w.clock.Now()
@@ -322,8 +322,7 @@ func (w *worker) create(ctx context.Context) error {
 	})
 }
 
-// change reports what shall become of the keys, makes it so, and reports it as
-// done.
+// change reports the intended state of the keys, makes the change, and reports that it is done.
 func (w *worker) change(next map[int]keyState, do func() error) error {
 	line := report{Worker: w.id}
 	indexes := slices.Sorted(maps.Keys(next))
@@ -366,8 +365,8 @@ func (w *worker) change(next map[int]keyState, do func() error) error {
 	return nil
 }
 
-// Whatever was acknowledged is there after a SIGKILL, and whatever was under
-// way is there wholly or not at all.
+// After a SIGKILL all acknowledged changes are in the store, and changes in progress are in it
+// completely or not at all.
 func TestChangesOutliveAKill(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
 	require.NoError(t, keystore.CreateKeyFile(root))
@@ -395,16 +394,15 @@ func TestChangesOutliveAKill(t *testing.T) {
 	require.NotZero(t, acknowledged)
 }
 
-// A killedFile is a store, with what the children that were killed have said of
-// it.
+// A killedFile is a store, with the reports of the children that were killed.
 type killedFile struct {
 	life
 	tried                  [][]keyState // by worker: the change under way
 	acknowledged, inFlight int          // in the last life
 }
 
-// live starts a child and kills it: 0 to 60 ms after its start now and then, and
-// else 5 to 60 ms after the first acknowledgement.
+// live starts a child and kills it: sometimes 0 to 60 ms after its start, and otherwise 5 to 60 ms
+// after the first acknowledgement.
 func (f *killedFile) live(t *testing.T, rng *rand.Rand) {
 	t.Helper()
 	early := rng.IntN(8) == 0
@@ -472,8 +470,8 @@ func (f *killedFile) set(worker int, k keyState) {
 	}
 }
 
-// check requires the file to hold what it must. It looks at a copy in memory,
-// so that the next life finds the file as the kill has left it.
+// check requires the file to have the reported states. It reads a copy in memory, so that the next
+// child finds the file as the kill has left it.
 func (f *killedFile) check(t *testing.T) {
 	t.Helper()
 	backend, err := bolt.Open(f.Path)
@@ -495,7 +493,7 @@ func (f *killedFile) check(t *testing.T) {
 		if tried == nil {
 			continue
 		}
-		if tried[0].ID == "" { // a creation: its description tells which key it is
+		if tried[0].ID == "" { // a creation: the description identifies the key
 			for id, k := range found {
 				if k.Description == tried[0].Description {
 					tried[0].ID = id
@@ -538,7 +536,7 @@ func (f *killedFile) check(t *testing.T) {
 	requireConsistent(t, store)
 }
 
-// like tells whether a key is as it should be.
+// like reports whether a key has the expected state.
 func (k keyState) like(found keyState, now time.Time) bool {
 	if k.State == kms.KeyStatePendingDeletion && k.Deletion.IsZero() {
 		if k.Deletion = found.Deletion; found.State == "" {
@@ -589,8 +587,7 @@ func observe(t *testing.T, svc *kms.Service) map[string]keyState {
 	return found
 }
 
-// requireCanaries requires the key, whatever its state, to decrypt all that it
-// has encrypted.
+// requireCanaries requires the key, in any state, to decrypt everything that it has encrypted.
 func requireCanaries(t *testing.T, svc *kms.Service, k keyState) {
 	t.Helper()
 	if k.State == kms.KeyStatePendingDeletion {
@@ -624,7 +621,7 @@ func copyRecords(t *testing.T, from keystore.Backend) keystore.Backend {
 	}
 }
 
-// checkPages has bbolt check its file page for page.
+// checkPages checks all pages of a file with bbolt.
 func checkPages(t *testing.T, path string) {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})

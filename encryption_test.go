@@ -22,7 +22,7 @@ const (
 
 var someContext = map[string]string{"purpose": "test", "tenant": "7"}
 
-func TestEncryptAndDecryptAnswerWithEveryMember(t *testing.T) {
+func TestOutputsOfEncryptAndDecryptHaveAllMembers(t *testing.T) {
 	f := newFixture(t)
 	for _, algorithm := range []kms.EncryptionAlgorithmSpec{"", kms.EncryptionAlgorithmSymmetricDefault} {
 		plaintext := []byte("secret")
@@ -44,7 +44,7 @@ func TestEncryptAndDecryptAnswerWithEveryMember(t *testing.T) {
 	}
 }
 
-func TestEncryptIsRandomised(t *testing.T) {
+func TestEncryptIsRandomized(t *testing.T) {
 	f := newFixture(t)
 	seen := map[string]bool{}
 	for range 100 {
@@ -77,9 +77,8 @@ func TestEncryptTakesOneTo4096Bytes(t *testing.T) {
 	}
 }
 
-// The rule of docs/ciphertext.md, for each bit of a blob: bytes 1 to 22 are the
-// key's identity, and make the blob one of a key that does not exist. Any other
-// bit breaks it.
+// As in docs/ciphertext.md: if a bit of bytes 1 to 22 is flipped, the blob names a key that does not
+// exist. If any other bit is flipped, the blob is not a valid ciphertext.
 func TestEveryFlippedBitOfACiphertextIsRefused(t *testing.T) {
 	f := newFixture(t)
 	e, err := f.svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: f.symmetric.KeyId, Plaintext: []byte("secret"), EncryptionContext: someContext})
@@ -186,7 +185,7 @@ func TestDecryptNeedsTheSameContext(t *testing.T) {
 	}
 }
 
-func TestAnEmptyContextIsNone(t *testing.T) {
+func TestAnEmptyContextEqualsNoContext(t *testing.T) {
 	f := newFixture(t)
 	contexts := []map[string]string{nil, {}}
 	for _, given := range contexts {
@@ -294,7 +293,7 @@ func TestAnAlgorithmThatTheKeyDoesNotHaveIsRefused(t *testing.T) {
 	}
 }
 
-func TestReEncryptAnswersWithEveryMember(t *testing.T) {
+func TestTheOutputOfReEncryptHasAllMembers(t *testing.T) {
 	f := newFixture(t)
 	there := map[string]string{"stage": "2"}
 	source, err := f.svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: f.symmetric.KeyId, Plaintext: []byte("x"), EncryptionContext: someContext})
@@ -342,13 +341,13 @@ func TestRotationKeepsOldCiphertextsAndReEncryptRenewsThem(t *testing.T) {
 		require.Equal(t, current, out.DestinationKeyMaterialId)
 		require.Equal(t, current, requireDecrypts(t, f.svc, out.CiphertextBlob, fmt.Sprint(i)))
 	}
-	// A ciphertext that claims another of the key's materials is not one of it.
+	// A ciphertext that names another material of the same key does not decrypt.
 	swapped := append(bytes.Clone(ciphertexts[0][:23]), ciphertexts[1][23:55]...)
 	_, err := f.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: append(swapped, ciphertexts[0][55:]...)})
 	requireError(t, err, kms.InvalidCiphertextException, "")
 }
 
-func TestADryRunMayDoWithoutTheCiphertext(t *testing.T) {
+func TestADryRunDoesNotNeedACiphertext(t *testing.T) {
 	f := newFixture(t)
 	ignore := []kms.DryRunModifierType{kms.DryRunModifierIgnoreCiphertext}
 	_, err := f.svc.Decrypt(t.Context(), &kms.DecryptInput{KeyId: f.symmetric.KeyId, DryRun: true, DryRunModifiers: ignore})
@@ -382,7 +381,7 @@ func TestARecipientIsRefused(t *testing.T) {
 	}
 }
 
-func TestWhateverIsEncryptedDecryptsToItself(t *testing.T) {
+func TestEveryCiphertextDecryptsToItsPlaintext(t *testing.T) {
 	f := newFixture(t)
 	seed := mathrand.Uint64()
 	rng := mathrand.New(mathrand.NewPCG(seed, 0))
@@ -417,9 +416,9 @@ func TestWhateverIsEncryptedDecryptsToItself(t *testing.T) {
 	require.NoError(t, quick.Check(roundTrip, &quick.Config{MaxCount: 300}), "seed %d", seed)
 }
 
-// What Decrypt and ReEncrypt need depends on their other members, and is asked
-// for together with all else that is wrong with the request's shape.
-func TestACiphertextIsRequiredLikeAnyMember(t *testing.T) {
+// Whether Decrypt and ReEncrypt require a ciphertext depends on other members. A missing one is reported
+// together with all other violations.
+func TestAMissingCiphertextIsReportedWithOtherViolations(t *testing.T) {
 	svc, _ := newService(t)
 	tokens := slices.Repeat([]string{"token"}, 11)
 	const null = "Value null at '%s' failed to satisfy constraint: Member must not be null"
@@ -436,9 +435,8 @@ func TestACiphertextIsRequiredLikeAnyMember(t *testing.T) {
 	requireError(t, err, kms.ValidationException, "2 validation errors detected: "+null+"; "+null, "destinationKeyId", "ciphertextBlob")
 }
 
-// A dry run of Decrypt finds out whether it would succeed, unless it is told to
-// leave the ciphertext alone.
-func TestADryRunTriesTheCiphertext(t *testing.T) {
+// A dry run of Decrypt decrypts the ciphertext, unless DryRunModifiers say to ignore it.
+func TestADryRunDecryptsTheCiphertext(t *testing.T) {
 	f := newFixture(t)
 	flipped := flip(f.ciphertext, 8*len(f.ciphertext)-1)
 	for name, tt := range map[string]struct {

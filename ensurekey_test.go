@@ -42,7 +42,7 @@ func TestEnsureKeyCreatesAKeyOnce(t *testing.T) {
 	require.Equal(t, kms.KeyManagerAWS, managed.KeyManager)
 }
 
-// Many callers of several processes ask for the same alias at the same time.
+// Many callers in several processes call EnsureKey for the same alias concurrently.
 func TestEnsureKeyIsSafeAgainstRaces(t *testing.T) {
 	backend, clock := memory.New(), newClock()
 	services := []*kms.Service{join(t, process{Backend: backend}, clock), join(t, process{Backend: backend}, clock)}
@@ -80,7 +80,7 @@ func TestEnsureKeyReturnsAKeyInAnyState(t *testing.T) {
 	require.NotEqual(t, k.KeyId, next.KeyId)
 }
 
-func TestEnsureKeyRefusesWhatTheOperationsRefuse(t *testing.T) {
+func TestEnsureKeyRefusesInputsThatItsOperationsRefuse(t *testing.T) {
 	svc, _ := newService(t)
 	for alias, want := range map[string]kms.ErrorCode{
 		"":                  kms.ValidationException,
@@ -112,9 +112,9 @@ func TestEnsureKeyRefusesWhatTheOperationsRefuse(t *testing.T) {
 	require.True(t, errors.Is(err, kms.ErrClosed))
 }
 
-// Once CreateKey has created the alias, neither a clock that panics nor a caller that leaves keeps the
-// event of it back.
-func TestTheAliasOfEnsureKeyIsRecordedWhateverComesBetween(t *testing.T) {
+// After CreateKey has created the alias, its event is recorded even if the clock panics or the call is
+// canceled.
+func TestTheAliasOfEnsureKeyIsAlwaysRecorded(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	var broken atomic.Bool
 	s := new(trail)

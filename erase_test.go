@@ -14,8 +14,7 @@ import (
 	"github.com/pocketkms/kms/internal/keydb"
 )
 
-// What a call that could not be recorded would have answered is erased, not
-// only withheld.
+// The output of a call that could not be recorded is overwritten, and not only discarded.
 func TestTheOutputOfAnUnrecordedCallIsErased(t *testing.T) {
 	for name, sink := range map[string]audit.SinkFunc{
 		"the sink fails":  func(context.Context, *audit.Event) error { return errors.New("disk full") },
@@ -39,7 +38,7 @@ func TestTheOutputOfAnUnrecordedCallIsErased(t *testing.T) {
 	}
 }
 
-func TestAPanicInAnOperationIsItsOwnDefect(t *testing.T) {
+func TestAPanicInAnOperationIsAnInternalError(t *testing.T) {
 	svc, err := New(Config{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	defer svc.Close()
@@ -51,7 +50,7 @@ func TestAPanicInAnOperationIsItsOwnDefect(t *testing.T) {
 	require.EqualError(t, err, "kms: ListKeys: KMSInternalException: The request could not be completed.")
 }
 
-// A witness is an AEAD that keeps the plaintexts that it is given and returns, and copies of them.
+// A witness is an AEAD that keeps the plaintexts that it receives and returns, and copies of them.
 type witness struct {
 	crypto.AEAD
 	plaintexts [][]byte
@@ -92,7 +91,7 @@ func witnessed(t *testing.T, svc *Service) (id string, w *witness) {
 	return id, w
 }
 
-// requireErased requires that a witness has seen one plaintext of n bytes, and that it is erased.
+// requireErased requires that a witness has seen one plaintext, of n bytes, which is erased now.
 func requireErased(t *testing.T, w *witness, n int) {
 	t.Helper()
 	require.Len(t, w.were, 1)

@@ -59,7 +59,7 @@ func (c ErrorCode) Error() string { return string(c) }
 // members of the input, up to a limit.
 type Error struct {
 	Code      ErrorCode
-	Message   string // as the API words it; some exceptions have none
+	Message   string // in the API's words; some exceptions have none
 	Operation string // the API operation that failed: "Encrypt"
 
 	cause error
@@ -68,16 +68,16 @@ type Error struct {
 // ErrClosed is returned by every call after [Service.Close].
 var ErrClosed = errors.New("kms: the service is closed")
 
-// Why a ciphertext is refused with [InvalidCiphertextException]: errors.Is finds one of them in the
-// error. The API does not distinguish them, and neither its answers nor audit events do.
+// The reasons for an [InvalidCiphertextException], for errors.Is. Only Go code learns them: the API
+// does not distinguish them, so responses over HTTP and audit events do not have them.
 var (
-	// ErrNotCiphertext: the bytes do not have the form of a ciphertext of this service. They may be its
-	// base64 text, or of another KMS.
+	// ErrNotCiphertext: the bytes do not have the form of a ciphertext of this service. They may be
+	// the base64 text of one, or a ciphertext of another KMS.
 	ErrNotCiphertext = errors.New("kms: not a ciphertext of this service")
 	// ErrUnknownKeyMaterial: the ciphertext names a key material that its key does not have.
 	ErrUnknownKeyMaterial = errors.New("kms: the key has no such key material")
-	// ErrContextOrAltered: the encryption context is not the one given to Encrypt, or the ciphertext was
-	// altered. Which of the two, cannot be known.
+	// ErrContextOrAltered: the encryption context is not the one given to Encrypt, or the ciphertext
+	// was altered. The two cannot be distinguished.
 	ErrContextOrAltered = errors.New("kms: another encryption context, or an altered ciphertext")
 )
 
@@ -113,7 +113,7 @@ func (e *Error) Is(target error) bool {
 // KMSInternalException it is the error of the store (see package keystore) or the audit sink.
 func (e *Error) Unwrap() error { return e.cause }
 
-// exception returns an Error without an operation, which the call sets.
+// exception returns an Error without its Operation, which wrapError sets.
 func exception(code ErrorCode, format string, arguments ...any) *Error {
 	if len(arguments) > 0 {
 		format = fmt.Sprintf(format, arguments...)
@@ -131,8 +131,7 @@ func invalidCiphertext(cause error) *Error {
 	return &Error{Code: InvalidCiphertextException, cause: cause}
 }
 
-// invalidShape returns the ValidationException for an input with these violations of the API's
-// constraints.
+// invalidShape returns the ValidationException for an input that violates the API's constraints.
 func invalidShape(violations []error) *Error {
 	all := &multierror.Error{
 		Errors: violations,
@@ -152,8 +151,8 @@ func invalidShape(violations []error) *Error {
 }
 
 // wrapError returns err, which is not nil, in the form in which it leaves the package. Only err
-// itself can be an exception: one that it wraps is that of another service, on which the store is
-// built.
+// itself can be an exception of this service. One that it wraps comes from another service, which
+// the store uses.
 func wrapError(ctx context.Context, err error, operation string) error {
 	if u, ok := err.(passthrough); ok {
 		return u.error
@@ -164,7 +163,7 @@ func wrapError(ctx context.Context, err error, operation string) error {
 		}
 		named := *e
 		named.Operation = operation
-		named.Message = strings.ToValidUTF8(e.Message, "\uFFFD") // it may repeat what was sent
+		named.Message = strings.ToValidUTF8(e.Message, "\uFFFD") // it can repeat input
 		return &named
 	}
 	switch {
@@ -186,19 +185,19 @@ func wrapError(ctx context.Context, err error, operation string) error {
 // A passthrough is an error that reaches the caller as it is.
 type passthrough struct{ error }
 
-// An opaqueCause is the error of a store or a sink. It hides the exceptions that err may wrap if
-// the store or sink uses a KMS itself: they are not those of this service.
+// An opaqueCause is an error of a store or a sink. If the store or sink uses a KMS itself, err can
+// wrap exceptions of that KMS. opaqueCause hides them: they are not exceptions of this service.
 type opaqueCause struct{ err error }
 
 func (e opaqueCause) Error() string { return e.err.Error() }
 
-// Is reports whether the error is target, unless target is an exception.
+// Is is errors.Is, but false for exceptions.
 func (e opaqueCause) Is(target error) bool {
 	_, exception := target.(ErrorCode)
 	return !exception && errors.Is(e.err, target)
 }
 
-// As finds the first error of the type of target, unless that is the type of an exception.
+// As is errors.As, but false for exceptions.
 func (e opaqueCause) As(target any) bool {
 	switch target.(type) {
 	case **Error, *ErrorCode:

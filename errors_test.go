@@ -39,7 +39,7 @@ func TestAnErrorPrintsOperationCodeAndMessage(t *testing.T) {
 	}
 }
 
-func TestOneErrorOfManyOperationsKeepsEachOnesName(t *testing.T) {
+func TestOneErrorInSeveralOperationsGetsTheNameOfEach(t *testing.T) {
 	f := newFixture(t)
 	recipient := &kms.RecipientInfo{AttestationDocument: []byte("x")}
 	_, first := f.svc.GenerateRandom(t.Context(), &kms.GenerateRandomInput{Recipient: recipient})
@@ -51,7 +51,7 @@ func TestOneErrorOfManyOperationsKeepsEachOnesName(t *testing.T) {
 	require.Equal(t, "Decrypt", b.Operation)
 }
 
-func TestAPanickingClockIsTheServicesDefect(t *testing.T) {
+func TestAPanickingClockIsAnInternalError(t *testing.T) {
 	var broken atomic.Bool
 	var log bytes.Buffer
 	canary := "canary-" + rand.Text()
@@ -90,7 +90,7 @@ func TestAPanickingClockIsTheServicesDefect(t *testing.T) {
 	require.NotContains(t, log.String(), canary)
 }
 
-func TestADeadlineThatHasPassedIsReturnedUntouched(t *testing.T) {
+func TestDeadlineExceededIsReturnedUnchanged(t *testing.T) {
 	ctx, cancel := context.WithDeadline(context.Background(), time.Unix(0, 0))
 	defer cancel()
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
@@ -100,7 +100,7 @@ func TestADeadlineThatHasPassedIsReturnedUntouched(t *testing.T) {
 	})
 }
 
-// Whatever a caller does to an output, the next one is as it should be.
+// A caller that overwrites an output does not change later outputs.
 func TestOutputsAreTheCallersOwn(t *testing.T) {
 	repeatable := map[string]bool{"DescribeKey": true, "Decrypt": true, "GenerateMac": true, "GetKeyPolicy": true, "GetKeyRotationStatus": true,
 		"GetPublicKey": true, "ListAliases": true, "ListKeyPolicies": true, "ListKeyRotations": true, "ListKeys": true, "ListResourceTags": true,
@@ -126,7 +126,7 @@ func TestOutputsAreTheCallersOwn(t *testing.T) {
 	})
 }
 
-// ruin overwrites all that can be reached from v.
+// ruin overwrites everything that v refers to.
 func ruin(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -154,7 +154,7 @@ func ruin(v reflect.Value) {
 	}
 }
 
-// Inputs that the caller changes after the call are nothing to the service.
+// A caller can change an input after the call without effect on the service.
 func TestInputsAreNotKept(t *testing.T) {
 	svc, _ := newService(t)
 	tags := []kms.Tag{{TagKey: "k", TagValue: "v"}}
@@ -177,7 +177,7 @@ func TestANilContextIsAnEmptyOne(t *testing.T) {
 	require.ErrorIs(t, err, kms.ValidationException)
 }
 
-// The API has one bare exception for all of it. Go code learns more, and nobody else does.
+// The API has one exception without a message for all causes. Only Go code learns the cause.
 func TestTheCauseOfAnInvalidCiphertext(t *testing.T) {
 	s := new(trail)
 	f := newFixture(t, func(c *kms.Config) { c.Audit = s })

@@ -32,7 +32,7 @@ func FuzzParseKeyIdentifier(f *testing.F) {
 		}
 		require.True(t, (id.keyID == "") != (id.alias == ""), "one or the other")
 		require.Equal(t, id.account == "", id.region == "", "both or neither")
-		// What is accepted is printed as it was, and is safe in a record's name.
+		// A valid identifier is formatted as it was parsed, and is safe in the name of a record.
 		back := id.keyID + id.alias
 		if id.account != "" {
 			require.True(t, arn.IsAccount(id.account) && arn.IsRegion(id.region))
@@ -100,8 +100,8 @@ func FuzzReadMarker(f *testing.F) {
 	})
 }
 
-// FuzzValidate calls every operation with inputs of random members. A call ends
-// in an output or in an exception that blames the caller.
+// FuzzValidate calls every operation with random members. A call returns an output or an exception that
+// is the caller's fault.
 func FuzzValidate(f *testing.F) {
 	for i := range operations {
 		f.Add(uint8(i), []byte{})

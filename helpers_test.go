@@ -20,7 +20,7 @@ import (
 	"github.com/pocketkms/kms/keystore/keystoretest"
 )
 
-// TestMain fails the tests when one of them leaves a goroutine behind.
+// TestMain fails if a test has leaked a goroutine.
 func TestMain(m *testing.M) {
 	runChild()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
@@ -29,11 +29,10 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// day is what the API counts periods and windows in.
+// day is the API's unit of rotation periods and waiting periods.
 const day = 24 * time.Hour
 
-// A clock stands still until it is moved. It may be read and moved
-// concurrently.
+// A clock stands still until it is moved. Its methods may be called concurrently.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -53,7 +52,7 @@ func (c *clock) Move(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// MoveTo sets the clock; it never moves backwards.
+// MoveTo sets the clock. It never moves it backwards.
 func (c *clock) MoveTo(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,19 +62,19 @@ func (c *clock) MoveTo(t time.Time) {
 	c.now = t
 }
 
-// newService returns a service in memory on a clock of its own, closed with
-// the test. settings may change its Config.
+// newService returns a service in memory with a new clock. It is closed when the test ends. settings
+// change its Config.
 func newService(t testing.TB, settings ...func(*kms.Config)) (*kms.Service, *clock) {
 	t.Helper()
 	clock := newClock()
 	return startService(t, kms.Config{Clock: clock.Now}, settings), clock
 }
 
-// sharedRoot unseals every store that openService makes.
+// sharedRoot is the root key of all stores of openService.
 var sharedRoot = keystoretest.RootKey()
 
-// openService returns a service on the file at path, which it makes if there is
-// none, closed with the test at the latest.
+// openService returns a service on the file at path, which it creates if it does not exist. The service
+// is closed when the test ends, if it is still open.
 func openService(t testing.TB, path string, clock *clock, settings ...func(*kms.Config)) *kms.Service {
 	t.Helper()
 	backend, err := bolt.Open(path)
@@ -104,7 +103,7 @@ func startService(t testing.TB, config kms.Config, settings []func(*kms.Config))
 	return svc
 }
 
-// requireConsistent requires a store to have no fault.
+// requireConsistent requires that a store has no faults.
 func requireConsistent(t testing.TB, store *keystore.Store) {
 	t.Helper()
 	for err := range keydb.CheckStore(context.Background(), store, keydb.Config{Clock: time.Now, Logger: slog.Default()}, nil) {
@@ -112,8 +111,8 @@ func requireConsistent(t testing.TB, store *keystore.Store) {
 	}
 }
 
-// requireError requires err to be the API's exception code with exactly that
-// message, and to be what errors.Is and errors.As find.
+// requireError requires that err is the exception code with exactly this message, and that errors.Is
+// and errors.As find it.
 func requireError(t testing.TB, err error, code kms.ErrorCode, format string, arguments ...any) {
 	t.Helper()
 	message := format
@@ -140,7 +139,7 @@ func principal(t testing.TB, arn string) kms.Principal {
 	return p
 }
 
-// createKey makes a key; a nil in asks for a symmetric one.
+// createKey creates a key. A nil in means a symmetric encryption key.
 func createKey(t testing.TB, svc *kms.Service, in *kms.CreateKeyInput) *kms.KeyMetadata {
 	t.Helper()
 	out, err := svc.CreateKey(context.Background(), in)
@@ -148,13 +147,13 @@ func createKey(t testing.TB, svc *kms.Service, in *kms.CreateKeyInput) *kms.KeyM
 	return out.KeyMetadata
 }
 
-// createSigningKey makes a key that can sign with ECDSA_SHA_256.
+// createSigningKey creates a key that can sign with ECDSA_SHA_256.
 func createSigningKey(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
 	t.Helper()
 	return createKey(t, svc, &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify})
 }
 
-// createMacKey makes a key for HMAC_SHA_256.
+// createMacKey creates a key for HMAC_SHA_256.
 func createMacKey(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
 	t.Helper()
 	return createKey(t, svc, &kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})
@@ -173,7 +172,7 @@ func describe(t testing.TB, svc *kms.Service, keyID string) *kms.KeyMetadata {
 	return out.KeyMetadata
 }
 
-// encrypt returns text's ciphertext under a key.
+// encrypt encrypts text under a key.
 func encrypt(t testing.TB, svc *kms.Service, keyID, text string) []byte {
 	t.Helper()
 	out, err := svc.Encrypt(context.Background(), &kms.EncryptInput{KeyId: keyID, Plaintext: []byte(text)})
@@ -181,8 +180,7 @@ func encrypt(t testing.TB, svc *kms.Service, keyID, text string) []byte {
 	return out.CiphertextBlob
 }
 
-// requireDecrypts requires ciphertext to decrypt to text, and returns the ID of
-// the key material that it was under.
+// requireDecrypts requires that ciphertext decrypts to text, and returns the ID of its key material.
 func requireDecrypts(t testing.TB, svc *kms.Service, ciphertext []byte, text string) (materialID string) {
 	t.Helper()
 	out, err := svc.Decrypt(context.Background(), &kms.DecryptInput{CiphertextBlob: ciphertext})
@@ -203,7 +201,7 @@ func enable(t testing.TB, svc *kms.Service, keyID string) {
 	require.NoError(t, err)
 }
 
-// scheduleDeletion has a key deleted after that many days.
+// scheduleDeletion schedules the deletion of a key in days.
 func scheduleDeletion(t testing.TB, svc *kms.Service, keyID string, days int32) *kms.ScheduleKeyDeletionOutput {
 	t.Helper()
 	out, err := svc.ScheduleKeyDeletion(context.Background(), &kms.ScheduleKeyDeletionInput{KeyId: keyID, PendingWindowInDays: &days})

@@ -16,7 +16,7 @@ import (
 
 type spanKey struct{}
 
-// spans are the values of spanKey in the contexts that something was called with, by what it was.
+// spans are the values of spanKey in the contexts of calls, by what was called.
 type spans struct {
 	mu   sync.Mutex
 	seen map[string]any
@@ -50,8 +50,8 @@ func (b tracedBackend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Rev
 	return b.Backend.Commit(ctx, tx)
 }
 
-// What a call does in the key store and the audit sink belongs to the span that the interceptor began.
-func TestAnInterceptorsContextIsThatOfTheRestOfTheCall(t *testing.T) {
+// The key store and the audit sink are called with the context of the interceptor, and so in its span.
+func TestTheRestOfACallUsesTheInterceptorsContext(t *testing.T) {
 	traced := &spans{seen: map[string]any{}}
 	svc, _ := newService(t, func(c *kms.Config) {
 		c.Backend, c.RootKey = tracedBackend{memory.New(), traced}, sharedRoot

@@ -17,7 +17,7 @@ import (
 	"github.com/pocketkms/kms/keystore/bolt"
 )
 
-func TestCreateKeyWithoutSettingsMakesASymmetricKey(t *testing.T) {
+func TestCreateKeyWithoutMembersCreatesASymmetricKey(t *testing.T) {
 	svc, clock := newService(t)
 	for _, in := range []*kms.CreateKeyInput{nil, {}} {
 		m := createKey(t, svc, in)
@@ -42,14 +42,14 @@ func TestCreateKeyWithoutSettingsMakesASymmetricKey(t *testing.T) {
 	}
 }
 
-func TestCreateKeyMakesANewKeyEachTime(t *testing.T) {
+func TestCreateKeyCreatesANewKeyEachTime(t *testing.T) {
 	svc, _ := newService(t)
 	one, two := createKey(t, svc, nil), createKey(t, svc, nil)
 	require.NotEqual(t, one.KeyId, two.KeyId)
 	require.NotEqual(t, one.CurrentKeyMaterialId, two.CurrentKeyMaterialId)
 }
 
-func TestAMultiRegionKeyIsALonePrimary(t *testing.T) {
+func TestAMultiRegionKeyIsAPrimaryWithoutReplicas(t *testing.T) {
 	svc, _ := newService(t)
 	m := createKey(t, svc, &kms.CreateKeyInput{MultiRegion: true})
 	require.Regexp(t, `^mrk-[0-9a-f]{32}$`, m.KeyId)
@@ -65,8 +65,8 @@ func TestAMultiRegionKeyIsALonePrimary(t *testing.T) {
 	requireError(t, err, kms.NotFoundException, "Key 'arn:aws:kms:eu-west-1:111122223333:key/%s' does not exist", m.KeyId)
 }
 
-// specUsages are the usages that the API lets keys of each spec have, each with
-// its algorithms, and whether such keys can be made here.
+// specUsages are the API's key usages of each key spec, with their algorithms, and whether this service
+// can create such keys.
 var specUsages = []struct {
 	spec       kms.KeySpec
 	usage      kms.KeyUsageType
@@ -103,7 +103,7 @@ var specUsages = []struct {
 	{kms.KeySpecMLKEM1024, kms.KeyUsageEncapsulateDecapsulate, false, ""},
 }
 
-func TestEveryKeySpecTakesItsUsagesAndNoOther(t *testing.T) {
+func TestEveryKeySpecAcceptsOnlyItsUsages(t *testing.T) {
 	svc, _ := newService(t)
 	specs, usages := kms.KeySpec("").Values(), kms.KeyUsageType("").Values()
 	require.Len(t, specs, 20)
@@ -134,8 +134,8 @@ func TestEveryKeySpecTakesItsUsagesAndNoOther(t *testing.T) {
 	}
 }
 
-// requireMetadataOf requires the members that depend on spec and usage to be
-// there, and the others not.
+// requireMetadataOf requires that m has the members of spec and usage and no others that depend on
+// them.
 func requireMetadataOf(t *testing.T, m *kms.KeyMetadata, spec kms.KeySpec, usage kms.KeyUsageType, algorithms string) {
 	t.Helper()
 	require.Equal(t, spec, m.KeySpec)
@@ -176,13 +176,13 @@ func manyTags(n int) []kms.Tag {
 	return tags
 }
 
-func TestCreateKeyTakesASpecByItsFormerName(t *testing.T) {
+func TestCreateKeyAcceptsTheFormerNameOfKeySpec(t *testing.T) {
 	svc, _ := newService(t)
 	in := &kms.CreateKeyInput{CustomerMasterKeySpec: kms.CustomerMasterKeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac}
 	require.Equal(t, kms.KeySpecHMAC256, createKey(t, svc, in).KeySpec)
 }
 
-func TestCreateKeyRefusesWhatNoKeyCanBe(t *testing.T) {
+func TestCreateKeyRefusesInvalidInputs(t *testing.T) {
 	svc, _ := newService(t)
 	tests := []struct {
 		name    string
@@ -321,7 +321,7 @@ func TestScheduleKeyDeletionSetsTheDate(t *testing.T) {
 	requireError(t, err, kms.KMSInvalidStateException, "%s is pending deletion.", k.Arn)
 }
 
-func TestCancelKeyDeletionLeavesTheKeyDisabledAndWhole(t *testing.T) {
+func TestCancelKeyDeletionLeavesTheKeyDisabledAndComplete(t *testing.T) {
 	svc, clock := newService(t)
 	ctx := context.Background()
 	k := createKey(t, svc, &kms.CreateKeyInput{Tags: manyTags(2), Description: "kept"})
@@ -343,7 +343,7 @@ func TestCancelKeyDeletionLeavesTheKeyDisabledAndWhole(t *testing.T) {
 	requireDecrypts(t, svc, ciphertext, "text")
 }
 
-// What the process did while the key's window passed must not matter.
+// A key is deleted on its date, whatever the process did in the waiting period.
 func TestAKeyIsGoneExactlyAtItsDeletionDate(t *testing.T) {
 	ctx := context.Background()
 	meanwhiles := map[string]func(t *testing.T, svc *kms.Service, reopen func() *kms.Service, keyID string) *kms.Service{
@@ -359,7 +359,7 @@ func TestAKeyIsGoneExactlyAtItsDeletionDate(t *testing.T) {
 			}
 			return svc
 		},
-		"the deletion was cancelled and scheduled anew": func(t *testing.T, svc *kms.Service, _ func() *kms.Service, keyID string) *kms.Service {
+		"the deletion was canceled and scheduled again": func(t *testing.T, svc *kms.Service, _ func() *kms.Service, keyID string) *kms.Service {
 			_, err := svc.CancelKeyDeletion(ctx, &kms.CancelKeyDeletionInput{KeyId: keyID})
 			require.NoError(t, err)
 			scheduleDeletion(t, svc, keyID, 8)
@@ -367,7 +367,7 @@ func TestAKeyIsGoneExactlyAtItsDeletionDate(t *testing.T) {
 		},
 	}
 	for name, meanwhile := range meanwhiles {
-		// The first to come upon the dead key, of all that could.
+		// first is the first operation that finds the key due.
 		for _, first := range []string{"Decrypt", "DescribeKey", "DescribeKey by alias", "ListKeys", "ListAliases", "CreateAlias", "UpdateAlias", "DeleteAlias", "Open"} {
 			t.Run(name+", then "+first, func(t *testing.T) {
 				path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
@@ -454,8 +454,8 @@ func TestAKeyIsGoneExactlyAtItsDeletionDate(t *testing.T) {
 	}
 }
 
-// requireNoRecordOf requires the store at path to hold nothing under a key's
-// name, neither its record nor its materials, aliases, last use or due date.
+// requireNoRecordOf requires that the store at path has no records of a key: not the key itself, its
+// materials, aliases, last use or due date.
 func requireNoRecordOf(t *testing.T, path, keyID string) {
 	t.Helper()
 	ctx := context.Background()
@@ -472,7 +472,7 @@ func requireNoRecordOf(t *testing.T, path, keyID string) {
 	}
 }
 
-func TestTheSweepDestroysKeysThatNobodyLooksAt(t *testing.T) {
+func TestTheSweepDestroysKeysThatNobodyUses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
 	clock := newClock()
 	svc := openService(t, path, clock)

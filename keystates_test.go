@@ -10,7 +10,7 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// A response is what an operation says to a key's state.
+// A response is the result of an operation on a key in some state.
 type response struct {
 	code kms.ErrorCode
 	text string // after the key's ARN
@@ -23,8 +23,8 @@ var (
 	isNotPending = response{kms.KMSInvalidStateException, " is not pending deletion."}
 )
 
-// stateTable is the table of key states of the AWS KMS Developer Guide, for
-// the states that a key can be in here.
+// stateTable is the table of key states in the AWS KMS Developer Guide, for the states that this service
+// has.
 var stateTable = []struct {
 	operation                          string
 	enabled, disabled, pendingDeletion response
@@ -63,7 +63,7 @@ var stateTable = []struct {
 	{"VerifyMac", proceeds, isDisabled, isPending},
 }
 
-// secondKeyTable is for the second key of the operations that have two.
+// secondKeyTable is the same for the second key of operations that have two.
 var secondKeyTable = []struct {
 	operation                          string
 	enabled, disabled, pendingDeletion response
@@ -72,7 +72,7 @@ var secondKeyTable = []struct {
 	{"UpdateAlias", proceeds, proceeds, isPending},
 }
 
-func TestEveryOperationAnswersAKeysStateAsTheTableHasIt(t *testing.T) {
+func TestOperationsFollowTheTableOfKeyStates(t *testing.T) {
 	var operations []string
 	for _, row := range stateTable {
 		operations = append(operations, row.operation)
@@ -89,8 +89,7 @@ func TestEveryOperationAnswersAKeysStateAsTheTableHasIt(t *testing.T) {
 	}
 }
 
-// requireAnswers requires an operation's example to be answered in three states
-// of one of its keys.
+// requireAnswers requires the responses to an operation's example in three states of one of its keys.
 func requireAnswers(t *testing.T, name string, key func(*fixture, string) *kms.KeyMetadata, answers ...response) {
 	t.Helper()
 	operation := name
@@ -120,14 +119,14 @@ func requireAnswers(t *testing.T, name string, key func(*fixture, string) *kms.K
 	}
 }
 
-func TestTheStateIsToldByTheKeyARNAlsoOfAnAlias(t *testing.T) {
+func TestAStateErrorHasTheKeyARNAlsoForAnAlias(t *testing.T) {
 	f := newFixture(t)
 	disable(t, f.svc, f.symmetric.KeyId)
 	_, err := f.svc.Encrypt(context.Background(), &kms.EncryptInput{KeyId: fixtureAlias, Plaintext: []byte("text")})
 	requireError(t, err, kms.DisabledException, "%s is disabled.", f.symmetric.Arn)
 }
 
-func TestTheStateIsToldBeforeTheUsage(t *testing.T) {
+func TestTheStateIsCheckedBeforeTheUsage(t *testing.T) {
 	f := newFixture(t)
 	disable(t, f.svc, f.signing.KeyId)
 	_, err := f.svc.Encrypt(context.Background(), &kms.EncryptInput{KeyId: f.signing.KeyId, Plaintext: []byte("text")})

@@ -95,8 +95,8 @@ type Config struct {
 	MustExist bool
 
 	// Clock returns the current time; nil means time.Now. It may be called concurrently. It decides
-	// when keys are deleted, which cannot be undone: a clock set far ahead deletes early. If it is
-	// set back, what is due waits longer, and what was carried out stays.
+	// when keys are deleted, which cannot be undone: a clock that is far ahead deletes keys early.
+	// If it is set back, rotations and deletions wait longer, and past ones are not undone.
 	Clock func() time.Time
 
 	// Audit receives one event for each call and for each rotation and deletion that is carried
@@ -137,12 +137,12 @@ type Call struct {
 // outputs belong to the caller.
 type Service struct {
 	core      *core
-	as        *Principal // given to As; nil: the root of the default account
+	as        *Principal // given to As; nil means the root of the default account
 	caller    Principal  // as, in the partition of region
 	region    string
-	badRegion bool // region is not the name of a Region: every call is refused
+	badRegion bool // region does not have the form of a Region's name: every call is refused
 
-	identity *audit.UserIdentity // the caller's, for events; nil without a sink
+	identity *audit.UserIdentity // the caller's, for audit events; nil without a sink
 }
 
 // A core is shared by all views of a service.
@@ -224,7 +224,8 @@ func CheckStore(ctx context.Context, config Config, progress func(records int)) 
 	return keydb.CheckStore(ctx, store, config.keydb(), progress)
 }
 
-// view returns the view of as in a Region. If as is nil, that is the root of the default account.
+// view returns a view for the principal as in a Region. If as is nil, it is the root of the default
+// account.
 func (c *core) view(as *Principal, region string) *Service {
 	s := &Service{core: c, as: as, region: region, badRegion: !arn.IsRegion(region)}
 	partition := arn.Partition(region)
@@ -265,8 +266,8 @@ func Open(path string, root keystore.RootKey, config Config) (*Service, error) {
 }
 
 // In returns a view of the same service in another Region, which has its own keys and aliases. Any
-// name that has the form of a Region's name is accepted; if region has not, calls through the view
-// fail with ValidationException. The partition follows from the Region: that of cn-north-1 is
+// name that has the form of a Region's name is accepted; with any other, calls through the view fail
+// with ValidationException. The partition follows from the Region: that of cn-north-1 is
 // aws-cn.
 func (s *Service) In(region string) *Service { return s.core.view(s.as, region) }
 
@@ -291,7 +292,8 @@ func (s *Service) Flush(ctx context.Context) error {
 }
 
 // Ping returns nil if the key store can be used. A file that was removed or replaced while it was
-// open cannot: calls fail from then on, instead of changing what nobody will find again.
+// open cannot: from then on calls fail with [keystore.ErrReplaced], because changes to it would be
+// lost.
 func (s *Service) Ping(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -310,8 +312,7 @@ func (s *Service) Check(ctx context.Context, progress func(records int)) iter.Se
 }
 
 // Close stores when keys were last used, ends the service for all its views, and closes the
-// Backend. Calls in progress may fail with [ErrClosed]. All later calls do, and so does a second
-// Close.
+// Backend. Calls in progress may fail with [ErrClosed]; later calls and a second Close do.
 func (s *Service) Close() error {
 	if s.core.closed.Swap(true) {
 		return ErrClosed

@@ -13,7 +13,7 @@ import (
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
-// lastUsage is a key's last use; its zero value is none.
+// lastUsage returns the last use of a key. It is the zero value if there is none.
 func lastUsage(t testing.TB, svc *kms.Service, keyID string) *kms.KeyLastUsageData {
 	t.Helper()
 	out, err := svc.GetKeyLastUsage(context.Background(), &kms.GetKeyLastUsageInput{KeyId: keyID})
@@ -36,10 +36,10 @@ func TestAKeyThatWasNeverUsedHasNoLastUse(t *testing.T) {
 	}
 }
 
-// useOperations are those that count as uses of their subject.
+// useOperations are the operations that count as uses of a key.
 var useOperations = dryRunOperations
 
-func TestEveryCryptographicOperationIsALastUseAndNoOtherIs(t *testing.T) {
+func TestOnlyCryptographicOperationsAreLastUses(t *testing.T) {
 	uses := map[string]bool{}
 	for _, operation := range useOperations {
 		uses[operation] = true
@@ -68,7 +68,7 @@ func TestEveryCryptographicOperationIsALastUseAndNoOtherIs(t *testing.T) {
 	})
 }
 
-func TestAFailedOperationIsNoLastUse(t *testing.T) {
+func TestAFailedOperationIsNotALastUse(t *testing.T) {
 	f := newFixture(t)
 	ctx := context.Background()
 	flipped := append([]byte(nil), f.ciphertext...)
@@ -121,7 +121,7 @@ func TestTheLastUseSurvivesChangesAndCloseAndOpen(t *testing.T) {
 	require.Equal(t, want, lastUsage(t, openService(t, path, clock), used.KeyId), "a later use in place of the earlier one")
 }
 
-// A use is stored by Close, or the call does not succeed.
+// Close stores the use, or the call fails.
 func TestAUseWhileTheServiceClosesIsStoredOrFails(t *testing.T) {
 	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
 	svc := openService(t, path, clock)

@@ -19,8 +19,8 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// A history is what clients asked and were told, in an order of time that
-// counts beginnings and ends.
+// A history has the calls and results of clients, with a logical time for the beginning and the end of
+// each call.
 type history struct {
 	time atomic.Int64
 	mu   sync.Mutex
@@ -36,8 +36,7 @@ func (h *history) do(client int, input any, call func() any) {
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: input, Call: begun, Output: output, Return: ended})
 }
 
-// require requires that the clients could have been told the same by a service
-// that takes one call after another.
+// require requires that a service that executes one call at a time could have returned the same results.
 func (h *history) require(t *testing.T, model porcupine.Model) {
 	t.Helper()
 	result, info := porcupine.CheckOperationsVerbose(model, h.ops, time.Minute)
@@ -49,7 +48,7 @@ func (h *history) require(t *testing.T, model porcupine.Model) {
 	require.Equal(t, porcupine.Ok, result, "no order of the calls explains their answers; see %s with go test -artifacts", picture)
 }
 
-// run lets clients make calls at once.
+// run makes calls with several clients concurrently.
 func run(clients, calls int, call func(client int, rng *rand.Rand)) {
 	var group sync.WaitGroup
 	for client := range clients {
@@ -63,7 +62,7 @@ func run(clients, calls int, call func(client int, rng *rand.Rand)) {
 	group.Wait()
 }
 
-// answer is an error's exception; "" for none.
+// answer returns the exception of err, or "" if err is nil.
 func answer(err error) kms.ErrorCode {
 	var e *kms.Error
 	switch {
@@ -85,7 +84,7 @@ type stateAnswer struct {
 	state kms.KeyState // of DescribeKey
 }
 
-// keyStates is a key as the table of key states has it.
+// keyStates models a key by the table of key states.
 var keyStates = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		return partition(history, func(input any) int { return input.(stateCall).key })
@@ -170,7 +169,7 @@ func callState(svc *kms.Service, keyID, operation string) stateAnswer {
 	return stateAnswer{code: answer(err)}
 }
 
-// Reads come more often than changes, as they do, and so meet those of others.
+// There are more reads than changes, so that reads overlap with the changes of others.
 var stateOperations = []string{
 	"EnableKey", "EnableKey", "DisableKey", "ScheduleKeyDeletion", "CancelKeyDeletion", "CancelKeyDeletion",
 	"Encrypt", "Encrypt", "Encrypt", "DescribeKey", "DescribeKey",
@@ -194,14 +193,14 @@ func TestKeyStatesAreLinearizable(t *testing.T) {
 
 type aliasCall struct {
 	operation string
-	key       int // to which the alias shall point
+	key       int // the index of the alias's new key
 }
 type aliasAnswer struct {
 	code kms.ErrorCode
 	key  int // that answered
 }
 
-// aliasMoves is an alias: the index of its key, -1 for no alias.
+// aliasMoves models an alias by the index of its key, or -1 if the alias does not exist.
 var aliasMoves = porcupine.Model{
 	Init: func() any { return -1 },
 	Step: func(state, input, output any) (bool, any) {
@@ -281,9 +280,8 @@ type rotationAnswer struct {
 	material string // of the ciphertext
 }
 
-// rotations is how often a key was rotated, and what each of two services has
-// read of it last; where there is but one, it reads all. indexes are those of
-// the materials.
+// rotations models a key by the number of its rotations and by the number that each of two services has
+// read last. A single service always reads the latest. indexes has the index of each material.
 func rotations(indexes map[string]int, services int) porcupine.Model {
 	type state struct {
 		total int
@@ -381,7 +379,7 @@ func TestMaterialsNeverGoBack(t *testing.T) {
 	}
 }
 
-// materialsOf returns the IDs of a key's materials, oldest first.
+// materialsOf returns the IDs of the materials of a key, oldest first.
 func materialsOf(t testing.TB, svc *kms.Service, id string) (materials []string) {
 	t.Helper()
 	out, err := svc.ListKeyRotations(context.Background(), &kms.ListKeyRotationsInput{KeyId: id, IncludeKeyMaterial: kms.IncludeKeyMaterialAllKeyMaterial})

@@ -19,7 +19,7 @@ var macSpecs = []struct {
 	{kms.KeySpecHMAC512, kms.MacAlgorithmHMACSHA512, 64},
 }
 
-func TestAMacVerifiesItsMessageAlone(t *testing.T) {
+func TestAMacVerifiesOnlyItsMessage(t *testing.T) {
 	svc, _ := newService(t)
 	for _, spec := range macSpecs {
 		t.Run(string(spec.spec), func(t *testing.T) {

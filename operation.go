@@ -19,18 +19,17 @@ type Operation interface {
 	Name() string
 	// ReadOnly reports whether the operation changes nothing, as in audit events.
 	ReadOnly() bool
-	// NewInput returns a new zero input: an *EncryptInput.
+	// NewInput returns a pointer to a new zero input, such as an *EncryptInput.
 	NewInput() any
-	// Invoke calls the operation on s. in is of the type of NewInput; package awsapi gives the form
-	// of it that internal/shape has for an input from the wire. out is of the operation's output
-	// type, an *EncryptOutput, and nil with an error.
+	// Invoke calls the operation on s. in is of the type that NewInput returns; package awsapi
+	// passes a *shape.Wire with such an input. out is a pointer to the operation's output, such as
+	// an *EncryptOutput, or nil if err is not nil.
 	Invoke(ctx context.Context, s *Service, in any) (out any, err error)
 
 	describe() *description
 }
 
-// operations are all operations. A test finds a method of Service that is missing here, or one that
-// is missing there.
+// operations has all operations. A test compares it with the methods of Service.
 var operations = []Operation{
 	opCancelKeyDeletion, opCreateAlias, opCreateKey, opDecrypt, opDeleteAlias, opDescribeKey, opDisableKey,
 	opDisableKeyRotation, opEnableKey, opEnableKeyRotation, opEncrypt, opGenerateDataKey,
@@ -43,15 +42,15 @@ var operations = []Operation{
 // Operations returns all operations of a Service, by name.
 func Operations() []Operation { return append([]Operation(nil), operations...) }
 
-// A description is the facts of an operation, as opposed to what it does. Whatever it lacks is
-// refused: an operation with a key and without a stateRule works in no key state.
+// A description declares the properties of an operation. What it does not allow is refused: an
+// operation with a key and without a stateRule works in no key state.
 type description struct {
 	name         string // of the API and on the wire: "Encrypt"
 	permission   string // "kms:" and the name, unless given
 	keys         identifierRule
-	crossAccount bool         // it can be called on another account's key
+	crossAccount bool         // it can be called on a key of another account
 	states       *stateRule   // the key states in which it works
-	usage        KeyUsageType // that the key must have; empty: any
+	usage        KeyUsageType // the key usage that it requires; empty means any
 	readOnly     bool         // it changes nothing, in audit events
 	tracked      bool         // it counts as a use of its keys in GetKeyLastUsage
 }
@@ -66,7 +65,7 @@ const (
 	ownIdentify                // see steps.identify
 )
 
-// Steps are an operation's own part in the steps of the pipeline. All but act may be nil.
+// steps are an operation's own functions in the pipeline. All except act may be nil.
 type steps[In, Out any] struct {
 	requireMembers func(*In) []error      // violations of the input's shape that tags cannot express
 	validate       func(*In) error        // ValidationExceptions of other forms
@@ -82,7 +81,7 @@ type operation[In, Out any] struct {
 	steps[In, Out]
 	in, out *shape.Struct
 
-	// Members that mean the same in every input that has them.
+	// Members that mean the same in all inputs.
 	keyID       shape.Field[In, string]
 	dryRun      shape.Field[In, bool]
 	grantTokens shape.Field[In, []string]
@@ -157,8 +156,8 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, wire 
 	return op.answer(c, out, err)
 }
 
-// attempt takes a call through the steps validate, identify, authorize, admit and act. It takes the
-// last four again if another change to the same records came first.
+// attempt takes a call through the steps validate, identify, authorize, admit and act. It repeats
+// the last four if another change to the same records was committed first.
 func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *Out, err error) {
 	if err := op.check(c, in, wire); err != nil {
 		return nil, err
@@ -175,7 +174,7 @@ func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *O
 			return err
 		}
 		if out, err = op.act(c, in); errors.Is(err, crypto.ErrDestroyed) {
-			err = keydb.ErrConflict // the key was deleted under this call, which will not find it again
+			err = keydb.ErrConflict // the key was deleted during the call; the retry does not find it
 		}
 		return err
 	})

@@ -49,7 +49,7 @@ func TestInvokeRefusesTheInputOfAnotherOperation(t *testing.T) {
 	}
 }
 
-// A fixture is a service with what a valid call of each operation needs.
+// A fixture is a service with everything that valid calls of all operations need.
 type fixture struct {
 	svc                            *kms.Service
 	clock                          *clock
@@ -78,7 +78,7 @@ func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	return f
 }
 
-// subject returns the key that an operation's example is about.
+// subject returns the key of an operation's example.
 func (f *fixture) subject(operation string) *kms.KeyMetadata {
 	switch operation {
 	case "Sign", "Verify", "GetPublicKey":
@@ -89,8 +89,8 @@ func (f *fixture) subject(operation string) *kms.KeyMetadata {
 	return f.symmetric
 }
 
-// example returns an input with which an operation succeeds on its subject,
-// if that is enabled; CancelKeyDeletion, if it is pending deletion.
+// example returns a valid input of an operation. Its subject must be enabled or, for CancelKeyDeletion,
+// pending deletion.
 func (f *fixture) example(t testing.TB, operation string) any {
 	t.Helper()
 	message := []byte(fixtureMessage)
@@ -134,7 +134,7 @@ func (f *fixture) example(t testing.TB, operation string) any {
 	case "UntagResource":
 		return &kms.UntagResourceInput{KeyId: f.symmetric.KeyId, TagKeys: []string{"k"}}
 	}
-	// All the others take a key and need nothing more.
+	// All other operations need only a key.
 	in := operationNamed(t, operation).NewInput()
 	reflect.ValueOf(in).Elem().FieldByName("KeyId").SetString(f.subject(operation).KeyId)
 	return in
@@ -156,8 +156,7 @@ func (f *fixture) invoke(t testing.TB, operation string, in any) (any, error) {
 	return operationNamed(t, operation).Invoke(context.Background(), f.svc, in)
 }
 
-// eachOperation runs test for each operation with a valid input, on a fixture
-// of its own.
+// eachOperation runs test for each operation, with a valid input and a new fixture.
 func eachOperation(t *testing.T, test func(t *testing.T, f *fixture, op kms.Operation, in any)) {
 	for _, op := range kms.Operations() {
 		t.Run(op.Name(), func(t *testing.T) {
@@ -178,7 +177,7 @@ func TestEveryOperationSucceedsWithItsExample(t *testing.T) {
 	})
 }
 
-func TestEveryOperationLeavesItsInputAlone(t *testing.T) {
+func TestNoOperationChangesItsInput(t *testing.T) {
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
 		_, err := op.Invoke(context.Background(), f.svc, in)
 		require.NoError(t, err)
@@ -189,7 +188,7 @@ func TestEveryOperationLeavesItsInputAlone(t *testing.T) {
 	})
 }
 
-func TestEveryOperationTakesANilInputForAnEmptyOne(t *testing.T) {
+func TestEveryOperationTreatsANilInputAsEmpty(t *testing.T) {
 	svc, _ := newService(t)
 	for _, op := range kms.Operations() {
 		t.Run(op.Name(), func(t *testing.T) {
@@ -202,7 +201,7 @@ func TestEveryOperationTakesANilInputForAnEmptyOne(t *testing.T) {
 	}
 }
 
-func TestEveryOperationEndsWithItsContext(t *testing.T) {
+func TestEveryOperationReturnsTheErrorOfItsContext(t *testing.T) {
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -222,7 +221,7 @@ func TestEveryOperationIsRefusedAfterClose(t *testing.T) {
 	})
 }
 
-func TestEveryOperationIsRefusedInARegionWithoutAName(t *testing.T) {
+func TestEveryOperationIsRefusedInAnInvalidRegion(t *testing.T) {
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
 		for _, region := range []string{"", "us east", "US-EAST-1", "us-east-1/../..", strings.Repeat("a", 33)} {
 			_, err := op.Invoke(context.Background(), f.svc.In(region), in)
@@ -231,7 +230,7 @@ func TestEveryOperationIsRefusedInARegionWithoutAName(t *testing.T) {
 	})
 }
 
-func TestEveryOperationIsRefusedToAllButTheAccountsRoot(t *testing.T) {
+func TestEveryOperationIsDeniedExceptToTheAccountsRoot(t *testing.T) {
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
 		for _, arn := range []string{
 			"arn:aws:iam::111122223333:user/alice",
@@ -255,8 +254,8 @@ func TestEveryOperationIsRefusedToAllButTheAccountsRoot(t *testing.T) {
 	})
 }
 
-// The API looks at the shape of a request, then for its key, then whether the
-// caller may use it, then at its state, and at all else after that.
+// The API checks the shape of a request, then finds its key, authorizes the caller, checks the state of
+// the key, and then everything else.
 func TestChecksAreInTheAPIsOrder(t *testing.T) {
 	f := newFixture(t)
 	alice := f.svc.As(principal(t, "arn:aws:iam::111122223333:user/alice"))
@@ -306,7 +305,7 @@ func TestChecksAreInTheAPIsOrder(t *testing.T) {
 	}
 }
 
-// keyMembers are the members of an input that name its keys.
+// keyMembers returns the members of an input that name keys.
 func keyMembers(in any) []reflect.Value {
 	var members []reflect.Value
 	for _, name := range []string{"KeyId", "SourceKeyId", "DestinationKeyId", "TargetKeyId"} {
@@ -317,14 +316,13 @@ func keyMembers(in any) []reflect.Value {
 	return members
 }
 
-// takeAliases are the operations that take an alias for a key, by the API's
-// documentation.
+// takeAliases are the operations that accept an alias as KeyId, by the API's documentation.
 var takeAliases = map[string]bool{
 	"Decrypt": true, "DescribeKey": true, "Encrypt": true, "GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true,
 	"GenerateMac": true, "GetPublicKey": true, "ReEncrypt": true, "Sign": true, "Verify": true, "VerifyMac": true,
 }
 
-func TestEveryOperationTakesItsKeysByTheIdentifiersOfTheAPI(t *testing.T) {
+func TestEveryOperationAcceptsTheKeyIdentifiersOfTheAPI(t *testing.T) {
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
 		operation := op.Name()
 		for i, member := range keyMembers(in) {
@@ -355,7 +353,7 @@ func TestEveryOperationTakesItsKeysByTheIdentifiersOfTheAPI(t *testing.T) {
 	})
 }
 
-func TestEveryOperationAnswersWithTheKeyARNWhateverNamedTheKey(t *testing.T) {
+func TestEveryOperationReturnsTheKeyARNForAnyIdentifier(t *testing.T) {
 	bare := map[string]bool{"GetKeyLastUsage": true}
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
 		out, err := op.Invoke(context.Background(), f.svc, in)
@@ -377,7 +375,7 @@ func TestEveryOperationAnswersWithTheKeyARNWhateverNamedTheKey(t *testing.T) {
 	})
 }
 
-func TestEveryOperationRefusesAKeyThatCannotBe(t *testing.T) {
+func TestEveryOperationRefusesInvalidKeyIdentifiers(t *testing.T) {
 	const here = "arn:aws:kms:us-east-1:111122223333:"
 	const unknown = "12345678-1234-1234-1234-123456789012"
 	const replica = "mrk-12345678123412341234123456789012"
@@ -426,8 +424,7 @@ func TestEveryOperationRefusesAKeyThatCannotBe(t *testing.T) {
 	})
 }
 
-// memberPath is the API's name, in messages, of the i-th of an input's
-// keyMembers.
+// memberPath returns the name of an input's i-th key member in messages of the API.
 func memberPath(in any, i int) string {
 	for _, name := range []string{"keyId", "sourceKeyId", "destinationKeyId", "targetKeyId"} {
 		if reflect.ValueOf(in).Elem().FieldByName(strings.ToUpper(name[:1]) + name[1:]).IsValid() {
@@ -490,7 +487,7 @@ func TestEveryOperationHidesTheKeysOfAnotherAccount(t *testing.T) {
 	})
 }
 
-// ownARN is the ARN that a key ID means to the fixture's own account.
+// ownARN returns the ARN of the fixture's own key with the given ID.
 func ownARN(f *fixture, id string) string {
 	return strings.TrimSuffix(f.symmetric.Arn, f.symmetric.KeyId) + id[strings.LastIndexByte(id, '/')+1:]
 }
@@ -501,13 +498,13 @@ func requireDenied(t *testing.T, err error, caller kms.Principal, permission, ar
 		"User: %s is not authorized to perform: %s on resource: %s because no resource-based policy allows the %[2]s action", caller, permission, arn)
 }
 
-// requireDeniedForeign requires the refusal of a key of another account, whether it exists or not.
+// requireDeniedForeign requires the error for a key of another account, whether it exists or not.
 func requireDeniedForeign(t *testing.T, err error, caller kms.Principal, permission string) {
 	t.Helper()
 	requireError(t, err, kms.AccessDeniedException, "User: %s is not authorized to perform: %s on this resource because %s", caller, permission, hiddenResource)
 }
 
-// dryRunOperations are those of the API's documentation that there are here.
+// dryRunOperations are the operations of this service that have a DryRun by the API's documentation.
 var dryRunOperations = []string{
 	"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "ReEncrypt", "Sign", "Verify", "VerifyMac",
 }
@@ -517,7 +514,7 @@ func withDryRun(in any) any {
 	return in
 }
 
-func TestDryRunIsForTheOperationsOfTheAPI(t *testing.T) {
+func TestDryRunIsAMemberOfTheOperationsOfTheAPI(t *testing.T) {
 	var have []string
 	for _, op := range kms.Operations() {
 		if reflect.ValueOf(op.NewInput()).Elem().FieldByName("DryRun").IsValid() {
@@ -527,7 +524,7 @@ func TestDryRunIsForTheOperationsOfTheAPI(t *testing.T) {
 	require.Equal(t, dryRunOperations, have)
 }
 
-func TestDryRunOfAValidCallSaysSoAndDoesNothing(t *testing.T) {
+func TestDryRunOfAValidCallChangesNothing(t *testing.T) {
 	for _, operation := range dryRunOperations {
 		t.Run(operation, func(t *testing.T) {
 			f := newFixture(t)
@@ -542,7 +539,7 @@ func TestDryRunOfAValidCallSaysSoAndDoesNothing(t *testing.T) {
 	}
 }
 
-func TestDryRunOfARefusedCallIsRefusedAlike(t *testing.T) {
+func TestDryRunOfARefusedCallReturnsTheSameError(t *testing.T) {
 	for _, operation := range dryRunOperations {
 		t.Run(operation, func(t *testing.T) {
 			f := newFixture(t)

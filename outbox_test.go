@@ -63,8 +63,8 @@ func TestRotationAndDeletionAreServiceEvents(t *testing.T) {
 	check(events[0], "DeleteKey", f.clock.Now())
 }
 
-// What the service does by itself is no fault of the call that meets it. Its
-// event waits in the store, also for another process, until a sink takes it.
+// If the sink refuses the event of a rotation or deletion, the call that carried it out does not fail.
+// The event stays in the store, also for other processes, until a sink records it.
 func TestAServiceEventThatTheSinkRefusesIsDeliveredLater(t *testing.T) {
 	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
 	refusing := new(trail)
@@ -114,7 +114,7 @@ func TestAServiceEventThatTheSinkRefusesIsDeliveredLater(t *testing.T) {
 	require.Equal(t, refused, delivered)
 }
 
-// A syncer notes what is recorded and synced, in that order, and fails as it is told to.
+// A syncer is a sink that logs its calls in order, and can be made to fail.
 type syncer struct {
 	trail
 	calls    []string
@@ -133,7 +133,7 @@ func (s *syncer) Sync(context.Context) error {
 	return s.syncFail
 }
 
-// An event's record leaves the store only after the sink has made the event durable.
+// The event is deleted from the store only after the sink has synced it.
 func TestAServiceEventIsSyncedBeforeItLeavesTheStore(t *testing.T) {
 	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
 	sink := &syncer{syncFail: errors.New("disk full")}

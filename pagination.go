@@ -6,15 +6,14 @@ import (
 	"iter"
 )
 
-// A page is the part of a list that one call asks for. The entries of a list are in the order of
-// their sort keys.
+// A page is the part of a list that one call requests. Lists are sorted by their sort keys.
 type page struct {
-	list  string // names the list: an operation's lists differ in it
+	list  string // identifies the list among those of the operation
 	after string // the sort key of the last entry of the page before; empty for the first page
 	limit int
 }
 
-// callerList names a list of all that the caller's account has in the Region.
+// callerList identifies a list of everything that the caller's account has in the Region.
 func (c *call) callerList() string { return c.svc.caller.account + "/" + c.svc.region }
 
 func (c *call) page(marker string, limit *int32, defaultLimit int, list string) (page, error) {
@@ -27,7 +26,7 @@ func (c *call) page(marker string, limit *int32, defaultLimit int, list string) 
 	return p, err
 }
 
-// collect returns the first entries of a sequence, one more than p's limit at most.
+// collect returns the first entries of a sequence, at most one more than p's limit.
 func collect[Source, Entry any](p page, all iter.Seq2[Source, error], entry func(Source) Entry) ([]Entry, error) {
 	list := []Entry{}
 	for s, err := range all {
@@ -41,8 +40,8 @@ func collect[Source, Entry any](p page, all iter.Seq2[Source, error], entry func
 	return list, nil
 }
 
-// truncate returns the page of list, which is sorted, and the marker of the next one; empty if it is
-// the last.
+// truncate returns the page of list, which is sorted, and the marker of the next page, which is
+// empty if there is none.
 func truncate[Entry any](c *call, p page, list []Entry, sortKey func(Entry) string) ([]Entry, string) {
 	for len(list) > 0 && p.after != "" && sortKey(list[0]) <= p.after {
 		list = list[1:]
@@ -54,9 +53,9 @@ func truncate[Entry any](c *call, p page, list []Entry, sortKey func(Entry) stri
 	return list, c.marker(sortKey(list[p.limit-1]), p.list)
 }
 
-// A marker is the sort key of the last entry of a page, after a checksum that ties it to its list.
-// The caller knows everything in it, and a list authorizes each of its pages: the checksum only
-// distinguishes it from a marker of another list, or a mistyped one.
+// marker returns the marker of the page after the entry with the sort key after: the sort key with a
+// checksum in front. The checksum detects markers that are mistyped or of another list. It is not
+// keyed, because the caller knows everything in a marker and every page is authorized.
 func (c *call) marker(after, list string) string {
 	return base64.RawURLEncoding.EncodeToString(append(c.markerSum(after, list), after...))
 }

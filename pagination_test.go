@@ -13,7 +13,7 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// A listing is one operation that lists, and where it finds something to list.
+// A listing is an operation with a list as its output, and an input with entries.
 type listing struct {
 	operation  string
 	of         func(f *listingFixture) any // its input without Limit and Marker
@@ -21,8 +21,7 @@ type listing struct {
 	max, usual int                         // of Limit
 }
 
-// listings are all there are. An operation with a Marker that is missing here
-// is found by a test.
+// listings has all listings. A test finds an operation with a Marker that is missing here.
 var listings = []listing{
 	{"ListKeys", func(f *listingFixture) any { return &kms.ListKeysInput{} }, "Keys", 1000, 100},
 	{"ListAliases", func(f *listingFixture) any { return &kms.ListAliasesInput{} }, "Aliases", 100, 50},
@@ -35,8 +34,7 @@ var listings = []listing{
 	}, "Rotations", 1000, 100},
 }
 
-// A listingFixture has several of everything that is listed, in an account and
-// Region of its own choice.
+// A listingFixture has several entries for each listing, in one account and Region.
 type listingFixture struct {
 	svc   *kms.Service
 	keyID string
@@ -58,7 +56,7 @@ func newListingFixture(t *testing.T, svc *kms.Service) *listingFixture {
 	return f
 }
 
-// A listed is one page of any listing.
+// A listed is a page of any listing.
 type listed struct {
 	entries    []any
 	nextMarker string
@@ -131,7 +129,7 @@ func TestAListingIsTheSameInPagesOfEverySize(t *testing.T) {
 	})
 }
 
-func TestAPageHasTheUsualSizeUnlessGiven(t *testing.T) {
+func TestAPageHasTheDefaultSizeWithoutALimit(t *testing.T) {
 	svc, _ := newService(t)
 	ctx := context.Background()
 	for range 101 {
@@ -150,7 +148,7 @@ func TestAPageHasTheUsualSizeUnlessGiven(t *testing.T) {
 	require.True(t, aliases.Truncated)
 }
 
-func TestALimitIsInItsRange(t *testing.T) {
+func TestALimitOutOfRangeIsRefused(t *testing.T) {
 	svc, _ := newService(t)
 	f := newListingFixture(t, svc)
 	eachListing(t, func(t *testing.T, l listing) {
@@ -168,7 +166,7 @@ func TestALimitIsInItsRange(t *testing.T) {
 	})
 }
 
-func TestAMarkerIsGoodForItsOwnListingOnly(t *testing.T) {
+func TestAMarkerIsValidOnlyForItsListing(t *testing.T) {
 	svc, _ := newService(t)
 	here := newListingFixture(t, svc)
 	region := newListingFixture(t, svc.In("eu-west-1"))
@@ -227,7 +225,7 @@ func TestAMarkerIsGoodForItsOwnListingOnly(t *testing.T) {
 	}
 }
 
-func TestAListingGoesOnThoughItsLastEntryIsGone(t *testing.T) {
+func TestAListingContinuesAfterItsLastEntryIsDeleted(t *testing.T) {
 	svc, clock := newService(t)
 	ctx := context.Background()
 	newListingFixture(t, svc)

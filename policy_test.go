@@ -80,7 +80,7 @@ func TestAPolicyIsReturnedInTheLayoutOfTheAPI(t *testing.T) {
 	require.Equal(t, k, describe(t, svc, k.KeyId))
 }
 
-// TestTheFormOfAPolicyDocument and others have what is malformed.
+// TestTheFormOfAPolicyDocument and other tests have all kinds of malformed policies.
 func TestAMalformedPolicyIsRefusedAndTheOldOneStays(t *testing.T) {
 	svc, _ := newService(t)
 	ctx := context.Background()

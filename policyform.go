@@ -16,13 +16,12 @@ var (
 	errInvalidPrincipals = exception(MalformedPolicyDocumentException, "Policy contains a statement with one or more invalid principals.")
 )
 
-// validatePolicy refuses what does not have the form of a key policy: the
-// grammar of IAM's policies, each statement with a principal. It does not ask
-// whether the principals exist, what the policy allows, or whom it locks out.
-// Empty means that none was given.
+// validatePolicy returns an error if policy does not have the form of a key policy: the grammar of
+// IAM policies, with a principal in each statement. It does not check whether the principals exist,
+// what the policy allows, or whom it locks out. An empty policy means that none was given.
 //
-// A list may be empty: AWS KMS accepts what then has no effect. Statements without actions or
-// resources, which it refuses since August 2025, may be among the stored ones.
+// A list of actions, resources or principals may be empty, as in AWS KMS: the statement then has no
+// effect.
 func validatePolicy(policy string) error {
 	if policy == "" {
 		return nil
@@ -30,7 +29,7 @@ func validatePolicy(policy string) error {
 	if len(policy) > maxPolicyBytes {
 		return exception(LimitExceededException, "A key policy can have at most %d bytes.", maxPolicyBytes)
 	}
-	if !json.Valid([]byte(policy)) { // nor are two values, or one that is nested too deep
+	if !json.Valid([]byte(policy)) { // false also for two values and for one that is nested too deep
 		return exception(MalformedPolicyDocumentException, "")
 	}
 	document, ok := decodePolicy(policy)
@@ -39,7 +38,7 @@ func validatePolicy(policy string) error {
 	}
 	statements, ok := document["Statement"].([]any)
 	if !ok {
-		statements = []any{document["Statement"]} // one need not be in a list
+		statements = []any{document["Statement"]} // a single statement need not be in a list
 	}
 	if len(statements) == 0 {
 		return errMalformedPolicy
@@ -52,8 +51,8 @@ func validatePolicy(policy string) error {
 	return nil
 }
 
-// decodePolicy reads one JSON object. No name may stand twice in it or in an
-// object within: readers differ on which of the two counts.
+// decodePolicy decodes a JSON object. No object in it may have a duplicate name: parsers differ on
+// which of the two counts.
 func decodePolicy(policy string) (map[string]any, bool) {
 	d := json.NewDecoder(strings.NewReader(policy))
 	d.UseNumber() // a number may be of any size
@@ -62,7 +61,7 @@ func decodePolicy(policy string) (map[string]any, bool) {
 	return document, ok && err == nil
 }
 
-var errDuplicateName = errors.New("a name stands twice in an object")
+var errDuplicateName = errors.New("duplicate name in a JSON object")
 
 func decodeValue(d *json.Decoder) (any, error) {
 	token, err := d.Token()
@@ -99,15 +98,14 @@ func decodeValue(d *json.Decoder) (any, error) {
 	return token, err
 }
 
-// formatPolicy returns a policy in the layout in which the API returns all of them: each member of an
-// object on a line of its own. It changes nothing but white space. What is not JSON is returned as it
-// is.
+// formatPolicy returns policy in the API's layout: each member of an object on a line of its own. It
+// changes only white space. If policy is not JSON, it is returned unchanged.
 func formatPolicy(policy string) string {
 	var compact, out bytes.Buffer
 	if json.Compact(&compact, []byte(policy)) != nil {
 		return policy
 	}
-	text, newline := compact.Bytes(), "\n" // and the indentation
+	text, newline := compact.Bytes(), "\n" // newline includes the indentation
 	var open []byte                        // the brackets around text[i]
 	for i := 0; i < len(text); i++ {
 		c := text[i]
@@ -125,7 +123,7 @@ func formatPolicy(policy string) string {
 			bracket := open[len(open)-1]
 			open = open[:len(open)-1]
 			switch {
-			case text[i-1] == bracket: // nothing is in it
+			case text[i-1] == bracket: // empty
 			case c == '}':
 				newline = newline[:len(newline)-2]
 				out.WriteString(newline)
@@ -178,7 +176,7 @@ func validateStatement(v any) error {
 	switch {
 	case effect != "Allow" && effect != "Deny",
 		named == excepted,
-		excepted && effect == "Allow": // it would let in the whole world but a few
+		excepted && effect == "Allow": // would allow everyone except a few
 		return errMalformedPolicy
 	case excepted:
 		principal = notPrincipal
@@ -192,7 +190,8 @@ func validateStatement(v any) error {
 	return nil
 }
 
-// principalForms are the kinds of principals that a statement can name.
+// principalForms has, for each kind of principal, a function that reports whether a name of that
+// kind is well-formed.
 var principalForms = map[string]func(string) bool{
 	"AWS": func(s string) bool {
 		_, err := ParsePrincipal(s)
@@ -203,7 +202,7 @@ var principalForms = map[string]func(string) bool{
 	"CanonicalUser": isPlain,
 }
 
-// isPlain tells whether s can name one thing: it is there, without wildcards.
+// isPlain reports whether s is not empty and has no wildcards and no white space.
 func isPlain(s string) bool { return s != "" && !strings.ContainsAny(s, "*? \t\r\n") }
 
 func validatePrincipals(v any) error {
@@ -230,7 +229,8 @@ func validatePrincipals(v any) error {
 	return err
 }
 
-// conditionOperators are those that take IfExists; Null is the other one.
+// conditionOperators are the condition operators to which IfExists can be added. The only other one
+// is Null.
 var conditionOperators = []string{
 	"StringEquals", "StringNotEquals", "StringEqualsIgnoreCase", "StringNotEqualsIgnoreCase", "StringLike", "StringNotLike",
 	"NumericEquals", "NumericNotEquals", "NumericLessThan", "NumericLessThanEquals", "NumericGreaterThan", "NumericGreaterThanEquals",
@@ -266,8 +266,9 @@ func validateCondition(v any) error {
 	return overlyPermissive
 }
 
-// singleValued tells what a condition key asks about if AWS KMS knows that a
-// request has one value of it at most. For one without, ForAllValues holds.
+// singleValued returns what a condition key refers to, if AWS KMS knows that a request has at most
+// one value for the key, and otherwise "". For such a key, ForAllValues is also true if the request
+// has no value.
 func singleValued(key string) string {
 	key = strings.ToLower(key)
 	switch {
@@ -279,7 +280,7 @@ func singleValued(key string) string {
 	return ""
 }
 
-// hasOnly tells whether all of an object's names are among those.
+// hasOnly reports whether an object has no names other than these.
 func hasOnly(object map[string]any, names ...string) bool {
 	for name := range object {
 		if !slices.Contains(names, name) {
@@ -289,13 +290,13 @@ func hasOnly(object map[string]any, names ...string) bool {
 	return true
 }
 
-// optional tells whether an object has no such element, or one of that form.
+// optional reports whether an element of an object is absent or has the given form.
 func optional(object map[string]any, name string, form func(any) bool) bool {
 	v, ok := object[name]
 	return !ok || form(v)
 }
 
-// either is maybe for an element and its negation, which exclude each other.
+// exclusive is optional for an element and its negation, of which at most one may be present.
 func exclusive(object map[string]any, name, negation string, form func(any) bool) bool {
 	_, both := object[name]
 	if both {
@@ -304,8 +305,8 @@ func exclusive(object map[string]any, name, negation string, form func(any) bool
 	return !both && optional(object, name, form) && optional(object, negation, form)
 }
 
-// listOf returns the elements of a list, or the one that v is without a list,
-// and whether all are of that form.
+// asList returns the elements of v, or v itself as the only element if it is not a list. It reports
+// whether all of them have the given form.
 func asList(v any, form func(any) bool) ([]any, bool) {
 	list, ok := v.([]any)
 	if !ok {
@@ -320,7 +321,7 @@ func isStringOrStrings(v any) bool { _, ok := asList(v, isString); return ok }
 
 func isPolicyVersion(v any) bool { return v == "2012-10-17" || v == "2008-10-17" }
 
-// isScalar tells whether v is a string, a number or a boolean.
+// isScalar reports whether v is a string, a number or a boolean.
 func isScalar(v any) bool {
 	switch v.(type) {
 	case string, json.Number, bool:

@@ -16,8 +16,7 @@ const (
 		"matches requests without the specified # or with an unspecified #. To fix, remove ForAllValues."
 )
 
-// requireForm requires what validatePolicy says of a policy; want is empty if
-// it accepts the policy.
+// requireForm requires the error of validatePolicy. An empty want means that the policy is valid.
 func requireForm(t *testing.T, want, policy string) {
 	t.Helper()
 	err := validatePolicy(policy)

@@ -7,9 +7,9 @@ import (
 	"github.com/pocketkms/kms/internal/arn"
 )
 
-// A Principal is who makes a call: an account's root, an IAM user, a role, a
-// session of a role, or a federated user, named by an ARN. Its zero value is
-// anonymous: every operation is denied.
+// A Principal is the identity that makes a call, named by an ARN: the root of an account, an IAM
+// user, a role, a session of a role, or a federated user. The zero value is anonymous: every
+// operation is denied.
 type Principal struct {
 	arn     string
 	account string
@@ -27,10 +27,10 @@ const (
 	principalFederatedUser
 )
 
-// maxPrincipalBytes is the longest ARN that the API takes for a principal.
+// maxPrincipalBytes is the maximum length of a principal's ARN in the API.
 const maxPrincipalBytes = 2048
 
-// ParsePrincipal reads the ARN of a principal:
+// ParsePrincipal parses the ARN of a principal, in one of these forms:
 //
 //	arn:aws:iam::111122223333:root
 //	arn:aws:iam::111122223333:user/path/alice
@@ -68,25 +68,24 @@ func ParsePrincipal(text string) (Principal, error) {
 	return p, nil
 }
 
-// ARN returns the principal's ARN; empty for the anonymous principal.
+// ARN returns the principal's ARN. It is empty for the anonymous principal.
 func (p Principal) ARN() string { return p.arn }
 
-// Partition returns the partition that the principal belongs to, most often
-// "aws"; empty for the anonymous principal.
+// Partition returns the partition of the principal, usually "aws". It is empty for the anonymous
+// principal.
 func (p Principal) Partition() string {
 	_, rest, _ := strings.Cut(p.arn, ":")
 	partition, _, _ := strings.Cut(rest, ":")
 	return partition
 }
 
-// Account returns the 12 digits of the account that the principal belongs to;
-// empty for the anonymous principal.
+// Account returns the principal's account, 12 digits. It is empty for the anonymous principal.
 func (p Principal) Account() string { return p.account }
 
 // String returns the principal's ARN.
 func (p Principal) String() string { return p.arn }
 
-// rootOf is the root of an account.
+// rootOf returns the root of an account.
 func rootOf(partition, account string) Principal {
 	return Principal{arn: arn.Root(partition, account), account: account, kind: principalRoot}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// hiddenResource is what a caller learns of a key that may be another account's, or none.
+	// hiddenResource is the reason in the error for a key that is another account's or does not exist.
 	hiddenResource = "the resource does not exist in this Region, no resource-based policies allow access, " +
 		"or a resource-based policy explicitly denies access"
 	succeedsDry = "The request would have succeeded, but the DryRun option is set."
@@ -160,7 +160,7 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 	requireFacts(t, facts)
 }
 
-// withContext is a ciphertext of the symmetric key with someContext.
+// withContext returns a ciphertext of the symmetric key with someContext.
 func (s *scene) withContext() []byte {
 	in := &kms.EncryptInput{KeyId: s.symmetric.KeyId, Plaintext: []byte("x"), EncryptionContext: someContext}
 	out, err := s.svc.Encrypt(s.t.Context(), in)
@@ -293,7 +293,7 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 				refuses(kms.KMSInvalidSignatureException, "")})
 	}
 	for _, c := range curves {
-		// add adds the facts that Sign and Verify refuse n bytes of a type.
+		// add adds the facts that Sign and Verify refuse a message of n bytes and a type.
 		add := func(source string, messageType kms.MessageType, n int, message string) {
 			for _, in := range []any{
 				&kms.SignInput{Message: make([]byte, n), MessageType: messageType, SigningAlgorithm: c.algorithm},

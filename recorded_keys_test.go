@@ -9,7 +9,7 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// printedPolicy is how a key policy comes back, however it was sent.
+// printedPolicy is a key policy in the layout in which it is returned.
 const printedPolicy = `{
   "Version" : "2012-10-17",
   "Statement" : [ {

@@ -11,10 +11,9 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// The facts of this file are about every operation that has a certain member: the rows of a new
-// operation are added by reflection.
+// The facts of this file are about all operations with a certain member, which reflection finds.
 
-// example returns an operation's valid input, on a scene in which it succeeds.
+// example returns a valid input of an operation, and prepares the scene for it.
 func (s *scene) example(operation string) any {
 	if operation == "CancelKeyDeletion" {
 		scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
@@ -22,7 +21,7 @@ func (s *scene) example(operation string) any {
 	return s.fixture.example(s.t, operation)
 }
 
-func TestRecordedAnswersToAliasesOfOperationsThatTakeNone(t *testing.T) {
+func TestRecordedAnswersToAliasesOfOperationsThatAcceptNone(t *testing.T) {
 	var facts []fact
 	for _, op := range kms.Operations() {
 		field, ok := reflect.TypeOf(op.NewInput()).Elem().FieldByName("KeyId")
@@ -43,7 +42,7 @@ func TestRecordedAnswersToAliasesOfOperationsThatTakeNone(t *testing.T) {
 	requireFacts(t, facts)
 }
 
-func TestRecordedAnswersToEncryptionContextsThatCannotBe(t *testing.T) {
+func TestRecordedAnswersToInvalidEncryptionContexts(t *testing.T) {
 	var facts []fact
 	for _, op := range kms.Operations() {
 		input := reflect.TypeOf(op.NewInput()).Elem()
@@ -88,7 +87,7 @@ func TestRecordedAnswersToEncryptionContextsThatCannotBe(t *testing.T) {
 	requireFacts(t, facts)
 }
 
-// crossAccount are the operations that may be called on another account's key.
+// crossAccount are the operations that can be called on a key of another account.
 var crossAccount = []string{
 	"Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetKeyRotationStatus",
 	"GetPublicKey", "ReEncrypt", "Sign", "Verify", "VerifyMac",
@@ -141,8 +140,8 @@ func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
 	requireFacts(t, facts)
 }
 
-// regions are some of each partition. All facts about ARNs are checked in those that are marked,
-// and one of them in the others.
+// regions has Regions of each partition. All facts about ARNs are checked in the marked Regions, and one
+// of them in the others.
 var regions = []struct {
 	name, partition string
 	all             bool
@@ -161,12 +160,12 @@ func TestRecordedAnswersInEveryPartition(t *testing.T) {
 	for _, r := range regions {
 		in, root := " in "+r.name, "arn:"+r.partition+":iam::111122223333:root"
 		prefix := "arn:" + r.partition + ":kms:" + r.name + ":111122223333:"
-		// move starts a service in the Region, with one key.
+		// move starts a service in the Region and creates a key.
 		move := func(s *scene) *kms.KeyMetadata {
 			s.restart(func(c *kms.Config) { c.Region = r.name })
 			return s.create(nil)
 		}
-		// rightly gives want the key's ARN as it must be, whatever the key says.
+		// rightly passes the correct ARN of the key to want, not the one that the service returned.
 		rightly := func(want func(right string) expectation) expectation {
 			return func(s *scene, got reply) { want(prefix+"key/"+s.key.KeyId)(s, got) }
 		}

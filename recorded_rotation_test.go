@@ -21,7 +21,7 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 	enableRotation := func(s *scene, days *int32) {
 		s.do(&kms.EnableKeyRotationInput{KeyId: s.symmetric.KeyId, RotationPeriodInDays: days})
 	}
-	// again enables rotation, waits 10 days, and enables it once more.
+	// again enables rotation, waits 10 days, and enables it again.
 	again := func(first, second *int32) func(*scene) any {
 		return func(s *scene) any {
 			enableRotation(s, first)
@@ -30,7 +30,7 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 			return status(s)
 		}
 	}
-	// afterDisabling does so with DisableKeyRotation between the two.
+	// afterDisabling does the same, with DisableKeyRotation between the two.
 	afterDisabling := func(first, second *int32) func(*scene) any {
 		return func(s *scene) any {
 			enableRotation(s, first)
@@ -133,7 +133,7 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 				s.clock.Move(90*day - 19*time.Minute)
 				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId}
 			}, refusesSomehow(kms.ConflictException)},
-		{"RotateKeyOnDemand answers with the key ARN and leaves the schedule alone", "documented",
+		{"RotateKeyOnDemand returns the key ARN and does not change the schedule", "documented",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
 				s.clock.Move(10 * day)

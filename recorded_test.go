@@ -19,8 +19,8 @@ import (
 	"github.com/pocketkms/kms/awsapi"
 )
 
-// A fact is something that AWS KMS is known to answer. Every fact is checked twice, each time on
-// a fixture of its own: by a call in Go, and by the same call over HTTP.
+// A fact is a known response of AWS KMS to a call. Every fact is checked twice, each time with a new
+// fixture: by a call in Go, and by the same call over HTTP.
 type fact struct {
 	text   string
 	source string             // how it is known: recorded in a year, observed, reported, documented
@@ -28,7 +28,7 @@ type fact struct {
 	want   expectation
 }
 
-// A scene is a fixture, and who makes the call.
+// A scene is a fixture and the caller.
 type scene struct {
 	*fixture
 	t      *testing.T
@@ -37,13 +37,13 @@ type scene struct {
 	key    *kms.KeyMetadata // that a message calls {key}
 }
 
-// A rawCall is a call that only HTTP can make: its body is no input of Go.
+// A rawCall is a call that can be made only over HTTP, because no Go input has its body.
 type rawCall struct {
 	operation string
 	body      string
 }
 
-// A reply is what came back, in the same form from Go and over HTTP.
+// A reply is the result of a call, in the same form from Go and over HTTP.
 type reply struct {
 	code    string         // of the exception; empty if the call succeeded
 	message string         // empty if there is none
@@ -93,16 +93,16 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// restart replaces the scene's service by one with other settings, which has no keys.
+// restart replaces the service by one with other settings and no keys.
 func (s *scene) restart(settings func(*kms.Config)) {
 	s.svc, s.clock = newService(s.t, func(c *kms.Config) { c.Audit = s.trail }, settings)
 	s.caller = s.svc
 }
 
-// as has the call made by another principal.
+// as sets the caller.
 func (s *scene) as(arn string) { s.caller = s.svc.As(principal(s.t, arn)) }
 
-// do makes a call in preparation, which must succeed.
+// do makes a call that prepares the scene. It must succeed.
 func (s *scene) do(in any) map[string]any {
 	s.t.Helper()
 	out, err := operationOf(s.t, in).Invoke(s.t.Context(), s.svc, in)
@@ -110,7 +110,7 @@ func (s *scene) do(in any) map[string]any {
 	return jsonOf(reflect.ValueOf(out)).(map[string]any)
 }
 
-// create makes a key and calls it {key}.
+// create creates the key {key}.
 func (s *scene) create(in *kms.CreateKeyInput) *kms.KeyMetadata {
 	s.key = createKey(s.t, s.svc, in)
 	return s.key
@@ -167,8 +167,8 @@ func sendOverHTTP(s *scene, in any) reply {
 	return got
 }
 
-// jsonOf is what JSON has for a value of an input or output: of a structure, the members that are
-// sent.
+// jsonOf returns a value of an input or output as JSON has it: of a structure, the members that are
+// present.
 func jsonOf(v reflect.Value) any {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -208,10 +208,10 @@ func jsonOf(v reflect.Value) any {
 	return v.String()
 }
 
-// input is a call that needs no preparation.
+// input is a call without preparation.
 func input(in any) func(*scene) any { return func(*scene) any { return in } }
 
-// about is a call on a key: {symmetric}, {other}, {signing} or {mac}, which is sent as its ARN.
+// about is a call with a key as its KeyId: {symmetric}, {other}, {signing} or {mac}. The ARN is sent.
 func about(key string, in any) func(*scene) any {
 	return func(s *scene) any {
 		again := reflect.New(reflect.TypeOf(in).Elem())
@@ -221,7 +221,7 @@ func about(key string, in any) func(*scene) any {
 	}
 }
 
-// expand puts ARNs into a text for {symmetric}, {other}, {signing}, {mac} and {key}.
+// expand replaces {symmetric}, {other}, {signing}, {mac} and {key} in a text by the keys' ARNs.
 func (s *scene) expand(text string) string {
 	for name, k := range map[string]*kms.KeyMetadata{
 		"{symmetric}": s.symmetric, "{other}": s.other, "{signing}": s.signing, "{mac}": s.mac, "{key}": s.key,
@@ -233,7 +233,7 @@ func (s *scene) expand(text string) string {
 	return text
 }
 
-// refuses wants an exception with exactly that message; none if it is empty.
+// refuses expects an exception with exactly this message.
 func refuses(code kms.ErrorCode, message string) expectation {
 	return func(s *scene, got reply) {
 		s.t.Helper()
@@ -241,18 +241,18 @@ func refuses(code kms.ErrorCode, message string) expectation {
 	}
 }
 
-// violates wants the exception for one member that violates one constraint.
+// violates expects the exception for one member that violates one constraint.
 func violates(value, constraint string) expectation {
 	return refuses(kms.ValidationException, "1 validation error detected: "+value+" failed to satisfy constraint: Member must "+constraint)
 }
 
-// denies wants the exception for a user of the key's account whom no policy allows anything.
+// denies expects the exception for a user of the key's account to whom no policy allows the call.
 func denies(user, permission, resource string) expectation {
 	return refuses(kms.AccessDeniedException, "User: "+user+" is not authorized to perform: "+permission+" on resource: "+resource+
 		" because no identity-based policy allows the "+permission+" action")
 }
 
-// refusesSomehow wants an exception whose message nobody has recorded.
+// refusesSomehow expects an exception whose message is not known.
 func refusesSomehow(codes ...kms.ErrorCode) expectation {
 	return func(s *scene, got reply) {
 		s.t.Helper()
@@ -260,7 +260,7 @@ func refusesSomehow(codes ...kms.ErrorCode) expectation {
 	}
 }
 
-// succeeds wants an output with all of the expectations.
+// succeeds expects an output that meets all expectations.
 func succeeds(wants ...expectation) expectation {
 	return func(s *scene, got reply) {
 		s.t.Helper()
@@ -271,8 +271,8 @@ func succeeds(wants ...expectation) expectation {
 	}
 }
 
-// has wants exactly these members, separated by spaces, in the structure at path; empty for the
-// output itself.
+// has expects exactly these members, separated by spaces, in the structure at path. An empty path is
+// the output itself.
 func has(path, members string) expectation {
 	return func(s *scene, got reply) {
 		s.t.Helper()
@@ -286,7 +286,7 @@ func has(path, members string) expectation {
 	}
 }
 
-// is wants a value at path, such as Aliases.0.AliasName.
+// is expects a value at path, such as Aliases.0.AliasName.
 func is(path string, value any) expectation {
 	return func(s *scene, got reply) {
 		s.t.Helper()
@@ -305,7 +305,7 @@ func matches(path, pattern string) expectation {
 	}
 }
 
-// isSent wants a text in the body; only over HTTP.
+// isSent expects a text in the body. It is checked only over HTTP.
 func isSent(text string) expectation {
 	return func(s *scene, got reply) {
 		s.t.Helper()
@@ -315,7 +315,7 @@ func isSent(text string) expectation {
 	}
 }
 
-// then wants something of another call, made afterwards in Go.
+// then makes another call afterwards, in Go, and checks its result.
 func then(in func(s *scene) any, want expectation) expectation {
 	return func(s *scene, _ reply) {
 		s.t.Helper()
@@ -323,7 +323,7 @@ func then(in func(s *scene) any, want expectation) expectation {
 	}
 }
 
-// isRecorded wants exactly that JSON at a path of the call's audit event.
+// isRecorded expects exactly this JSON at a path of the call's audit event.
 func isRecorded(path, want string) expectation {
 	return func(s *scene, _ reply) {
 		s.t.Helper()
@@ -333,7 +333,7 @@ func isRecorded(path, want string) expectation {
 	}
 }
 
-// hasRecorded wants exactly these members, separated by spaces, at a path of the call's event.
+// hasRecorded expects exactly these members, separated by spaces, at a path of the call's audit event.
 func hasRecorded(path, members string) expectation {
 	return func(s *scene, _ reply) {
 		s.t.Helper()
@@ -341,7 +341,7 @@ func hasRecorded(path, members string) expectation {
 	}
 }
 
-// event is the audit event of the latest call, as JSON has it.
+// event returns the audit event of the latest call, decoded from JSON.
 func (s *scene) event() (members map[string]any) {
 	s.t.Helper()
 	events := s.trail.take()
@@ -352,7 +352,7 @@ func (s *scene) event() (members map[string]any) {
 	return members
 }
 
-// at returns what is at a path in JSON; nil if there is nothing.
+// at returns the value at a path in decoded JSON, or nil if there is none.
 func at(v any, path string) any {
 	for step := range strings.SplitSeq(path, ".") {
 		switch structure := v.(type) {
@@ -373,7 +373,7 @@ func at(v any, path string) any {
 	return v
 }
 
-// refusesWith wants a message whose exception nobody has recorded.
+// refusesWith expects a message whose exception is not known.
 func refusesWith(message string) expectation {
 	return func(s *scene, got reply) {
 		s.t.Helper()

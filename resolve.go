@@ -7,7 +7,7 @@ import (
 	"github.com/pocketkms/kms/internal/keydb"
 )
 
-// A keyIdentifier is a KeyId, parsed. Only an ARN has an account and a Region.
+// A keyIdentifier is a parsed KeyId. Only an ARN has an account and a Region.
 type keyIdentifier struct {
 	account, region string
 	keyID           string // of a key ID or key ARN
@@ -44,7 +44,7 @@ func parseKeyIdentifier(s string) (keyIdentifier, *Error) {
 	return keyIdentifier{keyID: s}, nil
 }
 
-// identify makes the key that the caller named the call's next target.
+// identify makes the key that identifier names the call's next target.
 func (c *call) identify(identifier, permission string, aliases bool) error {
 	k, err := c.resolve(identifier, permission, aliases)
 	if err != nil {
@@ -57,8 +57,8 @@ func (c *call) identify(identifier, permission string, aliases bool) error {
 	return c.addTarget(t)
 }
 
-// addTarget makes t the call's next target. A caller that may not use an undisclosed key is refused
-// at once, before any other failure.
+// addTarget makes t the call's next target. If the key is undisclosed, the caller is authorized
+// first, so that no other error can reveal that the key exists.
 func (c *call) addTarget(t target) error {
 	c.targets[c.count] = t
 	c.count++
@@ -66,21 +66,22 @@ func (c *call) addTarget(t target) error {
 		return nil
 	}
 	err := c.authorizeTarget(&t)
-	if err != nil { // the audit event must not disclose it, either
+	if err != nil { // the audit event must not disclose the key, either
 		c.count--
 		c.targets[c.count] = target{}
 	}
 	return err
 }
 
-// undisclosed reports whether a caller that may not use the key must not learn that it exists.
+// undisclosed reports whether a caller that is not allowed to use the key must not learn that it
+// exists.
 func (t *target) undisclosed() bool { return t.namedBy != "" || t.byCiphertext }
 
-// resolve returns the key that an identifier names. To a caller of another account, a key that does
-// not exist looks like one that the caller may not use.
+// resolve returns the key that an identifier names. A caller gets the same error for a key of
+// another account that does not exist as for one that it may not use.
 func (c *call) resolve(identifier, permission string, aliases bool) (*keydb.Key, error) {
 	caller, region := &c.svc.caller, c.svc.region
-	ref := keydb.Ref{Account: caller.account, Region: region, ID: identifier} // a bare key ID, most often
+	ref := keydb.Ref{Account: caller.account, Region: region, ID: identifier} // identifier is usually a key ID
 	if k, err := c.svc.core.db.CachedKey(c.ctx, ref, c.now); k != nil || err != nil {
 		return k, err
 	}
@@ -126,13 +127,13 @@ func (c *call) find(id keyIdentifier) (*keydb.Key, error) {
 	}
 	k, err := db.Key(c.ctx, ref, c.now)
 	if k == nil && err == nil {
-		err = notFound() // with an alias: it was just deleted with its key
+		err = notFound() // an alias is deleted with its key, so it was deleted just now
 	}
 	return k, err
 }
 
-// mask returns what a caller of another account than the key's learns of a failure to find the key:
-// the refusal. If it is more than that the key does not exist, it is logged.
+// mask returns refusal instead of err, an error of finding a key of another account, because the
+// caller must not learn why it was not found. It logs err if it is not an exception.
 func (c *call) mask(err error, refusal *Error) error {
 	if c.ctx.Err() != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// enableRotation has a key rotate every that many days.
+// enableRotation enables rotation of a key with a period in days.
 func enableRotation(t testing.TB, svc *kms.Service, keyID string, days int32) {
 	t.Helper()
 	_, err := svc.EnableKeyRotation(context.Background(), &kms.EnableKeyRotationInput{KeyId: keyID, RotationPeriodInDays: &days})
@@ -38,7 +38,7 @@ func rotationStatus(t testing.TB, svc *kms.Service, keyID string) *kms.GetKeyRot
 	return out
 }
 
-// allMaterials are a key's materials, oldest first.
+// allMaterials returns the materials of a key, oldest first.
 func allMaterials(t testing.TB, svc *kms.Service, keyID string) []kms.RotationsListEntry {
 	t.Helper()
 	out, err := svc.ListKeyRotations(context.Background(), &kms.ListKeyRotationsInput{
@@ -48,7 +48,7 @@ func allMaterials(t testing.TB, svc *kms.Service, keyID string) []kms.RotationsL
 	return out.Rotations
 }
 
-// rotationDates are the dates of a key's rotations, oldest first.
+// rotationDates returns the dates of a key's rotations, oldest first.
 func rotationDates(t testing.TB, svc *kms.Service, keyID string) []time.Time {
 	t.Helper()
 	out, err := svc.ListKeyRotations(context.Background(), &kms.ListKeyRotationsInput{KeyId: keyID})
@@ -95,9 +95,9 @@ func TestAutomaticRotationTakesPlaceAtTheEndOfEachPeriod(t *testing.T) {
 	}
 }
 
-// Nobody looked at the key, or the process was not running: the rotations are
-// there all the same, each at its date.
-func TestMissedPeriodsAreMadeUpForAtTheirDates(t *testing.T) {
+// Rotations that were due while the key was not used, or the process did not run, are made later, each
+// with its own date.
+func TestMissedRotationsHaveTheirDates(t *testing.T) {
 	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
 	svc := openService(t, path, clock)
 	k := createKey(t, svc, nil)
@@ -119,7 +119,7 @@ func TestMissedPeriodsAreMadeUpForAtTheirDates(t *testing.T) {
 	}
 }
 
-func TestAClockThatRunsFarAheadIsNotMadeUpForWithoutEnd(t *testing.T) {
+func TestMissedRotationsAreBounded(t *testing.T) {
 	svc, clock := newService(t)
 	k := createKey(t, svc, nil)
 	enableRotation(t, svc, k.KeyId, 90)
@@ -129,7 +129,7 @@ func TestAClockThatRunsFarAheadIsNotMadeUpForWithoutEnd(t *testing.T) {
 	require.Len(t, rotationDates(t, svc, k.KeyId), 40, "once")
 }
 
-func TestADueRotationIsMadeOnceHoweverManyLook(t *testing.T) {
+func TestADueRotationIsMadeOnceByConcurrentCalls(t *testing.T) {
 	svc, clock := newService(t)
 	k := createKey(t, svc, nil)
 	enableRotation(t, svc, k.KeyId, 90)
@@ -229,7 +229,7 @@ func TestAKeyPendingDeletionIsNotRotatedAndKeepsItsSetting(t *testing.T) {
 	require.Equal(t, []time.Time{clock.Now()}, rotationDates(t, svc, k.KeyId))
 }
 
-func TestRotationOnDemandLeavesTheScheduleAlone(t *testing.T) {
+func TestRotationOnDemandDoesNotChangeTheSchedule(t *testing.T) {
 	svc, clock := newService(t)
 	k := createKey(t, svc, nil)
 	enableRotation(t, svc, k.KeyId, 90)
@@ -312,7 +312,7 @@ func TestAKeyRotates25TimesOnDemandInItsLifeAndEveryMaterialStillDecrypts(t *tes
 	require.Equal(t, materials[30].KeyMaterialId, requireDecrypts(t, svc, out.CiphertextBlob, "text 0"))
 }
 
-func TestAMarkerOfRotationsIsGoodHoweverTheyAreAskedFor(t *testing.T) {
+func TestAMarkerOfRotationsIsValidForEveryIncludeKeyMaterial(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, nil)
 	for range 2 {

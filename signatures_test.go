@@ -37,7 +37,7 @@ func digestOf(new func() hash.Hash, message []byte) []byte {
 	return h.Sum(nil)
 }
 
-func TestASignatureVerifiesItsMessageAloneHereAndElsewhere(t *testing.T) {
+func TestASignatureVerifiesOnlyItsMessageHereAndInOpenSSL(t *testing.T) {
 	testenv.NeedsTool(t, "openssl")
 	svc, _ := newService(t)
 	for _, spec := range signingSpecs {
@@ -100,8 +100,7 @@ func TestASignatureVerifiesItsMessageAloneHereAndElsewhere(t *testing.T) {
 	}
 }
 
-// requireOpenSSLVerifies checks a signature as whoever holds nothing but the
-// public key would.
+// requireOpenSSLVerifies requires that OpenSSL verifies a signature with the public key.
 func requireOpenSSLVerifies(t *testing.T, hash string, public, message, signature []byte) {
 	t.Helper()
 	dir := t.TempDir()
@@ -120,7 +119,7 @@ func requireOpenSSLVerifies(t *testing.T, hash string, public, message, signatur
 	require.Error(t, err, "of another message")
 }
 
-func TestASigningAlgorithmMustSuitTheKey(t *testing.T) {
+func TestASigningAlgorithmMustBeOneOfTheKey(t *testing.T) {
 	svc, _ := newService(t)
 	for _, spec := range signingSpecs {
 		key := createKey(t, svc, &kms.CreateKeyInput{KeySpec: spec.spec, KeyUsage: kms.KeyUsageSignVerify})

@@ -76,7 +76,7 @@ func (f *storedFile) material(i int) string {
 	return "material/111122223333/us-east-1/" + f.keys[i].KeyId + "/" + f.keys[i].CurrentKeyMaterialId
 }
 
-// tamper changes sealed values behind the store's back. nil deletes a record.
+// tamper changes sealed values in the file. A nil value deletes a record.
 func (f *storedFile) tamper(t *testing.T, change func(sealed map[string][]byte)) {
 	t.Helper()
 	b, err := bolt.Open(f.path)
@@ -101,7 +101,7 @@ func (f *storedFile) tamper(t *testing.T, change func(sealed map[string][]byte))
 	require.NoError(t, err)
 }
 
-// reseal changes plain values as a program could that has the root key.
+// reseal changes decrypted values, as a program with the root key can.
 func (f *storedFile) reseal(t *testing.T, name string, change func(value []byte) []byte) {
 	t.Helper()
 	b, err := bolt.Open(f.path)
@@ -129,7 +129,7 @@ func requireUnchanged(t *testing.T, path string, before []byte) {
 	require.True(t, bytes.Equal(before, readFile(t, path)), "the file was changed")
 }
 
-func TestOpenRefusesBadStoresAndLeavesThemAlone(t *testing.T) {
+func TestOpenRefusesInvalidStoresAndDoesNotChangeThem(t *testing.T) {
 	right := keystoretest.RootKey()
 	passphrase := keystore.Passphrase([]byte("correct horse battery staple"))
 	for name, tt := range map[string]struct {
@@ -185,7 +185,7 @@ func TestOpenRefusesBadStoresAndLeavesThemAlone(t *testing.T) {
 	}
 }
 
-// withHeader changes the header and makes its checksum right again.
+// withHeader changes the header and updates its checksum.
 func withHeader(change func([]byte)) func(*testing.T, *storedFile) {
 	return func(t *testing.T, f *storedFile) {
 		f.tamper(t, func(sealed map[string][]byte) {
@@ -197,7 +197,7 @@ func withHeader(change func([]byte)) func(*testing.T, *storedFile) {
 	}
 }
 
-// withBucket puts a bbolt file with an empty bucket in the place of the store.
+// withBucket replaces the store by a bbolt file with an empty bucket.
 func withBucket(name string) func(*testing.T, *storedFile) {
 	return func(t *testing.T, f *storedFile) {
 		require.NoError(t, os.Remove(f.path))
@@ -211,7 +211,7 @@ func withBucket(name string) func(*testing.T, *storedFile) {
 	}
 }
 
-func TestOpenWithoutARootKeyMakesNoFile(t *testing.T) {
+func TestOpenWithoutARootKeyCreatesNoFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
 	svc, err := kms.Open(path, nil, kms.Config{})
 	require.Nil(t, svc)
@@ -222,7 +222,7 @@ func TestOpenWithoutARootKeyMakesNoFile(t *testing.T) {
 	require.NoFileExists(t, path)
 }
 
-func TestAFirstOpenThatFailsSpoilsNothing(t *testing.T) {
+func TestAFirstOpenThatFailsLeavesNoFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
 	for _, root := range []keystore.RootKey{
 		keystore.Passphrase(nil), keystore.Passphrase([]byte("1234567")), keystore.KeyFile(path + ".missing"),
@@ -236,7 +236,7 @@ func TestAFirstOpenThatFailsSpoilsNothing(t *testing.T) {
 	require.NoError(t, svc.Close())
 }
 
-func TestOpenRefusesWhatIsNotAFile(t *testing.T) {
+func TestOpenRefusesPathsThatAreNotFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))
@@ -335,7 +335,7 @@ func cutMember(value []byte, name string) []byte {
 
 const pathEnv, rootEnv = "POCKETKMS_TEST_PATH", "POCKETKMS_TEST_ROOT"
 
-// holdTheLock has a store open until its standard input ends.
+// holdTheLock keeps a store open until the end of its standard input.
 func holdTheLock() error {
 	svc, err := kms.Open(os.Getenv(pathEnv), keystore.KeyFile(os.Getenv(rootEnv)), kms.Config{})
 	if err != nil {
@@ -386,14 +386,14 @@ func TestCloseEndsAllViews(t *testing.T) {
 	f.requireUsable(t, f.open(t), 0)
 }
 
-// What the child that fills the disk has made.
+// A filledDisk is what the child that fills the disk has created.
 type filledDisk struct {
 	Keys        []string
 	Ciphertexts [][]byte
 }
 
-// fillTheDisk creates keys until no more will fit, uses them, then gets more
-// room. The limit on the size of files stands for a full disk.
+// fillTheDisk creates keys until the disk is full, uses them, and then gets more space. A limit on the
+// size of files simulates the full disk.
 func fillTheDisk() error {
 	ctx := context.Background()
 	signal.Ignore(syscall.SIGXFSZ)
@@ -444,7 +444,7 @@ func fillTheDisk() error {
 	if err := usable(); err != nil {
 		return fmt.Errorf("when full: %w", err)
 	}
-	// A key that was cached as it was before a refused change shows no trace of that.
+	// A change that is refused does not change the cached key.
 	_, err = svc.UpdateKeyDescription(ctx, &kms.UpdateKeyDescriptionInput{KeyId: made.Keys[0], Description: strings.Repeat("y", 8192)})
 	for range room / 8000 { // what the refused change gave back may have room for a few
 		if err == nil {
@@ -496,7 +496,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	}
 }
 
-// A lost file must not become a new, empty service in silence.
+// A service that has lost its file must not start with new keys.
 func TestAStoreThatMustExistIsNotCreated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
 	mustExist := kms.Config{MustExist: true}

@@ -60,7 +60,7 @@ func TestAKeyHasAtMost50Tags(t *testing.T) {
 	require.Len(t, tagsOf(t, svc, createKey(t, svc, &kms.CreateKeyInput{Tags: manyTags(50)}).KeyId), 50)
 }
 
-func TestTagResourceRefusesWhatNoTagCanBe(t *testing.T) {
+func TestTagResourceRefusesInvalidTags(t *testing.T) {
 	svc, _ := newService(t)
 	ctx := context.Background()
 	k := createKey(t, svc, nil)
@@ -113,7 +113,7 @@ func TestTagsAreTheCallersOwn(t *testing.T) {
 	require.Equal(t, []kms.Tag{{TagKey: "a", TagValue: "2"}, {TagKey: "b", TagValue: "1"}}, tagsOf(t, svc, k.KeyId))
 }
 
-// A reader has the tags as they were before a change or after it.
+// A reader gets the tags before a change or after it, and no mixture.
 func TestTagsAreReadWhileTheyAreRemoved(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, &kms.CreateKeyInput{Tags: manyTags(50)})

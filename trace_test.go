@@ -20,7 +20,7 @@ import (
 	"github.com/pocketkms/kms/keystore/bolt"
 )
 
-// traceBytes is how little of a value counts as a trace of it.
+// traceBytes is the number of consecutive bytes of a value that count as a trace of it.
 const traceBytes = 32
 
 // A searcher finds windows of traceBytes of many values in one pass.
@@ -32,7 +32,7 @@ func (s searcher) add(name string, value []byte) {
 	}
 }
 
-// in names the values of which data has a window.
+// in returns the names of the values of which data contains a window.
 func (s searcher) in(data []byte) map[string]bool {
 	found := map[string]bool{}
 	for i := range len(data) - traceBytes + 1 {
@@ -43,7 +43,7 @@ func (s searcher) in(data []byte) map[string]bool {
 	return found
 }
 
-// sealedRecords returns the records that belong to a key as the file holds them.
+// sealedRecords returns the records whose names keep accepts, sealed as they are in the file.
 func sealedRecords(t *testing.T, path string, keep func(name string) bool) map[string][]byte {
 	t.Helper()
 	b, err := bolt.Open(path)
@@ -60,8 +60,7 @@ func sealedRecords(t *testing.T, path string, keep func(name string) bool) map[s
 	return sealed
 }
 
-// Once a key has come to its end, nothing of its records can be read from the
-// file, in the states that they ever had.
+// After a key is deleted, the file contains no trace of any version of its records.
 func TestADestroyedKeyLeavesNoTrace(t *testing.T) {
 	ctx := context.Background()
 	clock := newClock()
@@ -124,9 +123,7 @@ func TestADestroyedKeyLeavesNoTrace(t *testing.T) {
 	requireDecrypts(t, openService(t, path, clock), ciphertext, "kept")
 }
 
-// The bytes of key material are nowhere but sealed: not in the file, whatever
-// is done with the key, and not in what errors, panics, the log or the audit
-// trail say.
+// Key material is never in the clear in the file, in errors, panics, the log or the audit trail.
 func TestMaterialNeverShows(t *testing.T) {
 	ctx := context.Background()
 	clock := newClock()
@@ -215,7 +212,7 @@ func TestMaterialNeverShows(t *testing.T) {
 	snap()
 	require.Contains(t, said.String(), "panicked")
 
-	// Damage to a material's record is reported without the bytes that are left.
+	// The error for a damaged record of key material does not contain the rest of its bytes.
 	f := &storedFile{path: path, root: sharedRoot}
 	require.NoError(t, svc.Close())
 	for name := range sealedRecords(t, path, func(name string) bool { return strings.HasPrefix(name, "material/") }) {
@@ -237,7 +234,7 @@ func TestMaterialNeverShows(t *testing.T) {
 	require.Empty(t, materials.in(said.Bytes()), "what was said")
 }
 
-// A writer is a function as an io.Writer.
+// A writer is a function that implements io.Writer.
 type writer func(string)
 
 func (w writer) Write(p []byte) (int, error) {

@@ -16,7 +16,7 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// violationsAt returns what err says of one member, in the API's words.
+// violationsAt returns the violations of one member in err, in the API's words.
 func violationsAt(err error, path string) (found []string) {
 	var e *kms.Error
 	var all *multierror.Error
@@ -44,10 +44,9 @@ func path(member string) string { return strings.ToLower(member[:1]) + member[1:
 // patternBreakers are values that the API's patterns do not match.
 var patternBreakers = map[string]string{"aliasName": "alias/a b", "marker": "\u0100", "policy": "{\x01}", "policyName": "a-b", "xksKeyID": "a b"}
 
-// The tags are those of the API's model, service-2.json of its version 2014-11-01,
-// with the narrower ranges that the documentation of some operations has. What
-// they mean is the next test's.
-func TestTheConstraintsAreTheModels(t *testing.T) {
+// The tags are those of the API's model, service-2.json of version 2014-11-01, with the narrower ranges
+// in the documentation of some operations. The next test checks their effect.
+func TestTheTagsHaveTheConstraintsOfTheModel(t *testing.T) {
 	want, err := os.ReadFile("testdata/constraints.txt")
 	require.NoError(t, err)
 	var got strings.Builder
@@ -74,8 +73,8 @@ func TestTheConstraintsAreTheModels(t *testing.T) {
 	require.Equal(t, string(want), got.String())
 }
 
-// Every constraint in the tags of every input, at its bounds and beyond: the
-// violation is the one, and there is none where the value is fit.
+// Every constraint in the tags of every input is tested within and outside its bounds: an invalid value
+// has exactly this violation, and a valid one has none.
 func TestEveryConstraintOfEveryMemberIsChecked(t *testing.T) {
 	svc, _ := newService(t)
 	checked := 0
@@ -221,7 +220,7 @@ func TestNestedMembersHaveTheirPath(t *testing.T) {
 	requireError(t, err, kms.ValidationException, "1 validation error detected: Value at 'recipient.attestationDocument' failed to satisfy constraint: Member must have length less than or equal to 262144")
 }
 
-func TestLengthsAreOfCharacters(t *testing.T) {
+func TestLengthsAreInCharacters(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, &kms.CreateKeyInput{Description: strings.Repeat("é", 8192)})
 	_, err := svc.TagResource(t.Context(), &kms.TagResourceInput{KeyId: k.KeyId, Tags: []kms.Tag{{TagKey: strings.Repeat("鍵", 128), TagValue: strings.Repeat("é", 256)}}})
@@ -230,7 +229,7 @@ func TestLengthsAreOfCharacters(t *testing.T) {
 	require.ErrorIs(t, err, kms.ValidationException)
 }
 
-func TestHugeValuesMakeNoHugeMessages(t *testing.T) {
+func TestMessagesAboutHugeValuesAreBounded(t *testing.T) {
 	svc, _ := newService(t)
 	huge := strings.Repeat("é", 1<<20)
 	tags := make([]kms.Tag, 10_000)
@@ -260,8 +259,8 @@ func TestHugeValuesMakeNoHugeMessages(t *testing.T) {
 	}
 }
 
-// Neither records nor audit events, which are JSON, can keep a string that is not UTF-8. Members that
-// are free text are refused for that; all others, because they name nothing or match no pattern.
+// Records and audit events are JSON, which cannot contain a string that is not UTF-8. Free text is
+// refused for that reason, and other members because they name nothing or match no pattern.
 func TestStringsThatAreNotUTF8AreRefused(t *testing.T) {
 	const bad = "a\xff"
 	text := map[string]bool{"Description": true, "Tags": true, "TagKeys": true, "EncryptionContext": true,
@@ -294,7 +293,7 @@ func TestStringsThatAreNotUTF8AreRefused(t *testing.T) {
 	}
 }
 
-// stringsOf returns values of a type with text in each place in turn that is for a string.
+// stringsOf returns values of a type, each with text in another of its strings.
 func stringsOf(of reflect.Type, text string) (values []reflect.Value) {
 	switch {
 	case of.Kind() == reflect.String:

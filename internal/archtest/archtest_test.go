@@ -1,9 +1,9 @@
-// Package archtest_test checks the rules of the repository that the compiler does not: which package
-// may import which, how packages are named, and that the snippets of the documents work.
-// CONTRIBUTING.md has them in prose.
+// Package archtest_test checks the rules of the repository that the compiler does not: which packages
+// a package may import, how packages are named, and that the Go snippets in Markdown files work.
+// CONTRIBUTING.md describes the rules.
 //
-// A rule is a function that returns the violations in a tree of files. It is run over the repository,
-// where it must find none, and over a small tree with a violation, which it must find.
+// A rule is a function that returns the violations in a tree of files. It must find none in the
+// repository, and every violation in small trees that have some.
 package archtest_test
 
 import (
@@ -66,7 +66,7 @@ func eachText(t *testing.T, tree fs.FS, f func(name, text string)) {
 	}))
 }
 
-// isTestdata says that a file is input of a test, in which anything may stand.
+// isTestdata reports whether a file is input of a test. Such files are not checked.
 func isTestdata(name string) bool {
 	return strings.HasPrefix(name, "testdata/") || strings.Contains(path.Dir(name)+"/", "/testdata/")
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// layers says which packages each package may import, as the plan in CONTRIBUTING.md has it. A name
-// stands for a directory and all below it that has no row of its own, nested modules included; "." is
-// the root package.
+// layers has the packages that each package may import, as described in CONTRIBUTING.md. A name
+// stands for a directory and everything below it that has no row of its own, including nested
+// modules; "." is the root package.
 var layers = map[string]string{
 	"internal":            "internal",
 	"internal/spec":       "crypto",
@@ -40,23 +40,23 @@ var layers = map[string]string{
 	"integration": ". awsapi awsclient seed kmstest crypto keystore audit internal",
 }
 
-// storeFiles are the files of the root package that may import keystore: all others ask keydb.
+// storeFiles are the files of the root package that may import keystore. All others use keydb.
 var storeFiles = []string{"kms.go"}
 
-// exceptions are the only files that may import a package that the layers keep from theirs.
+// exceptions are the files that may import a package against the layers.
 var exceptions = map[string]string{
-	// A Backend below keydb that delays when changes become visible: it asks keydb which records are
-	// those of keys and aliases, so that only keydb knows their names.
+	// A Backend below keydb that delays the visibility of changes. It asks keydb which records belong
+	// to keys and aliases, so that only keydb knows how records are named.
 	"kmstest/consistency.go": "internal/keydb",
 }
 
-// bottom are the packages whose tests, too, know nothing of what is built on them.
+// bottom are the packages whose tests must follow the layers, too.
 var bottom = []string{"internal", "internal/spec", "internal/ciphertext", "internal/keydb", "crypto", "keystore", "audit"}
 
-// testing packages are for tests, and for packages that are named as helpers of tests.
+// testingPackage matches packages that only tests and packages of test helpers may import.
 var testingPackage = regexp.MustCompile(`(^|/)(testing|testify|goleak|porcupine|wycheproof|\w*test|testenv|testutil)(/|$)`)
 
-// layer returns the longest name in layers that a directory is in; "" if there is none.
+// layer returns the longest name in layers that contains a directory, or "" if there is none.
 func layer(dir string) string {
 	for d := dir; ; d = path.Dir(d) {
 		if _, ok := layers[d]; ok && (d != "." || dir == ".") {
@@ -89,7 +89,7 @@ func imports(t *testing.T, tree fs.FS) (violations []string) {
 			if ours {
 				there = layer(path.Clean("./" + strings.TrimPrefix(imported, module)))
 			}
-			mayTest := isTest || helpsTests || there == "kmstest" // where the layers allow it
+			mayTest := isTest || helpsTests || there == "kmstest" // the layers say who may import kmstest
 			if !mayTest && testingPackage.MatchString(imported) {
 				violations = append(violations, fmt.Sprintf("%s imports %s, which is for tests", name, imported))
 			}
@@ -218,8 +218,7 @@ func TestAnImportAgainstTheLayersIsFound(t *testing.T) {
 	})
 }
 
-// names keeps out what says nothing, and finds a nested module under another path than its directory's, which no replace
-// and no import rule would fit.
+// names finds packages whose names say nothing, and modules whose path is not that of their directory.
 func names(t *testing.T, tree fs.FS) (violations []string) {
 	empty := []string{"util", "utils", "common", "helper", "helpers", "base", "misc"}
 	eachText(t, tree, func(name, text string) {
@@ -242,11 +241,11 @@ func names(t *testing.T, tree fs.FS) (violations []string) {
 	return violations
 }
 
-func TestNamesSaySomething(t *testing.T) {
+func TestPackageAndModuleNames(t *testing.T) {
 	requireNone(t, names)
 }
 
-func TestEmptyNameIsSeen(t *testing.T) {
+func TestAPackageNameThatSaysNothingIsFound(t *testing.T) {
 	requireFound(t, names, map[string]string{
 		"internal/common/c.go":          "package shared\n",
 		"crypto/hash/h.go":              "package util\n",

@@ -20,14 +20,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// block is a fenced block of a Markdown file. info is what follows the fence: "go", "text", "".
+// A block is a fenced block of a Markdown file. info is the text after the opening fence: "go",
+// "text", "".
 type block struct {
 	file       string
 	line       int // of the opening fence, from 1
 	info, code string
 }
 
-// split returns the fenced blocks of a Markdown file, and the text without them.
+// split returns the fenced blocks of a Markdown file, and the rest of its text.
 func split(name, text string) (blocks []block, prose string) {
 	var open *block
 	var fence string
@@ -49,7 +50,7 @@ func split(name, text string) (blocks []block, prose string) {
 			open.code += line
 		}
 	}
-	if open != nil { // as Markdown has it, the block reaches to the end
+	if open != nil { // in Markdown, such a block extends to the end
 		blocks = append(blocks, *open)
 	}
 	return blocks, prose
@@ -60,11 +61,11 @@ func withoutCode(text string) string {
 	return prose
 }
 
-// snippets finds the Go code of Markdown files that does not work. A Go block is a program, a file of
-// tests, or a list of statements, which is run in a frame. Each has to build, run and succeed: there is
-// no way to mark an exception. Signatures belong in doc comments, and pseudo-code in a block of text.
-// The blocks of a page run in one directory, in their order, so that a later one finds the files that an
-// earlier one has made, as it does for a reader who tries one after the other.
+// snippets finds Go blocks of Markdown files that do not work. A Go block is a program, a test file, or
+// a list of statements, which run in a frame. Each must build, run and succeed, without exception.
+// Signatures belong in doc comments, and pseudo-code in text blocks. The blocks of a page run in one
+// directory, in order, so that one finds the files that earlier ones have created, as for a reader who
+// tries them in order.
 func snippets(t *testing.T, tree fs.FS) (violations []string) {
 	eachText(t, tree, func(name, text string) {
 		if path.Ext(name) != ".md" || isTestdata(name) {
@@ -84,9 +85,9 @@ func snippets(t *testing.T, tree fs.FS) (violations []string) {
 	return violations
 }
 
-// run builds a block against the workspace, in a directory outside of it, where nothing internal can be
-// imported, and runs it with nothing on standard input: tests in their directory, all else in that of
-// the page.
+// run builds a block against the workspace, in a directory outside of it, where internal packages
+// cannot be imported, and runs it with an empty standard input. Tests run in their own directory, and
+// everything else in the directory of the page.
 func run(t *testing.T, page string, b block) error {
 	code := b.code
 	file, err := parser.ParseFile(token.NewFileSet(), b.file, code, parser.PackageClauseOnly)
@@ -130,7 +131,7 @@ func run(t *testing.T, page string, b block) error {
 	return nil
 }
 
-// framePackages are the packages that statements in a frame may use, beside context, kms and log.
+// framePackages are the packages that statements in a frame can use besides context, kms and log.
 var framePackages = map[string]string{
 	"audit":    module + "/audit",
 	"aws":      "github.com/aws/aws-sdk-go-v2/aws",
@@ -164,10 +165,10 @@ func snippet(ctx context.Context, svc *kms.Service, passphrase []byte, err error
 	bodyHead = "package main\nfunc _() {\n"
 )
 
-// frame returns the program that runs a block of statements. They have ctx, svc, passphrase and err,
-// which they may declare again. An error that is assigned to err ends the program, unless the next
-// statement looks at it, and no variable counts as unused, so that a short snippet needs no lines for
-// either.
+// frame returns a program that runs a block of statements. They can use ctx, svc, passphrase and err,
+// or redeclare them. Snippets can leave out error checks and uses of variables: an error that is
+// assigned to err ends the program, unless the next statement reads err, and unused variables are
+// allowed.
 func frame(b block) (program string, err error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, b.file, bodyHead+b.code+"\n}\n", 0)
@@ -222,7 +223,7 @@ func setsErr(statement ast.Stmt) bool {
 	return ok && slices.ContainsFunc(s.Lhs, func(e ast.Expr) bool { return isErr(e) })
 }
 
-// readsErr reports whether a statement looks at the err of the statement before it.
+// readsErr reports whether a statement reads the err that the statement before it has set.
 func readsErr(statement ast.Stmt) bool {
 	switch s := statement.(type) {
 	case *ast.AssignStmt:
@@ -248,11 +249,11 @@ func isErr(node ast.Node) bool {
 	return ok && name.Name == "err"
 }
 
-func TestGoInDocumentsRunsAsItStands(t *testing.T) {
+func TestGoSnippetsWork(t *testing.T) {
 	requireNone(t, snippets)
 }
 
-func TestGoThatDoesNotRunIsSeen(t *testing.T) {
+func TestAGoSnippetThatDoesNotWorkIsFound(t *testing.T) {
 	const missing = "_, err = svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: \"alias/missing\"})\n"
 	for _, tt := range []struct {
 		name, info, code string
@@ -304,7 +305,7 @@ func TestGoThatDoesNotRunIsSeen(t *testing.T) {
 	}
 }
 
-func TestProgramsOfAPageBuildUponOneAnother(t *testing.T) {
+func TestSnippetsOfAPageShareADirectory(t *testing.T) {
 	program := func(work string) string {
 		return "```go\npackage main\n\nimport \"os\"\n\nfunc main() {\n\tif " + work + " != nil {\n\t\tos.Exit(1)\n\t}\n}\n```\n"
 	}
@@ -320,7 +321,7 @@ func TestProgramsOfAPageBuildUponOneAnother(t *testing.T) {
 	requireFound(t, failures, map[string]string{"a.md": needs + makes, "b.md": needs}, "a.md:1", "b.md:1")
 }
 
-func TestGoInDocumentsHasNothingInternal(t *testing.T) {
+func TestSnippetsCannotImportInternalPackages(t *testing.T) {
 	err := run(t, t.TempDir(), block{
 		file: "x.md", code: "package main\n\nimport _ \"" + module + "/internal/archtest/count\"\n\nfunc main() {}\n",
 	})

@@ -15,7 +15,7 @@ var (
 	machinePath = regexp.MustCompile(`(^|[^\w.$})-])/(home|Users|root|work|workspace)/`)
 )
 
-// text finds promises of later work, and paths that exist on one machine only.
+// text finds markers of unfinished work, and paths that exist only on one machine.
 func text(t *testing.T, tree fs.FS) (violations []string) {
 	eachText(t, tree, func(name, text string) {
 		if isTestdata(name) {
@@ -35,11 +35,11 @@ func text(t *testing.T, tree fs.FS) (violations []string) {
 	return violations
 }
 
-func TestTextIsFinishedAndOfNoMachine(t *testing.T) {
+func TestTextHasNoMarkersAndNoMachinePaths(t *testing.T) {
 	requireNone(t, text)
 }
 
-func TestMarkersAndMachinePathsAreSeen(t *testing.T) {
+func TestMarkersAndMachinePathsAreFound(t *testing.T) {
 	todo, home, work := "TO"+"DO", "/ho"+"me/alice/kms", "/wo"+"rk/kms"
 	requireFound(t, text, map[string]string{
 		"a.go":           "package a\n\n// " + todo + ": finish\n",
@@ -63,7 +63,7 @@ var (
 	scheme   = regexp.MustCompile(`^[a-z][a-z0-9+.-]*:`)
 )
 
-// links finds relative links of Markdown files that lead nowhere in the repository.
+// links finds relative links in Markdown files whose target does not exist in the repository.
 func links(t *testing.T, tree fs.FS) (violations []string) {
 	eachText(t, tree, func(name, text string) {
 		if path.Ext(name) != ".md" || isTestdata(name) {
@@ -82,11 +82,11 @@ func links(t *testing.T, tree fs.FS) (violations []string) {
 	return violations
 }
 
-func TestLinksLeadSomewhere(t *testing.T) {
+func TestLinksHaveTargets(t *testing.T) {
 	requireNone(t, links)
 }
 
-func TestDeadLinkIsSeen(t *testing.T) {
+func TestADeadLinkIsFound(t *testing.T) {
 	requireFound(t, links, map[string]string{
 		"README.md": "[a](docs/a.md) [b](docs/b.md#part) [c](https://example.com/c.md) [d](#d) [e](LICENSE \"title\")\n" +
 			"[docs](docs) `[f](f.md)`\n\n```text\n[g](g.md)\n```\n\n[h]: h.md\n[i]: docs/a.md\n",

@@ -1,4 +1,4 @@
-// Package benchtest measures operations beside the least that could do the same.
+// Package benchtest compares the time of operations with that of the primitives they are built on.
 package benchtest
 
 import (
@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Compare times b.N rounds of operation, and as many of floor in turns with it,
-// so that both see the same machine. It reports the floor's time as
-// "floor-ns/op", and how many times that the operation takes as "x-floor".
+// Compare times b.N calls of operation and as many calls of floor. The two alternate, so that both
+// run under the same conditions. It reports the time of floor as "floor-ns/op" and the ratio of the
+// two times as "x-floor".
 func Compare(b *testing.B, floor, operation func()) {
 	b.Helper()
 	b.ReportAllocs()

@@ -1,4 +1,5 @@
-// Package secret holds bytes that cannot be printed by accident: key material, and whatever it can be computed from.
+// Package secret holds bytes that cannot be printed by accident: key material, and anything from
+// which it can be computed.
 package secret
 
 import (
@@ -9,22 +10,22 @@ import (
 
 // Bytes is a secret. The zero value holds none.
 //
-// The bytes lie behind an atomic.Pointer, which is an unsafe.Pointer to whoever walks a value by reflection: no fmt verb,
-// logger, encoder or test diff follows it, not even where Bytes is an unexported field of another struct and so has no
-// method of its own to hide behind. At most an address shows.
+// The bytes are behind an atomic.Pointer, which reflection sees as an unsafe.Pointer. So no fmt verb,
+// logger, encoder or test diff prints more than an address, even if Bytes is in an unexported field of
+// another struct, where its methods are not called.
 //
-// All methods may be called at the same time, but see Expose.
+// All methods may be called concurrently, but see Expose.
 type Bytes struct{ p atomic.Pointer[[]byte] }
 
-// New makes b a secret. The secret owns b from here on: the caller neither changes nor keeps it.
+// New returns a secret that holds b, without copying it. The caller must not change or keep b.
 func New(b []byte) *Bytes {
 	s := new(Bytes)
 	s.p.Store(&b)
 	return s
 }
 
-// Expose returns the secret itself, not a copy, or nil after Destroy. It is for reading only, and turns to zeros under
-// the reader's eyes if Destroy runs meanwhile: who destroys must know that no one is reading.
+// Expose returns the secret itself, not a copy, or nil after Destroy. The caller must not change it.
+// Destroy overwrites it, so Destroy must not be called while the slice is in use.
 func (s *Bytes) Expose() []byte {
 	if p := s.p.Load(); p != nil {
 		return *p
@@ -32,25 +33,25 @@ func (s *Bytes) Expose() []byte {
 	return nil
 }
 
-// Len returns the secret's length in bytes, 0 after Destroy.
+// Len returns the secret's length in bytes. After Destroy it is 0.
 func (s *Bytes) Len() int { return len(s.Expose()) }
 
-// Equal reports whether both hold the same bytes, in a time that depends only on their lengths. What was destroyed
-// equals nothing.
+// Equal reports whether s and other hold the same bytes, in a time that depends only on their lengths.
+// A destroyed secret equals nothing.
 func (s *Bytes) Equal(other *Bytes) bool {
 	a, b := s.p.Load(), other.p.Load()
 	return a != nil && b != nil && subtle.ConstantTimeCompare(*a, *b) == 1
 }
 
-// Destroy erases the secret. Destroying twice is harmless.
+// Destroy overwrites the secret with zeros. It may be called again.
 func (s *Bytes) Destroy() {
 	if p := s.p.Swap(nil); p != nil {
 		Clear(*p)
 	}
 }
 
-// Clear overwrites b with zeros. It reaches b alone: copies that the runtime or another function made stay as they are.
+// Clear overwrites b with zeros. Copies that the runtime or other functions have made stay.
 func Clear(b []byte) {
 	clear(b)
-	runtime.KeepAlive(b) // counts as a use, so that no compiler may drop the writes as dead
+	runtime.KeepAlive(b) // keeps the compiler from removing the writes as dead stores
 }

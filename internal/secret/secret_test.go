@@ -20,7 +20,7 @@ func random(t *testing.T) []byte {
 	return b
 }
 
-func TestNothingThatPrintsOrEncodesSeesTheSecret(t *testing.T) {
+func TestPrintersAndEncodersDoNotShowTheSecret(t *testing.T) {
 	b := random(t)
 	s := secret.New(bytes.Clone(b))
 	type key struct {
@@ -30,12 +30,12 @@ func TestNothingThatPrintsOrEncodesSeesTheSecret(t *testing.T) {
 	}
 	k := &key{name: "k", bytes: s}
 	k.value = *secret.New(bytes.Clone(b))
-	for name, v := range map[string]any{"alone": s, "as a field": k, "among others": []*secret.Bytes{s}} {
+	for name, v := range map[string]any{"by itself": s, "in a field": k, "in a slice": []*secret.Bytes{s}} {
 		t.Run(name, func(t *testing.T) { secrettest.RequireHidden(t, v, b) })
 	}
 }
 
-func TestAPlainFieldIsFoundOut(t *testing.T) {
+func TestASecretInAPlainFieldIsFound(t *testing.T) {
 	b := []byte("correct horse battery staple")
 	type plain struct{ B []byte }
 	for _, v := range []any{plain{b}, &plain{b}} {
@@ -71,7 +71,7 @@ func TestDestroyErases(t *testing.T) {
 	require.Equal(t, make([]byte, 8), b)
 	require.Nil(t, s.Expose())
 	require.Zero(t, s.Len())
-	require.False(t, s.Equal(s), "what is destroyed equals nothing, not even itself")
+	require.False(t, s.Equal(s), "a destroyed secret equals nothing, not even itself")
 	require.False(t, s.Equal(secret.New(nil)))
 	require.NotPanics(t, s.Destroy)
 }

@@ -11,30 +11,28 @@ import (
 	"unsafe"
 )
 
-// A Violation is one constraint that one member does not satisfy, in the
-// API's wording.
+// A Violation is a constraint that a member does not satisfy, in the API's words.
 type Violation struct {
-	Value      string // " '...'", " null", or empty where the value is not printed
+	Value      string // " '...'", " null", or empty if the value is not printed
 	Path       string // "tags.1.member.tagKey"
 	Constraint string // "Member must ..."
 }
 
-// Error returns the violation as the API words it.
+// Error returns the violation in the API's words.
 func (v *Violation) Error() string {
 	return "Value" + v.Value + " at '" + v.Path + "' failed to satisfy constraint: " + v.Constraint
 }
 
 type pattern struct {
-	source string // as the API's model prints it
+	source string // as in the API's model
 	re     *regexp.Regexp
 }
 
-// latin is the text that the API takes in free-form members: tab, line ends,
-// and the printable half of Latin-1 and ASCII.
+// latin matches the characters that the API accepts in free-form members: tab, line feed, carriage
+// return, and U+0020 to U+00FF.
 const latin = `[\u0009\u000A\u000D\u0020-\u00FF]`
 
-// patterns are the regular expressions of the API's model, by the names that
-// tags use.
+// patterns are the regular expressions of the API's model, by their names in tags.
 var patterns = compilePatterns(map[string]string{
 	"aliasName":  `^[a-zA-Z0-9:/_-]+$`,
 	"marker":     `[\u0020-\u00FF]*`,
@@ -55,11 +53,11 @@ func compilePatterns(sources map[string]string) map[string]*pattern {
 	return compiled
 }
 
-// maxPrinted bounds how much of an offending value a message repeats.
+// maxPrinted is the maximum number of bytes of an invalid value that a message repeats.
 const maxPrinted = 4096
 
-// Check returns every violation of in, a pointer to a struct of s's type; nil
-// when there is none. It does not allocate then.
+// Check returns all violations of in, a pointer to a struct of s's type. If there are none, it returns
+// nil and usually does not allocate.
 func (s *Struct) Check(in any) []error {
 	if s.fastValid(s.pointerTo(in)) {
 		return nil
@@ -67,11 +65,11 @@ func (s *Struct) Check(in any) []error {
 	return s.check(reflect.ValueOf(in).Elem(), "", nil, nil)
 }
 
-// Wire is an input as it came over a wire, where a member can be there and
-// empty, which a Go struct cannot tell from an absent one.
+// A Wire is an input that came over a wire, where a member can be present but empty. A Go struct does
+// not distinguish that from an absent member.
 type Wire struct {
 	Input any                 // a pointer to the struct
-	Empty map[string]struct{} // the paths of its string members, nested ones too, that are there and empty
+	Empty map[string]struct{} // the paths of string members, also nested ones, that are present but empty
 }
 
 func (s *Wire) empty(path string) bool {
@@ -82,7 +80,7 @@ func (s *Wire) empty(path string) bool {
 	return ok
 }
 
-// CheckWire is Check for such an input.
+// CheckWire is Check for an input that came over a wire.
 func (s *Struct) CheckWire(sent *Wire) []error {
 	if len(sent.Empty) == 0 && !s.requiredOnWire {
 		return s.Check(sent.Input)
@@ -90,9 +88,8 @@ func (s *Struct) CheckWire(sent *Wire) []error {
 	return s.check(reflect.ValueOf(sent.Input).Elem(), "", sent, nil)
 }
 
-// fastValid reports whether the structure at p certainly violates nothing; false
-// means that check must decide. It is for calls that take less time than a walk
-// by reflection.
+// fastValid reports whether the structure at p is known to be valid. If it returns false, check has to
+// decide. It exists because some operations take less time than a walk by reflection.
 func (s *Struct) fastValid(p unsafe.Pointer) bool {
 	for _, m := range s.checked {
 		field := unsafe.Add(p, m.offset)
@@ -160,7 +157,7 @@ func (m *Member) check(f reflect.Value, prefix string, sent *Wire, found []error
 	case StringList:
 		checkLength(f.Len(), m.length, violate)
 		if m.length.hasMax && f.Len() > m.length.max {
-			break // the list is not walked before its length is known to be in bounds
+			break // bounds the work: a list that is too long is not walked
 		}
 		for i := range f.Len() {
 			ok := true
@@ -187,11 +184,11 @@ func (m *Member) check(f reflect.Value, prefix string, sent *Wire, found []error
 	return found
 }
 
-// maxViolations bounds the report on a list whose every element is wrong.
+// maxViolations bounds the violations that are reported for the elements of a list.
 const maxViolations = 50
 
 func (m *Member) checkString(s string, length bounds, violate func(string)) {
-	if len(s) > length.max || length.min > 1 { // characters are at most bytes
+	if len(s) > length.max || length.min > 1 { // a string has at most as many characters as bytes
 		checkLength(utf8.RuneCountInString(s), length, violate)
 	} else {
 		checkLength(len(s), length, violate)
@@ -229,8 +226,8 @@ func (m *Member) patternConstraint() string {
 	return "Member must satisfy regular expression pattern: " + m.pattern.source
 }
 
-// elementConstraints is how the API tells of a list with an unfit element: all
-// the constraints on elements, not the one that was violated.
+// elementConstraints returns all constraints on the elements of a list. The API names all of them if
+// an element violates one.
 func (m *Member) elementConstraints() []string {
 	var all []string
 	if m.each.hasMax {
@@ -248,8 +245,8 @@ func (m *Member) elementConstraints() []string {
 	return all
 }
 
-// printed is the offending value as the API repeats it: blobs, structures and
-// secrets are not.
+// printed returns an invalid value as messages of the API repeat it. It is empty for blobs,
+// structures and secrets.
 func (m *Member) printed(f reflect.Value) string {
 	if m.Secret {
 		return ""
@@ -280,7 +277,7 @@ func (m *Member) printed(f reflect.Value) string {
 	return " '" + strings.ToValidUTF8(text, "\uFFFD") + "'"
 }
 
-// Missing is the violation of a member that must be there.
+// Missing returns the violation for a required member that is absent.
 func Missing(path string) *Violation {
 	return &Violation{" null", path, "Member must not be null"}
 }

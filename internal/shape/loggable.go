@@ -8,9 +8,9 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 )
 
-// A Visitor is given the members of a structure that may be logged. A map is valid only during the
-// call. A structure or a list begins, is given its members or elements, and ends. The elements of a
-// list have no names.
+// A Visitor receives the members of a structure that may be logged. It must not keep a map. A
+// structure begins with BeginObject and a list with BeginList; its members or elements follow, and
+// then End. The elements of a list have no names.
 type Visitor interface {
 	String(name, value string)
 	Int(name string, value int64)
@@ -22,12 +22,12 @@ type Visitor interface {
 	End()
 }
 
-// VisitLoggable gives visitor the members of v, a pointer to a struct of s's type, that may be
-// logged: without secrets, blobs and absent members, in the order of their paths. It does not use
-// reflection.
+// VisitLoggable passes to visitor the members of v, a pointer to a struct of s's type, that may be
+// logged: all except secrets, blobs and absent members, in the order of their paths. It does not walk
+// v by reflection.
 func (s *Struct) VisitLoggable(v any, visitor Visitor) { s.visit(s.pointerTo(v), visitor, false) }
 
-// VisitLoggableWithDefaults is VisitLoggable, with the defaults of absent members.
+// VisitLoggableWithDefaults is like VisitLoggable, but visits absent members that have a default.
 func (s *Struct) VisitLoggableWithDefaults(v any, visitor Visitor) {
 	s.visit(s.pointerTo(v), visitor, true)
 }
@@ -107,8 +107,8 @@ func (m *Member) integer(field unsafe.Pointer) int64 {
 	return *(*int64)(field)
 }
 
-// elements returns the array of a StructureList and its length. All slices have the form of a
-// []byte, whose length is the number of elements, whatever they are.
+// elements returns the array of a StructureList and the number of its elements. It reads the slice
+// as a []byte: the headers of all slices have the same form.
 func (m *Member) elements(field unsafe.Pointer) (unsafe.Pointer, int) {
 	list := *(*[]byte)(field)
 	return unsafe.Pointer(unsafe.SliceData(list)), len(list)

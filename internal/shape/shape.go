@@ -1,23 +1,22 @@
-// Package shape reads the constraints that the API puts on its inputs from
-// struct tags, once for each type, and checks values against them.
+// Package shape compiles the API's constraints on inputs from struct tags, once for each type, and
+// checks values against them.
 //
 // A member's tag is `kms:"..."`, a comma-separated list of
 //
 //	required            the member must not be absent (its zero value)
-//	required-on-wire    over a wire it must not be absent, but may be empty; in Go, its zero value means empty
+//	required-on-wire    must be present on the wire, but may be empty; in Go, the zero value means empty
 //	len=1..2048         characters of a string, bytes of a blob, entries of a list or map
 //	range=1..1000       an integer's value
 //	each=1..8192        characters of every string of a list
 //	pattern=NAME        the whole string matches the named pattern (see patterns)
 //	secret              never in a log, an audit event or an error
-//	emitzero            on the wire, and in audit events, even if it is zero
-//	default=VALUE       what an audit event shows if it is absent; VALUE counts for strings, others show their zero value
+//	emitzero            on the wire and in audit events even if it is zero
+//	default=VALUE       what audit events show if it is absent: VALUE for strings, else the zero value
 //
-// Either bound of a len, range or each may be missing. A type with a method
-// Values is an enumeration. Structures and lists of structures are descended
-// into. A tag that cannot be read panics when the type is first compiled, which
-// a program does when it starts: it is a mistake of this module's, not of a
-// caller's.
+// Either bound of len, range and each may be left out. A type with a method Values is an enumeration.
+// Nested structures and lists of structures are checked, too. A tag that cannot be parsed causes a
+// panic when the type is compiled, which is at the start of the program: it is a bug of this module,
+// not of a caller.
 package shape
 
 import (
@@ -30,7 +29,7 @@ import (
 	"unsafe"
 )
 
-// Kind is how a member's value is shaped, as the API's model has it.
+// A Kind is the type of a member in the API's model.
 type Kind int
 
 // The kinds of members.
@@ -46,21 +45,20 @@ const (
 	StructureList
 )
 
-// A Struct is the compiled shape of an input, an output or a nested structure.
-// It is immutable.
+// A Struct is the compiled shape of an input, an output or a nested structure. It is immutable.
 type Struct struct {
 	Type    reflect.Type
 	Members []Member
 
-	pointer        reflect.Type // to Type
+	pointer        reflect.Type // *Type
 	checked        []*Member    // those with constraints
 	loggable       []*Member    // those that may be logged, in the order of their paths
-	requiredOnWire bool         // a member of it, or of a nested structure, is RequiredOnWire
+	requiredOnWire bool         // one of its members is RequiredOnWire, or one of a nested structure
 }
 
 // A Member is one member of a structure.
 type Member struct {
-	Name           string // the API's name, which is the Go field's: "KeyId"
+	Name           string // the API's name and the Go field's: "KeyId"
 	Path           string // the name in messages and audit events: "keyId"
 	Index          int    // of the Go field
 	Kind           Kind
@@ -78,7 +76,9 @@ type Member struct {
 	defaultValue        string
 	hasDefault          bool
 	narrow              bool // an Integer of 32 bits
-	plain               bool // a String without a pattern, and at least 0 or 1 long: its bytes can be counted as characters
+	// plain is true for a String without a pattern and with a minimum length of 0 or 1: if its number
+	// of bytes is in bounds, so is its number of characters.
+	plain bool
 }
 
 type bounds struct {
@@ -115,7 +115,7 @@ func OfType(t reflect.Type) *Struct {
 	return actual.(*Struct)
 }
 
-// Member returns the member of that name.
+// Member returns the member with the given name. It reports whether there is one.
 func (s *Struct) Member(name string) (*Member, bool) {
 	for i := range s.Members {
 		if s.Members[i].Name == name {
@@ -125,16 +125,15 @@ func (s *Struct) Member(name string) (*Member, bool) {
 	return nil, false
 }
 
-// A Field is the place of one member, of type T, in structures of type S, for
-// calls in which reflection would take a good part of the time.
+// A Field reads one member, of type T, of structures of type S, without reflection, which would take
+// much of the time of a call.
 type Field[S, T any] struct {
 	offset uintptr
 	exists bool
 }
 
-// FieldOf returns the Field of S named name. If S has no such member, every
-// structure has the zero T for it. A member of another type than T panics, as a
-// tag does that cannot be read.
+// FieldOf returns the Field of S named name. If S has no such member, the value of the Field is the
+// zero T. FieldOf panics if the member is not of type T.
 func FieldOf[S, T any](name string) Field[S, T] {
 	m, ok := Of[S]().Member(name)
 	if !ok {
@@ -146,7 +145,7 @@ func FieldOf[S, T any](name string) Field[S, T] {
 	return Field[S, T]{m.offset, true}
 }
 
-// Of returns the member's value in s.
+// Of returns the value of the member in s.
 func (f Field[S, T]) Of(s *S) (value T) {
 	if f.exists {
 		value = *(*T)(unsafe.Add(unsafe.Pointer(s), f.offset))
@@ -250,8 +249,7 @@ func parseBounds(s string) bounds {
 	return b
 }
 
-// enumValues returns what t's method Values returns, as strings; nil when t is
-// no enumeration.
+// enumValues returns the values of the enumeration t, or nil if t is not an enumeration.
 func enumValues(t reflect.Type) []string {
 	if t.Kind() != reflect.String {
 		return nil
@@ -268,8 +266,8 @@ func enumValues(t reflect.Type) []string {
 	return values
 }
 
-// lowerCamel is the API's way to name a member in messages and in CloudTrail:
-// KeyId becomes keyId, and AWSAccountId becomes aWSAccountId.
+// lowerCamel returns the name of a member in messages and in CloudTrail: KeyId becomes keyId, and
+// AWSAccountId becomes aWSAccountId.
 func lowerCamel(name string) string {
 	return strings.ToLower(name[:1]) + name[1:]
 }

@@ -42,28 +42,28 @@ type sample struct {
 	On       bool              `kms:"default=false"`
 }
 
-func fit() *sample {
+func valid() *sample {
 	return &sample{KeyId: "k", AWSThing: "ab", Alias: "alias/x", Hidden: "h", Data: []byte("d"), Number: new(int32(2)), Colour: "RED",
 		Colours: []colour{"GREEN"}, Tokens: []string{"t"}, Names: []string{"n"}, Context: map[string]string{"c": "v"}, Label: &label{Name: "l"},
 		Labels: []label{{"a", "b"}}, Flag: true, When: time.Date(2026, 3, 1, 15, 4, 5, 0, time.UTC), Size: new(int64(7))}
 }
 
 func TestFieldReadsItsMember(t *testing.T) {
-	s := fit()
+	s := valid()
 	require.Equal(t, "k", FieldOf[sample, string]("KeyId").Of(s))
 	require.Equal(t, []string{"t"}, FieldOf[sample, []string]("Tokens").Of(s))
 	require.True(t, FieldOf[sample, bool]("Flag").Of(s))
-	require.False(t, FieldOf[sample, bool]("DryRun").Of(s), "a member that is not there")
+	require.False(t, FieldOf[sample, bool]("DryRun").Of(s), "a member that does not exist")
 	require.PanicsWithValue(t, "shape: member Colour has type shape.colour and not string", func() { FieldOf[sample, string]("Colour") })
 }
 
-func TestCheckFindsEveryViolationAndNoOther(t *testing.T) {
+func TestCheckFindsAllViolationsAndNoOthers(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spoil func(s *sample)
 		want  []string
 	}{
-		"fit":                       {func(s *sample) {}, nil},
-		"all optional members gone": {func(s *sample) { *s = sample{KeyId: "k"} }, nil},
+		"valid":               {func(s *sample) {}, nil},
+		"no optional members": {func(s *sample) { *s = sample{KeyId: "k"} }, nil},
 		"at the upper bounds": {func(s *sample) {
 			s.KeyId, s.AWSThing, s.Data, s.Number = "kkkkk", "abcd", []byte("1234"), new(int32(9))
 		}, nil},
@@ -84,7 +84,7 @@ func TestCheckFindsEveryViolationAndNoOther(t *testing.T) {
 		"an enumeration":            {func(s *sample) { s.Colour = "red" }, []string{"Value 'red' at 'colour' failed to satisfy constraint: Member must satisfy enum value set: [RED, GREEN]"}},
 		"a list of an enumeration":  {func(s *sample) { s.Colours = []colour{"RED", "BLUE"} }, []string{"Value '[RED, BLUE]' at 'colours' failed to satisfy constraint: Member must satisfy constraint: [Member must satisfy enum value set: [RED, GREEN]]"}},
 		"many entries":              {func(s *sample) { s.Tokens = []string{"a", "b", "c"} }, []string{"Value at 'tokens' failed to satisfy constraint: Member must have length less than or equal to 2"}},
-		"an unfit entry":            {func(s *sample) { s.Tokens = []string{"a", "long"} }, []string{"Value at 'tokens' failed to satisfy constraint: Member must satisfy constraint: [Member must have length less than or equal to 3, Member must have length greater than or equal to 1]"}},
+		"an invalid entry":          {func(s *sample) { s.Tokens = []string{"a", "long"} }, []string{"Value at 'tokens' failed to satisfy constraint: Member must satisfy constraint: [Member must have length less than or equal to 3, Member must have length greater than or equal to 1]"}},
 		"an empty entry":            {func(s *sample) { s.Names = []string{""} }, []string{"Value '[]' at 'names' failed to satisfy constraint: Member must satisfy constraint: [Member must have length less than or equal to 3, Member must have length greater than or equal to 1]"}},
 		"a large map":               {func(s *sample) { s.Context = map[string]string{"a": "", "b": "", "c": ""} }, []string{"Value at 'context' failed to satisfy constraint: Member must have length less than or equal to 2"}},
 		"a member of a structure":   {func(s *sample) { s.Label.Name = "" }, []string{"Value null at 'label.name' failed to satisfy constraint: Member must not be null"}},
@@ -96,7 +96,7 @@ func TestCheckFindsEveryViolationAndNoOther(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := fit()
+			s := valid()
 			tt.spoil(s)
 			var got []string
 			for _, v := range Of[sample]().Check(s) {
@@ -107,17 +107,17 @@ func TestCheckFindsEveryViolationAndNoOther(t *testing.T) {
 	}
 }
 
-func TestCheckDoesNotAllocateForWhatIsFit(t *testing.T) {
+func TestCheckDoesNotAllocateForAValidInput(t *testing.T) {
 	s, shape := &sample{KeyId: "k", Data: []byte("d"), Colour: "RED"}, Of[sample]()
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		if shape.Check(s) != nil {
-			panic("unfit")
+			panic("a valid input has violations")
 		}
 	}))
 }
 
-func TestAReportIsBounded(t *testing.T) {
-	s := fit()
+func TestTheNumberAndSizeOfViolationsAreBounded(t *testing.T) {
+	s := valid()
 	s.Labels = slices.Repeat([]label{{strings.Repeat("é", 1<<16), strings.Repeat("v", 1<<16)}}, 60)
 	violations := Of[sample]().Check(s)
 	require.GreaterOrEqual(t, len(violations), maxViolations)
@@ -125,12 +125,12 @@ func TestAReportIsBounded(t *testing.T) {
 	for _, v := range violations {
 		require.Less(t, len(v.Error()), maxPrinted+200)
 		require.True(t, strings.HasPrefix(v.Error(), "Value"))
-		require.NotContains(t, v.Error(), "\ufffd", "it is cut between characters")
+		require.NotContains(t, v.Error(), "\ufffd", "the value is cut between characters")
 	}
 }
 
 func TestAListThatIsTooLongIsNotWalked(t *testing.T) {
-	s := fit()
+	s := valid()
 	s.Labels, s.Tokens = make([]label, 61), []string{"a", "b", "long"}
 	var got []string
 	for _, v := range Of[sample]().Check(s) {
@@ -142,7 +142,7 @@ func TestAListThatIsTooLongIsNotWalked(t *testing.T) {
 	}, got)
 }
 
-// visits is a Visitor that notes what it is given.
+// visits is a Visitor that records its calls.
 type visits []string
 
 func (v *visits) add(name, value string) { *v = append(*v, name+"="+value) }
@@ -161,7 +161,7 @@ func TestALoggableMemberIsVisitedIfItIsPresent(t *testing.T) {
 		in   *sample
 		want string
 	}{
-		"all": {fit(), `aWSThing="ab" alias="alias/x" colour="RED" colours=[ ="GREEN" =end context=map[c:v] flag=true keyId="k"` +
+		"all": {valid(), `aWSThing="ab" alias="alias/x" colour="RED" colours=[ ="GREEN" =end context=map[c:v] flag=true keyId="k"` +
 			` label={ name="l" value="" =end labels=[ ={ name="a" value="b" =end =end mode="AUTO" names=[ ="n" =end number=2 on=false size=7 when=2026-03-01T15:04:05Z`},
 		"none": {new(sample), `flag=false mode="AUTO" on=false`},
 		"empty ones": {&sample{Number: new(int32), Colours: []colour{}, Context: map[string]string{}, Label: &label{}, Labels: []label{}, Mode: "MANUAL", Size: new(int64)},
@@ -185,7 +185,7 @@ func TestAVisitOfAnotherTypeIsRefused(t *testing.T) {
 }
 
 func TestEraseOverwritesBlobs(t *testing.T) {
-	s := fit()
+	s := valid()
 	data := s.Data
 	Of[sample]().Erase(s)
 	require.Equal(t, []byte{0}, data)
@@ -202,7 +202,7 @@ func TestMembersAreFoundByName(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestATagThatCannotBeReadPanics(t *testing.T) {
+func TestAnInvalidTagPanics(t *testing.T) {
 	for name, compile := range map[string]func(){
 		"an unknown option": func() {
 			Of[struct {
@@ -254,7 +254,7 @@ func FuzzCheck(f *testing.F) {
 			Tokens: slices.Repeat([]string{token}, n&3), Labels: slices.Repeat([]label{{token, thing}}, n&127)}
 		shape := Of[sample]()
 		violations := shape.Check(s)
-		// The quick way and the thorough way agree.
+		// fastValid and check agree.
 		require.Equal(t, shape.check(reflect.ValueOf(s).Elem(), "", nil, nil), violations)
 		for _, v := range violations {
 			require.Less(t, len(v.Error()), maxPrinted+300)

@@ -1,4 +1,4 @@
-// Package testenv is for tests against programs that a machine may lack.
+// Package testenv is for tests that need programs that a machine may not have.
 package testenv
 
 import (
@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// NeedsTool has the test skipped if one of the programs is not on this machine. In
-// the gate, which installs them all, the test fails then.
+// NeedsTool skips the test if one of the programs is not on this machine. In CI, which installs all
+// of them, the test fails instead.
 func NeedsTool(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, program := range programs {
@@ -18,7 +18,7 @@ func NeedsTool(t testing.TB, programs ...string) {
 	}
 }
 
-// Missing ends a test that found out for itself what is missing.
+// Missing skips a test that needs what, or fails it in CI.
 func Missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {

@@ -1,6 +1,6 @@
-// Package testhook holds what package kms and the packages for tests share, and no user can reach:
-// keys with a given ID and material, inputs as they were on the wire, and errors that pass through
-// the service.
+// Package testhook is shared by package kms and the packages for tests, and cannot be imported by
+// users. It passes keys with a given ID and material to CreateKey, and inputs in their wire form to
+// interceptors, and has errors that the service returns unchanged.
 package testhook
 
 import (
@@ -10,18 +10,18 @@ import (
 	"github.com/pocketkms/kms/internal/shape"
 )
 
-// A SeedKey is the key that CreateKey makes in a context with it, instead of a random one.
+// A SeedKey is the key that CreateKey creates instead of a random one. See [WithKey].
 type SeedKey struct {
 	ID string
 
 	// Materials are the key materials, oldest first, in the stored form of package crypto. The last
-	// one is current. If there are none, CreateKey generates one.
+	// one is current. If it is empty, CreateKey generates one.
 	Materials [][]byte
 }
 
 type seedKey struct{}
 
-// WithKey returns a context in which CreateKey makes k.
+// WithKey returns a context in which CreateKey creates k.
 func WithKey(ctx context.Context, k *SeedKey) context.Context {
 	return context.WithValue(ctx, seedKey{}, k)
 }
@@ -39,8 +39,8 @@ func WithWire(ctx context.Context, wire *shape.Wire) context.Context {
 	return context.WithValue(ctx, wireKey{}, wire)
 }
 
-// WireInput returns in, the input that an interceptor was given, in the form that Invoke takes:
-// with what the context knows about its form on the wire.
+// WireInput returns in, the input that an interceptor received, for Invoke: as the [shape.Wire] of
+// ctx, if it came over a wire.
 func WireInput(ctx context.Context, in any) any {
 	if wire, ok := ctx.Value(wireKey{}).(*shape.Wire); ok && wire.Input == in {
 		return wire
@@ -48,8 +48,8 @@ func WireInput(ctx context.Context, in any) any {
 	return in
 }
 
-// ErrReadOnly is returned by a Backend that shows a past state. A call fails with it if it has to
-// change something, such as a key that is due for deletion.
+// ErrReadOnly is returned by a Backend that shows a past state. A call fails with it if the call
+// makes a change, or has to carry out a deletion that is due.
 var ErrReadOnly = errors.New("kmstest: a past state cannot be changed")
 
 // ErrConnection stands for a response that never arrives. The service returns it unchanged, and

@@ -1,4 +1,4 @@
-// Package uuid makes and prints random UUIDs: version 4 of RFC 9562, section 5.4.
+// Package uuid generates and formats random UUIDs, version 4 of RFC 9562, section 5.4.
 package uuid
 
 import (
@@ -13,14 +13,14 @@ func New() [16]byte {
 	return Of(id)
 }
 
-// Of returns the UUID with the random bits of b.
+// Of returns b as a UUID: with the bits of the version and the variant set.
 func Of(b [16]byte) [16]byte {
-	b[6] = b[6]&0x0f | 0x40 // the version ...
-	b[8] = b[8]&0x3f | 0x80 // ... and its variant
+	b[6] = b[6]&0x0f | 0x40 // version 4
+	b[8] = b[8]&0x3f | 0x80 // the variant of RFC 9562
 	return b
 }
 
-// Format returns the text of a UUID, 36 characters in lower case.
+// Format returns the text form of a UUID: 36 characters, in lower case.
 func Format(id [16]byte) string {
 	var b [36]byte
 	hex.Encode(b[:8], id[:4])

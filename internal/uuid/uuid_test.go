@@ -8,7 +8,7 @@ import (
 	"github.com/pocketkms/kms/internal/uuid"
 )
 
-func TestUUIDsAreOfVersion4(t *testing.T) {
+func TestUUIDsHaveVersion4(t *testing.T) {
 	require.Equal(t, "00000000-0000-4000-8000-000000000000", uuid.Format(uuid.Of([16]byte{})))
 	ones := [16]byte{}
 	for i := range ones {

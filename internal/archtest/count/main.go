@@ -1,6 +1,7 @@
-// Count reads what `go test -json` prints on standard input, shows of it what `go test` shows by itself, and ends with a
-// line of its own: how many tests and subtests passed, failed and were skipped. It exits with status 1 if any failed or
-// was skipped, if a package failed for another reason, which counts as one more failure, or if none passed.
+// Count reads the output of `go test -json` from standard input, prints what `go test` would print, and
+// ends with the numbers of tests and subtests that passed, failed and were skipped. A package that
+// fails without a failed test counts as one failure. The exit status is 1 if anything failed or was
+// skipped, or if no test passed.
 package main
 
 import (
@@ -17,14 +18,14 @@ func main() {
 	}
 }
 
-// event is one line of `go test -json`, as `go doc test2json` describes it.
+// An event is one line of `go test -json`. See `go doc test2json`.
 type event struct {
 	Action, Package, Test, Output string
 }
 
 func count(in io.Reader, out io.Writer) (allPassed bool) {
 	type test struct{ pkg, name string }
-	output := map[test]string{} // of tests that are not over
+	output := map[test]string{} // of tests that have not ended
 	broken := map[string]bool{} // packages in which a test failed
 	var passed, failed, skipped int
 	for d := json.NewDecoder(in); ; {
@@ -59,7 +60,7 @@ func count(in io.Reader, out io.Writer) (allPassed bool) {
 			failed++
 		}
 	}
-	for t, o := range output { // their process ended first
+	for t, o := range output { // their process ended before them
 		fmt.Fprintf(out, "%s of %s did not end:\n%s", t.name, t.pkg, o)
 	}
 	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", passed, failed, skipped)

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestCountTellsHowTheTestsOfARealRunEnded(t *testing.T) {
+func TestCountOfARealRun(t *testing.T) {
 	const (
 		passes = `func TestPasses(t *testing.T) { t.Log("quiet"); t.Run("a", func(*testing.T) {}) }`
 		fails  = `func TestFails(t *testing.T) { t.Error("loud") }`
@@ -42,7 +42,7 @@ func TestCountTellsHowTheTestsOfARealRunEnded(t *testing.T) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "x_test.go"), []byte(source), 0o600))
 			command := exec.CommandContext(t.Context(), "go", "test", "-json", ".")
 			command.Dir = dir
-			stream, _ := command.Output() // its own status is the last line's to tell
+			stream, _ := command.Output() // it fails if tests fail
 			var out bytes.Buffer
 
 			allPassed := count(bytes.NewReader(stream), &out)

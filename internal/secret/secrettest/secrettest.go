@@ -1,4 +1,5 @@
-// Package secrettest tells whether a value shows the secrets it holds to those who print, log or encode it.
+// Package secrettest checks that a value does not show its secrets when it is printed, logged or
+// encoded.
 package secrettest
 
 import (
@@ -19,16 +20,18 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// RequireHidden fails the test if value, or what it points to, shows a secret: alone or in an unexported field, under every
-// fmt verb, in logs, encodings and test diffs. A secret has eleven bytes or more, and does not occur by chance.
+// RequireHidden fails the test if value, or the value it points to, shows one of the secrets: by
+// itself or in a field of another value, with any fmt verb, in a log, an encoding or a test diff. A
+// secret must have at least eleven bytes that do not occur by chance.
 func RequireHidden(t testing.TB, value any, secrets ...[]byte) {
 	t.Helper()
 	if shown := Shown(value, secrets...); len(shown) != 0 {
-		t.Fatalf("%T shows its secret to %s", value, strings.Join(shown, ", ")) // by name alone: the text would show it again
+		t.Fatalf("%T shows its secret to %s", value, strings.Join(shown, ", ")) // only names: the text would show the secret again
 	}
 }
 
-// Shown returns by what means value shows one of the secrets, as RequireHidden understands it.
+// Shown returns the names of the formats, loggers and encoders with which value shows one of the
+// secrets, as defined by RequireHidden.
 func Shown(value any, secrets ...[]byte) []string {
 	var shown []string
 	for _, v := range guises(value) {
@@ -43,8 +46,9 @@ func Shown(value any, secrets ...[]byte) []string {
 	return shown
 }
 
-// guises returns value in the places where a printer may meet it. What it points to is taken by value, as a
-// careless dereference would.
+// guises returns value in the places in which it can be printed: by itself, in fields and in
+// collections. If it is a pointer, the value that it points to is among them, because a caller can
+// dereference it by mistake.
 func guises(value any) []any {
 	type holder struct{ unexported any }
 	type Holder struct{ Exported any }
@@ -93,16 +97,17 @@ type recorder struct{ strings.Builder }
 
 func (r *recorder) Errorf(format string, args ...any) { fmt.Fprintf(r, format, args...) }
 
-// shows reports whether text holds the secret's first bytes in a usual encoding, or as the format would print them.
+// shows reports whether text contains the secret's first bytes in a common encoding, or as format
+// prints them.
 func shows(text string, secret []byte, format string) bool {
 	forms := []string{new(big.Int).SetBytes(secret).String()}
-	for i := range 3 { // base64 works in groups of three: one of these pieces begins with a group, wherever the secret does
+	for i := range 3 { // base64 encodes groups of three bytes: one of the pieces begins at a group
 		piece := secret[i : i+9]
 		list := strings.Trim(fmt.Sprint(piece), "[]")
 		forms = append(forms, string(piece), list, strings.ReplaceAll(list, " ", ","),
 			base64.StdEncoding.EncodeToString(piece), hex.EncodeToString(piece), fmt.Sprintf("% x", piece),
 			strings.TrimPrefix(strings.Trim(fmt.Sprintf("%#v", piece), "}"), "[]byte{"))
-		if format != "" && !strings.ContainsAny(format, "Tp") { // those two print nothing of the bytes
+		if format != "" && !strings.ContainsAny(format, "Tp") { // %T and %p do not print the bytes
 			forms = append(forms, strings.Trim(fmt.Sprintf(format, piece), "[]{}\"` "))
 		}
 	}
