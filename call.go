@@ -26,7 +26,7 @@ type call struct {
 	targets [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
 	count   int       // the number of targets
 	scratch []byte
-context []byte         // the canonical encryption context that was used last; part of scratch
+	context []byte         // the canonical encryption context that was used last; part of scratch
 	builder *audit.Builder // nil until there is an audit event
 }
 
