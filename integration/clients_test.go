@@ -253,8 +253,11 @@ func (k kind) requireRefusal(t testing.TB, err error, code string, w *wire) {
 	if r.Status != 0 {
 		require.Equal(t, http.StatusBadRequest, r.Status)
 	}
-	if message, ok := sent.members(t)["message"]; ok {
-		require.Equal(t, message, r.Message)
+	members := sent.members(t)
+	for _, name := range []string{"message", "Message"} { // AccessDeniedException has the second
+		if message, ok := members[name]; ok {
+			require.Equal(t, message, r.Message)
+		}
 	}
 }
 
@@ -280,6 +283,7 @@ func everyOperation(t *testing.T, k kind, w *wire, r *result) {
 			require.Len(t, exchanges, 1)
 			require.Equal(t, op.Name(), exchanges[0].operation)
 			sent := exchanges[0].members(t)
+			delete(sent, "AliasCount") // AWS sends it with ListAliases, but its model does not have it
 			if k.found {
 				withoutNewer(op.Name(), sent, plain(t, got))
 			}

@@ -120,7 +120,7 @@ func (f fixture) aliased(name string) string {
 	return id
 }
 
-var encryptionContext = map[string]string{"tenant": "4711", "": "ü\n\"\\"}
+var encryptionContext = map[string]string{"tenant": "4711", "ü\n": "\"\\"}
 
 func (f fixture) ciphertext(id string) []byte {
 	out, err := f.Encrypt(context.Background(), &kms.EncryptInput{KeyId: id, Plaintext: []byte("plaintext"), EncryptionContext: encryptionContext})
