@@ -76,8 +76,8 @@ var (
 	ErrNotCiphertext = errors.New("kms: not a ciphertext of this service")
 	// ErrUnknownKeyMaterial: the ciphertext names a key material that its key does not have.
 	ErrUnknownKeyMaterial = errors.New("kms: the key has no such key material")
-	// ErrContextOrAltered: the encryption context is not the one given to Encrypt, or the ciphertext
-	// was altered. The two cannot be distinguished.
+	// ErrContextOrAltered: the encryption context is not the one given to Encrypt, or the
+	// ciphertext was altered. The two cannot be distinguished.
 	ErrContextOrAltered = errors.New("kms: another encryption context, or an altered ciphertext")
 )
 

@@ -269,8 +269,8 @@ func Open(path string, root keystore.RootKey, config Config) (*Service, error) {
 }
 
 // In returns a view of the same service in another Region, which has its own keys and aliases. Any
-// name that has the form of a Region's name is accepted; with any other, calls through the view fail
-// with ValidationException. The partition follows from the Region: that of cn-north-1 is
+// name that has the form of a Region's name is accepted; with any other, calls through the view
+// fail with ValidationException. The partition follows from the Region: that of cn-north-1 is
 // aws-cn.
 func (s *Service) In(region string) *Service { return s.core.view(s.as, region) }
 
