@@ -191,13 +191,13 @@ type opaqueCause struct{ err error }
 
 func (e opaqueCause) Error() string { return e.err.Error() }
 
-// Is is errors.Is, but false for exceptions.
+// Is reports whether the hidden error matches target. It never matches an exception.
 func (e opaqueCause) Is(target error) bool {
 	_, exception := target.(ErrorCode)
 	return !exception && errors.Is(e.err, target)
 }
 
-// As is errors.As, but false for exceptions.
+// As is like errors.As for the hidden error. It never finds an exception.
 func (e opaqueCause) As(target any) bool {
 	switch target.(type) {
 	case **Error, *ErrorCode:

@@ -348,7 +348,7 @@ func TestAKeyIsGoneExactlyAtItsDeletionDate(t *testing.T) {
 	ctx := context.Background()
 	meanwhiles := map[string]func(t *testing.T, svc *kms.Service, reopen func() *kms.Service, keyID string) *kms.Service{
 		"nothing": func(_ *testing.T, svc *kms.Service, _ func() *kms.Service, _ string) *kms.Service { return svc },
-		"it looked at the key": func(t *testing.T, svc *kms.Service, _ func() *kms.Service, keyID string) *kms.Service {
+		"it read the key": func(t *testing.T, svc *kms.Service, _ func() *kms.Service, keyID string) *kms.Service {
 			require.Equal(t, kms.KeyStatePendingDeletion, describe(t, svc, keyID).KeyState)
 			return svc
 		},

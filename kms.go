@@ -227,8 +227,8 @@ func CheckStore(ctx context.Context, config Config, progress func(records int)) 
 	return keydb.CheckStore(ctx, store, config.keydb(), progress)
 }
 
-// view returns a view for the principal as in a Region. If as is nil, it is the root of the default
-// account.
+// view returns a view of a Region in which the principal as makes the calls. If as is nil, the root
+// of the default account does.
 func (c *core) view(as *Principal, region string) *Service {
 	s := &Service{core: c, as: as, region: region, badRegion: !arn.IsRegion(region)}
 	partition := arn.Partition(region)
