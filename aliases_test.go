@@ -309,8 +309,8 @@ func TestDescribeKeyCreatesAnAWSManagedKeyOnce(t *testing.T) {
 	require.Contains(t, keyPolicy(t, svc, m.KeyId), `"kms:ViaService" : "ebs.us-east-1.amazonaws.com"`)
 }
 
-// A meeting is a Backend whose next commits wait for one another, so that all of them have read before
-// one of them writes.
+// A meeting is a Backend whose next commits wait for one another, so that all of them have read
+// before one of them writes.
 type meeting struct {
 	keystore.Backend
 	absent atomic.Int32

@@ -17,8 +17,8 @@ type recording struct {
 	resources [1]audit.Resource
 }
 
-// record is the step record: it gives the audit sink the event of a call with the result out or err.
-// It returns err, or an error if the event could not be recorded.
+// record is the step record: it gives the audit sink the event of a call with the result out or
+// err. It returns err, or an error if the event could not be recorded.
 func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error {
 	if c.now.IsZero() { // the clock panicked
 		c.now = time.Now()

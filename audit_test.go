@@ -57,8 +57,8 @@ func (s *trail) failWith(fail func(*audit.Event) error) {
 	s.fail = fail
 }
 
-// auditedOperation runs test for each operation, with a valid input and a new fixture whose calls are
-// recorded.
+// auditedOperation runs test for each operation, with a valid input and a new fixture whose calls
+// are recorded.
 func auditedOperation(t *testing.T, test func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any), settings ...func(*kms.Config)) {
 	for _, op := range kms.Operations() {
 		t.Run(op.Name(), func(t *testing.T) {

@@ -30,8 +30,8 @@ func deniedCiphertextMessage(caller, permission string) string {
 		caller, permission, hiddenResource)
 }
 
-// inventory returns everything that the account's root can see, to find out whether a call has changed
-// or used anything.
+// inventory returns everything that the account's root can see, to find out whether a call has
+// changed or used anything.
 func (f *fixture) inventory(t testing.TB) []any {
 	t.Helper()
 	ctx := t.Context()

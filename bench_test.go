@@ -25,8 +25,8 @@ import (
 	"github.com/pocketkms/kms/keystore/keystoretest"
 )
 
-// Each benchmark also measures its floor, the bare primitive that the operation needs, and reports the
-// ratio of the two times as "x-floor". docs/benchmarks.md has the budgets.
+// Each benchmark also measures its floor, the bare primitive that the operation needs, and reports
+// the ratio of the two times as "x-floor". docs/benchmarks.md has the budgets.
 
 func benchService(b *testing.B, in *kms.CreateKeyInput) (*kms.Service, string) {
 	b.Helper()
@@ -171,9 +171,10 @@ func BenchmarkAudited(b *testing.B) {
 	}
 }
 
-// BenchmarkEncryptTwoCores reports the throughput of Encrypt with one key on two cores, divided by that
-// on one core, as "x-one-core". It includes garbage collection. It reports the same for the floor, in
-// which the cores share only the machine and Go's runtime, and for the parts of the floor.
+// BenchmarkEncryptTwoCores reports the throughput of Encrypt with one key on two cores, divided by
+// that on one core, as "x-one-core". It includes garbage collection. It reports the same for the
+// floor, in which the cores share only the machine and Go's runtime, and for the parts of the
+// floor.
 func BenchmarkEncryptTwoCores(b *testing.B) {
 	svc, id := benchService(b, nil)
 	in := &kms.EncryptInput{KeyId: id, Plaintext: benchPlaintext, EncryptionContext: benchContext}
@@ -210,7 +211,8 @@ func BenchmarkEncryptTwoCores(b *testing.B) {
 	}
 }
 
-// together runs the functions n times each, concurrently, on one core each. It returns the time taken.
+// together runs the functions n times each, concurrently, on one core each. It returns the time
+// taken.
 func together(n int, functions ...func()) time.Duration {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(len(functions)))
 	var all sync.WaitGroup
@@ -226,8 +228,8 @@ func together(n int, functions ...func()) time.Duration {
 	return time.Since(start)
 }
 
-// BenchmarkDurableChange compares a change of a key in a file with a bare bbolt transaction that writes
-// as many bytes.
+// BenchmarkDurableChange compares a change of a key in a file with a bare bbolt transaction that
+// writes as many bytes.
 func BenchmarkDurableChange(b *testing.B) {
 	svc, err := kms.Open(filepath.Join(b.TempDir(), "keys"), keystoretest.RootKey(), kms.Config{})
 	require.NoError(b, err)

@@ -23,13 +23,13 @@ import (
 )
 
 // These tests are for services that share a backend, like processes on a distributed store. Each
-// change is made against the latest state, whatever is in the cache of the service, so that no change
-// is lost. Reads may be stale until the service has received the events of later changes. They never
-// go back to an earlier state, and include the service's own changes. A single service is
-// linearizable.
+// change is made against the latest state, whatever is in the cache of the service, so that no
+// change is lost. Reads may be stale until the service has received the events of later changes.
+// They never go back to an earlier state, and include the service's own changes. A single service
+// is linearizable.
 
-// A process is the backend of one of several processes: Close does not close the shared backend, and
-// events can be delayed.
+// A process is the backend of one of several processes: Close does not close the shared backend,
+// and events can be delayed.
 type process struct {
 	keystore.Backend
 	events chan struct{} // events are delivered once it is closed; nil if they are not delayed
@@ -72,8 +72,8 @@ func eachBackend(t *testing.T, test func(t *testing.T, backend keystore.Backend)
 	})
 }
 
-// The changes of two services to one key have the same result as if they were made in sequence, and a
-// third service finds it.
+// The changes of two services to one key have the same result as if they were made in sequence, and
+// a third service finds it.
 func TestNoChangeOfTwoServicesIsLost(t *testing.T) {
 	eachBackend(t, func(t *testing.T, backend keystore.Backend) {
 		clock := newClock()
@@ -110,8 +110,8 @@ func requireSoon(t *testing.T, met func() bool) {
 	}
 }
 
-// A service that receives no events reads a past state, but makes its changes to the current one. When
-// it receives the events, it is up to date.
+// A service that receives no events reads a past state, but makes its changes to the current one.
+// When it receives the events, it is up to date.
 func TestChangesByAServiceWithAStaleCache(t *testing.T) {
 	ctx := context.Background()
 	backend, clock := memory.New(), newClock()
@@ -215,8 +215,8 @@ func TestTheLastUseOfADestroyedKeyIsNotStored(t *testing.T) {
 	require.Equal(t, kms.KeyLastUsageTrackingOperationEncrypt, out.KeyLastUsage.Operation)
 }
 
-// forgetful is a process that was disconnected for so long that the changes since then are no longer
-// kept. Its first Watch returns ErrCompacted when it is connected again.
+// forgetful is a process that was disconnected for so long that the changes since then are no
+// longer kept. Its first Watch returns ErrCompacted when it is connected again.
 type forgetful struct {
 	process
 	back    chan struct{}
@@ -282,8 +282,9 @@ func (b interrupted) Scan(ctx context.Context, prefix, after string, limit int) 
 	return b.process.Scan(ctx, prefix, after, limit)
 }
 
-// Two processes have different clocks: one destroys a key whose deletion is not yet due for the other.
-// If the other cancels the deletion at that time, either the call fails or the key is complete.
+// Two processes have different clocks: one destroys a key whose deletion is not yet due for the
+// other. If the other cancels the deletion at that time, either the call fails or the key is
+// complete.
 func TestADeletionIsCanceledWhileItIsCarriedOut(t *testing.T) {
 	for at := 1; at <= 5; at++ {
 		t.Run(fmt.Sprint("before commit ", at), func(t *testing.T) {
@@ -322,7 +323,8 @@ func TestADeletionIsCanceledWhileItIsCarriedOut(t *testing.T) {
 }
 
 // All operations run concurrently. What a call returns depends on the others, but it is never a
-// KMSInternalException, and in the end every ciphertext can be decrypted unless its key was deleted.
+// KMSInternalException, and in the end every ciphertext can be decrypted unless its key was
+// deleted.
 func TestEverythingAtOnce(t *testing.T) {
 	eachBackend(t, func(t *testing.T, backend keystore.Backend) {
 		ctx := context.Background()

@@ -90,8 +90,8 @@ func (k keyState) clone() keyState {
 	return k
 }
 
-// A report is a line that the child prints: before a change the intended state, and after the change
-// is acknowledged the new state. An incomplete line is ignored.
+// A report is a line that the child prints: before a change the intended state, and after the
+// change is acknowledged the new state. An incomplete line is ignored.
 type report struct {
 	Worker int
 	Done   bool
@@ -285,7 +285,7 @@ func (w *worker) step() error {
 			return err
 		})
 	case choice == 11 && pending:
-		// The clock moves past the key's deletion, and perhaps past that of others' keys, and the key is looked at.
+		// The clock moves past the deletion of the key, and perhaps of others, and the key is read.
 		at := w.clock.Now().Add(8 * day)
 		w.out.print(report{Clock: at})
 		w.clock.Move(8 * day)

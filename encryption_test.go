@@ -77,8 +77,8 @@ func TestEncryptTakesOneTo4096Bytes(t *testing.T) {
 	}
 }
 
-// As in docs/ciphertext.md: if a bit of bytes 1 to 22 is flipped, the blob names a key that does not
-// exist. If any other bit is flipped, the blob is not a valid ciphertext.
+// As in docs/ciphertext.md: if a bit of bytes 1 to 22 is flipped, the blob names a key that does
+// not exist. If any other bit is flipped, the blob is not a valid ciphertext.
 func TestEveryFlippedBitOfACiphertextIsRefused(t *testing.T) {
 	f := newFixture(t)
 	e, err := f.svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: f.symmetric.KeyId, Plaintext: []byte("secret"), EncryptionContext: someContext})
@@ -416,8 +416,8 @@ func TestEveryCiphertextDecryptsToItsPlaintext(t *testing.T) {
 	require.NoError(t, quick.Check(roundTrip, &quick.Config{MaxCount: 300}), "seed %d", seed)
 }
 
-// Whether Decrypt and ReEncrypt require a ciphertext depends on other members. A missing one is reported
-// together with all other violations.
+// Whether Decrypt and ReEncrypt require a ciphertext depends on other members. A missing one is
+// reported together with all other violations.
 func TestAMissingCiphertextIsReportedWithOtherViolations(t *testing.T) {
 	svc, _ := newService(t)
 	tokens := slices.Repeat([]string{"token"}, 11)

@@ -112,8 +112,8 @@ func TestEnsureKeyRefusesInputsThatItsOperationsRefuse(t *testing.T) {
 	require.True(t, errors.Is(err, kms.ErrClosed))
 }
 
-// After CreateKey has created the alias, its event is recorded even if the clock panics or the call is
-// canceled.
+// After CreateKey has created the alias, its event is recorded even if the clock panics or the call
+// is canceled.
 func TestTheAliasOfEnsureKeyIsAlwaysRecorded(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	var broken atomic.Bool

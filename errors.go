@@ -76,8 +76,8 @@ var (
 	ErrNotCiphertext = errors.New("kms: not a ciphertext of this service")
 	// ErrUnknownKeyMaterial: the ciphertext names a key material that its key does not have.
 	ErrUnknownKeyMaterial = errors.New("kms: the key has no such key material")
-	// ErrContextOrAltered: the encryption context is not the one given to Encrypt, or the ciphertext
-	// was altered. The two cannot be distinguished.
+	// ErrContextOrAltered: the encryption context is not the one given to Encrypt, or the
+	// ciphertext was altered. The two cannot be distinguished.
 	ErrContextOrAltered = errors.New("kms: another encryption context, or an altered ciphertext")
 )
 
@@ -191,13 +191,13 @@ type opaqueCause struct{ err error }
 
 func (e opaqueCause) Error() string { return e.err.Error() }
 
-// Is is errors.Is, but false for exceptions.
+// Is reports whether the hidden error matches target. It never matches an exception.
 func (e opaqueCause) Is(target error) bool {
 	_, exception := target.(ErrorCode)
 	return !exception && errors.Is(e.err, target)
 }
 
-// As is errors.As, but false for exceptions.
+// As is like errors.As for the hidden error. It never finds an exception.
 func (e opaqueCause) As(target any) bool {
 	switch target.(type) {
 	case **Error, *ErrorCode:

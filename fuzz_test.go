@@ -100,8 +100,8 @@ func FuzzReadMarker(f *testing.F) {
 	})
 }
 
-// FuzzValidate calls every operation with random members. A call returns an output or an exception that
-// is the caller's fault.
+// FuzzValidate calls every operation with random members. A call returns an output or an exception
+// that is the caller's fault.
 func FuzzValidate(f *testing.F) {
 	for i := range operations {
 		f.Add(uint8(i), []byte{})

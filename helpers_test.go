@@ -62,8 +62,8 @@ func (c *clock) MoveTo(t time.Time) {
 	c.now = t
 }
 
-// newService returns a service in memory with a new clock. It is closed when the test ends. settings
-// change its Config.
+// newService returns a service in memory with a new clock. It is closed when the test ends.
+// settings change its Config.
 func newService(t testing.TB, settings ...func(*kms.Config)) (*kms.Service, *clock) {
 	t.Helper()
 	clock := newClock()
@@ -73,8 +73,8 @@ func newService(t testing.TB, settings ...func(*kms.Config)) (*kms.Service, *clo
 // sharedRoot is the root key of all stores of openService.
 var sharedRoot = keystoretest.RootKey()
 
-// openService returns a service on the file at path, which it creates if it does not exist. The service
-// is closed when the test ends, if it is still open.
+// openService returns a service on the file at path, which it creates if it does not exist. The
+// service is closed when the test ends, if it is still open.
 func openService(t testing.TB, path string, clock *clock, settings ...func(*kms.Config)) *kms.Service {
 	t.Helper()
 	backend, err := bolt.Open(path)
@@ -111,8 +111,8 @@ func requireConsistent(t testing.TB, store *keystore.Store) {
 	}
 }
 
-// requireError requires that err is the exception code with exactly this message, and that errors.Is
-// and errors.As find it.
+// requireError requires that err is the exception code with exactly this message, and that
+// errors.Is and errors.As find it.
 func requireError(t testing.TB, err error, code kms.ErrorCode, format string, arguments ...any) {
 	t.Helper()
 	message := format
@@ -180,7 +180,8 @@ func encrypt(t testing.TB, svc *kms.Service, keyID, text string) []byte {
 	return out.CiphertextBlob
 }
 
-// requireDecrypts requires that ciphertext decrypts to text, and returns the ID of its key material.
+// requireDecrypts requires that ciphertext decrypts to text, and returns the ID of its key
+// material.
 func requireDecrypts(t testing.TB, svc *kms.Service, ciphertext []byte, text string) (materialID string) {
 	t.Helper()
 	out, err := svc.Decrypt(context.Background(), &kms.DecryptInput{CiphertextBlob: ciphertext})

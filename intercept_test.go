@@ -50,7 +50,8 @@ func (b tracedBackend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Rev
 	return b.Backend.Commit(ctx, tx)
 }
 
-// The key store and the audit sink are called with the context of the interceptor, and so in its span.
+// The key store and the audit sink are called with the context of the interceptor, and so in its
+// span.
 func TestTheRestOfACallUsesTheInterceptorsContext(t *testing.T) {
 	traced := &spans{seen: map[string]any{}}
 	svc, _ := newService(t, func(c *kms.Config) {

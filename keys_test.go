@@ -65,8 +65,8 @@ func TestAMultiRegionKeyIsAPrimaryWithoutReplicas(t *testing.T) {
 	requireError(t, err, kms.NotFoundException, "Key 'arn:aws:kms:eu-west-1:111122223333:key/%s' does not exist", m.KeyId)
 }
 
-// specUsages are the API's key usages of each key spec, with their algorithms, and whether this service
-// can create such keys.
+// specUsages are the API's key usages of each key spec, with their algorithms, and whether this
+// service can create such keys.
 var specUsages = []struct {
 	spec       kms.KeySpec
 	usage      kms.KeyUsageType
@@ -348,7 +348,7 @@ func TestAKeyIsGoneExactlyAtItsDeletionDate(t *testing.T) {
 	ctx := context.Background()
 	meanwhiles := map[string]func(t *testing.T, svc *kms.Service, reopen func() *kms.Service, keyID string) *kms.Service{
 		"nothing": func(_ *testing.T, svc *kms.Service, _ func() *kms.Service, _ string) *kms.Service { return svc },
-		"it looked at the key": func(t *testing.T, svc *kms.Service, _ func() *kms.Service, keyID string) *kms.Service {
+		"it read the key": func(t *testing.T, svc *kms.Service, _ func() *kms.Service, keyID string) *kms.Service {
 			require.Equal(t, kms.KeyStatePendingDeletion, describe(t, svc, keyID).KeyState)
 			return svc
 		},
@@ -454,8 +454,8 @@ func TestAKeyIsGoneExactlyAtItsDeletionDate(t *testing.T) {
 	}
 }
 
-// requireNoRecordOf requires that the store at path has no records of a key: not the key itself, its
-// materials, aliases, last use or due date.
+// requireNoRecordOf requires that the store at path has no records of a key: not the key itself,
+// its materials, aliases, last use or due date.
 func requireNoRecordOf(t *testing.T, path, keyID string) {
 	t.Helper()
 	ctx := context.Background()

@@ -23,8 +23,8 @@ var (
 	isNotPending = response{kms.KMSInvalidStateException, " is not pending deletion."}
 )
 
-// stateTable is the table of key states in the AWS KMS Developer Guide, for the states that this service
-// has.
+// stateTable is the table of key states in the AWS KMS Developer Guide, for the states that this
+// service has.
 var stateTable = []struct {
 	operation                          string
 	enabled, disabled, pendingDeletion response
@@ -89,7 +89,8 @@ func TestOperationsFollowTheTableOfKeyStates(t *testing.T) {
 	}
 }
 
-// requireAnswers requires the responses to an operation's example in three states of one of its keys.
+// requireAnswers requires the responses to an operation's example in three states of one of its
+// keys.
 func requireAnswers(t *testing.T, name string, key func(*fixture, string) *kms.KeyMetadata, answers ...response) {
 	t.Helper()
 	operation := name

@@ -224,8 +224,8 @@ func CheckStore(ctx context.Context, config Config, progress func(records int)) 
 	return keydb.CheckStore(ctx, store, config.keydb(), progress)
 }
 
-// view returns a view for the principal as in a Region. If as is nil, it is the root of the default
-// account.
+// view returns a view of a Region in which the principal as makes the calls. If as is nil, the root
+// of the default account does.
 func (c *core) view(as *Principal, region string) *Service {
 	s := &Service{core: c, as: as, region: region, badRegion: !arn.IsRegion(region)}
 	partition := arn.Partition(region)
@@ -266,8 +266,8 @@ func Open(path string, root keystore.RootKey, config Config) (*Service, error) {
 }
 
 // In returns a view of the same service in another Region, which has its own keys and aliases. Any
-// name that has the form of a Region's name is accepted; with any other, calls through the view fail
-// with ValidationException. The partition follows from the Region: that of cn-north-1 is
+// name that has the form of a Region's name is accepted; with any other, calls through the view
+// fail with ValidationException. The partition follows from the Region: that of cn-north-1 is
 // aws-cn.
 func (s *Service) In(region string) *Service { return s.core.view(s.as, region) }
 

@@ -19,8 +19,8 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// A history has the calls and results of clients, with a logical time for the beginning and the end of
-// each call.
+// A history has the calls and results of clients, with a logical time for the beginning and the end
+// of each call.
 type history struct {
 	time atomic.Int64
 	mu   sync.Mutex
@@ -36,7 +36,8 @@ func (h *history) do(client int, input any, call func() any) {
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: input, Call: begun, Output: output, Return: ended})
 }
 
-// require requires that a service that executes one call at a time could have returned the same results.
+// require requires that a service that executes one call at a time could have returned the same
+// results.
 func (h *history) require(t *testing.T, model porcupine.Model) {
 	t.Helper()
 	result, info := porcupine.CheckOperationsVerbose(model, h.ops, time.Minute)
@@ -280,8 +281,8 @@ type rotationAnswer struct {
 	material string // of the ciphertext
 }
 
-// rotations models a key by the number of its rotations and by the number that each of two services has
-// read last. A single service always reads the latest. indexes has the index of each material.
+// rotations models a key by the number of its rotations and by the number that each of two services
+// has read last. A single service always reads the latest. indexes has the index of each material.
 func rotations(indexes map[string]int, services int) porcupine.Model {
 	type state struct {
 		total int

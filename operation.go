@@ -46,7 +46,7 @@ func Operations() []Operation { return append([]Operation(nil), operations...) }
 // operation with a key and without a stateRule works in no key state.
 type description struct {
 	name         string // of the API and on the wire: "Encrypt"
-	permission   string // "kms:" and the name, unless given
+	permission   string // empty means "kms:" and the name
 	keys         identifierRule
 	crossAccount bool         // it can be called on a key of another account
 	states       *stateRule   // the key states in which it works
@@ -68,9 +68,9 @@ const (
 // steps are an operation's own functions in the pipeline. All except act may be nil.
 type steps[In, Out any] struct {
 	requireMembers func(*In) []error      // violations of the input's shape that tags cannot express
-	validate       func(*In) error        // ValidationExceptions of other forms
+	validate       func(*In) error        // the other checks of the input
 	identify       func(*call, *In) error // with ownIdentify
-	admit          func(*call, *In) error // beyond key state and usage
+	admit          func(*call, *In) error // checks after those of key state and usage
 	logged         func(*In) *In          // the input with its defaults, for the audit event
 	act            func(*call, *In) (*Out, error)
 }

@@ -89,8 +89,8 @@ func (f *fixture) subject(operation string) *kms.KeyMetadata {
 	return f.symmetric
 }
 
-// example returns a valid input of an operation. Its subject must be enabled or, for CancelKeyDeletion,
-// pending deletion.
+// example returns a valid input of an operation. Its subject must be enabled or, for
+// CancelKeyDeletion, pending deletion.
 func (f *fixture) example(t testing.TB, operation string) any {
 	t.Helper()
 	message := []byte(fixtureMessage)
@@ -254,8 +254,8 @@ func TestEveryOperationIsDeniedExceptToTheAccountsRoot(t *testing.T) {
 	})
 }
 
-// The API checks the shape of a request, then finds its key, authorizes the caller, checks the state of
-// the key, and then everything else.
+// The API checks the shape of a request, then finds its key, authorizes the caller, checks the
+// state of the key, and then everything else.
 func TestChecksAreInTheAPIsOrder(t *testing.T) {
 	f := newFixture(t)
 	alice := f.svc.As(principal(t, "arn:aws:iam::111122223333:user/alice"))
@@ -504,7 +504,8 @@ func requireDeniedForeign(t *testing.T, err error, caller kms.Principal, permiss
 	requireError(t, err, kms.AccessDeniedException, "User: %s is not authorized to perform: %s on this resource because %s", caller, permission, hiddenResource)
 }
 
-// dryRunOperations are the operations of this service that have a DryRun by the API's documentation.
+// dryRunOperations are the operations of this service that have a DryRun by the API's
+// documentation.
 var dryRunOperations = []string{
 	"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "ReEncrypt", "Sign", "Verify", "VerifyMac",
 }

@@ -63,8 +63,8 @@ func TestRotationAndDeletionAreServiceEvents(t *testing.T) {
 	check(events[0], "DeleteKey", f.clock.Now())
 }
 
-// If the sink refuses the event of a rotation or deletion, the call that carried it out does not fail.
-// The event stays in the store, also for other processes, until a sink records it.
+// If the sink refuses the event of a rotation or deletion, the call that carried it out does not
+// fail. The event stays in the store, also for other processes, until a sink records it.
 func TestAServiceEventThatTheSinkRefusesIsDeliveredLater(t *testing.T) {
 	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
 	refusing := new(trail)

@@ -53,8 +53,8 @@ func truncate[Entry any](c *call, p page, list []Entry, sortKey func(Entry) stri
 	return list, c.marker(sortKey(list[p.limit-1]), p.list)
 }
 
-// marker returns the marker of the page after the entry with the sort key after: the sort key with a
-// checksum in front. The checksum detects markers that are mistyped or of another list. It is not
+// marker returns the marker of the page after the entry with the sort key after: the sort key with
+// a checksum in front. The checksum detects markers that are mistyped or of another list. It is not
 // keyed, because the caller knows everything in a marker and every page is authorized.
 func (c *call) marker(after, list string) string {
 	return base64.RawURLEncoding.EncodeToString(append(c.markerSum(after, list), after...))

@@ -98,8 +98,8 @@ func decodeValue(d *json.Decoder) (any, error) {
 	return token, err
 }
 
-// formatPolicy returns policy in the API's layout: each member of an object on a line of its own. It
-// changes only white space. If policy is not JSON, it is returned unchanged.
+// formatPolicy returns policy in the API's layout: each member of an object on a line of its own.
+// It changes only white space. If policy is not JSON, it is returned unchanged.
 func formatPolicy(policy string) string {
 	var compact, out bytes.Buffer
 	if json.Compact(&compact, []byte(policy)) != nil {

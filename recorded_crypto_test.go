@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// hiddenResource is the reason in the error for a key that is another account's or does not exist.
+	// hiddenResource is the reason in the error for a key that is another account's or does not
+	// exist.
 	hiddenResource = "the resource does not exist in this Region, no resource-based policies allow access, " +
 		"or a resource-based policy explicitly denies access"
 	succeedsDry = "The request would have succeeded, but the DryRun option is set."

@@ -140,8 +140,8 @@ func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
 	requireFacts(t, facts)
 }
 
-// regions has Regions of each partition. All facts about ARNs are checked in the marked Regions, and one
-// of them in the others.
+// regions has Regions of each partition. All facts about ARNs are checked in the marked Regions,
+// and one of them in the others.
 var regions = []struct {
 	name, partition string
 	all             bool

@@ -19,8 +19,8 @@ import (
 	"github.com/pocketkms/kms/awsapi"
 )
 
-// A fact is a known response of AWS KMS to a call. Every fact is checked twice, each time with a new
-// fixture: by a call in Go, and by the same call over HTTP.
+// A fact is a known response of AWS KMS to a call. Every fact is checked twice, each time with a
+// new fixture: by a call in Go, and by the same call over HTTP.
 type fact struct {
 	text   string
 	source string             // how it is known: recorded in a year, observed, reported, documented
@@ -211,7 +211,8 @@ func jsonOf(v reflect.Value) any {
 // input is a call without preparation.
 func input(in any) func(*scene) any { return func(*scene) any { return in } }
 
-// about is a call with a key as its KeyId: {symmetric}, {other}, {signing} or {mac}. The ARN is sent.
+// about is a call with a key as its KeyId: {symmetric}, {other}, {signing} or {mac}. The ARN is
+// sent.
 func about(key string, in any) func(*scene) any {
 	return func(s *scene) any {
 		again := reflect.New(reflect.TypeOf(in).Elem())
@@ -271,8 +272,8 @@ func succeeds(wants ...expectation) expectation {
 	}
 }
 
-// has expects exactly these members, separated by spaces, in the structure at path. An empty path is
-// the output itself.
+// has expects exactly these members, separated by spaces, in the structure at path. An empty path
+// is the output itself.
 func has(path, members string) expectation {
 	return func(s *scene, got reply) {
 		s.t.Helper()
@@ -333,7 +334,8 @@ func isRecorded(path, want string) expectation {
 	}
 }
 
-// hasRecorded expects exactly these members, separated by spaces, at a path of the call's audit event.
+// hasRecorded expects exactly these members, separated by spaces, at a path of the call's audit
+// event.
 func hasRecorded(path, members string) expectation {
 	return func(s *scene, _ reply) {
 		s.t.Helper()

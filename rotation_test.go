@@ -95,8 +95,8 @@ func TestAutomaticRotationTakesPlaceAtTheEndOfEachPeriod(t *testing.T) {
 	}
 }
 
-// Rotations that were due while the key was not used, or the process did not run, are made later, each
-// with its own date.
+// Rotations that were due while the key was not used, or the process did not run, are made later,
+// each with its own date.
 func TestMissedRotationsHaveTheirDates(t *testing.T) {
 	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
 	svc := openService(t, path, clock)

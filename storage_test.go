@@ -392,8 +392,8 @@ type filledDisk struct {
 	Ciphertexts [][]byte
 }
 
-// fillTheDisk creates keys until the disk is full, uses them, and then gets more space. A limit on the
-// size of files simulates the full disk.
+// fillTheDisk creates keys until the disk is full, uses them, and then gets more space. A limit on
+// the size of files simulates the full disk.
 func fillTheDisk() error {
 	ctx := context.Background()
 	signal.Ignore(syscall.SIGXFSZ)

@@ -44,8 +44,8 @@ func path(member string) string { return strings.ToLower(member[:1]) + member[1:
 // patternBreakers are values that the API's patterns do not match.
 var patternBreakers = map[string]string{"aliasName": "alias/a b", "marker": "\u0100", "policy": "{\x01}", "policyName": "a-b", "xksKeyID": "a b"}
 
-// The tags are those of the API's model, service-2.json of version 2014-11-01, with the narrower ranges
-// in the documentation of some operations. The next test checks their effect.
+// The tags are those of the API's model, service-2.json of version 2014-11-01, with the narrower
+// ranges in the documentation of some operations. The next test checks their effect.
 func TestTheTagsHaveTheConstraintsOfTheModel(t *testing.T) {
 	want, err := os.ReadFile("testdata/constraints.txt")
 	require.NoError(t, err)
@@ -73,8 +73,8 @@ func TestTheTagsHaveTheConstraintsOfTheModel(t *testing.T) {
 	require.Equal(t, string(want), got.String())
 }
 
-// Every constraint in the tags of every input is tested within and outside its bounds: an invalid value
-// has exactly this violation, and a valid one has none.
+// Every constraint in the tags of every input is tested within and outside its bounds: an invalid
+// value has exactly this violation, and a valid one has none.
 func TestEveryConstraintOfEveryMemberIsChecked(t *testing.T) {
 	svc, _ := newService(t)
 	checked := 0

@@ -1,6 +1,6 @@
-// Package archtest_test checks the rules of the repository that the compiler does not: which packages
-// a package may import, how packages are named, and that the Go snippets in Markdown files work.
-// CONTRIBUTING.md describes the rules.
+// Package archtest_test checks the rules of the repository that the compiler does not: which
+// packages a package may import, how packages are named, and that the Go snippets in Markdown files
+// work. CONTRIBUTING.md describes the rules.
 //
 // A rule is a function that returns the violations in a tree of files. It must find none in the
 // repository, and every violation in small trees that have some.

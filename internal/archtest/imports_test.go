@@ -45,8 +45,8 @@ var storeFiles = []string{"kms.go"}
 
 // exceptions are the files that may import a package against the layers.
 var exceptions = map[string]string{
-	// A Backend below keydb that delays the visibility of changes. It asks keydb which records belong
-	// to keys and aliases, so that only keydb knows how records are named.
+	// A Backend below keydb that delays the visibility of changes. It asks keydb which records
+	// belong to keys and aliases, so that only keydb knows how records are named.
 	"kmstest/consistency.go": "internal/keydb",
 }
 
@@ -218,7 +218,8 @@ func TestAnImportAgainstTheLayersIsFound(t *testing.T) {
 	})
 }
 
-// names finds packages whose names say nothing, and modules whose path is not that of their directory.
+// names finds packages whose names say nothing, and modules whose path is not that of their
+// directory.
 func names(t *testing.T, tree fs.FS) (violations []string) {
 	empty := []string{"util", "utils", "common", "helper", "helpers", "base", "misc"}
 	eachText(t, tree, func(name, text string) {

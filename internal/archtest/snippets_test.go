@@ -61,11 +61,11 @@ func withoutCode(text string) string {
 	return prose
 }
 
-// snippets finds Go blocks of Markdown files that do not work. A Go block is a program, a test file, or
-// a list of statements, which run in a frame. Each must build, run and succeed, without exception.
-// Signatures belong in doc comments, and pseudo-code in text blocks. The blocks of a page run in one
-// directory, in order, so that one finds the files that earlier ones have created, as for a reader who
-// tries them in order.
+// snippets finds Go blocks of Markdown files that do not work. A Go block is a program, a test
+// file, or a list of statements, which run in a frame. Each must build, run and succeed, without
+// exception. Signatures belong in doc comments, and pseudo-code in text blocks. The blocks of a
+// page run in one directory, in order, so that one finds the files that earlier ones have created,
+// as for a reader who tries them in order.
 func snippets(t *testing.T, tree fs.FS) (violations []string) {
 	eachText(t, tree, func(name, text string) {
 		if path.Ext(name) != ".md" || isTestdata(name) {
@@ -86,8 +86,8 @@ func snippets(t *testing.T, tree fs.FS) (violations []string) {
 }
 
 // run builds a block against the workspace, in a directory outside of it, where internal packages
-// cannot be imported, and runs it with an empty standard input. Tests run in their own directory, and
-// everything else in the directory of the page.
+// cannot be imported, and runs it with an empty standard input. Tests run in their own directory,
+// and everything else in the directory of the page.
 func run(t *testing.T, page string, b block) error {
 	code := b.code
 	file, err := parser.ParseFile(token.NewFileSet(), b.file, code, parser.PackageClauseOnly)
@@ -165,10 +165,10 @@ func snippet(ctx context.Context, svc *kms.Service, passphrase []byte, err error
 	bodyHead = "package main\nfunc _() {\n"
 )
 
-// frame returns a program that runs a block of statements. They can use ctx, svc, passphrase and err,
-// or redeclare them. Snippets can leave out error checks and uses of variables: an error that is
-// assigned to err ends the program, unless the next statement reads err, and unused variables are
-// allowed.
+// frame returns a program that runs a block of statements. They can use ctx, svc, passphrase and
+// err, or redeclare them. Snippets can leave out error checks and uses of variables: an error that
+// is assigned to err ends the program, unless the next statement reads err, and unused variables
+// are allowed.
 func frame(b block) (program string, err error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, b.file, bodyHead+b.code+"\n}\n", 0)

@@ -56,8 +56,8 @@ func compilePatterns(sources map[string]string) map[string]*pattern {
 // maxPrinted is the maximum number of bytes of an invalid value that a message repeats.
 const maxPrinted = 4096
 
-// Check returns all violations of in, a pointer to a struct of s's type. If there are none, it returns
-// nil and usually does not allocate.
+// Check returns all violations of in, a pointer to a struct of s's type. If there are none, it
+// returns nil and usually does not allocate.
 func (s *Struct) Check(in any) []error {
 	if s.fastValid(s.pointerTo(in)) {
 		return nil
@@ -65,8 +65,8 @@ func (s *Struct) Check(in any) []error {
 	return s.check(reflect.ValueOf(in).Elem(), "", nil, nil)
 }
 
-// A Wire is an input that came over a wire, where a member can be present but empty. A Go struct does
-// not distinguish that from an absent member.
+// A Wire is an input that came over a wire, where a member can be present but empty. A Go struct
+// does not distinguish that from an absent member.
 type Wire struct {
 	Input any                 // a pointer to the struct
 	Empty map[string]struct{} // the paths of string members, also nested ones, that are present but empty
@@ -88,8 +88,8 @@ func (s *Struct) CheckWire(sent *Wire) []error {
 	return s.check(reflect.ValueOf(sent.Input).Elem(), "", sent, nil)
 }
 
-// fastValid reports whether the structure at p is known to be valid. If it returns false, check has to
-// decide. It exists because some operations take less time than a walk by reflection.
+// fastValid reports whether the structure at p is known to be valid. If it returns false, check has
+// to decide. It exists because some operations take less time than a walk by reflection.
 func (s *Struct) fastValid(p unsafe.Pointer) bool {
 	for _, m := range s.checked {
 		field := unsafe.Add(p, m.offset)
@@ -226,8 +226,8 @@ func (m *Member) patternConstraint() string {
 	return "Member must satisfy regular expression pattern: " + m.pattern.source
 }
 
-// elementConstraints returns all constraints on the elements of a list. The API names all of them if
-// an element violates one.
+// elementConstraints returns all constraints on the elements of a list. The API names all of them
+// if an element violates one.
 func (m *Member) elementConstraints() []string {
 	var all []string
 	if m.each.hasMax {

@@ -23,8 +23,8 @@ type Visitor interface {
 }
 
 // VisitLoggable passes to visitor the members of v, a pointer to a struct of s's type, that may be
-// logged: all except secrets, blobs and absent members, in the order of their paths. It does not walk
-// v by reflection.
+// logged: all except secrets, blobs and absent members, in the order of their paths. It does not
+// walk v by reflection.
 func (s *Struct) VisitLoggable(v any, visitor Visitor) { s.visit(s.pointerTo(v), visitor, false) }
 
 // VisitLoggableWithDefaults is like VisitLoggable, but visits absent members that have a default.

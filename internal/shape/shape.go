@@ -13,10 +13,10 @@
 //	emitzero            on the wire and in audit events even if it is zero
 //	default=VALUE       what audit events show if it is absent: VALUE for strings, else the zero value
 //
-// Either bound of len, range and each may be left out. A type with a method Values is an enumeration.
-// Nested structures and lists of structures are checked, too. A tag that cannot be parsed causes a
-// panic when the type is compiled, which is at the start of the program: it is a bug of this module,
-// not of a caller.
+// Either bound of len, range and each may be left out. A type with a method Values is an
+// enumeration. Nested structures and lists of structures are checked, too. A tag that cannot be
+// parsed causes a panic when the type is compiled, which is at the start of the program: it is a
+// bug of this module, not of a caller.
 package shape
 
 import (
@@ -76,8 +76,8 @@ type Member struct {
 	defaultValue        string
 	hasDefault          bool
 	narrow              bool // an Integer of 32 bits
-	// plain is true for a String without a pattern and with a minimum length of 0 or 1: if its number
-	// of bytes is in bounds, so is its number of characters.
+	// plain is true for a String without a pattern and with a minimum length of 0 or 1: if its
+	// number of bytes is in bounds, so is its number of characters.
 	plain bool
 }
 
@@ -125,8 +125,8 @@ func (s *Struct) Member(name string) (*Member, bool) {
 	return nil, false
 }
 
-// A Field reads one member, of type T, of structures of type S, without reflection, which would take
-// much of the time of a call.
+// A Field reads one member, of type T, of structures of type S, without reflection, which would
+// take much of the time of a call.
 type Field[S, T any] struct {
 	offset uintptr
 	exists bool

@@ -25,8 +25,8 @@ const (
 // Decode decodes text, a single YAML document, into the struct that into points to. It refuses
 // unknown and duplicate members, mappings and lists beyond the limits, and empty entries of lists.
 // An error names the line and what is expected there, if they are known, and otherwise doc, the
-// document that describes the form. After an error, into may be partly filled. The caller must bound
-// the length of text, and erase it.
+// document that describes the form. After an error, into may be partly filled. The caller must
+// bound the length of text, and erase it.
 func Decode(text []byte, into any, doc string) error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document yaml.Node

@@ -1,7 +1,7 @@
-// Count reads the output of `go test -json` from standard input, prints what `go test` would print, and
-// ends with the numbers of tests and subtests that passed, failed and were skipped. A package that
-// fails without a failed test counts as one failure. The exit status is 1 if anything failed or was
-// skipped, or if no test passed.
+// Count reads the output of `go test -json` from standard input, prints what `go test` would print,
+// and ends with the numbers of tests and subtests that passed, failed and were skipped. A package
+// that fails without a failed test counts as one failure. The exit status is 1 if anything failed
+// or was skipped, or if no test passed.
 package main
 
 import (
