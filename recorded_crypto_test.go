@@ -292,6 +292,35 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 				verify(func(s *scene, in *kms.VerifyInput) { spoil(s, in); in.DryRun = true }),
 				refuses(kms.KMSInvalidSignatureException, "")})
 	}
+	// by makes the call with a new key of a spec.
+	by := func(spec kms.KeySpec, in any) func(*scene) any {
+		return func(s *scene) any {
+			s.create(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageSignVerify})
+			return about("{key}", in)(s)
+		}
+	}
+	facts = append(facts,
+		fact{"ML-DSA signs no digests", "recorded 2026",
+			by(kms.KeySpecMLDSA44, &kms.SignInput{Message: make([]byte, 64), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmMLDSASHAKE256}),
+			refuses(kms.ValidationException, "Message type DIGEST is incompatible with key spec ML_DSA_44.")},
+		fact{"an ML-DSA key does not sign by ECDSA", "recorded 2026",
+			by(kms.KeySpecMLDSA44, &kms.SignInput{Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}),
+			refuses(kms.InvalidKeyUsageException, "Algorithm ECDSA_SHA_256 is incompatible with key spec ML_DSA_44.")},
+		fact{"a wrong signature of ML-DSA in a dry run", "recorded 2026",
+			by(kms.KeySpecMLDSA44, &kms.VerifyInput{Message: message, Signature: make([]byte, 2420), SigningAlgorithm: kms.SigningAlgorithmMLDSASHAKE256, DryRun: true}),
+			refuses(kms.KMSInvalidSignatureException, "")},
+		fact{"Ed25519 signs no digests", "documented",
+			by(kms.KeySpecECCNISTEdwards25519, &kms.SignInput{Message: make([]byte, 64), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmEd25519SHA512}),
+			refusesSomehow(kms.ValidationException)},
+		fact{"Ed25519ph signs only digests", "documented",
+			by(kms.KeySpecECCNISTEdwards25519, &kms.SignInput{Message: make([]byte, 64), SigningAlgorithm: kms.SigningAlgorithmEd25519phSHA512}),
+			refusesSomehow(kms.ValidationException)},
+		fact{"Ed25519ph of a digest of another length", "recorded 2026",
+			by(kms.KeySpecECCNISTEdwards25519, &kms.SignInput{Message: make([]byte, 32), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmEd25519phSHA512}),
+			refuses(kms.ValidationException, "Digest is invalid length for algorithm ED25519_PH_SHA_512.")},
+		fact{"RSASSA_PSS_SHA_256 of a digest of another length", "observed",
+			by(kms.KeySpecRSA2048, &kms.SignInput{Message: make([]byte, 31), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmRSASSAPSSSHA256}),
+			refuses(kms.ValidationException, "Digest is invalid length for algorithm RSASSA_PSS_SHA_256.")})
 	for _, c := range curves {
 		// add adds the facts that Sign and Verify refuse n bytes of a type.
 		add := func(source string, messageType kms.MessageType, n int, message string) {
