@@ -35,7 +35,16 @@ type target struct {
 	permission   string
 	byCiphertext bool            // only a ciphertext named the key
 	namedBy      string          // what a caller of another account named the key by
-	material     *keydb.Material // that the call used, if it encrypted or decrypted
+	material     *keydb.Material // of a symmetric key, that the call used if it encrypted or decrypted
+}
+
+// materialID returns the ID of the key material that the call used, or "" if the key is not
+// symmetric.
+func (t *target) materialID() string {
+	if t.material == nil {
+		return ""
+	}
+	return t.material.ID
 }
 
 var calls = sync.Pool{New: func() any { return new(call) }}

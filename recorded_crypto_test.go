@@ -105,6 +105,43 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 			about("{symmetric}", &kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
 			refuses(kms.InvalidKeyUsageException, "Algorithm RSAES_OAEP_SHA_256 is incompatible with key spec SYMMETRIC_DEFAULT.")},
 	}
+	// rsa makes the call with a new RSA key.
+	rsa := func(in any) func(*scene) any {
+		return func(s *scene) any {
+			s.key = createEncryptionKey(s.t, s.svc, kms.KeySpecRSA2048)
+			return about("{key}", in)(s)
+		}
+	}
+	facts = append(facts,
+		fact{"RSA encrypts", "documented", rsa(&kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
+			succeeds(has("", "CiphertextBlob KeyId EncryptionAlgorithm"), is("KeyId", "{key}"), is("EncryptionAlgorithm", "RSAES_OAEP_SHA_256"))},
+		fact{"RSA decrypts without a key material ID", "documented",
+			func(s *scene) any {
+				s.key = createEncryptionKey(s.t, s.svc, kms.KeySpecRSA2048)
+				in := &kms.EncryptInput{KeyId: s.key.KeyId, Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}
+				out, err := s.svc.Encrypt(s.t.Context(), in)
+				require.NoError(s.t, err)
+				return &kms.DecryptInput{KeyId: s.key.KeyId, CiphertextBlob: out.CiphertextBlob, EncryptionAlgorithm: in.EncryptionAlgorithm}
+			},
+			succeeds(has("", "Plaintext KeyId EncryptionAlgorithm"), is("KeyId", "{key}"), is("EncryptionAlgorithm", "RSAES_OAEP_SHA_256"))},
+		fact{"RSA encrypts 214 bytes", "observed",
+			rsa(&kms.EncryptInput{Plaintext: make([]byte, 215), EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA1}),
+			refuses(kms.ValidationException, "Algorithm RSAES_OAEP_SHA_1 and key spec RSA_2048 cannot encrypt data larger than 214 bytes.")},
+		fact{"RSA encrypts by no algorithm", "inferred", rsa(&kms.EncryptInput{Plaintext: message}),
+			refusesSomehow(kms.InvalidKeyUsageException)},
+		fact{"RSA encrypts with a context", "recorded 2026",
+			rsa(&kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA1, EncryptionContext: someContext}),
+			refusesSomehow(kms.ValidationException)},
+		fact{"RSA decrypts with a context", "recorded 2026",
+			rsa(&kms.DecryptInput{CiphertextBlob: make([]byte, 256), EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA1, EncryptionContext: someContext}),
+			refusesSomehow(kms.ValidationException)},
+		fact{"RSA decrypts by no algorithm", "recorded 2026", rsa(&kms.DecryptInput{CiphertextBlob: make([]byte, 256)}),
+			refuses(kms.InvalidCiphertextException, "")},
+		fact{"RSA decrypts what it did not encrypt", "documented",
+			rsa(&kms.DecryptInput{CiphertextBlob: make([]byte, 256), EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
+			refuses(kms.InvalidCiphertextException, "")},
+		fact{"a data key under RSA", "recorded 2026", rsa(&kms.GenerateDataKeyInput{KeySpec: kms.DataKeySpecAES256}),
+			refusesSomehow(kms.InvalidKeyUsageException)})
 	for _, algorithm := range []kms.EncryptionAlgorithmSpec{
 		kms.EncryptionAlgorithmRSAESOAEPSHA1, kms.EncryptionAlgorithmRSAESOAEPSHA256, kms.EncryptionAlgorithmSM2PKE,
 	} {
