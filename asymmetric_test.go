@@ -1,6 +1,9 @@
 package kms_test
 
 import (
+	"context"
+	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
@@ -31,9 +34,21 @@ func createEncryptionKey(t testing.TB, svc *kms.Service, spec kms.KeySpec) *kms.
 	return createKey(t, svc, &kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageEncryptDecrypt})
 }
 
+// createAgreementKey creates a key for DeriveSharedSecret.
+func createAgreementKey(t testing.TB, svc *kms.Service, spec kms.KeySpec) *kms.KeyMetadata {
+	t.Helper()
+	return createKey(t, svc, &kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageKeyAgreement})
+}
+
+// createKEMKey creates a key for Encapsulate and Decapsulate.
+func createKEMKey(t testing.TB, svc *kms.Service, spec kms.KeySpec) *kms.KeyMetadata {
+	t.Helper()
+	return createKey(t, svc, &kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageEncapsulateDecapsulate})
+}
+
 func publicKey(t testing.TB, svc *kms.Service, keyID string) []byte {
 	t.Helper()
-	out, err := svc.GetPublicKey(t.Context(), &kms.GetPublicKeyInput{KeyId: keyID})
+	out, err := svc.GetPublicKey(context.Background(), &kms.GetPublicKeyInput{KeyId: keyID})
 	require.NoError(t, err)
 	return out.PublicKey
 }
@@ -152,5 +167,107 @@ func TestWhatThePublicKeyEncryptsElsewhereDecrypts(t *testing.T) {
 		out, err := svc.Decrypt(t.Context(), &kms.DecryptInput{KeyId: key.KeyId, CiphertextBlob: ciphertext, EncryptionAlgorithm: algorithm})
 		require.NoError(t, err)
 		require.Equal(t, fixtureMessage, string(out.Plaintext))
+	}
+}
+
+func TestBothPartiesDeriveTheSameSecret(t *testing.T) {
+	svc, _ := newService(t)
+	other := publicKey(t, svc, createSigningKey(t, svc).KeyId) // P-256
+	for spec, size := range map[kms.KeySpec]int{
+		kms.KeySpecECCNISTP256: 32, kms.KeySpecECCNISTP384: 48, kms.KeySpecECCNISTP521: 66, kms.KeySpecSM2: 32,
+	} {
+		t.Run(string(spec), func(t *testing.T) {
+			a, b := createAgreementKey(t, svc, spec), createAgreementKey(t, svc, spec)
+			derive := func(keyID string, peer []byte, dryRun bool) (*kms.DeriveSharedSecretOutput, error) {
+				return svc.DeriveSharedSecret(t.Context(), &kms.DeriveSharedSecretInput{
+					KeyId: keyID, PublicKey: peer, KeyAgreementAlgorithm: kms.KeyAgreementAlgorithmECDH, DryRun: dryRun})
+			}
+			peer := publicKey(t, svc, b.KeyId)
+			mine, err := derive(a.KeyId, peer, false)
+			require.NoError(t, err)
+			require.Len(t, mine.SharedSecret, size)
+			require.Equal(t, &kms.DeriveSharedSecretOutput{KeyId: a.Arn, SharedSecret: mine.SharedSecret,
+				KeyAgreementAlgorithm: kms.KeyAgreementAlgorithmECDH, KeyOrigin: kms.OriginAWSKMS}, mine)
+			theirs, err := derive(b.KeyId, publicKey(t, svc, a.KeyId), false)
+			require.NoError(t, err)
+			require.Equal(t, mine.SharedSecret, theirs.SharedSecret)
+
+			wrong := [][]byte{[]byte("words"), peer[1:], append(peer, 0), flip(peer, 8*len(peer)-1)}
+			if spec != kms.KeySpecECCNISTP256 {
+				wrong = append(wrong, other) // a public key of another curve
+			}
+			for _, peer := range wrong {
+				for _, dryRun := range []bool{false, true} {
+					_, err = derive(a.KeyId, peer, dryRun)
+					requireError(t, err, kms.ValidationException, "")
+				}
+			}
+		})
+	}
+}
+
+func TestADerivedSecretIsThatOfTheStandardLibrary(t *testing.T) {
+	svc, _ := newService(t)
+	key := createAgreementKey(t, svc, kms.KeySpecECCNISTP384)
+	private, err := ecdh.P384().GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	peer, err := x509.MarshalPKIXPublicKey(private.PublicKey())
+	require.NoError(t, err)
+	out, err := svc.DeriveSharedSecret(t.Context(), &kms.DeriveSharedSecretInput{
+		KeyId: key.KeyId, PublicKey: peer, KeyAgreementAlgorithm: kms.KeyAgreementAlgorithmECDH})
+	require.NoError(t, err)
+
+	parsed, err := x509.ParsePKIXPublicKey(publicKey(t, svc, key.KeyId))
+	require.NoError(t, err)
+	public, err := parsed.(*ecdsa.PublicKey).ECDH()
+	require.NoError(t, err)
+	want, err := private.ECDH(public)
+	require.NoError(t, err)
+	require.Equal(t, want, out.SharedSecret)
+}
+
+func TestDecapsulateReturnsTheSecretOfEncapsulate(t *testing.T) {
+	svc, _ := newService(t)
+	for spec, size := range map[kms.KeySpec]int{kms.KeySpecMLKEM512: 768, kms.KeySpecMLKEM768: 1088, kms.KeySpecMLKEM1024: 1568} {
+		t.Run(string(spec), func(t *testing.T) {
+			const mlkem = kms.EncapsulationAlgorithmMLKEM
+			key, other := createKEMKey(t, svc, spec), createKEMKey(t, svc, spec)
+			out, err := svc.Encapsulate(t.Context(), &kms.EncapsulateInput{KeyId: key.KeyId, EncapsulationAlgorithm: mlkem})
+			require.NoError(t, err)
+			require.Len(t, out.SharedSecret, 32)
+			require.Len(t, out.SharedSecretCiphertextBlob, size)
+			require.Equal(t, &kms.EncapsulateOutput{KeyId: key.Arn, SharedSecret: out.SharedSecret,
+				SharedSecretCiphertextBlob: out.SharedSecretCiphertextBlob, EncapsulationAlgorithm: mlkem}, out)
+			decapsulate := func(keyID string, ciphertext []byte, dryRun bool) (*kms.DecapsulateOutput, error) {
+				return svc.Decapsulate(t.Context(), &kms.DecapsulateInput{
+					KeyId: keyID, SharedSecretCiphertextBlob: ciphertext, EncapsulationAlgorithm: mlkem, DryRun: dryRun})
+			}
+			back, err := decapsulate(key.KeyId, out.SharedSecretCiphertextBlob, false)
+			require.NoError(t, err)
+			require.Equal(t, &kms.DecapsulateOutput{KeyId: key.Arn, SharedSecret: out.SharedSecret, EncapsulationAlgorithm: mlkem}, back)
+
+			altered, err := decapsulate(key.KeyId, flip(out.SharedSecretCiphertextBlob, 9), false)
+			require.NoError(t, err)
+			foreign, err := decapsulate(other.KeyId, out.SharedSecretCiphertextBlob, false)
+			require.NoError(t, err)
+			require.NotEqual(t, out.SharedSecret, altered.SharedSecret)
+			require.NotEqual(t, out.SharedSecret, foreign.SharedSecret)
+			for _, dryRun := range []bool{false, true} {
+				for _, ciphertext := range [][]byte{{1}, out.SharedSecretCiphertextBlob[1:], make([]byte, size+1)} {
+					_, err = decapsulate(key.KeyId, ciphertext, dryRun)
+					requireError(t, err, kms.InvalidCiphertextException, "")
+				}
+			}
+		})
+	}
+}
+
+func TestAgreementAndEncapsulationNeedAKeyOfThatUsage(t *testing.T) {
+	f := newFixture(t)
+	for operation, key := range map[string]*kms.KeyMetadata{"DeriveSharedSecret": f.signing, "Encapsulate": f.agreement, "Decapsulate": f.symmetric} {
+		in := f.example(t, operation)
+		keyMembers(in)[0].SetString(key.KeyId)
+		_, err := f.invoke(t, operation, in)
+		requireError(t, err, kms.InvalidKeyUsageException, "%s key usage is %s which is not valid for %s.", key.Arn, key.KeyUsage, operation)
 	}
 }

@@ -32,8 +32,9 @@ type Operation interface {
 // operations are all operations. A test finds a method of Service that is missing here, or one that
 // is missing there.
 var operations = []Operation{
-	opCancelKeyDeletion, opCreateAlias, opCreateKey, opDecrypt, opDeleteAlias, opDescribeKey, opDisableKey,
-	opDisableKeyRotation, opEnableKey, opEnableKeyRotation, opEncrypt, opGenerateDataKey,
+	opCancelKeyDeletion, opCreateAlias, opCreateKey, opDecapsulate, opDecrypt, opDeleteAlias, opDeriveSharedSecret,
+	opDescribeKey, opDisableKey, opDisableKeyRotation, opEnableKey, opEnableKeyRotation, opEncapsulate, opEncrypt,
+	opGenerateDataKey, opGenerateDataKeyPair, opGenerateDataKeyPairWithoutPlaintext,
 	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
 	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListKeyPolicies, opListKeyRotations, opListKeys,
 	opListResourceTags, opPutKeyPolicy, opReEncrypt, opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource,

@@ -218,6 +218,23 @@ func TestRecordedAnswersAboutDataKeys(t *testing.T) {
 				return &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: fixtureAlias, NumberOfBytes: new(int32(64))}
 			},
 			succeeds(has("", "CiphertextBlob KeyId KeyMaterialId"), is("KeyId", "{symmetric}"))},
+		{"GenerateDataKeyPair answers with the private key twice", "documented",
+			func(s *scene) any {
+				return &kms.GenerateDataKeyPairInput{KeyId: fixtureAlias, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256}
+			},
+			succeeds(has("", "PublicKey PrivateKeyPlaintext PrivateKeyCiphertextBlob KeyPairSpec KeyId KeyMaterialId"), is("KeyId", "{symmetric}"),
+				matches("PrivateKeyPlaintext", "^.{200}$"))}, // 150 bytes: recorded 2026
+		{"GenerateDataKeyPairWithoutPlaintext answers without the private key", "documented",
+			func(s *scene) any {
+				return &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: fixtureAlias, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256}
+			},
+			succeeds(has("", "PublicKey PrivateKeyCiphertextBlob KeyPairSpec KeyId KeyMaterialId"), is("KeyPairSpec", "ECC_NIST_P256"))},
+		{"a data key pair under RSA", "recorded 2026",
+			func(s *scene) any {
+				key := createEncryptionKey(s.t, s.svc, kms.KeySpecRSA2048)
+				return &kms.GenerateDataKeyPairInput{KeyId: key.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256}
+			},
+			refuses(kms.InvalidKeyUsageException, "You cannot generate a data key pair with an asymmetric CMK")},
 		{"a data key without a size", "observed",
 			about("{symmetric}", &kms.GenerateDataKeyInput{}), refuses(kms.ValidationException, oneSize)},
 		{"a data key of two sizes", "observed",
@@ -437,6 +454,68 @@ func TestRecordedAnswersAboutMacs(t *testing.T) {
 				k := s.create(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageGenerateVerifyMac})
 				return &kms.GenerateMacInput{KeyId: k.KeyId, Message: message, MacAlgorithm: asked}
 			}, want})
+		}
+	}
+	requireFacts(t, facts)
+}
+
+func TestRecordedAnswersAboutAgreementAndEncapsulation(t *testing.T) {
+	const ecdh, mlkem = kms.KeyAgreementAlgorithmECDH, kms.EncapsulationAlgorithmMLKEM
+	example := func(operation string) func(*scene) any { return func(s *scene) any { return s.example(operation) } }
+	derive := func(change func(s *scene, in *kms.DeriveSharedSecretInput)) func(*scene) any {
+		return func(s *scene) any {
+			in := s.example("DeriveSharedSecret").(*kms.DeriveSharedSecretInput)
+			change(s, in)
+			return in
+		}
+	}
+	decapsulate := func(change func(in *kms.DecapsulateInput)) func(*scene) any {
+		return func(s *scene) any {
+			in := s.example("Decapsulate").(*kms.DecapsulateInput)
+			in.SharedSecretCiphertextBlob = slices.Clone(in.SharedSecretCiphertextBlob)
+			change(in)
+			return in
+		}
+	}
+	facts := []fact{
+		{"DeriveSharedSecret answers with the key's origin", "observed", example("DeriveSharedSecret"),
+			succeeds(has("", "SharedSecret KeyId KeyAgreementAlgorithm KeyOrigin"), is("KeyOrigin", "AWS_KMS"), is("KeyAgreementAlgorithm", "ECDH"))},
+		{"a signing key derives no secret", "observed",
+			derive(func(s *scene, in *kms.DeriveSharedSecretInput) { in.KeyId = s.signing.KeyId }),
+			refuses(kms.InvalidKeyUsageException, "{signing} key usage is SIGN_VERIFY which is not valid for DeriveSharedSecret.")},
+		{"GetPublicKey of a key for agreement", "documented",
+			func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.agreement.KeyId} },
+			succeeds(has("", "KeyId PublicKey KeySpec CustomerMasterKeySpec KeyUsage KeyAgreementAlgorithms"))},
+		{"Encapsulate answers with the secret twice", "documented", example("Encapsulate"),
+			succeeds(has("", "SharedSecret SharedSecretCiphertextBlob KeyId EncapsulationAlgorithm"), is("EncapsulationAlgorithm", "ML_KEM"),
+				matches("SharedSecret", "^.{44}$"))},
+		{"Decapsulate answers with the secret", "documented", example("Decapsulate"),
+			succeeds(has("", "SharedSecret KeyId EncapsulationAlgorithm"), matches("SharedSecret", "^.{44}$"))},
+		{"GetPublicKey of an ML-KEM key", "documented",
+			func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.kem.KeyId} },
+			succeeds(has("", "KeyId PublicKey KeySpec CustomerMasterKeySpec KeyUsage EncapsulationAlgorithms"))},
+		{"an altered ciphertext of ML-KEM", "documented",
+			decapsulate(func(in *kms.DecapsulateInput) { in.SharedSecretCiphertextBlob[0] ^= 1 }), succeeds()},
+		{"a ciphertext of ML-KEM of another length", "documented",
+			decapsulate(func(in *kms.DecapsulateInput) { in.SharedSecretCiphertextBlob = in.SharedSecretCiphertextBlob[1:] }),
+			refusesSomehow(kms.InvalidCiphertextException)},
+		{"a dry run of Encapsulate", "documented",
+			func(s *scene) any {
+				return &kms.EncapsulateInput{KeyId: s.kem.KeyId, EncapsulationAlgorithm: mlkem, DryRun: true}
+			},
+			refuses(kms.DryRunOperationException, succeedsDry)},
+	}
+	for name, peer := range map[string]func(s *scene) []byte{
+		"words": func(*scene) []byte { return []byte("these are only words") },
+		"a public key of another curve": func(s *scene) []byte {
+			return publicKey(s.t, s.svc, createAgreementKey(s.t, s.svc, kms.KeySpecECCNISTP384).KeyId)
+		},
+	} {
+		for _, dryRun := range []bool{false, true} {
+			facts = append(facts, fact{fmt.Sprintf("a secret shared with %s, dry run %v", name, dryRun), "observed; recorded 2026 for dry runs",
+				func(s *scene) any {
+					return &kms.DeriveSharedSecretInput{KeyId: s.agreement.KeyId, PublicKey: peer(s), KeyAgreementAlgorithm: ecdh, DryRun: dryRun}
+				}, refuses(kms.ValidationException, "")})
 		}
 	}
 	requireFacts(t, facts)

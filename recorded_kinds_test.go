@@ -90,7 +90,8 @@ func TestRecordedAnswersToEncryptionContextsThatCannotBe(t *testing.T) {
 
 // crossAccount are the operations that may be called on another account's key.
 var crossAccount = []string{
-	"Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetKeyRotationStatus",
+	"Decapsulate", "Decrypt", "DeriveSharedSecret", "DescribeKey", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext",
+	"GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetKeyRotationStatus",
 	"GetPublicKey", "ReEncrypt", "Sign", "Verify", "VerifyMac",
 }
 
