@@ -168,6 +168,12 @@ func TestWhatThePublicKeyEncryptsElsewhereDecrypts(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, fixtureMessage, string(out.Plaintext))
 	}
+
+	empty, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, parsed.(*rsa.PublicKey), nil, nil)
+	require.NoError(t, err)
+	_, err = svc.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: empty, SourceKeyId: key.KeyId, SourceEncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256,
+		DestinationKeyId: createEncryptionKey(t, svc, kms.KeySpecSM2).KeyId, DestinationEncryptionAlgorithm: kms.EncryptionAlgorithmSM2PKE})
+	requireError(t, err, kms.ValidationException, "Algorithm SM2PKE and key spec SM2 cannot encrypt empty data.")
 }
 
 func TestBothPartiesDeriveTheSameSecret(t *testing.T) {

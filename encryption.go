@@ -545,7 +545,11 @@ func (c *call) encrypt(to *destination, plaintext []byte) ([]byte, error) {
 	case len(plaintext) > maximum:
 		return nil, to.tooLong(maximum)
 	}
-	return p.Encrypt(string(to.algorithm), plaintext)
+	encrypted, err := p.Encrypt(string(to.algorithm), plaintext)
+	if errors.Is(err, crypto.ErrLength) { // ReEncrypt, of an empty plaintext that was encrypted elsewhere
+		return nil, invalid("Algorithm %s and key spec %s cannot encrypt empty data.", to.algorithm, to.target.key.Record.Spec)
+	}
+	return encrypted, err
 }
 
 func (d *destination) tooLong(maximum int) *Error {
