@@ -119,12 +119,17 @@ func eventError(err error) (code, message string) {
 // addKeyMaterials adds the IDs of the key materials that the call encrypted or decrypted with.
 func (c *call) addKeyMaterials(b *audit.Builder) {
 	first, second := c.targets[0].material, c.targets[1].material
-	switch {
-	case first != nil && second != nil:
+	if c.count < 2 {
+		if first != nil {
+			b.String("keyMaterialId", first.ID)
+		}
+		return
+	}
+	if second != nil {
 		b.String("destinationKeyMaterialId", second.ID)
+	}
+	if first != nil {
 		b.String("sourceKeyMaterialId", first.ID)
-	case first != nil:
-		b.String("keyMaterialId", first.ID)
 	}
 }
 

@@ -36,7 +36,16 @@ type target struct {
 	permission   string
 	byCiphertext bool            // the key was named only by a ciphertext
 	namedBy      string          // the KeyId, if the key is in another account than the caller
-	material     *keydb.Material // set if the call encrypted or decrypted with the key
+	material     *keydb.Material // set if the call encrypted or decrypted with a symmetric key
+}
+
+// materialID returns the ID of the key material that the call used, or "" if the key is not
+// symmetric.
+func (t *target) materialID() string {
+	if t.material == nil {
+		return ""
+	}
+	return t.material.ID
 }
 
 var calls = sync.Pool{New: func() any { return new(call) }}

@@ -3,7 +3,9 @@ package kms
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 
+	"github.com/pocketkms/kms/crypto"
 	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/spec"
@@ -90,6 +92,97 @@ type GenerateDataKeyWithoutPlaintextOutput struct {
 	CiphertextBlob []byte `kms:"secret"`
 
 	// KeyMaterialId is the ID of the key material that encrypted the data key, 64 hexadecimal
+	// digits.
+	KeyMaterialId string
+}
+
+// GenerateDataKeyPairInput asks for an asymmetric data key pair.
+type GenerateDataKeyPairInput struct {
+	// KeyId is the symmetric key to encrypt the private key with: key ID, key ARN, alias name or
+	// alias ARN.
+	KeyId string `kms:"required,len=1..2048"`
+
+	// KeyPairSpec is the kind of key pair.
+	KeyPairSpec DataKeyPairSpec `kms:"required"`
+
+	// EncryptionContext is authenticated with the private key: Decrypt must be given the same pairs.
+	// It must hold no secrets: it is logged in the clear.
+	EncryptionContext map[string]string
+
+	// Recipient asks for the private key encrypted to an attested enclave instead of in the clear.
+	Recipient *RecipientInfo
+
+	// GrantTokens make new grants effective at once; at most 10.
+	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
+
+	// DryRun makes all checks and then fails with DryRunOperationException.
+	DryRun bool
+}
+
+// GenerateDataKeyPairOutput is a data key pair, with the private key in the clear and encrypted.
+type GenerateDataKeyPairOutput struct {
+	// KeyId is the ARN of the key that encrypted the private key.
+	KeyId string
+
+	// KeyPairSpec is the kind of key pair.
+	KeyPairSpec DataKeyPairSpec
+
+	// PublicKey is a SubjectPublicKeyInfo in DER (RFC 5280, section 4.1.2.7).
+	PublicKey []byte
+
+	// PrivateKeyPlaintext is the private key, a PrivateKeyInfo in DER (PKCS#8, RFC 5208); nil if a
+	// Recipient was given. The slice belongs to the caller: clear it after use.
+	PrivateKeyPlaintext []byte `kms:"secret"`
+
+	// PrivateKeyCiphertextBlob is the encrypted private key, for Decrypt.
+	PrivateKeyCiphertextBlob []byte `kms:"secret"`
+
+	// CiphertextForRecipient is the private key encrypted to the Recipient, a CMS EnvelopedData
+	// (RFC 5652); nil without a Recipient.
+	CiphertextForRecipient []byte `kms:"secret"`
+
+	// KeyMaterialId is the ID of the key material that encrypted the private key, 64 hexadecimal
+	// digits; absent with a Recipient.
+	KeyMaterialId string
+}
+
+// GenerateDataKeyPairWithoutPlaintextInput asks for an asymmetric data key pair whose private key
+// is encrypted.
+type GenerateDataKeyPairWithoutPlaintextInput struct {
+	// KeyId is the symmetric key to encrypt the private key with: key ID, key ARN, alias name or
+	// alias ARN.
+	KeyId string `kms:"required,len=1..2048"`
+
+	// KeyPairSpec is the kind of key pair.
+	KeyPairSpec DataKeyPairSpec `kms:"required"`
+
+	// EncryptionContext is authenticated with the private key: Decrypt must be given the same pairs.
+	// It must hold no secrets: it is logged in the clear.
+	EncryptionContext map[string]string
+
+	// GrantTokens make new grants effective at once; at most 10.
+	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
+
+	// DryRun makes all checks and then fails with DryRunOperationException.
+	DryRun bool
+}
+
+// GenerateDataKeyPairWithoutPlaintextOutput is a public key and the encrypted private key.
+type GenerateDataKeyPairWithoutPlaintextOutput struct {
+	// KeyId is the ARN of the key that encrypted the private key.
+	KeyId string
+
+	// KeyPairSpec is the kind of key pair.
+	KeyPairSpec DataKeyPairSpec
+
+	// PublicKey is a SubjectPublicKeyInfo in DER (RFC 5280, section 4.1.2.7).
+	PublicKey []byte
+
+	// PrivateKeyCiphertextBlob is the encrypted private key, for Decrypt: a PrivateKeyInfo in DER
+	// (PKCS#8, RFC 5208).
+	PrivateKeyCiphertextBlob []byte `kms:"secret"`
+
+	// KeyMaterialId is the ID of the key material that encrypted the private key, 64 hexadecimal
 	// digits.
 	KeyMaterialId string
 }
@@ -186,6 +279,68 @@ func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, in *Gener
 	return opGenerateDataKeyWithoutPlaintext.do(ctx, s, in)
 }
 
+var opGenerateDataKeyPair = define(description{
+	name: "GenerateDataKeyPair", keys: keyOrAlias, crossAccount: true, states: useState,
+	usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true,
+}, steps[GenerateDataKeyPairInput, GenerateDataKeyPairOutput]{
+	admit: func(c *call, in *GenerateDataKeyPairInput) error {
+		if in.Recipient != nil {
+			return errNoRecipients
+		}
+		return c.admitKeyPair(in.EncryptionContext)
+	},
+	act: func(c *call, in *GenerateDataKeyPairInput) (*GenerateDataKeyPairOutput, error) {
+		private, public, ciphertext, err := c.newKeyPair(in.KeyPairSpec, in.EncryptionContext)
+		if err != nil {
+			return nil, err
+		}
+		return &GenerateDataKeyPairOutput{
+			KeyId:                    c.key().ARN,
+			KeyPairSpec:              in.KeyPairSpec,
+			PublicKey:                public,
+			PrivateKeyPlaintext:      private,
+			PrivateKeyCiphertextBlob: ciphertext,
+			KeyMaterialId:            c.targets[0].materialID(),
+		}, nil
+	},
+})
+
+// GenerateDataKeyPair generates a key pair for use outside the service and returns the private key
+// in the clear and encrypted, like [Service.GenerateDataKey]. It takes as long as the generation:
+// up to seconds for RSA.
+func (s *Service) GenerateDataKeyPair(ctx context.Context, in *GenerateDataKeyPairInput) (*GenerateDataKeyPairOutput, error) {
+	return opGenerateDataKeyPair.do(ctx, s, in)
+}
+
+var opGenerateDataKeyPairWithoutPlaintext = define(description{
+	name: "GenerateDataKeyPairWithoutPlaintext", keys: keyOrAlias, crossAccount: true,
+	states: useState, usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true,
+}, steps[GenerateDataKeyPairWithoutPlaintextInput, GenerateDataKeyPairWithoutPlaintextOutput]{
+	admit: func(c *call, in *GenerateDataKeyPairWithoutPlaintextInput) error {
+		return c.admitKeyPair(in.EncryptionContext)
+	},
+	act: func(c *call, in *GenerateDataKeyPairWithoutPlaintextInput) (*GenerateDataKeyPairWithoutPlaintextOutput, error) {
+		private, public, ciphertext, err := c.newKeyPair(in.KeyPairSpec, in.EncryptionContext)
+		if err != nil {
+			return nil, err
+		}
+		secret.Clear(private)
+		return &GenerateDataKeyPairWithoutPlaintextOutput{
+			KeyId:                    c.key().ARN,
+			KeyPairSpec:              in.KeyPairSpec,
+			PublicKey:                public,
+			PrivateKeyCiphertextBlob: ciphertext,
+			KeyMaterialId:            c.targets[0].materialID(),
+		}, nil
+	},
+})
+
+// GenerateDataKeyPairWithoutPlaintext is [Service.GenerateDataKeyPair] that returns the private key
+// only encrypted; call Decrypt when it is needed.
+func (s *Service) GenerateDataKeyPairWithoutPlaintext(ctx context.Context, in *GenerateDataKeyPairWithoutPlaintextInput) (*GenerateDataKeyPairWithoutPlaintextOutput, error) {
+	return opGenerateDataKeyPairWithoutPlaintext.do(ctx, s, in)
+}
+
 var opGenerateRandom = define(description{
 	name: "GenerateRandom", readOnly: true,
 }, steps[GenerateRandomInput, GenerateRandomOutput]{
@@ -226,6 +381,41 @@ func (c *call) newDataKey(keySpec DataKeySpec, numberOfBytes *int32, encryptionC
 		return nil, nil, err
 	}
 	return plaintext, ciphertext, nil
+}
+
+// admitKeyPair refuses a key that cannot encrypt a data key pair. It looks at the encryption context
+// before a key pair is generated, which takes long.
+func (c *call) admitKeyPair(encryptionContext map[string]string) error {
+	if c.key().Spec.Kind != spec.Symmetric {
+		return exception(InvalidKeyUsageException, "You cannot generate a data key pair with an asymmetric CMK")
+	}
+	return c.tryContext(true, encryptionContext)
+}
+
+// newKeyPair generates a data key pair and encrypts its private key.
+func (c *call) newKeyPair(pairSpec DataKeyPairSpec, encryptionContext map[string]string) (private, public, ciphertext []byte, err error) {
+	s := spec.Of(string(pairSpec))
+	family := s.Usages[0].Family(c.svc.core.config.Clock) // all usages of a spec have the same material
+	if private, err = family.Generate(); err != nil {
+		return nil, nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			secret.Clear(private)
+			private = nil
+		}
+	}()
+	p, err := family.Parse(private)
+	if err != nil {
+		return private, nil, nil, err
+	}
+	defer p.Destroy()
+	pair, ok := p.(crypto.PrivateKey)
+	if !ok {
+		return private, nil, nil, fmt.Errorf("%w: %s is not the spec of a key pair", crypto.ErrAlgorithm, pairSpec)
+	}
+	ciphertext, err = c.seal(&c.targets[0], private, encryptionContext)
+	return private, pair.PublicKey(), ciphertext, err
 }
 
 func validateDataKey(keySpec DataKeySpec, numberOfBytes *int32) error {

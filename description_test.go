@@ -11,8 +11,9 @@ import (
 
 // crossAccount are the operations that the API permits on a key of another account.
 var crossAccount = map[string]bool{
-	"Decrypt": true, "DescribeKey": true, "Encrypt": true, "GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true,
-	"GenerateMac": true, "GetKeyRotationStatus": true, "GetPublicKey": true, "ReEncrypt": true, "Sign": true, "Verify": true,
+	"Decapsulate": true, "Decrypt": true, "DeriveSharedSecret": true, "DescribeKey": true, "Encapsulate": true, "Encrypt": true, "GenerateDataKey": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
+	"GenerateDataKeyWithoutPlaintext": true,
+	"GenerateMac":                     true, "GetKeyRotationStatus": true, "GetPublicKey": true, "ReEncrypt": true, "Sign": true, "Verify": true,
 	"VerifyMac": true,
 }
 
@@ -72,7 +73,8 @@ func TestStateRulesFollowTheTableOfKeyStates(t *testing.T) {
 		"ScheduleKeyDeletion": {y, y, isPendingDeletion, isPendingDeletion, y, y, y, isUpdating},
 	}
 	like := map[string]string{ // the operations with the same row
-		"Decrypt": "Encrypt", "GenerateDataKey": "Encrypt", "GenerateDataKeyWithoutPlaintext": "Encrypt", "GenerateMac": "Encrypt",
+		"Decapsulate": "Encrypt", "Decrypt": "Encrypt", "DeriveSharedSecret": "Encrypt", "Encapsulate": "Encrypt", "GenerateDataKey": "Encrypt", "GenerateDataKeyPair": "Encrypt", "GenerateDataKeyPairWithoutPlaintext": "Encrypt",
+		"GenerateDataKeyWithoutPlaintext": "Encrypt", "GenerateMac": "Encrypt",
 		"ReEncrypt": "Encrypt", "Sign": "Encrypt", "Verify": "Encrypt", "VerifyMac": "Encrypt",
 		"DisableKey": "EnableKey", "DisableKeyRotation": "EnableKeyRotation",
 		"TagResource": "CreateAlias", "UntagResource": "CreateAlias", "UpdateKeyDescription": "CreateAlias",

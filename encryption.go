@@ -187,20 +187,22 @@ var opEncrypt = define(description{
 	usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true,
 }, steps[EncryptInput, EncryptOutput]{
 	admit: func(c *call, in *EncryptInput) error {
-		if err := requireEncryption(c.key(), in.EncryptionAlgorithm, in.EncryptionContext); err != nil {
+		to := destination{&c.targets[0], in.EncryptionAlgorithm, in.EncryptionContext}
+		if err := to.require(); err != nil || !in.DryRun {
 			return err
 		}
-		return c.tryContext(in.DryRun, in.EncryptionContext)
+		return c.tryDestination(&to, len(in.Plaintext))
 	},
 	act: func(c *call, in *EncryptInput) (*EncryptOutput, error) {
-		sealed, err := c.seal(&c.targets[0], in.Plaintext, in.EncryptionContext)
+		to := destination{&c.targets[0], in.EncryptionAlgorithm, in.EncryptionContext}
+		encrypted, err := c.encrypt(&to, in.Plaintext)
 		if err != nil {
 			return nil, err
 		}
 		return &EncryptOutput{
 			KeyId:               c.key().ARN,
-			CiphertextBlob:      sealed,
-			EncryptionAlgorithm: EncryptionAlgorithmSymmetricDefault,
+			CiphertextBlob:      encrypted,
+			EncryptionAlgorithm: orDefault(in.EncryptionAlgorithm, EncryptionAlgorithmSymmetricDefault),
 		}, nil
 	},
 })
@@ -234,18 +236,24 @@ var opDecrypt = define(description{
 		if err := requireSource(c.key(), &src); err != nil {
 			return err
 		}
-		return c.tryCiphertext(in.DryRun, &src)
+		if !in.DryRun {
+			return nil
+		}
+		plaintext, err := c.tryCiphertext(&src)
+		secret.Clear(plaintext)
+		return err
 	},
 	act: func(c *call, in *DecryptInput) (*DecryptOutput, error) {
-		plaintext, err := c.open(&c.targets[0], in.CiphertextBlob, in.EncryptionContext)
+		src := in.source()
+		plaintext, err := c.decrypt(&src)
 		if err != nil {
 			return nil, err
 		}
 		return &DecryptOutput{
 			KeyId:               c.key().ARN,
 			Plaintext:           plaintext,
-			EncryptionAlgorithm: EncryptionAlgorithmSymmetricDefault,
-			KeyMaterialId:       c.targets[0].material.ID,
+			EncryptionAlgorithm: src.algorithm,
+			KeyMaterialId:       c.targets[0].materialID(),
 		}, nil
 	},
 })
@@ -283,37 +291,39 @@ var opReEncrypt = define(description{
 		if err := requireSource(c.key(), &src); err != nil {
 			return err
 		}
-		destination := c.targets[1].key
-		if err := requireUsage(destination, KeyUsageEncryptDecrypt, c.op.name); err != nil {
+		if err := requireUsage(c.targets[1].key, KeyUsageEncryptDecrypt, c.op.name); err != nil {
 			return err
 		}
-		if err := requireEncryption(destination, in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext); err != nil {
+		to := in.destination(c)
+		if err := to.require(); err != nil || !in.DryRun {
 			return err
 		}
-		if err := c.tryCiphertext(in.DryRun, &src); err != nil {
+		plaintext, err := c.tryCiphertext(&src)
+		secret.Clear(plaintext)
+		if err != nil {
 			return err
 		}
-		return c.tryContext(in.DryRun, in.DestinationEncryptionContext)
+		return c.tryDestination(&to, len(plaintext))
 	},
 	act: func(c *call, in *ReEncryptInput) (*ReEncryptOutput, error) {
-		source, destination := &c.targets[0], &c.targets[1]
-		plaintext, err := c.open(source, in.CiphertextBlob, in.SourceEncryptionContext)
+		src, to := in.source(), in.destination(c)
+		plaintext, err := c.decrypt(&src)
 		if err != nil {
 			return nil, err
 		}
 		defer secret.Clear(plaintext)
-		sealed, err := c.seal(destination, plaintext, in.DestinationEncryptionContext)
+		encrypted, err := c.encrypt(&to, plaintext)
 		if err != nil {
 			return nil, err
 		}
 		return &ReEncryptOutput{
-			KeyId:                          destination.key.ARN,
-			SourceKeyId:                    source.key.ARN,
-			CiphertextBlob:                 sealed,
-			SourceEncryptionAlgorithm:      EncryptionAlgorithmSymmetricDefault,
-			DestinationEncryptionAlgorithm: EncryptionAlgorithmSymmetricDefault,
-			SourceKeyMaterialId:            source.material.ID,
-			DestinationKeyMaterialId:       destination.material.ID,
+			KeyId:                          c.targets[1].key.ARN,
+			SourceKeyId:                    c.targets[0].key.ARN,
+			CiphertextBlob:                 encrypted,
+			SourceEncryptionAlgorithm:      src.algorithm,
+			DestinationEncryptionAlgorithm: orDefault(to.algorithm, EncryptionAlgorithmSymmetricDefault),
+			SourceKeyMaterialId:            c.targets[0].materialID(),
+			DestinationKeyMaterialId:       c.targets[1].materialID(),
 		}, nil
 	},
 })
@@ -356,6 +366,25 @@ func (in *ReEncryptInput) source() source {
 		algorithm:         orDefault(in.SourceEncryptionAlgorithm, EncryptionAlgorithmSymmetricDefault),
 		encryptionContext: in.SourceEncryptionContext,
 	}
+}
+
+// A destination is the key to encrypt with, and how.
+type destination struct {
+	target            *target
+	algorithm         EncryptionAlgorithmSpec // empty: EncryptionAlgorithmSymmetricDefault
+	encryptionContext map[string]string
+}
+
+func (in *ReEncryptInput) destination(c *call) destination {
+	return destination{&c.targets[1], in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext}
+}
+
+// require refuses an algorithm or an encryption context that the key does not take.
+func (d *destination) require() error {
+	if err := requireAlgorithm(d.target.key, string(orDefault(d.algorithm, EncryptionAlgorithmSymmetricDefault))); err != nil {
+		return err
+	}
+	return requireNoContext(d.target.key, d.encryptionContext)
 }
 
 // header returns the header of a ciphertext of a symmetric key, or nil.
@@ -421,10 +450,17 @@ func requireSource(k *keydb.Key, src *source) error {
 	if k.Record.Usage != string(KeyUsageEncryptDecrypt) {
 		return exception(IncorrectKeyException, incorrectKey)
 	}
-	if err := requireEncryption(k, src.algorithm, src.encryptionContext); err != nil {
+	symmetric := k.Spec.Kind == spec.Symmetric
+	if src.algorithm == EncryptionAlgorithmSymmetricDefault && !symmetric { // nothing distinguishes this from no algorithm
+		return invalidCiphertext(ErrNotCiphertext)
+	}
+	if err := requireAlgorithm(k, string(src.algorithm)); err != nil {
 		return err
 	}
-	if src.ignored {
+	if err := requireNoContext(k, src.encryptionContext); err != nil {
+		return err
+	}
+	if src.ignored || !symmetric {
 		return nil
 	}
 	switch header := src.header(); {
@@ -436,17 +472,29 @@ func requireSource(k *keydb.Key, src *source) error {
 	return nil
 }
 
-// tryCiphertext decrypts in a dry run, which ends before act.
-func (c *call) tryCiphertext(dryRun bool, src *source) error {
-	switch {
-	case !dryRun:
-		return nil
-	case src.ignored:
-		return c.tryContext(dryRun, src.encryptionContext)
+// tryCiphertext decrypts in a dry run, which ends before act. The caller erases the plaintext.
+func (c *call) tryCiphertext(src *source) (plaintext []byte, err error) {
+	if src.ignored {
+		return nil, c.tryContext(true, src.encryptionContext)
 	}
-	plaintext, err := c.open(&c.targets[0], src.ciphertext, src.encryptionContext)
-	secret.Clear(plaintext)
-	return err
+	return c.decrypt(src)
+}
+
+// tryDestination refuses, in a dry run, a plaintext of that length or an encryption context that
+// cannot be used. Other calls notice when they use it.
+func (c *call) tryDestination(to *destination, length int) error {
+	if to.target.key.Spec.Kind != spec.Symmetric {
+		p, err := primitive[crypto.DecryptionKey](c, to.target.key)
+		if err != nil {
+			return err
+		}
+		maximum, err := p.MaxPlaintext(string(to.algorithm))
+		if err == nil && length > maximum {
+			err = to.tooLong(maximum)
+		}
+		return err
+	}
+	return c.tryContext(true, to.encryptionContext)
 }
 
 // tryContext refuses an encryption context that cannot be used, in a dry run. Other calls notice
@@ -459,11 +507,8 @@ func (c *call) tryContext(dryRun bool, encryptionContext map[string]string) erro
 	return err
 }
 
-// requireEncryption refuses an algorithm or an encryption context that k does not take.
-func requireEncryption(k *keydb.Key, algorithm EncryptionAlgorithmSpec, encryptionContext map[string]string) error {
-	if err := requireAlgorithm(k, string(orDefault(algorithm, EncryptionAlgorithmSymmetricDefault))); err != nil {
-		return err
-	}
+// requireNoContext refuses an encryption context that k does not take.
+func requireNoContext(k *keydb.Key, encryptionContext map[string]string) error {
 	if len(encryptionContext) > 0 && k.Spec.Kind != spec.Symmetric {
 		return invalid("An encryption context is only for symmetric encryption keys; %s is not one.", k.ARN)
 	}
@@ -483,6 +528,50 @@ func (c *call) associatedData(header []byte, encryptionContext map[string]string
 		return nil, invalid("The encryption context is longer than %d bytes.", ciphertext.MaxContextBytes)
 	}
 	return nil, invalid("Invalid EncryptionContext")
+}
+
+// encrypt encrypts to a destination whose algorithm and encryption context its key takes.
+func (c *call) encrypt(to *destination, plaintext []byte) ([]byte, error) {
+	if to.target.key.Spec.Kind == spec.Symmetric {
+		return c.seal(to.target, plaintext, to.encryptionContext)
+	}
+	p, err := primitive[crypto.DecryptionKey](c, to.target.key)
+	if err != nil {
+		return nil, err
+	}
+	maximum, err := p.MaxPlaintext(string(to.algorithm))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(plaintext) > maximum:
+		return nil, to.tooLong(maximum)
+	}
+	encrypted, err := p.Encrypt(string(to.algorithm), plaintext)
+	if errors.Is(err, crypto.ErrLength) { // ReEncrypt, of an empty plaintext that was encrypted elsewhere
+		return nil, invalid("Algorithm %s and key spec %s cannot encrypt empty data.", to.algorithm, to.target.key.Record.Spec)
+	}
+	return encrypted, err
+}
+
+func (d *destination) tooLong(maximum int) *Error {
+	return invalid("Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", d.algorithm, d.target.key.Record.Spec, maximum)
+}
+
+// decrypt decrypts a source that requireSource admitted, with the call's first key.
+func (c *call) decrypt(src *source) ([]byte, error) {
+	t := &c.targets[0]
+	if t.key.Spec.Kind == spec.Symmetric {
+		return c.open(t, src.ciphertext, src.encryptionContext)
+	}
+	p, err := primitive[crypto.DecryptionKey](c, t.key)
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := p.Decrypt(string(src.algorithm), src.ciphertext)
+	if errors.Is(err, crypto.ErrDecrypt) {
+		return nil, invalidCiphertext(ErrContextOrAltered)
+	}
+	return plaintext, err
 }
 
 // aead returns the AEAD of a material of a symmetric key.

@@ -372,9 +372,11 @@ func TestARecipientIsRefused(t *testing.T) {
 	f := newFixture(t)
 	recipient := &kms.RecipientInfo{AttestationDocument: []byte("document")}
 	for operation, in := range map[string]any{
-		"Decrypt":         &kms.DecryptInput{CiphertextBlob: f.ciphertext, Recipient: recipient},
-		"GenerateDataKey": &kms.GenerateDataKeyInput{KeyId: f.symmetric.KeyId, KeySpec: kms.DataKeySpecAES256, Recipient: recipient},
-		"GenerateRandom":  &kms.GenerateRandomInput{NumberOfBytes: new(int32(1)), Recipient: recipient},
+		"Decrypt":             &kms.DecryptInput{CiphertextBlob: f.ciphertext, Recipient: recipient},
+		"GenerateDataKey":     &kms.GenerateDataKeyInput{KeyId: f.symmetric.KeyId, KeySpec: kms.DataKeySpecAES256, Recipient: recipient},
+		"DeriveSharedSecret":  &kms.DeriveSharedSecretInput{KeyId: f.agreement.KeyId, PublicKey: f.peer, KeyAgreementAlgorithm: kms.KeyAgreementAlgorithmECDH, Recipient: recipient},
+		"GenerateDataKeyPair": &kms.GenerateDataKeyPairInput{KeyId: f.symmetric.KeyId, KeyPairSpec: kms.DataKeyPairSpecSM2, Recipient: recipient},
+		"GenerateRandom":      &kms.GenerateRandomInput{NumberOfBytes: new(int32(1)), Recipient: recipient},
 	} {
 		_, err := f.invoke(t, operation, in)
 		requireError(t, err, kms.UnsupportedOperationException, "Recipient is not supported: no attestation document can be verified here.")

@@ -294,6 +294,36 @@ func (DataKeySpec) Values() []DataKeySpec {
 	return []DataKeySpec{DataKeySpecAES128, DataKeySpecAES256}
 }
 
+// DataKeyPairSpec is the kind of an asymmetric data key pair: a KeySpec of the same name, for any
+// use that such keys can have.
+type DataKeyPairSpec string
+
+const (
+	DataKeyPairSpecRSA2048             DataKeyPairSpec = "RSA_2048"
+	DataKeyPairSpecRSA3072             DataKeyPairSpec = "RSA_3072"
+	DataKeyPairSpecRSA4096             DataKeyPairSpec = "RSA_4096"
+	DataKeyPairSpecECCNISTP256         DataKeyPairSpec = "ECC_NIST_P256"
+	DataKeyPairSpecECCNISTP384         DataKeyPairSpec = "ECC_NIST_P384"
+	DataKeyPairSpecECCNISTP521         DataKeyPairSpec = "ECC_NIST_P521"
+	DataKeyPairSpecECCNISTEdwards25519 DataKeyPairSpec = "ECC_NIST_EDWARDS25519"
+	DataKeyPairSpecECCSECGP256K1       DataKeyPairSpec = "ECC_SECG_P256K1" // secp256k1
+	DataKeyPairSpecSM2                 DataKeyPairSpec = "SM2"
+	DataKeyPairSpecMLKEM512            DataKeyPairSpec = "ML_KEM_512"
+	DataKeyPairSpecMLKEM768            DataKeyPairSpec = "ML_KEM_768"
+	DataKeyPairSpecMLKEM1024           DataKeyPairSpec = "ML_KEM_1024"
+)
+
+// Values returns every DataKeyPairSpec of the API.
+func (DataKeyPairSpec) Values() []DataKeyPairSpec {
+	return []DataKeyPairSpec{
+		DataKeyPairSpecRSA2048, DataKeyPairSpecRSA3072, DataKeyPairSpecRSA4096,
+		DataKeyPairSpecECCNISTP256, DataKeyPairSpecECCNISTP384, DataKeyPairSpecECCNISTP521,
+		DataKeyPairSpecECCNISTEdwards25519, DataKeyPairSpecECCSECGP256K1,
+		DataKeyPairSpecSM2,
+		DataKeyPairSpecMLKEM512, DataKeyPairSpecMLKEM768, DataKeyPairSpecMLKEM1024,
+	}
+}
+
 // MultiRegionKeyType is the role of a key among the related keys in other Regions.
 type MultiRegionKeyType string
 

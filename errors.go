@@ -77,7 +77,8 @@ var (
 	// ErrUnknownKeyMaterial: the ciphertext names a key material that its key does not have.
 	ErrUnknownKeyMaterial = errors.New("kms: the key has no such key material")
 	// ErrContextOrAltered: the encryption context is not the one given to Encrypt, or the
-	// ciphertext was altered. The two cannot be distinguished.
+	// ciphertext was altered. The two cannot be distinguished. With an asymmetric key: the
+	// ciphertext is of another key or algorithm, or was altered.
 	ErrContextOrAltered = errors.New("kms: another encryption context, or an altered ciphertext")
 )
 

@@ -381,8 +381,6 @@ func resolveSpec(in *CreateKeyInput) (*spec.Spec, *spec.Usage, error) {
 		return nil, nil, invalid("KeySpec %s is not supported for Origin EXTERNAL", name)
 	case in.CustomKeyStoreId != "":
 		return nil, nil, noSuchCustomKeyStore(in.CustomKeyStoreId)
-	case u.Family == nil:
-		return nil, nil, exception(UnsupportedOperationException, "KeySpec %s with KeyUsage %s is not supported.", name, usage)
 	case in.Origin == OriginExternal:
 		return nil, nil, exception(UnsupportedOperationException, "Origin EXTERNAL is not supported.")
 	}

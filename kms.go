@@ -19,7 +19,9 @@
 // expect, and use an encryption context to say what a ciphertext is for.
 //
 // [Service.GenerateMac] authenticates data for programs that can call the same key. [Service.Sign]
-// signs it for everyone who has the public key.
+// signs it for everyone who has the public key, and [Service.Decrypt] opens what anyone encrypts
+// with the public key of an RSA or SM2 key. [Service.DeriveSharedSecret] and [Service.Decapsulate]
+// agree on a secret with somebody who has only the public key.
 //
 // # When not to use this package
 //
@@ -39,11 +41,9 @@
 // inputs are the API's constraints; the error for an input that violates some names all of them.
 // Errors of operations are [*Error], except [ErrClosed] and those of the context.
 //
-// 35 of the API's 56 operations exist, for the key specs SYMMETRIC_DEFAULT, HMAC_224, HMAC_256,
-// HMAC_384, HMAC_512 and, for signatures, ECC_NIST_P256, ECC_NIST_P384 and ECC_NIST_P521. Other key
-// specs, imported key material and a Recipient are refused with [UnsupportedOperationException],
-// custom key stores with [CustomKeyStoreNotFoundException], and grant tokens with
-// [InvalidGrantTokenException].
+// 40 of the API's 56 operations exist, for all key specs and usages. Imported key material and a
+// Recipient are refused with [UnsupportedOperationException], custom key stores with
+// [CustomKeyStoreNotFoundException], and grant tokens with [InvalidGrantTokenException].
 //
 // Key policies are stored but not evaluated. The root of the account that owns a key may do
 // everything with it; everyone else is refused with [AccessDeniedException].

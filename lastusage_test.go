@@ -74,7 +74,7 @@ func TestAFailedOperationIsNotALastUse(t *testing.T) {
 	flipped := append([]byte(nil), f.ciphertext...)
 	flipped[len(flipped)-1] ^= 1
 	before := map[string]*kms.KeyLastUsageData{}
-	for _, k := range []*kms.KeyMetadata{f.symmetric, f.other, f.signing, f.mac} {
+	for _, k := range []*kms.KeyMetadata{f.symmetric, f.other, f.signing, f.mac, f.agreement, f.kem} {
 		before[k.KeyId] = lastUsage(t, f.svc, k.KeyId)
 	}
 	f.clock.Move(day)

@@ -31,8 +31,9 @@ type Operation interface {
 
 // operations has all operations. A test compares it with the methods of Service.
 var operations = []Operation{
-	opCancelKeyDeletion, opCreateAlias, opCreateKey, opDecrypt, opDeleteAlias, opDescribeKey, opDisableKey,
-	opDisableKeyRotation, opEnableKey, opEnableKeyRotation, opEncrypt, opGenerateDataKey,
+	opCancelKeyDeletion, opCreateAlias, opCreateKey, opDecapsulate, opDecrypt, opDeleteAlias, opDeriveSharedSecret,
+	opDescribeKey, opDisableKey, opDisableKeyRotation, opEnableKey, opEnableKeyRotation, opEncapsulate, opEncrypt,
+	opGenerateDataKey, opGenerateDataKeyPair, opGenerateDataKeyPairWithoutPlaintext,
 	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
 	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListKeyPolicies, opListKeyRotations, opListKeys,
 	opListResourceTags, opPutKeyPolicy, opReEncrypt, opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource,

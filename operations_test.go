@@ -54,9 +54,12 @@ type fixture struct {
 	svc                            *kms.Service
 	clock                          *clock
 	symmetric, other, signing, mac *kms.KeyMetadata
+	agreement, kem                 *kms.KeyMetadata
 	ciphertext                     []byte // under symmetric
 	signature                      []byte
 	tag                            []byte // of mac
+	peer                           []byte // a public key for agreement
+	encapsulated                   []byte // to kem
 }
 
 const fixtureAlias, fixtureMessage = "alias/fixture", "message"
@@ -68,6 +71,7 @@ func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	f.svc, f.clock = newService(t, settings...)
 	f.symmetric, f.other = createKey(t, f.svc, nil), createKey(t, f.svc, nil)
 	f.signing, f.mac = createSigningKey(t, f.svc), createMacKey(t, f.svc)
+	f.agreement, f.kem = createAgreementKey(t, f.svc, kms.KeySpecECCNISTP256), createKEMKey(t, f.svc, kms.KeySpecMLKEM768)
 	createAlias(t, f.svc, fixtureAlias, f.symmetric.KeyId)
 	f.ciphertext = encrypt(t, f.svc, f.symmetric.KeyId, fixtureMessage)
 	signed, err := f.svc.Sign(ctx, &kms.SignInput{KeyId: f.signing.KeyId, Message: []byte(fixtureMessage), SigningAlgorithm: kms.SigningAlgorithmECDSASHA256})
@@ -75,6 +79,10 @@ func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	tagged, err := f.svc.GenerateMac(ctx, &kms.GenerateMacInput{KeyId: f.mac.KeyId, Message: []byte(fixtureMessage), MacAlgorithm: kms.MacAlgorithmHMACSHA256})
 	require.NoError(t, err)
 	f.signature, f.tag = signed.Signature, tagged.Mac
+	f.peer = publicKey(t, f.svc, f.agreement.KeyId) // itself will do
+	encapsulated, err := f.svc.Encapsulate(ctx, &kms.EncapsulateInput{KeyId: f.kem.KeyId, EncapsulationAlgorithm: kms.EncapsulationAlgorithmMLKEM})
+	require.NoError(t, err)
+	f.encapsulated = encapsulated.SharedSecretCiphertextBlob
 	return f
 }
 
@@ -85,6 +93,10 @@ func (f *fixture) subject(operation string) *kms.KeyMetadata {
 		return f.signing
 	case "GenerateMac", "VerifyMac":
 		return f.mac
+	case "DeriveSharedSecret":
+		return f.agreement
+	case "Encapsulate", "Decapsulate":
+		return f.kem
 	}
 	return f.symmetric
 }
@@ -119,6 +131,10 @@ func (f *fixture) example(t testing.TB, operation string) any {
 		return &kms.GenerateDataKeyInput{KeyId: f.symmetric.KeyId, KeySpec: kms.DataKeySpecAES256}
 	case "GenerateDataKeyWithoutPlaintext":
 		return &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: f.symmetric.KeyId, KeySpec: kms.DataKeySpecAES256}
+	case "GenerateDataKeyPair":
+		return &kms.GenerateDataKeyPairInput{KeyId: f.symmetric.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256}
+	case "GenerateDataKeyPairWithoutPlaintext":
+		return &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: f.symmetric.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256}
 	case "Sign":
 		return &kms.SignInput{KeyId: f.signing.KeyId, Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
 	case "Verify":
@@ -127,6 +143,12 @@ func (f *fixture) example(t testing.TB, operation string) any {
 		return &kms.GenerateMacInput{KeyId: f.mac.KeyId, Message: message, MacAlgorithm: kms.MacAlgorithmHMACSHA256}
 	case "VerifyMac":
 		return &kms.VerifyMacInput{KeyId: f.mac.KeyId, Message: message, Mac: f.tag, MacAlgorithm: kms.MacAlgorithmHMACSHA256}
+	case "DeriveSharedSecret":
+		return &kms.DeriveSharedSecretInput{KeyId: f.agreement.KeyId, PublicKey: f.peer, KeyAgreementAlgorithm: kms.KeyAgreementAlgorithmECDH}
+	case "Encapsulate":
+		return &kms.EncapsulateInput{KeyId: f.kem.KeyId, EncapsulationAlgorithm: kms.EncapsulationAlgorithmMLKEM}
+	case "Decapsulate":
+		return &kms.DecapsulateInput{KeyId: f.kem.KeyId, SharedSecretCiphertextBlob: f.encapsulated, EncapsulationAlgorithm: kms.EncapsulationAlgorithmMLKEM}
 	case "PutKeyPolicy":
 		return &kms.PutKeyPolicyInput{KeyId: f.symmetric.KeyId, Policy: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`}
 	case "TagResource":
@@ -318,8 +340,9 @@ func keyMembers(in any) []reflect.Value {
 
 // takeAliases are the operations that accept an alias as KeyId, by the API's documentation.
 var takeAliases = map[string]bool{
-	"Decrypt": true, "DescribeKey": true, "Encrypt": true, "GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true,
-	"GenerateMac": true, "GetPublicKey": true, "ReEncrypt": true, "Sign": true, "Verify": true, "VerifyMac": true,
+	"Decapsulate": true, "Decrypt": true, "DeriveSharedSecret": true, "DescribeKey": true, "Encapsulate": true, "Encrypt": true, "GenerateDataKey": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
+	"GenerateDataKeyWithoutPlaintext": true,
+	"GenerateMac":                     true, "GetPublicKey": true, "ReEncrypt": true, "Sign": true, "Verify": true, "VerifyMac": true,
 }
 
 func TestEveryOperationAcceptsTheKeyIdentifiersOfTheAPI(t *testing.T) {
@@ -507,7 +530,8 @@ func requireDeniedForeign(t *testing.T, err error, caller kms.Principal, permiss
 // dryRunOperations are the operations of this service that have a DryRun by the API's
 // documentation.
 var dryRunOperations = []string{
-	"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "ReEncrypt", "Sign", "Verify", "VerifyMac",
+	"Decapsulate", "Decrypt", "DeriveSharedSecret", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext",
+	"GenerateDataKeyWithoutPlaintext", "GenerateMac", "ReEncrypt", "Sign", "Verify", "VerifyMac",
 }
 
 func withDryRun(in any) any {

@@ -106,6 +106,43 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 			about("{symmetric}", &kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
 			refuses(kms.InvalidKeyUsageException, "Algorithm RSAES_OAEP_SHA_256 is incompatible with key spec SYMMETRIC_DEFAULT.")},
 	}
+	// rsa makes the call with a new RSA key.
+	rsa := func(in any) func(*scene) any {
+		return func(s *scene) any {
+			s.key = createEncryptionKey(s.t, s.svc, kms.KeySpecRSA2048)
+			return about("{key}", in)(s)
+		}
+	}
+	facts = append(facts,
+		fact{"RSA encrypts", "documented", rsa(&kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
+			succeeds(has("", "CiphertextBlob KeyId EncryptionAlgorithm"), is("KeyId", "{key}"), is("EncryptionAlgorithm", "RSAES_OAEP_SHA_256"))},
+		fact{"RSA decrypts without a key material ID", "documented",
+			func(s *scene) any {
+				s.key = createEncryptionKey(s.t, s.svc, kms.KeySpecRSA2048)
+				in := &kms.EncryptInput{KeyId: s.key.KeyId, Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}
+				out, err := s.svc.Encrypt(s.t.Context(), in)
+				require.NoError(s.t, err)
+				return &kms.DecryptInput{KeyId: s.key.KeyId, CiphertextBlob: out.CiphertextBlob, EncryptionAlgorithm: in.EncryptionAlgorithm}
+			},
+			succeeds(has("", "Plaintext KeyId EncryptionAlgorithm"), is("KeyId", "{key}"), is("EncryptionAlgorithm", "RSAES_OAEP_SHA_256"))},
+		fact{"RSA encrypts 214 bytes", "observed",
+			rsa(&kms.EncryptInput{Plaintext: make([]byte, 215), EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA1}),
+			refuses(kms.ValidationException, "Algorithm RSAES_OAEP_SHA_1 and key spec RSA_2048 cannot encrypt data larger than 214 bytes.")},
+		fact{"RSA encrypts by no algorithm", "inferred", rsa(&kms.EncryptInput{Plaintext: message}),
+			refusesSomehow(kms.InvalidKeyUsageException)},
+		fact{"RSA encrypts with a context", "recorded 2026",
+			rsa(&kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA1, EncryptionContext: someContext}),
+			refusesSomehow(kms.ValidationException)},
+		fact{"RSA decrypts with a context", "recorded 2026",
+			rsa(&kms.DecryptInput{CiphertextBlob: make([]byte, 256), EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA1, EncryptionContext: someContext}),
+			refusesSomehow(kms.ValidationException)},
+		fact{"RSA decrypts by no algorithm", "recorded 2026", rsa(&kms.DecryptInput{CiphertextBlob: make([]byte, 256)}),
+			refuses(kms.InvalidCiphertextException, "")},
+		fact{"RSA decrypts what it did not encrypt", "documented",
+			rsa(&kms.DecryptInput{CiphertextBlob: make([]byte, 256), EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
+			refuses(kms.InvalidCiphertextException, "")},
+		fact{"a data key under RSA", "recorded 2026", rsa(&kms.GenerateDataKeyInput{KeySpec: kms.DataKeySpecAES256}),
+			refusesSomehow(kms.InvalidKeyUsageException)})
 	for _, algorithm := range []kms.EncryptionAlgorithmSpec{
 		kms.EncryptionAlgorithmRSAESOAEPSHA1, kms.EncryptionAlgorithmRSAESOAEPSHA256, kms.EncryptionAlgorithmSM2PKE,
 	} {
@@ -182,6 +219,23 @@ func TestRecordedAnswersAboutDataKeys(t *testing.T) {
 				return &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: fixtureAlias, NumberOfBytes: new(int32(64))}
 			},
 			succeeds(has("", "CiphertextBlob KeyId KeyMaterialId"), is("KeyId", "{symmetric}"))},
+		{"GenerateDataKeyPair answers with the private key twice", "documented",
+			func(s *scene) any {
+				return &kms.GenerateDataKeyPairInput{KeyId: fixtureAlias, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256}
+			},
+			succeeds(has("", "PublicKey PrivateKeyPlaintext PrivateKeyCiphertextBlob KeyPairSpec KeyId KeyMaterialId"), is("KeyId", "{symmetric}"),
+				matches("PrivateKeyPlaintext", "^.{200}$"))}, // 150 bytes: recorded 2026
+		{"GenerateDataKeyPairWithoutPlaintext answers without the private key", "documented",
+			func(s *scene) any {
+				return &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: fixtureAlias, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256}
+			},
+			succeeds(has("", "PublicKey PrivateKeyCiphertextBlob KeyPairSpec KeyId KeyMaterialId"), is("KeyPairSpec", "ECC_NIST_P256"))},
+		{"a data key pair under RSA", "recorded 2026",
+			func(s *scene) any {
+				key := createEncryptionKey(s.t, s.svc, kms.KeySpecRSA2048)
+				return &kms.GenerateDataKeyPairInput{KeyId: key.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256}
+			},
+			refuses(kms.InvalidKeyUsageException, "You cannot generate a data key pair with an asymmetric CMK")},
 		{"a data key without a size", "observed",
 			about("{symmetric}", &kms.GenerateDataKeyInput{}), refuses(kms.ValidationException, oneSize)},
 		{"a data key of two sizes", "observed",
@@ -293,6 +347,35 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 				verify(func(s *scene, in *kms.VerifyInput) { spoil(s, in); in.DryRun = true }),
 				refuses(kms.KMSInvalidSignatureException, "")})
 	}
+	// by makes the call with a new key of a spec.
+	by := func(spec kms.KeySpec, in any) func(*scene) any {
+		return func(s *scene) any {
+			s.create(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageSignVerify})
+			return about("{key}", in)(s)
+		}
+	}
+	facts = append(facts,
+		fact{"ML-DSA signs no digests", "recorded 2026",
+			by(kms.KeySpecMLDSA44, &kms.SignInput{Message: make([]byte, 64), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmMLDSASHAKE256}),
+			refuses(kms.ValidationException, "Message type DIGEST is incompatible with key spec ML_DSA_44.")},
+		fact{"an ML-DSA key does not sign by ECDSA", "recorded 2026",
+			by(kms.KeySpecMLDSA44, &kms.SignInput{Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}),
+			refuses(kms.InvalidKeyUsageException, "Algorithm ECDSA_SHA_256 is incompatible with key spec ML_DSA_44.")},
+		fact{"a wrong signature of ML-DSA in a dry run", "recorded 2026",
+			by(kms.KeySpecMLDSA44, &kms.VerifyInput{Message: message, Signature: make([]byte, 2420), SigningAlgorithm: kms.SigningAlgorithmMLDSASHAKE256, DryRun: true}),
+			refuses(kms.KMSInvalidSignatureException, "")},
+		fact{"Ed25519 signs no digests", "documented",
+			by(kms.KeySpecECCNISTEdwards25519, &kms.SignInput{Message: make([]byte, 64), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmEd25519SHA512}),
+			refusesSomehow(kms.ValidationException)},
+		fact{"Ed25519ph signs only digests", "documented",
+			by(kms.KeySpecECCNISTEdwards25519, &kms.SignInput{Message: make([]byte, 64), SigningAlgorithm: kms.SigningAlgorithmEd25519phSHA512}),
+			refusesSomehow(kms.ValidationException)},
+		fact{"Ed25519ph of a digest of another length", "recorded 2026",
+			by(kms.KeySpecECCNISTEdwards25519, &kms.SignInput{Message: make([]byte, 32), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmEd25519phSHA512}),
+			refuses(kms.ValidationException, "Digest is invalid length for algorithm ED25519_PH_SHA_512.")},
+		fact{"RSASSA_PSS_SHA_256 of a digest of another length", "observed",
+			by(kms.KeySpecRSA2048, &kms.SignInput{Message: make([]byte, 31), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmRSASSAPSSSHA256}),
+			refuses(kms.ValidationException, "Digest is invalid length for algorithm RSASSA_PSS_SHA_256.")})
 	for _, c := range curves {
 		// add adds the facts that Sign and Verify refuse a message of n bytes and a type.
 		add := func(source string, messageType kms.MessageType, n int, message string) {
@@ -372,6 +455,68 @@ func TestRecordedAnswersAboutMacs(t *testing.T) {
 				k := s.create(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageGenerateVerifyMac})
 				return &kms.GenerateMacInput{KeyId: k.KeyId, Message: message, MacAlgorithm: asked}
 			}, want})
+		}
+	}
+	requireFacts(t, facts)
+}
+
+func TestRecordedAnswersAboutAgreementAndEncapsulation(t *testing.T) {
+	const ecdh, mlkem = kms.KeyAgreementAlgorithmECDH, kms.EncapsulationAlgorithmMLKEM
+	example := func(operation string) func(*scene) any { return func(s *scene) any { return s.example(operation) } }
+	derive := func(change func(s *scene, in *kms.DeriveSharedSecretInput)) func(*scene) any {
+		return func(s *scene) any {
+			in := s.example("DeriveSharedSecret").(*kms.DeriveSharedSecretInput)
+			change(s, in)
+			return in
+		}
+	}
+	decapsulate := func(change func(in *kms.DecapsulateInput)) func(*scene) any {
+		return func(s *scene) any {
+			in := s.example("Decapsulate").(*kms.DecapsulateInput)
+			in.SharedSecretCiphertextBlob = slices.Clone(in.SharedSecretCiphertextBlob)
+			change(in)
+			return in
+		}
+	}
+	facts := []fact{
+		{"DeriveSharedSecret answers with the key's origin", "observed", example("DeriveSharedSecret"),
+			succeeds(has("", "SharedSecret KeyId KeyAgreementAlgorithm KeyOrigin"), is("KeyOrigin", "AWS_KMS"), is("KeyAgreementAlgorithm", "ECDH"))},
+		{"a signing key derives no secret", "observed",
+			derive(func(s *scene, in *kms.DeriveSharedSecretInput) { in.KeyId = s.signing.KeyId }),
+			refuses(kms.InvalidKeyUsageException, "{signing} key usage is SIGN_VERIFY which is not valid for DeriveSharedSecret.")},
+		{"GetPublicKey of a key for agreement", "documented",
+			func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.agreement.KeyId} },
+			succeeds(has("", "KeyId PublicKey KeySpec CustomerMasterKeySpec KeyUsage KeyAgreementAlgorithms"))},
+		{"Encapsulate answers with the secret twice", "documented", example("Encapsulate"),
+			succeeds(has("", "SharedSecret SharedSecretCiphertextBlob KeyId EncapsulationAlgorithm"), is("EncapsulationAlgorithm", "ML_KEM"),
+				matches("SharedSecret", "^.{44}$"))},
+		{"Decapsulate answers with the secret", "documented", example("Decapsulate"),
+			succeeds(has("", "SharedSecret KeyId EncapsulationAlgorithm"), matches("SharedSecret", "^.{44}$"))},
+		{"GetPublicKey of an ML-KEM key", "documented",
+			func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.kem.KeyId} },
+			succeeds(has("", "KeyId PublicKey KeySpec CustomerMasterKeySpec KeyUsage EncapsulationAlgorithms"))},
+		{"an altered ciphertext of ML-KEM", "documented",
+			decapsulate(func(in *kms.DecapsulateInput) { in.SharedSecretCiphertextBlob[0] ^= 1 }), succeeds()},
+		{"a ciphertext of ML-KEM of another length", "documented",
+			decapsulate(func(in *kms.DecapsulateInput) { in.SharedSecretCiphertextBlob = in.SharedSecretCiphertextBlob[1:] }),
+			refusesSomehow(kms.InvalidCiphertextException)},
+		{"a dry run of Encapsulate", "documented",
+			func(s *scene) any {
+				return &kms.EncapsulateInput{KeyId: s.kem.KeyId, EncapsulationAlgorithm: mlkem, DryRun: true}
+			},
+			refuses(kms.DryRunOperationException, succeedsDry)},
+	}
+	for name, peer := range map[string]func(s *scene) []byte{
+		"words": func(*scene) []byte { return []byte("these are only words") },
+		"a public key of another curve": func(s *scene) []byte {
+			return publicKey(s.t, s.svc, createAgreementKey(s.t, s.svc, kms.KeySpecECCNISTP384).KeyId)
+		},
+	} {
+		for _, dryRun := range []bool{false, true} {
+			facts = append(facts, fact{fmt.Sprintf("a secret shared with %s, dry run %v", name, dryRun), "observed; recorded 2026 for dry runs",
+				func(s *scene) any {
+					return &kms.DeriveSharedSecretInput{KeyId: s.agreement.KeyId, PublicKey: peer(s), KeyAgreementAlgorithm: ecdh, DryRun: dryRun}
+				}, refuses(kms.ValidationException, "")})
 		}
 	}
 	requireFacts(t, facts)

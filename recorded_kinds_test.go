@@ -89,7 +89,8 @@ func TestRecordedAnswersToInvalidEncryptionContexts(t *testing.T) {
 
 // crossAccount are the operations that can be called on a key of another account.
 var crossAccount = []string{
-	"Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetKeyRotationStatus",
+	"Decapsulate", "Decrypt", "DeriveSharedSecret", "DescribeKey", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext",
+	"GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetKeyRotationStatus",
 	"GetPublicKey", "ReEncrypt", "Sign", "Verify", "VerifyMac",
 }
 

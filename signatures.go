@@ -96,8 +96,8 @@ type GetPublicKeyOutput struct {
 	// KeyId is the key ARN.
 	KeyId string
 
-	// PublicKey is a SubjectPublicKeyInfo in DER (RFC 5280, section 4.1.2.7), which
-	// x509.ParsePKIXPublicKey reads.
+	// PublicKey is a SubjectPublicKeyInfo in DER (RFC 5280, section 4.1.2.7).
+	// x509.ParsePKIXPublicKey reads those of RSA, the NIST curves and Ed25519.
 	PublicKey []byte
 
 	// KeySpec is the kind of key.

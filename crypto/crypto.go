@@ -132,9 +132,13 @@ type Signer interface {
 type DecryptionKey interface {
 	PrivateKey
 
-	// Encrypt encrypts to the public key by an algorithm as KMS spells it: "RSAES_OAEP_SHA_256". It
-	// returns ErrAlgorithm if the key does not have it, and ErrLength if the algorithm does not
-	// take plaintexts of this length.
+	// MaxPlaintext returns the length in bytes of the longest plaintext that Encrypt takes by an
+	// algorithm, as KMS spells it: "RSAES_OAEP_SHA_256". It returns ErrAlgorithm if the key does
+	// not have the algorithm.
+	MaxPlaintext(algorithm string) (int, error)
+
+	// Encrypt encrypts to the public key by an algorithm. It returns ErrAlgorithm if the key does
+	// not have it, and ErrLength if the algorithm does not take plaintexts of this length.
 	Encrypt(algorithm string, plaintext []byte) ([]byte, error)
 
 	// Decrypt returns ErrDecrypt for everything that is not a ciphertext for this key and

@@ -17,7 +17,6 @@ type subject struct {
 	name       string
 	family     Family
 	algorithms []string                                     // of a SigningKey or DecryptionKey
-	maximum    int                                          // length of a DecryptionKey's plaintexts
 	step       int                                          // flip every step-th bit only; odd
 	pair       func(t testing.TB) [2][]byte                 // two keys, if generating more takes too long
 	secret     func(t *testing.T, material []byte) []byte   // the part of the material to keep hidden
@@ -131,8 +130,10 @@ func (s subject) uses(t testing.TB, key Key) []use {
 	case DecryptionKey:
 		var uses []use
 		for _, a := range s.algorithms {
+			maximum, err := k.MaxPlaintext(a)
+			require.NoError(t, err)
 			uses = append(uses, use{
-				name: a, maximum: s.maximum,
+				name: a, maximum: maximum,
 				prove: func(message []byte) ([]byte, error) { return k.Encrypt(a, message) },
 				check: func(proof, message []byte) error {
 					plaintext, err := k.Decrypt(a, proof)

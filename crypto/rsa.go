@@ -172,12 +172,25 @@ type rsaDecryptionKey struct{ privateKey[stdrsa.PrivateKey] }
 
 var _ DecryptionKey = (*rsaDecryptionKey)(nil)
 
+func (k *rsaDecryptionKey) MaxPlaintext(algorithm string) (int, error) {
+	private, hash, err := k.use(algorithm)
+	if err != nil {
+		return 0, err
+	}
+	return maxOAEP(private, hash), nil
+}
+
+// maxOAEP is the bound of RFC 8017, section 7.1.1, step 1b.
+func maxOAEP(private *stdrsa.PrivateKey, hash stdcrypto.Hash) int {
+	return private.Size() - 2*hash.Size() - 2
+}
+
 func (k *rsaDecryptionKey) Encrypt(algorithm string, plaintext []byte) ([]byte, error) {
 	private, hash, err := k.use(algorithm)
 	if err != nil {
 		return nil, err
 	}
-	if len(plaintext) > private.Size()-2*hash.Size()-2 {
+	if len(plaintext) > maxOAEP(private, hash) {
 		return nil, ErrLength
 	}
 	return stdrsa.EncryptOAEP(hash.New(), rand.Reader, &private.PublicKey, plaintext, nil)

@@ -154,6 +154,14 @@ type sm2DecryptionKey struct{ privateKey[sm2.PrivateKey] }
 
 var _ DecryptionKey = (*sm2DecryptionKey)(nil)
 
+func (k *sm2DecryptionKey) MaxPlaintext(algorithm string) (int, error) {
+	_, err := k.use(algorithm)
+	if err != nil {
+		return 0, err
+	}
+	return sm2MaxPlaintextBytes, nil
+}
+
 func (k *sm2DecryptionKey) Encrypt(algorithm string, plaintext []byte) ([]byte, error) {
 	private, err := k.use(algorithm)
 	if err != nil {

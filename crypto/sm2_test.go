@@ -30,7 +30,7 @@ func sm2Subjects() []subject {
 	}
 	dsa, pke, ecdh := s, s, s
 	dsa.name, dsa.family, dsa.algorithms = "SM2DSA", SM2DSA(), []string{"SM2DSA"}
-	pke.name, pke.family, pke.algorithms, pke.maximum = "SM2PKE", SM2PKE(), []string{"SM2PKE"}, 1024
+	pke.name, pke.family, pke.algorithms = "SM2PKE", SM2PKE(), []string{"SM2PKE"}
 	ecdh.name, ecdh.family = "SM2 ECDH", SM2ECDH()
 	return []subject{dsa, pke, ecdh}
 }
@@ -113,6 +113,8 @@ func TestSM2KeysHaveOnlyTheAlgorithmOfTheirUse(t *testing.T) {
 	_, err := parse(t, SM2DSA(), material).(SigningKey).Signer("ECDSA_SHA_256", Raw)
 	require.ErrorIs(t, err, ErrAlgorithm)
 	_, err = parse(t, SM2PKE(), material).(DecryptionKey).Encrypt("RSAES_OAEP_SHA_256", []byte("plaintext"))
+	require.ErrorIs(t, err, ErrAlgorithm)
+	_, err = parse(t, SM2PKE(), material).(DecryptionKey).MaxPlaintext("RSAES_OAEP_SHA_256")
 	require.ErrorIs(t, err, ErrAlgorithm)
 	_, err = parse(t, SM2PKE(), material).(DecryptionKey).Decrypt("SM2DSA", nil)
 	require.ErrorIs(t, err, ErrAlgorithm)

@@ -148,12 +148,24 @@ var calls = map[string]func(fixture) any{
 	"CreateKey": func(f fixture) any {
 		return &kms.CreateKeyInput{Description: "ü \"quoted\"\n", MultiRegion: true, Tags: []kms.Tag{{TagKey: "k", TagValue: ""}}}
 	},
+	"Decapsulate": func(f fixture) any {
+		id := f.key(kms.KeySpecMLKEM768, kms.KeyUsageEncapsulateDecapsulate)
+		out, err := f.Encapsulate(context.Background(), &kms.EncapsulateInput{KeyId: id, EncapsulationAlgorithm: kms.EncapsulationAlgorithmMLKEM})
+		require.NoError(f.t, err)
+		return &kms.DecapsulateInput{KeyId: id, SharedSecretCiphertextBlob: out.SharedSecretCiphertextBlob, EncapsulationAlgorithm: kms.EncapsulationAlgorithmMLKEM}
+	},
 	"Decrypt": func(f fixture) any {
 		return &kms.DecryptInput{CiphertextBlob: f.ciphertext(f.symmetric()), EncryptionContext: encryptionContext}
 	},
 	"DeleteAlias": func(f fixture) any {
 		f.aliased("alias/old")
 		return &kms.DeleteAliasInput{AliasName: "alias/old"}
+	},
+	"DeriveSharedSecret": func(f fixture) any {
+		id := f.key(kms.KeySpecECCNISTP256, kms.KeyUsageKeyAgreement)
+		out, err := f.GetPublicKey(context.Background(), &kms.GetPublicKeyInput{KeyId: id})
+		require.NoError(f.t, err)
+		return &kms.DeriveSharedSecretInput{KeyId: id, PublicKey: out.PublicKey, KeyAgreementAlgorithm: kms.KeyAgreementAlgorithmECDH}
 	},
 	"DescribeKey": func(f fixture) any { return &kms.DescribeKeyInput{KeyId: f.symmetric()} },
 	"DisableKey":  func(f fixture) any { return &kms.DisableKeyInput{KeyId: f.symmetric()} },
@@ -164,11 +176,20 @@ var calls = map[string]func(fixture) any{
 	"EnableKeyRotation": func(f fixture) any {
 		return &kms.EnableKeyRotationInput{KeyId: f.symmetric(), RotationPeriodInDays: aws.Int32(90)}
 	},
+	"Encapsulate": func(f fixture) any {
+		return &kms.EncapsulateInput{KeyId: f.key(kms.KeySpecMLKEM768, kms.KeyUsageEncapsulateDecapsulate), EncapsulationAlgorithm: kms.EncapsulationAlgorithmMLKEM}
+	},
 	"Encrypt": func(f fixture) any {
 		return &kms.EncryptInput{KeyId: f.symmetric(), Plaintext: []byte{0, 0xff}, EncryptionContext: encryptionContext}
 	},
 	"GenerateDataKey": func(f fixture) any {
 		return &kms.GenerateDataKeyInput{KeyId: f.symmetric(), KeySpec: kms.DataKeySpecAES256}
+	},
+	"GenerateDataKeyPair": func(f fixture) any {
+		return &kms.GenerateDataKeyPairInput{KeyId: f.symmetric(), KeyPairSpec: kms.DataKeyPairSpecECCNISTP256}
+	},
+	"GenerateDataKeyPairWithoutPlaintext": func(f fixture) any {
+		return &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: f.symmetric(), KeyPairSpec: kms.DataKeyPairSpecMLKEM1024}
 	},
 	"GenerateDataKeyWithoutPlaintext": func(f fixture) any {
 		return &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: f.symmetric(), NumberOfBytes: aws.Int32(17)}

@@ -56,9 +56,6 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key
 	if k.Usage == nil || len(record.Materials) == 0 && record.Origin == originKMS {
 		return nil, fmt.Errorf("%w: record %s describes no possible key", keystore.ErrCorrupt, ref.recordName())
 	}
-	if k.Usage.Family == nil {
-		return nil, fmt.Errorf("%w: record %s is a %s key for %s", keystore.ErrNewerVersion, ref.recordName(), record.Spec, record.Usage)
-	}
 	k.State, k.nextDue = record.state()
 	for i := range record.Materials {
 		id := record.Materials[i].ID

@@ -22,8 +22,7 @@ type Usage struct {
 	Name       string   // of the API: "SIGN_VERIFY"
 	Algorithms []string // of the API, in the order of KeyMetadata
 
-	// Family returns the implementation, on a clock. It is nil if this version makes no such keys:
-	// CreateKey refuses them.
+	// Family returns the implementation, on a clock.
 	Family func(clock func() time.Time) crypto.Family
 }
 
@@ -53,43 +52,53 @@ var specs = []Spec{
 	{"HMAC_256", HMAC, mac("HMAC_SHA_256", crypto.HMACSHA256), false},
 	{"HMAC_384", HMAC, mac("HMAC_SHA_384", crypto.HMACSHA384), false},
 	{"HMAC_512", HMAC, mac("HMAC_SHA_512", crypto.HMACSHA512), false},
-	{"ECC_NIST_P256", Asymmetric, ecc("ECDSA_SHA_256", crypto.ECDSAP256), false},
-	{"ECC_NIST_P384", Asymmetric, ecc("ECDSA_SHA_384", crypto.ECDSAP384), false},
-	{"ECC_NIST_P521", Asymmetric, ecc("ECDSA_SHA_512", crypto.ECDSAP521), false},
-	{"ECC_SECG_P256K1", Asymmetric, []Usage{{SignVerify, []string{"ECDSA_SHA_256"}, nil}}, false},
-	{"ECC_NIST_EDWARDS25519", Asymmetric, []Usage{{SignVerify, []string{"ED25519_SHA_512", "ED25519_PH_SHA_512"}, nil}}, false},
-	{"RSA_2048", Asymmetric, rsa, false},
-	{"RSA_3072", Asymmetric, rsa, false},
-	{"RSA_4096", Asymmetric, rsa, false},
+	{"ECC_NIST_P256", Asymmetric, ecc("ECDSA_SHA_256", crypto.ECDSAP256, crypto.ECDHP256), false},
+	{"ECC_NIST_P384", Asymmetric, ecc("ECDSA_SHA_384", crypto.ECDSAP384, crypto.ECDHP384), false},
+	{"ECC_NIST_P521", Asymmetric, ecc("ECDSA_SHA_512", crypto.ECDSAP521, crypto.ECDHP521), false},
+	{"ECC_SECG_P256K1", Asymmetric, signature(crypto.ECDSASecp256k1, "ECDSA_SHA_256"), false},
+	{"ECC_NIST_EDWARDS25519", Asymmetric, signature(crypto.Ed25519, "ED25519_SHA_512", "ED25519_PH_SHA_512"), false},
+	{"RSA_2048", Asymmetric, rsa(crypto.RSAES2048, crypto.RSASSA2048), false},
+	{"RSA_3072", Asymmetric, rsa(crypto.RSAES3072, crypto.RSASSA3072), false},
+	{"RSA_4096", Asymmetric, rsa(crypto.RSAES4096, crypto.RSASSA4096), false},
 	{"SM2", Asymmetric, []Usage{
-		{EncryptDecrypt, []string{"SM2PKE"}, nil},
-		{SignVerify, []string{"SM2DSA"}, nil},
-		{KeyAgreement, []string{"ECDH"}, nil},
+		{EncryptDecrypt, []string{"SM2PKE"}, ignoreClock(crypto.SM2PKE)},
+		{SignVerify, []string{"SM2DSA"}, ignoreClock(crypto.SM2DSA)},
+		{KeyAgreement, []string{"ECDH"}, ignoreClock(crypto.SM2ECDH)},
 	}, false},
-	{"ML_DSA_44", Asymmetric, []Usage{{SignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}, true},
-	{"ML_DSA_65", Asymmetric, []Usage{{SignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}, true},
-	{"ML_DSA_87", Asymmetric, []Usage{{SignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}, true},
-	{"ML_KEM_512", Asymmetric, []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, nil}}, false},
-	{"ML_KEM_768", Asymmetric, []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, nil}}, false},
-	{"ML_KEM_1024", Asymmetric, []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, nil}}, false},
-}
-
-var rsa = []Usage{
-	{EncryptDecrypt, []string{"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"}, nil},
-	{SignVerify, []string{
-		"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
-		"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512",
-	}, nil},
+	{"ML_DSA_44", Asymmetric, signature(crypto.MLDSA44, "ML_DSA_SHAKE_256"), true},
+	{"ML_DSA_65", Asymmetric, signature(crypto.MLDSA65, "ML_DSA_SHAKE_256"), true},
+	{"ML_DSA_87", Asymmetric, signature(crypto.MLDSA87, "ML_DSA_SHAKE_256"), true},
+	{"ML_KEM_512", Asymmetric, kem(crypto.MLKEM512), false},
+	{"ML_KEM_768", Asymmetric, kem(crypto.MLKEM768), false},
+	{"ML_KEM_1024", Asymmetric, kem(crypto.MLKEM1024), false},
 }
 
 func mac(algorithm string, family func() crypto.Family) []Usage {
 	return []Usage{{GenerateVerifyMAC, []string{algorithm}, ignoreClock(family)}}
 }
 
-func ecc(algorithm string, signatures func() crypto.Family) []Usage {
+func signature(family func() crypto.Family, algorithms ...string) []Usage {
+	return []Usage{{SignVerify, algorithms, ignoreClock(family)}}
+}
+
+func kem(family func() crypto.Family) []Usage {
+	return []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, ignoreClock(family)}}
+}
+
+func ecc(algorithm string, signatures, agreement func() crypto.Family) []Usage {
 	return []Usage{
 		{SignVerify, []string{algorithm}, ignoreClock(signatures)},
-		{KeyAgreement, []string{"ECDH"}, nil},
+		{KeyAgreement, []string{"ECDH"}, ignoreClock(agreement)},
+	}
+}
+
+func rsa(encryption, signatures func() crypto.Family) []Usage {
+	return []Usage{
+		{EncryptDecrypt, []string{"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"}, ignoreClock(encryption)},
+		{SignVerify, []string{
+			"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
+			"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512",
+		}, ignoreClock(signatures)},
 	}
 }
 
