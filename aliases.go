@@ -11,26 +11,27 @@ import (
 	"github.com/pocketkms/kms/internal/keydb"
 )
 
-// CreateAliasInput gives a key one more name.
+// CreateAliasInput describes a new alias of a key.
 type CreateAliasInput struct {
-	// AliasName is the new name, "alias/" included: up to 256 letters, digits, "/", "_" and "-", upper and lower case
-	// being different. "alias/aws/" is reserved.
+	// AliasName is the new name, with "alias/": up to 256 letters, digits, "/", "_" and "-". Upper
+	// and lower case differ. Names that begin with "alias/aws/" are reserved.
 	AliasName string `kms:"required,len=1..256,pattern=aliasName"`
 
-	// TargetKeyId is the key ID or key ARN of a customer managed key in the caller's account and Region.
+	// TargetKeyId is the key ID or key ARN of a customer managed key in the caller's account and
+	// Region.
 	TargetKeyId string `kms:"required,len=1..2048"`
 }
 
 // CreateAliasOutput is empty.
 type CreateAliasOutput struct{}
 
-// UpdateAliasInput moves an alias from its key to another.
+// UpdateAliasInput moves an alias to another key.
 type UpdateAliasInput struct {
-	// AliasName is the existing name, "alias/" included.
+	// AliasName is the existing name, with "alias/".
 	AliasName string `kms:"required,len=1..256,pattern=aliasName"`
 
-	// TargetKeyId is the key ID or key ARN of the key that the alias shall name from now on: of the same account, Region
-	// and KeyUsage as the present one, and like it symmetric, asymmetric or HMAC.
+	// TargetKeyId is the key ID or key ARN of the new key. It must have the same account, Region
+	// and KeyUsage as the present one, and must be symmetric, asymmetric or HMAC as that one is.
 	TargetKeyId string `kms:"required,len=1..2048"`
 }
 
@@ -39,67 +40,68 @@ type UpdateAliasOutput struct{}
 
 // DeleteAliasInput names the alias to delete. Its key stays.
 type DeleteAliasInput struct {
-	// AliasName is the existing name, "alias/" included.
+	// AliasName is the existing name, with "alias/".
 	AliasName string `kms:"required,len=1..256,pattern=aliasName"`
 }
 
 // DeleteAliasOutput is empty.
 type DeleteAliasOutput struct{}
 
-// ListAliasesInput chooses a page of the aliases of the caller's account and Region.
+// ListAliasesInput selects a page of the aliases of the caller's account and Region.
 type ListAliasesInput struct {
-	// KeyId, a key ID or key ARN, limits the list to the aliases of one key. Absent means all aliases.
+	// KeyId, a key ID or key ARN, limits the list to the aliases of one key. Absent means all
+	// aliases.
 	KeyId string `kms:"len=1..2048"`
 
 	// Limit is the most aliases to return, 1 to 100; nil means 50.
 	Limit *int32 `kms:"range=1..100"`
 
-	// Marker continues a list: NextMarker of the page before. Absent on the first call.
+	// Marker is the NextMarker of the previous page; absent in the first call.
 	Marker string `kms:"len=1..1024,pattern=marker"`
 }
 
 // ListAliasesOutput is a page of aliases.
 type ListAliasesOutput struct {
 	// Aliases are in the order of their names.
-	Aliases []AliasListEntry `kms:"always"`
+	Aliases []AliasListEntry `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
-	// Truncated says that more aliases follow.
-	Truncated bool `kms:"always"`
+	// Truncated reports whether more aliases follow.
+	Truncated bool `kms:"emitzero"`
 }
 
 // AliasListEntry is one alias.
 type AliasListEntry struct {
-	// AliasName is the name, "alias/" included.
+	// AliasName is the name, with "alias/".
 	AliasName string
 
 	// AliasArn is the alias ARN.
 	AliasArn string
 
-	// TargetKeyId is the bare ID of the key; absent for a predefined alias/aws/... that has no key yet.
+	// TargetKeyId is the key ID; absent for a predefined alias/aws/... that has no key yet.
 	TargetKeyId string
 
-	// CreationDate is when the alias was made; zero as long as it has no key.
+	// CreationDate is when the alias was created; zero while it has no key.
 	CreationDate time.Time
 
-	// LastUpdatedDate is when the alias was last given a key, by CreateAlias or UpdateAlias.
+	// LastUpdatedDate is when CreateAlias or UpdateAlias last set the key of the alias.
 	LastUpdatedDate time.Time
 }
 
 const aliasesPerKey = 50
 
-// predefinedAliases are the names of the AWS managed keys, by the service that uses each. All accounts
-// have them; a key is created for one when it is described.
+// predefinedAliases are the names of the AWS managed keys, by the service that uses each. All
+// accounts have them; a key is created for one when it is described.
 var predefinedAliases = []string{
 	"alias/aws/acm", "alias/aws/backup", "alias/aws/dynamodb", "alias/aws/ebs", "alias/aws/elasticfilesystem",
 	"alias/aws/es", "alias/aws/glue", "alias/aws/kinesis", "alias/aws/lambda", "alias/aws/rds", "alias/aws/redshift",
 	"alias/aws/s3", "alias/aws/secretsmanager", "alias/aws/sns", "alias/aws/sqs", "alias/aws/ssm", "alias/aws/xray",
 }
 
-// undefinedManagedKey returns the AWS managed key that a predefined alias points to once it has been
-// described, or nil if the alias is not predefined.
+// undefinedManagedKey returns the AWS managed key that DescribeKey creates for a predefined alias,
+// or nil if the alias is not predefined.
 func (c *call) undefinedManagedKey(alias keydb.AliasRef) *keydb.Key {
 	if !slices.Contains(predefinedAliases, alias.Name) {
 		return nil
@@ -119,12 +121,12 @@ func (c *call) undefinedManagedKey(alias keydb.AliasRef) *keydb.Key {
 	})
 }
 
-// callerAlias returns where an alias of that name is for the caller.
+// callerAlias returns the alias of that name in the caller's account and Region.
 func (c *call) callerAlias(name string) keydb.AliasRef {
 	return keydb.AliasRef{Account: c.svc.caller.account, Region: c.svc.region, Name: name}
 }
 
-// identifyAliasTarget makes the key that an alias is to point to the call's next target.
+// identifyAliasTarget adds the key of a TargetKeyId to the targets of the call.
 func (c *call) identifyAliasTarget(identifier string) error {
 	id, err := parseKeyIdentifier(identifier)
 	switch {
@@ -133,7 +135,7 @@ func (c *call) identifyAliasTarget(identifier string) error {
 	case id.alias != "":
 		return invalid("Aliases must refer to keys. Not aliases")
 	case id.account != "" && id.account != c.svc.caller.account && id.region == c.svc.region:
-		return keyNotFound(identifier) // an alias cannot point to another account's key
+		return invalid("This operation cannot be called cross account")
 	}
 	return c.identify(identifier, c.op.permission, false)
 }
@@ -145,7 +147,7 @@ func (c *call) requireRoomForAlias(k *keydb.Key) error {
 		return err
 	}
 	if n == aliasesPerKey {
-		return exception(LimitExceededException, "A key can have at most %d aliases.", aliasesPerKey)
+		return exception(LimitExceededException, "Aliases per key quota for this account in this region is %d, current usage is %d.", aliasesPerKey, n)
 	}
 	return nil
 }
@@ -190,7 +192,9 @@ var opCreateAlias = define(description{
 	},
 })
 
-// CreateAlias gives a customer managed key one more name, of at most 50.
+// CreateAlias creates an alias of a customer managed key. A key can have up to 50.
+//
+// To create a key together with its alias, use [Service.EnsureKey].
 func (s *Service) CreateAlias(ctx context.Context, in *CreateAliasInput) (*CreateAliasOutput, error) {
 	return opCreateAlias.do(ctx, s, in)
 }
@@ -210,8 +214,12 @@ var opUpdateAlias = define(description{
 		if err := changeState.admit(to); err != nil { // the old key may be pending deletion, the new one not
 			return nil, err
 		}
-		if from.Spec.Kind != to.Spec.Kind || from.Usage.Name != to.Usage.Name {
-			return nil, exception(KMSInvalidStateException, "Alias %s cannot move from %s to %s: the keys differ in type or usage.", alias.ARN(), from.ARN, to.ARN)
+		if from.Usage.Name != to.Usage.Name {
+			return nil, invalid("Alias %s cannot be changed from a CMK with key usage %s to a CMK with key usage %s. "+
+				"The key usage of the current CMK and the new CMK must be the same.", alias.Name, from.Usage.Name, to.Usage.Name)
+		}
+		if from.Spec.Kind != to.Spec.Kind {
+			return nil, invalid("Alias %s cannot be changed from a CMK with key spec %s to a CMK with key spec %s.", alias.Name, from.Spec.Name, to.Spec.Name)
 		}
 		if from.Ref != to.Ref {
 			if err := c.requireRoomForAlias(to); err != nil {
@@ -226,12 +234,12 @@ var opUpdateAlias = define(description{
 	},
 })
 
-// UpdateAlias makes an alias point to another key of the same type and usage.
+// UpdateAlias moves an alias to another key of the same type and usage.
 func (s *Service) UpdateAlias(ctx context.Context, in *UpdateAliasInput) (*UpdateAliasOutput, error) {
 	return opUpdateAlias.do(ctx, s, in)
 }
 
-// identifyAlias makes the key that an alias of the caller points to the call's next target.
+// identifyAlias adds the key of an alias of the caller to the targets of the call.
 func (c *call) identifyAlias(name string) error {
 	alias := c.callerAlias(name)
 	a, err := c.svc.core.db.Alias(c.ctx, alias)
@@ -250,7 +258,7 @@ func (c *call) identifyAlias(name string) error {
 	return aliasNotFound(alias)
 }
 
-// currentAlias returns an alias that points to k, or ErrConflict if it does not any more.
+// currentAlias returns an alias that points to k, or ErrConflict if it no longer does.
 func (c *call) currentAlias(alias keydb.AliasRef, k *keydb.Key) (*keydb.Alias, error) {
 	a, err := c.svc.core.db.Alias(c.ctx, alias)
 	if err != nil {
@@ -276,7 +284,7 @@ var opDeleteAlias = define(description{
 	},
 })
 
-// DeleteAlias deletes a name of a key. The key stays.
+// DeleteAlias deletes an alias. Its key stays.
 func (s *Service) DeleteAlias(ctx context.Context, in *DeleteAliasInput) (*DeleteAliasOutput, error) {
 	return opDeleteAlias.do(ctx, s, in)
 }
@@ -320,8 +328,8 @@ var opListAliases = define(description{
 	},
 })
 
-// aliasEntry returns the entry of an alias in a list. One whose record is damaged has only its name:
-// DescribeKey says what is wrong with it.
+// aliasEntry returns the entry of an alias in a list. One whose record is damaged has only its
+// name: DescribeKey says what is wrong with it.
 func aliasEntry(a *keydb.Alias) AliasListEntry {
 	return AliasListEntry{
 		AliasName:       a.Name,
@@ -348,9 +356,8 @@ func (c *call) addPredefinedAliases(entries []AliasListEntry) ([]AliasListEntry,
 	return entries, nil
 }
 
-// ListAliases lists the aliases of the caller's account and Region, or of one
-// key there, by name. The predefined alias/aws/ names are among them, without a
-// key until it is made.
+// ListAliases lists the aliases of the caller's account and Region, or of one key there, sorted by
+// name. That includes the predefined alias/aws/ names, which have no key until they are described.
 func (s *Service) ListAliases(ctx context.Context, in *ListAliasesInput) (*ListAliasesOutput, error) {
 	return opListAliases.do(ctx, s, in)
 }

@@ -4,71 +4,108 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"reflect"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/pocketkms/kms/audit"
-	"github.com/pocketkms/kms/internal/uuid"
 )
 
-// record is the step record: it gives the audit sink the event of a call that ended in out or in err.
-// It returns err, or the failure to record it.
+// A recording is an event with its resources, in one allocation.
+type recording struct {
+	event     audit.Event
+	resources [1]audit.Resource
+}
+
+// record is the step record: it gives the audit sink the event of a call that ended in out or in
+// err. It returns err, or the failure to record it.
 func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error {
 	if c.now.IsZero() { // the clock panicked
 		c.now = time.Now()
 	}
-	request := audit.RequestOf(c.ctx)
-	e := &audit.Event{
-		EventVersion:       audit.EventVersion,
-		UserIdentity:       userIdentity(c.svc.caller),
-		EventTime:          c.now.UTC(),
-		EventSource:        audit.EventSource,
-		EventName:          op.name,
-		AWSRegion:          c.svc.region,
-		SourceIPAddress:    cmp.Or(request.SourceIPAddress, audit.Internal),
-		UserAgent:          cmp.Or(request.UserAgent, audit.Internal),
-		RequestID:          uuid.Format(c.requestID()),
-		EventID:            uuid.Format(c.eventID()),
-		RequestParameters:  op.parameters(in),
-		ReadOnly:           op.readOnly,
-		EventType:          audit.APICall,
-		ManagementEvent:    true,
-		RecipientAccountID: c.svc.caller.account,
-		EventCategory:      audit.Management,
+	if c.builder == nil {
+		c.builder = new(audit.Builder)
 	}
+	r := new(recording)
+	e, b, info := &r.event, c.builder, audit.RequestInfoFromContext(c.ctx)
+	e.UserIdentity = c.svc.identity
+	if info.AccessKeyID != "" {
+		identity := *c.svc.identity
+		identity.AccessKeyID = info.AccessKeyID
+		e.UserIdentity = &identity
+	}
+	e.EventTime = c.now.UTC()
+	e.EventName = op.name
+	e.AWSRegion = c.svc.region
+	if c.svc.badRegion {
+		e.AWSRegion = fmt.Sprintf("%.100s", c.svc.region) // it may be any text
+	}
+	e.SourceIPAddress = cmp.Or(info.SourceIPAddress, audit.AWSInternal)
+	e.UserAgent = cmp.Or(info.UserAgent, audit.AWSInternal)
+	e.TLSDetails = info.TLS
+	if e.RequestID = info.ID; e.RequestID.IsZero() {
+		e.RequestID = c.uuid(requestIDs)
+	}
+	e.EventID = c.eventID()
+	e.ReadOnly = op.readOnly
+	e.EventType = audit.APICall
+	e.RecipientAccountID = c.svc.caller.account
+
+	limit := audit.MaxSucceededBytes
 	if err != nil {
-		e.ErrorCode, e.ErrorMessage = told(wrapError(c.ctx, err, op.name))
-	} else {
-		e.AdditionalEventData = c.keyMaterials()
+		limit = audit.MaxFailedBytes
 	}
+	b.Buffer(c.scratch)
+	b.Start(&e.RequestParameters, "requestParameters", limit)
+	if op.logged != nil {
+		in = op.logged(in)
+	}
+	op.in.VisitLoggableWithDefaults(in, b)
+	if err != nil {
+		e.SetError(eventError(wrapError(c.ctx, err, op.name)))
+	} else {
+		b.Start(&e.AdditionalEventData, "additionalEventData", limit)
+		c.addKeyMaterials(b)
+		if !op.readOnly {
+			b.Start(&e.ResponseElements, "responseElements", limit)
+			op.out.VisitLoggable(out, b)
+			if len(op.out.Members) == 0 && c.count > 0 {
+				b.String("keyId", c.targets[c.count-1].key.ARN)
+			}
+		}
+	}
+	c.scratch = b.Finish()
+	e.Resources = r.resources[:0]
 	for i := range c.count {
 		k := c.targets[i].key
-		if !k.Stored() {
-			continue
-		}
-		e.Resources = append(e.Resources, audit.Resource{AccountID: k.Account, Type: audit.KeyResource, ARN: k.ARN})
-	}
-	if err == nil && !op.readOnly {
-		e.ResponseElements = op.out.Public(out)
-		if len(op.out.Members) == 0 && c.count > 0 {
-			e.ResponseElements = map[string]any{"keyId": c.targets[c.count-1].key.ARN}
+		if k.Stored() {
+			e.Resources = append(e.Resources, audit.Resource{AccountID: k.Account, Type: audit.KeyResource, ARN: k.ARN})
 		}
 	}
-	// What was done is recorded even if the caller is gone.
-	failure := c.svc.core.config.Audit.Record(context.WithoutCancel(c.ctx), e)
-	switch {
-	case failure == nil:
-		return err
-	case c.svc.core.config.AuditBestEffort:
-		c.svc.core.unrecorded.Error(c.svc.core.config.Logger, c.now, "kms: events are not recorded", failure)
+	if alias := op.aliasName.Of(in); alias != "" && c.count > 0 {
+		e.Resources = append(e.Resources, audit.Resource{AccountID: c.svc.caller.account, Type: audit.KeyResource, ARN: c.callerAlias(alias).ARN()})
+	}
+
+	ctx := c.ctx
+	if ctx.Done() != nil {
+		ctx = context.WithoutCancel(ctx) // the call has been made, even if its caller has left
+	}
+	var failure error
+	if panicked := c.recovered(func() error { failure = c.svc.core.config.Audit.Record(ctx, e); return nil }); panicked != nil {
+		failure = panicked
+	}
+	if failure == nil {
 		return err
 	}
-	return auditFailed(failure)
+	c.svc.core.unrecorded.Error(c.svc.core.config.Logger, c.now, "kms: events are not recorded", failure)
+	if c.svc.core.config.AuditBestEffort {
+		return err
+	}
+	return unrecordedError(failure)
 }
 
-// told is what an event says of the error that a caller gets.
-func told(err error) (code, message string) {
+// eventError returns what an event has of the error that a caller gets.
+func eventError(err error) (code, message string) {
 	var failure *Error
 	switch {
 	case !errors.As(err, &failure):
@@ -79,49 +116,35 @@ func told(err error) (code, message string) {
 	return string(failure.Code), failure.Message
 }
 
-// parameters are the members of in that may be told. Encryption algorithms are
-// always among them.
-func (op *operation[In, Out]) parameters(in *In) map[string]any {
-	parameters := op.in.Public(in)
-	if op.auditParameters != nil {
-		if parameters == nil {
-			parameters = make(map[string]any)
-		}
-		op.auditParameters(in, parameters)
-	}
-	for i := range op.in.Members {
-		m := &op.in.Members[i]
-		if parameters[m.Path] == nil && op.in.Type.Field(m.Index).Type == reflect.TypeFor[EncryptionAlgorithmSpec]() {
-			if parameters == nil {
-				parameters = make(map[string]any)
-			}
-			parameters[m.Path] = string(EncryptionAlgorithmSymmetricDefault)
-		}
-	}
-	return parameters
-}
-
-// keyMaterials returns the materials of symmetric keys that the call has used.
-func (c *call) keyMaterials() map[string]any {
+// addKeyMaterials adds the IDs of the materials of symmetric keys that the call has used.
+func (c *call) addKeyMaterials(b *audit.Builder) {
 	first, second := c.targets[0].material, c.targets[1].material
 	switch {
 	case first != nil && second != nil:
-		return map[string]any{"sourceKeyMaterialId": first.ID, "destinationKeyMaterialId": second.ID}
+		b.String("destinationKeyMaterialId", second.ID)
+		b.String("sourceKeyMaterialId", first.ID)
 	case first != nil:
-		return map[string]any{"keyMaterialId": first.ID}
+		b.String("keyMaterialId", first.ID)
 	}
-	return nil
 }
 
-// auditFailed is the failure of a call whose event the audit sink refused. The
-// sink's error says why, but is not the call's own: it may be an exception of
-// another service, or a context's.
-func auditFailed(failure error) *Error {
+// unrecordedError returns the failure of a call whose event the sink refused with err. That error
+// is not the call's own: it may be an exception of another service, or a context's.
+func unrecordedError(err error) *Error {
 	return &Error{
 		Code:    KMSInternalException,
-		Message: "The request could not be completed: the call could not be recorded: " + failure.Error(),
-		cause:   opaqueCause{failure},
+		Message: "The request could not be completed: the call could not be recorded: " + err.Error(),
+		cause:   opaqueCause{err},
 	}
+}
+
+// identityOf returns the identity of p for events; nil if there are none.
+func (c *core) identityOf(p Principal) *audit.UserIdentity {
+	if c.config.Audit == nil {
+		return nil
+	}
+	u := userIdentity(p)
+	return &u
 }
 
 func userIdentity(p Principal) audit.UserIdentity {
@@ -129,19 +152,27 @@ func userIdentity(p Principal) audit.UserIdentity {
 	_, name, _ := strings.Cut(p.arn, "/")
 	switch p.kind {
 	case principalAnonymous:
-		u.Type = audit.Unknown
+		u.Type = audit.IdentityUnknown
 	case principalRoot:
-		u.Type = audit.Root
+		u.Type = audit.IdentityRoot
 	case principalUser:
-		u.Type = audit.IAMUser
+		u.Type = audit.IdentityIAMUser
 		u.UserName = name[strings.LastIndexByte(name, '/')+1:]
 		u.PrincipalID = u.UserName
 	case principalRole:
-		u.Type, u.PrincipalID = audit.Role, name[strings.LastIndexByte(name, '/')+1:]
+		u.Type, u.PrincipalID = audit.IdentityRole, name[strings.LastIndexByte(name, '/')+1:]
 	case principalAssumedRole:
-		u.Type, u.PrincipalID = audit.AssumedRole, strings.Replace(name, "/", ":", 1)
+		role, session, _ := strings.Cut(name, "/")
+		u.Type, u.PrincipalID = audit.IdentityAssumedRole, role+":"+session
+		u.SessionContext = &audit.SessionContext{SessionIssuer: &audit.SessionIssuer{
+			Type:        "Role",
+			PrincipalID: role,
+			ARN:         "arn:" + p.Partition() + ":iam::" + p.account + ":role/" + role, // a session does not know its role's path
+			AccountID:   p.account,
+			UserName:    role,
+		}}
 	case principalFederatedUser:
-		u.Type, u.PrincipalID = audit.FederatedUser, p.account+":"+name
+		u.Type, u.PrincipalID = audit.IdentityFederatedUser, p.account+":"+name
 	}
 	return u
 }

@@ -87,6 +87,22 @@ func apiEvents(events []*audit.Event) []*audit.Event {
 	return slices.DeleteFunc(events, func(e *audit.Event) bool { return e.EventType != audit.APICall })
 }
 
+func resources(arns ...string) []audit.Resource {
+	var list []audit.Resource
+	for _, arn := range arns {
+		list = append(list, audit.Resource{AccountID: "111122223333", Type: "AWS::KMS::Key", ARN: arn})
+	}
+	return list
+}
+
+// aliasARNOf returns the ARN of the alias that the input is about.
+func aliasARNOf(t *testing.T, in any) string {
+	t.Helper()
+	name := reflect.ValueOf(in).Elem().FieldByName("AliasName").String()
+	require.NotEmpty(t, name)
+	return "arn:aws:kms:us-east-1:111122223333:" + name
+}
+
 func TestEveryCallIsOneEvent(t *testing.T) {
 	const alice = "arn:aws:iam::111122223333:user/path/alice"
 	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, in any) {
@@ -98,15 +114,15 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 
 		events := apiEvents(s.take())
 		require.Len(t, events, 3)
-		ids := map[string]bool{}
+		ids := map[audit.UUID]bool{}
 		for i, want := range []struct {
 			code, region string
 			err          error
 			caller       audit.UserIdentity
 		}{
-			{"AccessDenied", "us-east-1", denied, audit.UserIdentity{Type: audit.IAMUser, PrincipalID: "alice", ARN: alice, AccountID: "111122223333", UserName: "alice"}},
-			{"ValidationException", "No Region", misplaced, audit.UserIdentity{Type: audit.Root, PrincipalID: "111122223333", ARN: f.svc.Caller().ARN(), AccountID: "111122223333"}},
-			{"", "us-east-1", nil, audit.UserIdentity{Type: audit.Root, PrincipalID: "111122223333", ARN: f.svc.Caller().ARN(), AccountID: "111122223333"}},
+			{"AccessDenied", "us-east-1", denied, audit.UserIdentity{Type: audit.IdentityIAMUser, PrincipalID: "alice", ARN: alice, AccountID: "111122223333", UserName: "alice"}},
+			{"ValidationException", "No Region", misplaced, audit.UserIdentity{Type: audit.IdentityRoot, PrincipalID: "111122223333", ARN: f.svc.Caller().ARN(), AccountID: "111122223333"}},
+			{"", "us-east-1", nil, audit.UserIdentity{Type: audit.IdentityRoot, PrincipalID: "111122223333", ARN: f.svc.Caller().ARN(), AccountID: "111122223333"}},
 		} {
 			e := events[i]
 			require.Equal(t, op.Name(), e.EventName)
@@ -115,47 +131,46 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 				var exception *kms.Error
 				require.ErrorAs(t, want.err, &exception)
 				require.Equal(t, exception.Message, e.ErrorMessage)
-				require.Nil(t, e.ResponseElements)
-				require.Nil(t, e.AdditionalEventData)
+				require.Zero(t, e.ResponseElements)
+				require.Zero(t, e.AdditionalEventData)
 			} else {
 				require.Empty(t, e.ErrorMessage)
 			}
-			require.Equal(t, want.caller, e.UserIdentity)
+			require.Equal(t, &want.caller, e.UserIdentity)
 			require.Equal(t, want.region, e.AWSRegion)
 			require.Equal(t, f.clock.Now(), e.EventTime)
-			require.Equal(t, "kms.amazonaws.com", e.EventSource)
 			require.Equal(t, "111122223333", e.RecipientAccountID)
 			require.Equal(t, !slices.Contains(mutators, op.Name()), e.ReadOnly)
-			require.True(t, e.ManagementEvent)
-			require.Equal(t, audit.Management, e.EventCategory)
-			for _, id := range []string{e.RequestID, e.EventID} {
+			for _, id := range []audit.UUID{e.RequestID, e.EventID} {
 				require.Regexp(t, uuid, id)
 				require.False(t, ids[id], "an ID is used once")
 				ids[id] = true
 			}
 			if e.ReadOnly {
-				require.Nil(t, e.ResponseElements)
+				require.Zero(t, e.ResponseElements)
 			}
 		}
 		done := events[2]
 		switch op.Name() {
 		case "ListAliases", "ListKeys", "GenerateRandom":
 			require.Empty(t, done.Resources)
-		case "ReEncrypt", "UpdateAlias":
-			require.Equal(t, []audit.Resource{
-				{AccountID: "111122223333", Type: audit.KeyResource, ARN: f.symmetric.Arn},
-				{AccountID: "111122223333", Type: audit.KeyResource, ARN: f.other.Arn}}, done.Resources)
+		case "ReEncrypt":
+			require.Equal(t, resources(f.symmetric.Arn, f.other.Arn), done.Resources)
+		case "UpdateAlias":
+			require.Equal(t, resources(f.symmetric.Arn, f.other.Arn, aliasARNOf(t, in)), done.Resources)
+		case "CreateAlias", "DeleteAlias":
+			require.Equal(t, resources(f.subject(op.Name()).Arn, aliasARNOf(t, in)), done.Resources)
 		case "CreateKey":
 			require.Len(t, done.Resources, 1)
 		default:
-			require.Equal(t, []audit.Resource{{AccountID: "111122223333", Type: audit.KeyResource, ARN: f.subject(op.Name()).Arn}}, done.Resources)
+			require.Equal(t, resources(f.subject(op.Name()).Arn), done.Resources)
 		}
 		if slices.Contains(mutators, op.Name()) && op.Name() != "CreateKey" {
 			key := f.symmetric
 			if op.Name() == "UpdateAlias" {
 				key = f.other
 			}
-			require.Equal(t, key.Arn, done.ResponseElements["keyId"])
+			require.Equal(t, key.Arn, done.ResponseElements.Get("keyId").String())
 		}
 		_, err = json.Marshal(done)
 		require.NoError(t, err)
@@ -176,10 +191,10 @@ func TestANilInputADryRunAndAWrongOneAreEventsToo(t *testing.T) {
 		codes = append(codes, e.EventName+" "+e.ErrorCode)
 	}
 	require.Equal(t, []string{"Encrypt ValidationException", "Encrypt DryRunOperationException", "Decrypt InvalidCiphertextException", "ListKeys AccessDenied"}, codes)
-	require.Equal(t, map[string]any{"encryptionAlgorithm": "SYMMETRIC_DEFAULT"}, events[0].RequestParameters)
-	require.Equal(t, true, events[1].RequestParameters["dryRun"])
-	require.Equal(t, audit.UserIdentity{Type: "Unknown"}, events[3].UserIdentity)
-	require.Nil(t, events[3].RequestParameters)
+	require.Equal(t, map[string]any{"encryptionAlgorithm": "SYMMETRIC_DEFAULT"}, events[0].RequestParameters.Map())
+	require.Equal(t, true, events[1].RequestParameters.Get("dryRun").Any())
+	require.Equal(t, &audit.UserIdentity{Type: "Unknown"}, events[3].UserIdentity)
+	require.Zero(t, events[3].RequestParameters)
 }
 
 // What changes from run to run is replaced by names.
@@ -189,7 +204,7 @@ func (f *fixture) normalized(t *testing.T, e *audit.Event) string {
 	text, err := json.MarshalIndent(e, "", "  ")
 	require.NoError(t, err)
 	return strings.NewReplacer(
-		e.RequestID+`"`, `REQUEST"`, e.EventID, "EVENT",
+		e.RequestID.String()+`"`, `REQUEST"`, e.EventID.String(), "EVENT",
 		f.symmetric.KeyId, "KEY", f.other.KeyId, "OTHER", f.symmetric.CurrentKeyMaterialId, "MATERIAL", f.other.CurrentKeyMaterialId, "OTHER-MATERIAL",
 	).Replace(string(text))
 }
@@ -321,7 +336,7 @@ func TestEventsAreThoseOfCloudTrail(t *testing.T) {
     "pendingWindowInDays": 10
   },
   "responseElements": {
-    "deletionDate": "Mar 11, 2026, 12:00:00 PM",
+    "deletionDate": "2026-03-11T12:00:00Z",
     "keyId": "arn:aws:kms:us-east-1:111122223333:key/KEY",
     "keyState": "PendingDeletion",
     "pendingWindowInDays": 10
@@ -452,7 +467,7 @@ func TestTheSinksErrorIsNotTheCalls(t *testing.T) {
 // nilOf is a nil input of the operation's type: a call that ends at once.
 func nilOf(op kms.Operation) any { return reflect.Zero(reflect.TypeOf(op.NewInput())).Interface() }
 
-func TestAPanickingSinkIsTheServicesDefect(t *testing.T) {
+func TestAPanicOfTheSinkIsARefusal(t *testing.T) {
 	canary := "canary-" + rand.Text()
 	for _, bestEffort := range []bool{false, true} {
 		var log bytes.Buffer
@@ -460,9 +475,14 @@ func TestAPanickingSinkIsTheServicesDefect(t *testing.T) {
 			s.failWith(func(*audit.Event) error { panic(canary) })
 			out, err := op.Invoke(t.Context(), f.svc, in)
 			s.failWith(nil)
-			require.Nil(t, out)
-			require.ErrorIs(t, err, kms.KMSInternalException)
-			require.NotContains(t, err.Error(), canary)
+			if bestEffort {
+				require.NoError(t, err)
+				require.NotNil(t, out)
+			} else {
+				require.Nil(t, out)
+				require.ErrorIs(t, err, kms.KMSInternalException)
+				require.NotContains(t, err.Error(), canary)
+			}
 			// The service goes on.
 			_, err = f.svc.ListKeys(t.Context(), nil)
 			require.NoError(t, err)
@@ -644,7 +664,7 @@ func TestACallWhoseCallerHasLeftIsRecorded(t *testing.T) {
 			return out, err
 		}
 	})
-	_, err := svc.CreateKey(audit.WithRequest(ctx, audit.Request{UserAgent: "agent"}), nil)
+	_, err := svc.CreateKey(audit.ContextWithRequestInfo(ctx, audit.RequestInfo{UserAgent: "agent"}), nil)
 	require.NoError(t, err)
 	events := s.take()
 	require.Len(t, events, 1)
@@ -660,6 +680,153 @@ func TestAFailedCallNamesNoKeyMaterial(t *testing.T) {
 	require.ErrorIs(t, err, kms.ValidationException)
 	events := s.take()
 	require.Len(t, events, 1)
-	require.Nil(t, events[0].AdditionalEventData)
+	require.Zero(t, events[0].AdditionalEventData)
 	require.Equal(t, "ValidationException", events[0].ErrorCode)
+}
+
+func TestAnEventHasTheIdentityOfEveryKindOfPrincipal(t *testing.T) {
+	s := new(trail)
+	svc, _ := newService(t, func(c *kms.Config) { c.Audit = s })
+	const account = "111122223333"
+	for arn, want := range map[string]audit.UserIdentity{
+		"arn:aws:iam::111122223333:root":            {Type: "Root", PrincipalID: account},
+		"arn:aws:iam::111122223333:user/path/alice": {Type: "IAMUser", PrincipalID: "alice", UserName: "alice"},
+		"arn:aws:iam::111122223333:role/path/app":   {Type: "Role", PrincipalID: "app"},
+		"arn:aws:sts::111122223333:assumed-role/app/session": {Type: "AssumedRole", PrincipalID: "app:session",
+			SessionContext: &audit.SessionContext{SessionIssuer: &audit.SessionIssuer{
+				Type: "Role", PrincipalID: "app", ARN: "arn:aws:iam::111122223333:role/app", AccountID: account, UserName: "app"}}},
+		"arn:aws:sts::111122223333:federated-user/bob": {Type: "FederatedUser", PrincipalID: account + ":bob"},
+	} {
+		want.ARN, want.AccountID = arn, account
+		view := svc.As(principal(t, arn))
+		_, _ = view.ListKeys(t.Context(), nil)
+		_, _ = view.ListKeys(audit.ContextWithRequestInfo(t.Context(), audit.RequestInfo{AccessKeyID: "AKIAEXAMPLE"}), nil)
+		_, _ = view.In("eu-west-1").ListKeys(t.Context(), nil)
+		events := s.take()
+		require.Len(t, events, 3)
+		require.Equal(t, &want, events[0].UserIdentity)
+		require.Equal(t, &want, events[2].UserIdentity, "another Region's view has the same caller")
+		want.AccessKeyID = "AKIAEXAMPLE"
+		require.Equal(t, &want, events[1].UserIdentity)
+	}
+}
+
+func TestAnEventHasWhatIsKnownOfItsRequest(t *testing.T) {
+	s := new(trail)
+	svc, _ := newService(t, func(c *kms.Config) { c.Audit = s })
+	info := audit.RequestInfo{
+		ID:              audit.UUID{1, 2, 3},
+		SourceIPAddress: "192.0.2.7",
+		UserAgent:       "agent",
+		AccessKeyID:     "AKIAEXAMPLE",
+		TLS: &audit.TLSDetails{TLSVersion: "TLSv1.3", CipherSuite: "TLS_AES_128_GCM_SHA256",
+			ClientProvidedHostHeader: "kms.example", KeyExchange: "X25519MLKEM768"},
+	}
+	_, err := svc.ListKeys(audit.ContextWithRequestInfo(t.Context(), info), nil)
+	require.NoError(t, err)
+	e := s.take()[0]
+	require.Equal(t, info, audit.RequestInfo{ID: e.RequestID, SourceIPAddress: e.SourceIPAddress, UserAgent: e.UserAgent,
+		AccessKeyID: e.UserIdentity.AccessKeyID, TLS: e.TLSDetails})
+	text, err := json.Marshal(e)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"requestID":"01020300-0000-0000-0000-000000000000"`)
+	require.Contains(t, string(text), `"tlsDetails":{"tlsVersion":"TLSv1.3","cipherSuite":"TLS_AES_128_GCM_SHA256",`+
+		`"clientProvidedHostHeader":"kms.example","keyExchange":"X25519MLKEM768"}`)
+}
+
+// inflate gives every text and list of v as much as text and n say.
+func inflate(v reflect.Value, text string, n int) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		inflate(v.Elem(), text, n)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if field := v.Field(i); field.CanSet() {
+				inflate(field, text, n)
+			}
+		}
+	case reflect.Slice:
+		if v.Type() != reflect.TypeFor[[]byte]() {
+			v.Set(reflect.MakeSlice(v.Type(), n, n))
+			for i := range n {
+				inflate(v.Index(i), text, n)
+			}
+		}
+	case reflect.Map:
+		m := map[string]string{}
+		for i := range n {
+			m[fmt.Sprint(i, text)] = text
+		}
+		v.Set(reflect.ValueOf(m))
+	}
+}
+
+// Whatever a caller sends, the event of the call stays small: a log cannot be filled at one end by little at the other.
+func TestTheSizeOfAnEventIsBounded(t *testing.T) {
+	const failedBytes = 160 << 10 // the parameters, and what else there is
+	auditedOperation(t, func(t *testing.T, f *fixture, s *trail, op kms.Operation, _ any) {
+		long := "arn:aws:iam::111122223333:user/" + strings.Repeat(`"`, 2000)
+		caller := f.svc.As(principal(t, long)).In(strings.Repeat("\x01", 5000))
+		for name, size := range map[string]struct {
+			text string
+			n    int
+		}{
+			"one long text":            {strings.Repeat("<", 1_040_000), 1},
+			"escapes":                  {strings.Repeat("\x00", 100_000), 1},
+			"escapes just below":       {strings.Repeat("\x00", 16_000), 1},
+			"text that is not UTF-8":   {strings.Repeat("\xff", 30_000), 1},
+			"many short entries":       {"", 50_000},
+			"many entries":             {strings.Repeat("\u2028", 10), 3_000},
+			"one of everything":        {"x", 1},
+			"a policy as long as they": {strings.Repeat("\n", 32_768), 1},
+		} {
+			in := op.NewInput()
+			inflate(reflect.ValueOf(in).Elem(), size.text, size.n)
+			ctx := audit.ContextWithRequestInfo(t.Context(), audit.RequestInfo{UserAgent: size.text, SourceIPAddress: size.text, AccessKeyID: size.text,
+				TLS: &audit.TLSDetails{TLSVersion: size.text, CipherSuite: size.text, ClientProvidedHostHeader: size.text, KeyExchange: size.text}})
+			for _, svc := range []*kms.Service{f.svc, caller} {
+				_, _ = op.Invoke(ctx, svc, in)
+				for _, e := range s.take() {
+					text, err := json.Marshal(e)
+					require.NoError(t, err)
+					require.Less(t, len(text), audit.MaxEventBytes, name)
+					if e.ErrorCode != "" {
+						require.Less(t, len(text), failedBytes, name)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestParametersThatAreTooLongAreOmitted(t *testing.T) {
+	s := new(trail)
+	svc, _ := newService(t, func(c *kms.Config) { c.Audit = s })
+	_, err := svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: strings.Repeat("<", 1_040_000)})
+	require.ErrorIs(t, err, kms.ValidationException)
+	e := s.take()[0]
+	require.Equal(t, map[string]any{"omitted": true, "originalSize": int64(1_040_009), "reason": "requestParameters too large"},
+		e.RequestParameters.Map())
+	require.LessOrEqual(t, len(e.ErrorMessage), 1024)
+}
+
+// Nothing that changes a key can be kept out of the log by its size.
+func TestTheParametersOfTheLargestCallsThatSucceedAreRecorded(t *testing.T) {
+	s := new(trail)
+	svc, _ := newService(t, func(c *kms.Config) { c.Audit = s })
+	policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`
+	policy += strings.Repeat("\n", 32_768-len(policy))
+	in := &kms.CreateKeyInput{Policy: policy, Description: strings.Repeat("\x01", 8192)}
+	for i := range 50 {
+		in.Tags = append(in.Tags, kms.Tag{TagKey: fmt.Sprintf("%02d", i) + strings.Repeat("é", 126), TagValue: strings.Repeat("é", 256)})
+	}
+	out, err := svc.CreateKey(t.Context(), in)
+	require.NoError(t, err)
+	e := s.take()[0]
+	require.Equal(t, policy, e.RequestParameters.Get("policy").String())
+	require.Equal(t, in.Description, e.ResponseElements.Get("keyMetadata", "description").String())
+	require.Equal(t, out.KeyMetadata.Arn, e.ResponseElements.Get("keyMetadata", "arn").String())
 }

@@ -42,10 +42,11 @@ func (c *call) authorizeTarget(t *target) error {
 	switch {
 	case d.allowed:
 		return nil
+	case t.key.Account == caller.account: // whether the caller or a ciphertext named it
 	case t.byCiphertext:
-		return deniedCiphertext(*caller, t.permission, t.key.Account == caller.account, d.reason)
+		return deniedCiphertext(*caller, t.permission)
 	case t.namedBy != "": // in the words for a key that does not exist
-		return denied(*caller, t.permission, t.namedBy, d.reason)
+		return deniedForeign(*caller, t.permission, d.reason)
 	}
 	return denied(*caller, t.permission, t.key.ARN, d.reason)
 }
@@ -76,17 +77,28 @@ func denied(caller Principal, permission, resource, reason string) *Error {
 		caller.display(), permission, resource, reason, permission)
 }
 
-// deniedCiphertext returns the AccessDeniedException for a ciphertext whose key the caller did not
-// name. It says that an identity policy is missing only of a key of the caller's own account;
-// otherwise it does not distinguish a key that does not exist from one that the caller may not use.
-func deniedCiphertext(caller Principal, permission string, own bool, reason string) *Error {
-	if own && reason == noIdentityPolicy {
+// hiddenResource is the reason that does not distinguish a key that does not exist from one that the
+// caller may not use.
+const hiddenResource = "the resource does not exist in this Region, no resource-based policies allow access, " +
+	"or a resource-based policy explicitly denies access"
+
+// deniedForeign returns the AccessDeniedException for a key of another account, which may not exist.
+// That an identity policy is missing, it says: that policy is the caller's own.
+func deniedForeign(caller Principal, permission, reason string) *Error {
+	if reason == noIdentityPolicy {
 		reason += " the " + permission + " action"
 	} else {
-		reason = "the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access"
+		reason = hiddenResource
 	}
-	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on the resource associated with this ciphertext because %s",
+	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on this resource because %s",
 		caller.display(), permission, reason)
+}
+
+// deniedCiphertext returns the AccessDeniedException for a ciphertext whose key the caller did not
+// name, if that is a key of another account or does not exist.
+func deniedCiphertext(caller Principal, permission string) *Error {
+	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s on the resource associated with this ciphertext because %s",
+		caller.display(), permission, hiddenResource)
 }
 
 // display returns how a message names the principal.

@@ -26,9 +26,8 @@ func deniedMessage(caller, permission, resource, policy string) string {
 }
 
 func deniedCiphertextMessage(caller, permission string) string {
-	return fmt.Sprintf("User: %s is not authorized to perform: %s on the resource associated with this ciphertext because "+
-		"the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access",
-		caller, permission)
+	return fmt.Sprintf("User: %s is not authorized to perform: %s on the resource associated with this ciphertext because %s",
+		caller, permission, hiddenResource)
 }
 
 // inventory is all that the account's root can see, to tell whether a call has
@@ -134,7 +133,7 @@ func TestAnotherAccountSeesItsOwnKeysAndAliasesAlone(t *testing.T) {
 	require.Equal(t, f.symmetric.KeyId, describe(t, f.svc, fixtureAlias).KeyId)
 	for _, name := range []string{mine.Arn, "arn:aws:kms:us-east-1:" + foreignAccount + ":" + fixtureAlias} {
 		_, err = f.svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: name})
-		requireError(t, err, kms.AccessDeniedException, "%s", deniedMessage(f.svc.Caller().ARN(), "kms:DescribeKey", name, "resource-based"))
+		requireDeniedForeign(t, err, f.svc.Caller(), "kms:DescribeKey")
 	}
 }
 
@@ -201,8 +200,7 @@ func TestAForbiddenCiphertextLooksLikeOneOfAMissingKey(t *testing.T) {
 		{"missing", there, missing, deniedCiphertextMessage},
 		{"missing, in her own account", alice, missing, deniedCiphertextMessage},
 		{"forbidden, in her own account", alice, f.ciphertext, func(arn, permission string) string {
-			return "User: " + arn + " is not authorized to perform: " + permission +
-				" on the resource associated with this ciphertext because no identity-based policy allows the " + permission + " action"
+			return deniedMessage(arn, permission, f.symmetric.Arn, "identity-based")
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -227,9 +225,9 @@ func TestReEncryptNeedsBothKeys(t *testing.T) {
 	mine := createKey(t, there, nil)
 
 	_, err := f.svc.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: f.ciphertext, DestinationKeyId: mine.Arn})
-	requireError(t, err, kms.AccessDeniedException, "%s", deniedMessage(f.svc.Caller().ARN(), "kms:ReEncryptTo", mine.Arn, "resource-based"))
+	requireDeniedForeign(t, err, f.svc.Caller(), "kms:ReEncryptTo")
 	_, err = there.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: encrypt(t, there, mine.KeyId, "x"), DestinationKeyId: f.other.Arn})
-	requireError(t, err, kms.AccessDeniedException, "%s", deniedMessage(there.Caller().ARN(), "kms:ReEncryptTo", f.other.Arn, "resource-based"))
+	requireDeniedForeign(t, err, there.Caller(), "kms:ReEncryptTo")
 }
 
 // The key of an AWS service may be looked at, and nothing else.

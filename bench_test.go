@@ -20,8 +20,9 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/internal/benchtest"
-	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 )
 
 // Each benchmark runs its floor, the least work that could do the same, in the
@@ -56,13 +57,19 @@ var (
 	benchContext   = map[string]string{"tenant": "4711", "purpose": "invoices"}
 )
 
+// benchAssociatedData is as long as what Encrypt authenticates: the header of a ciphertext and benchContext.
+var benchAssociatedData = make([]byte, 95)
+
+// floorSeal is the floor of what encrypts: a Seal with a random nonce into a new slice.
 func floorSeal(gcm cipher.AEAD) func() {
 	return func() {
-		out := make([]byte, 12, 12+32+16)
-		rand.Read(out)
-		gcm.Seal(out, out, benchPlaintext, nil)
+		nonce := make([]byte, 12, 12+32+16)
+		rand.Read(nonce)
+		benchSealed = gcm.Seal(nonce, nonce, benchPlaintext, benchAssociatedData)
 	}
 }
+
+var benchSealed, benchOpened []byte // keep what floors return, so that the compiler cannot leave it on the stack
 
 func BenchmarkEncrypt(b *testing.B) {
 	svc, id := benchService(b, nil)
@@ -81,9 +88,11 @@ func BenchmarkDecrypt(b *testing.B) {
 	out := must(svc.Encrypt(context.Background(), &kms.EncryptInput{KeyId: id, Plaintext: benchPlaintext, EncryptionContext: benchContext}))
 	in := &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob, EncryptionContext: benchContext}
 	gcm := bareGCM()
-	sealed := gcm.Seal(nil, make([]byte, 12), benchPlaintext, nil)
 	nonce := make([]byte, 12)
-	benchtest.Compare(b, func() { must(gcm.Open(nil, nonce, sealed, nil)) }, func() { must(svc.Decrypt(context.Background(), in)) })
+	sealed := gcm.Seal(nil, nonce, benchPlaintext, benchAssociatedData)
+	benchtest.Compare(b, func() {
+		benchOpened = must(gcm.Open(nil, nonce, sealed, benchAssociatedData))
+	}, func() { must(svc.Decrypt(context.Background(), in)) })
 }
 
 func BenchmarkGenerateMac(b *testing.B) {
@@ -120,6 +129,46 @@ func BenchmarkVerify(b *testing.B) {
 			panic("the floor does not verify")
 		}
 	}, func() { must(svc.Verify(context.Background(), in)) })
+}
+
+// BenchmarkAudited compares calls whose events go to a sink that discards them with the same calls without a sink, the
+// floor here.
+func BenchmarkAudited(b *testing.B) {
+	ctx := context.Background()
+	for _, operation := range []struct {
+		name string
+		key  *kms.CreateKeyInput
+		call func(svc *kms.Service, keyID string) func()
+	}{
+		{"Encrypt", nil, func(svc *kms.Service, keyID string) func() {
+			in := &kms.EncryptInput{KeyId: keyID, Plaintext: benchPlaintext, EncryptionContext: benchContext}
+			return func() { must(svc.Encrypt(ctx, in)) }
+		}},
+		{"Decrypt", nil, func(svc *kms.Service, keyID string) func() {
+			sealed := must(svc.Encrypt(ctx, &kms.EncryptInput{KeyId: keyID, Plaintext: benchPlaintext, EncryptionContext: benchContext}))
+			in := &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob, EncryptionContext: benchContext}
+			return func() { must(svc.Decrypt(ctx, in)) }
+		}},
+		{"GenerateDataKey", nil, func(svc *kms.Service, keyID string) func() {
+			in := &kms.GenerateDataKeyInput{KeyId: keyID, KeySpec: kms.DataKeySpecAES256, EncryptionContext: benchContext}
+			return func() { must(svc.GenerateDataKey(ctx, in)) }
+		}},
+		{"Sign", &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify}, func(svc *kms.Service, keyID string) func() {
+			in := &kms.SignInput{KeyId: keyID, Message: benchPlaintext, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
+			return func() { must(svc.Sign(ctx, in)) }
+		}},
+	} {
+		b.Run(operation.name, func(b *testing.B) {
+			calls := make([]func(), 0, 2)
+			for _, sink := range []audit.Sink{nil, audit.SinkFunc(func(context.Context, *audit.Event) error { return nil })} {
+				svc := must(kms.New(kms.Config{Audit: sink}))
+				b.Cleanup(func() { require.NoError(b, svc.Close()) })
+				calls = append(calls, operation.call(svc, must(svc.CreateKey(ctx, operation.key)).KeyMetadata.KeyId))
+			}
+			benchtest.Compare(b, calls[0], calls[1])
+			b.ReportMetric(testing.AllocsPerRun(100, calls[0]), "floor-allocs/op")
+		})
+	}
 }
 
 // BenchmarkEncryptTwoCores reports the throughput on two cores over that on one,
@@ -182,7 +231,7 @@ func together(n int, functions ...func()) time.Duration {
 // BenchmarkDurableChange compares a change of a key in a file with one bare
 // bbolt transaction that writes as many bytes.
 func BenchmarkDurableChange(b *testing.B) {
-	svc, err := kms.Open(filepath.Join(b.TempDir(), "keys"), keystore.Ephemeral(), kms.Config{})
+	svc, err := kms.Open(filepath.Join(b.TempDir(), "keys"), keystoretest.RootKey(), kms.Config{})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, svc.Close()) })
 	key := must(svc.CreateKey(context.Background(), nil)).KeyMetadata.KeyId

@@ -26,6 +26,7 @@ type call struct {
 	targets [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
 	count   int       // of targets
 	scratch []byte
+	builder *audit.Builder // of audit events; nil until there is one
 }
 
 // A target is a key that a call is about, with the permission that it takes.
@@ -55,9 +56,10 @@ func begin(ctx context.Context, s *Service, op *description) (*call, error) {
 	return c, nil
 }
 
-// end gives the call back, with nothing of it but its scratch.
+// end gives the call back, with nothing of it but its memory.
 func (c *call) end() {
-	*c = call{scratch: c.scratch}
+	c.clearTargets()
+	c.ctx, c.svc, c.op, c.now, c.nonce = nil, nil, nil, time.Time{}, 0
 	if cap(c.scratch) <= 4*ciphertext.MaxContextBytes {
 		calls.Put(c)
 	}
@@ -88,7 +90,7 @@ func (c *call) clearTargets() {
 // requestID returns the ID of the request, and eventID that of its audit event: UUIDs, made when one
 // is needed. They are identifiers, not secrets.
 func (c *call) requestID() [16]byte {
-	if id := audit.RequestOf(c.ctx).ID; id != [16]byte{} {
+	if id := audit.RequestInfoFromContext(c.ctx).ID; !id.IsZero() {
 		return id
 	}
 	return c.uuid(requestIDs)

@@ -66,7 +66,7 @@ func TestGoldenCiphertextsDecrypt(t *testing.T) {
 	for _, v := range ciphertextVectors {
 		t.Run(v.name, func(t *testing.T) {
 			here := svc.In(v.ref.Region).As(rootOf("aws", v.ref.Account))
-			ctx := testhook.WithKey(t.Context(), &testhook.SeedKey{ID: v.ref.ID, Material: unhex(t, v.material)})
+			ctx := testhook.WithKey(t.Context(), &testhook.SeedKey{ID: v.ref.ID, Materials: [][]byte{unhex(t, v.material)}})
 			_, err := here.CreateKey(ctx, &CreateKeyInput{MultiRegion: strings.HasPrefix(v.ref.ID, arn.MultiRegionPrefix)})
 			require.NoError(t, err)
 

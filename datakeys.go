@@ -9,10 +9,11 @@ import (
 	"github.com/pocketkms/kms/internal/spec"
 )
 
-// GenerateDataKeyInput asks for a random data key and its encryption. The caller encrypts with the key, forgets it, and
-// keeps the encrypted copy beside the data, for Decrypt. Exactly one of KeySpec and NumberOfBytes must be given.
+// GenerateDataKeyInput asks for a random data key. Exactly one of KeySpec and NumberOfBytes must be
+// given.
 type GenerateDataKeyInput struct {
-	// KeyId is the symmetric key to encrypt the data key under: key ID, key ARN, alias name or alias ARN.
+	// KeyId is the symmetric key to encrypt the data key with: key ID, key ARN, alias name or alias
+	// ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
 	// KeySpec is the size of the data key by name.
@@ -21,42 +22,46 @@ type GenerateDataKeyInput struct {
 	// NumberOfBytes is the size of the data key in bytes, 1 to 1,024.
 	NumberOfBytes *int32 `kms:"range=1..1024"`
 
-	// EncryptionContext is authenticated with the data key: Decrypt must be given the same pairs, in any order. No
-	// secrets, it is logged in clear.
+	// EncryptionContext is authenticated with the data key: Decrypt must be given the same pairs.
+	// It must hold no secrets: it is logged in the clear.
 	EncryptionContext map[string]string
 
-	// Recipient asks for the data key to be encrypted to an attested enclave instead of returned in clear.
+	// Recipient asks for the data key encrypted to an attested enclave instead of in the clear.
 	Recipient *RecipientInfo
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 }
 
-// GenerateDataKeyOutput is a data key, in clear and encrypted.
+// GenerateDataKeyOutput is a data key, in the clear and encrypted.
 type GenerateDataKeyOutput struct {
 	// KeyId is the ARN of the key that encrypted the data key.
 	KeyId string
 
-	// Plaintext is the data key; nil if a Recipient was given. The slice is the caller's own: clear it when done.
+	// Plaintext is the data key; nil if a Recipient was given. The slice belongs to the caller:
+	// clear it after use.
 	Plaintext []byte `kms:"secret"`
 
 	// CiphertextBlob is the encrypted data key, for Decrypt.
 	CiphertextBlob []byte `kms:"secret"`
 
-	// CiphertextForRecipient is the data key encrypted to the Recipient, a CMS EnvelopedData (RFC 5652); else nil.
+	// CiphertextForRecipient is the data key encrypted to the Recipient, a CMS EnvelopedData (RFC
+	// 5652); nil without a Recipient.
 	CiphertextForRecipient []byte `kms:"secret"`
 
-	// KeyMaterialId is the key material that encrypted the data key, 64 hexadecimal digits; absent with a Recipient.
+	// KeyMaterialId is the ID of the key material that encrypted the data key, 64 hexadecimal
+	// digits; absent with a Recipient.
 	KeyMaterialId string
 }
 
-// GenerateDataKeyWithoutPlaintextInput asks for a random data key that only Decrypt will reveal. Exactly one of KeySpec
-// and NumberOfBytes must be given.
+// GenerateDataKeyWithoutPlaintextInput asks for a random data key in encrypted form. Exactly one of
+// KeySpec and NumberOfBytes must be given.
 type GenerateDataKeyWithoutPlaintextInput struct {
-	// KeyId is the symmetric key to encrypt the data key under: key ID, key ARN, alias name or alias ARN.
+	// KeyId is the symmetric key to encrypt the data key with: key ID, key ARN, alias name or alias
+	// ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
 	// KeySpec is the size of the data key by name.
@@ -65,14 +70,14 @@ type GenerateDataKeyWithoutPlaintextInput struct {
 	// NumberOfBytes is the size of the data key in bytes, 1 to 1,024.
 	NumberOfBytes *int32 `kms:"range=1..1024"`
 
-	// EncryptionContext is authenticated with the data key: Decrypt must be given the same pairs, in any order. No
-	// secrets, it is logged in clear.
+	// EncryptionContext is authenticated with the data key: Decrypt must be given the same pairs.
+	// It must hold no secrets: it is logged in the clear.
 	EncryptionContext map[string]string
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 }
 
@@ -84,28 +89,31 @@ type GenerateDataKeyWithoutPlaintextOutput struct {
 	// CiphertextBlob is the encrypted data key, for Decrypt.
 	CiphertextBlob []byte `kms:"secret"`
 
-	// KeyMaterialId is the key material that encrypted the data key, 64 hexadecimal digits.
+	// KeyMaterialId is the ID of the key material that encrypted the data key, 64 hexadecimal
+	// digits.
 	KeyMaterialId string
 }
 
-// GenerateRandomInput asks for random bytes. No key takes part.
+// GenerateRandomInput asks for random bytes.
 type GenerateRandomInput struct {
-	// NumberOfBytes is how many, 1 to 1,024. It must be given.
+	// NumberOfBytes is the number of bytes, 1 to 1,024. It is required.
 	NumberOfBytes *int32 `kms:"range=1..1024"`
 
-	// CustomKeyStoreId names the CloudHSM key store that shall make the bytes; absent means the service itself.
+	// CustomKeyStoreId is the CloudHSM key store that generates the bytes; absent means the service
+	// itself.
 	CustomKeyStoreId string `kms:"len=1..64"`
 
-	// Recipient asks for the bytes to be encrypted to an attested enclave instead of returned in clear.
+	// Recipient asks for the bytes encrypted to an attested enclave instead of in the clear.
 	Recipient *RecipientInfo
 }
 
-// GenerateRandomOutput is the random bytes.
+// GenerateRandomOutput holds the random bytes.
 type GenerateRandomOutput struct {
-	// Plaintext is the bytes; nil if a Recipient was given. The slice is the caller's own: clear it when done.
+	// Plaintext is the bytes; nil if a Recipient was given. The slice belongs to the caller.
 	Plaintext []byte `kms:"secret"`
 
-	// CiphertextForRecipient is the bytes encrypted to the Recipient, a CMS EnvelopedData (RFC 5652); else nil.
+	// CiphertextForRecipient is the bytes encrypted to the Recipient, a CMS EnvelopedData (RFC
+	// 5652); nil without a Recipient.
 	CiphertextForRecipient []byte `kms:"secret"`
 }
 
@@ -137,9 +145,10 @@ var opGenerateDataKey = define(description{
 	},
 })
 
-// GenerateDataKey draws a random key for use outside the service, and returns
-// it in clear and encrypted. Encrypt data under the clear one, then clear it;
-// keep the encrypted one with the data. Decrypt gives the clear one back.
+// GenerateDataKey generates a random key for use outside the service and returns it in the clear
+// and encrypted. Encrypt your data with Plaintext, clear it, and store CiphertextBlob beside the
+// data: Decrypt returns the data key when it is needed again. This is how to encrypt more than
+// Encrypt takes.
 func (s *Service) GenerateDataKey(ctx context.Context, in *GenerateDataKeyInput) (*GenerateDataKeyOutput, error) {
 	return opGenerateDataKey.do(ctx, s, in)
 }
@@ -171,8 +180,8 @@ var opGenerateDataKeyWithoutPlaintext = define(description{
 	},
 })
 
-// GenerateDataKeyWithoutPlaintext draws a random key and returns it encrypted
-// alone, for one who will ask Decrypt for it when it is needed.
+// GenerateDataKeyWithoutPlaintext generates a random key and returns only the encrypted key; call
+// Decrypt when it is needed.
 func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, in *GenerateDataKeyWithoutPlaintextInput) (*GenerateDataKeyWithoutPlaintextOutput, error) {
 	return opGenerateDataKeyWithoutPlaintext.do(ctx, s, in)
 }
@@ -202,8 +211,8 @@ var opGenerateRandom = define(description{
 	},
 })
 
-// GenerateRandom returns 1 to 1,024 bytes from the operating system's
-// cryptographic random number generator.
+// GenerateRandom returns 1 to 1,024 bytes from the cryptographic random number generator of the
+// operating system.
 func (s *Service) GenerateRandom(ctx context.Context, in *GenerateRandomInput) (*GenerateRandomOutput, error) {
 	return opGenerateRandom.do(ctx, s, in)
 }

@@ -83,19 +83,6 @@ func TestADataKeyNeedsOneSize(t *testing.T) {
 	}
 }
 
-func TestADataKeyNeedsASymmetricKey(t *testing.T) {
-	f := newFixture(t)
-	for _, tt := range []struct {
-		key   *kms.KeyMetadata
-		usage string
-	}{{f.signing, "SIGN_VERIFY"}, {f.mac, "GENERATE_VERIFY_MAC"}} {
-		_, err := f.svc.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: tt.key.KeyId, KeySpec: kms.DataKeySpecAES256})
-		requireError(t, err, kms.InvalidKeyUsageException, "%s key usage is %s which is not valid for GenerateDataKey.", tt.key.Arn, tt.usage)
-		_, err = f.svc.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: tt.key.KeyId, KeySpec: kms.DataKeySpecAES256})
-		requireError(t, err, kms.InvalidKeyUsageException, "%s key usage is %s which is not valid for GenerateDataKeyWithoutPlaintext.", tt.key.Arn, tt.usage)
-	}
-}
-
 func TestGenerateRandomReturnsAsManyBytesAsAsked(t *testing.T) {
 	svc, _ := newService(t)
 	seen := map[string]bool{}
@@ -111,16 +98,4 @@ func TestGenerateRandomReturnsAsManyBytesAsAsked(t *testing.T) {
 		seen[string(out.Plaintext)] = true
 	}
 	require.Len(t, seen, 100)
-}
-
-func TestGenerateRandomRefusesOtherSizesAndStores(t *testing.T) {
-	svc, _ := newService(t)
-	_, err := svc.GenerateRandom(t.Context(), nil)
-	requireError(t, err, kms.ValidationException, "NumberOfBytes is required.")
-	_, err = svc.GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: new(int32(0))})
-	requireError(t, err, kms.ValidationException, "1 validation error detected: Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1")
-	_, err = svc.GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: new(int32(1025))})
-	requireError(t, err, kms.ValidationException, "1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024")
-	_, err = svc.GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: new(int32(1)), CustomKeyStoreId: "cks-1"})
-	require.ErrorIs(t, err, kms.CustomKeyStoreNotFoundException)
 }

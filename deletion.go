@@ -5,37 +5,39 @@ import (
 	"time"
 )
 
-// ScheduleKeyDeletionInput names a key to delete, with all that it ever encrypted, after a waiting period.
+// ScheduleKeyDeletionInput names a key to delete after a waiting period.
 type ScheduleKeyDeletionInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// PendingWindowInDays is the waiting period, 7 to 30 days; nil means 30. Until its end CancelKeyDeletion can help.
+	// PendingWindowInDays is the waiting period, 7 to 30 days; nil means 30. Until it ends,
+	// CancelKeyDeletion keeps the key.
 	PendingWindowInDays *int32 `kms:"range=7..30"`
 }
 
-// ScheduleKeyDeletionOutput says what will happen, and when.
+// ScheduleKeyDeletionOutput says when the key will be deleted.
 type ScheduleKeyDeletionOutput struct {
 	// KeyId is the key ARN.
 	KeyId string
 
-	// KeyState is KeyStatePendingDeletion, or KeyStatePendingReplicaDeletion for a primary that still has replicas.
+	// KeyState is KeyStatePendingDeletion, or KeyStatePendingReplicaDeletion for a primary that
+	// still has replicas.
 	KeyState KeyState
 
 	// DeletionDate is when the key will be deleted; zero for a primary that still has replicas.
 	DeletionDate time.Time
 
-	// PendingWindowInDays is the waiting period as agreed.
+	// PendingWindowInDays is the waiting period.
 	PendingWindowInDays *int32
 }
 
-// CancelKeyDeletionInput names a key that shall not be deleted after all.
+// CancelKeyDeletionInput names the key whose deletion to cancel.
 type CancelKeyDeletionInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 }
 
-// CancelKeyDeletionOutput names the key, which is disabled now.
+// CancelKeyDeletionOutput names the key.
 type CancelKeyDeletionOutput struct {
 	// KeyId is the key ARN.
 	KeyId string
@@ -59,8 +61,9 @@ var opScheduleKeyDeletion = define(description{
 	},
 })
 
-// ScheduleKeyDeletion makes a key unusable, and destroys it with all its
-// material when the window has passed. What it encrypted is then lost.
+// ScheduleKeyDeletion makes a key unusable at once, and deletes it with its key material after the
+// waiting period. Whatever it has encrypted is then lost: consider [Service.DisableKey], and see
+// [Service.GetKeyLastUsage].
 func (s *Service) ScheduleKeyDeletion(ctx context.Context, in *ScheduleKeyDeletionInput) (*ScheduleKeyDeletionOutput, error) {
 	return opScheduleKeyDeletion.do(ctx, s, in)
 }
@@ -77,7 +80,8 @@ var opCancelKeyDeletion = define(description{
 	},
 })
 
-// CancelKeyDeletion keeps a key that was to be deleted. It is disabled then.
+// CancelKeyDeletion cancels a scheduled deletion. The key is then disabled: see
+// [Service.EnableKey].
 func (s *Service) CancelKeyDeletion(ctx context.Context, in *CancelKeyDeletionInput) (*CancelKeyDeletionOutput, error) {
 	return opCancelKeyDeletion.do(ctx, s, in)
 }

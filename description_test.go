@@ -68,7 +68,7 @@ func TestStateRulesAnswerEveryStateAsTheTableHasIt(t *testing.T) {
 		"EnableKey":           {y, y, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, isUpdating},
 		"EnableKeyRotation":   {y, isDisabled, isPendingDeletion, isPendingDeletion, y, y, isCreating, y}, // then by origin
 		"Encrypt":             {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, isUnavailable, isCreating, y},
-		"GetPublicKey":        {y, y, isPendingDeletion, isPendingDeletion, y, y, isCreating, y},
+		"GetPublicKey":        {y, y, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
 		"RotateKeyOnDemand":   {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
 		"ScheduleKeyDeletion": {y, y, isPendingDeletion, isPendingDeletion, y, y, y, isUpdating},
 	}

@@ -566,7 +566,9 @@ func observe(t *testing.T, svc *kms.Service) map[string]keyState {
 		k := keyState{ID: entry.KeyId, Description: m.Description, State: m.KeyState, Deletion: m.DeletionDate, Tags: map[string]string{}}
 		policy, err := svc.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: entry.KeyId})
 		require.NoError(t, err)
-		k.Policy = policy.Policy
+		var compact bytes.Buffer // as it was put
+		require.NoError(t, json.Compact(&compact, []byte(policy.Policy)))
+		k.Policy = compact.String()
 		tags, err := svc.ListResourceTags(ctx, &kms.ListResourceTagsInput{KeyId: entry.KeyId})
 		require.NoError(t, err)
 		for _, tag := range tags.Tags {

@@ -13,26 +13,28 @@ import (
 	"github.com/pocketkms/kms/internal/spec"
 )
 
-// EncryptInput is a small piece of data to encrypt. Larger data is encrypted by a data key: see GenerateDataKey.
+// EncryptInput is data to encrypt, and the key to encrypt it with.
 type EncryptInput struct {
-	// KeyId is the key to encrypt under: key ID, key ARN, alias name or alias ARN.
+	// KeyId is the key to encrypt with: key ID, key ARN, alias name or alias ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// Plaintext is the data, 1 to 4,096 bytes; an RSA or SM2 key takes less, depending on its size and the algorithm.
+	// Plaintext is the data, 1 to 4,096 bytes; fewer for an RSA or SM2 key, depending on its size
+	// and the algorithm.
 	Plaintext []byte `kms:"required,len=1..4096,secret"`
 
-	// EncryptionContext is authenticated with the data but not encrypted: Decrypt must be given the same pairs, in any
-	// order. No secrets, it is logged in clear. For symmetric keys alone.
+	// EncryptionContext is authenticated but not encrypted: Decrypt must be given the same pairs.
+	// Keys and values are UTF-8 and not empty. It must hold no secrets: it is logged in the clear.
+	// Only for symmetric keys.
 	EncryptionContext map[string]string
 
-	// EncryptionAlgorithm must suit the key; absent means EncryptionAlgorithmSymmetricDefault, so an asymmetric key
-	// needs it.
-	EncryptionAlgorithm EncryptionAlgorithmSpec
+	// EncryptionAlgorithm is one of the key's; absent means EncryptionAlgorithmSymmetricDefault. It
+	// is required for an asymmetric key.
+	EncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 }
 
@@ -41,41 +43,44 @@ type EncryptOutput struct {
 	// KeyId is the ARN of the key that encrypted.
 	KeyId string
 
-	// CiphertextBlob is the ciphertext. One of a symmetric key also tells Decrypt which key it was.
+	// CiphertextBlob is the ciphertext. With a symmetric key, it names the key for Decrypt.
 	CiphertextBlob []byte `kms:"secret"`
 
 	// EncryptionAlgorithm is the algorithm used.
 	EncryptionAlgorithm EncryptionAlgorithmSpec
 }
 
-// DecryptInput is data to decrypt: from Encrypt, ReEncrypt or GenerateDataKey and its kin, or encrypted elsewhere under
-// the public key of an asymmetric key.
+// DecryptInput is a ciphertext of Encrypt, ReEncrypt or one of the GenerateDataKey operations, or
+// one that was made elsewhere with the public key of an asymmetric key.
 type DecryptInput struct {
-	// CiphertextBlob is the ciphertext, 1 to 6,144 bytes. Only a dry run with DryRunModifierIgnoreCiphertext may lack it.
+	// CiphertextBlob is the ciphertext, 1 to 6,144 bytes. It may be absent only in a dry run with
+	// DryRunModifierIgnoreCiphertext.
 	CiphertextBlob []byte `kms:"len=1..6144,secret"`
 
-	// KeyId is the key that must have encrypted: key ID, key ARN, alias name or alias ARN. Absent, a symmetric
-	// ciphertext's own key is used; give it all the same, so that no other key can be slipped in. Required for an
-	// asymmetric key, and without CiphertextBlob.
+	// KeyId is the key that must have encrypted: key ID, key ARN, alias name or alias ARN. If it is
+	// absent, the key that a symmetric ciphertext names is used; pass it all the same, so that
+	// nobody can choose another key. It is required for an asymmetric key, and without
+	// CiphertextBlob.
 	KeyId string `kms:"len=1..2048"`
 
-	// EncryptionContext must be what Encrypt was given, pair for pair. For symmetric keys alone.
+	// EncryptionContext must have the pairs that Encrypt was given, in any order. Only for
+	// symmetric keys.
 	EncryptionContext map[string]string
 
-	// EncryptionAlgorithm must be what Encrypt was given; absent means EncryptionAlgorithmSymmetricDefault, so an
-	// asymmetric key needs it.
-	EncryptionAlgorithm EncryptionAlgorithmSpec
+	// EncryptionAlgorithm must be what Encrypt was given; absent means
+	// EncryptionAlgorithmSymmetricDefault. It is required for an asymmetric key.
+	EncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
-	// Recipient asks for the plaintext to be encrypted to an attested enclave instead of returned in clear.
+	// Recipient asks for the plaintext encrypted to an attested enclave instead of in the clear.
 	Recipient *RecipientInfo
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 
-	// DryRunModifiers narrow a dry run's checks; without DryRun they mean nothing.
+	// DryRunModifiers narrow the checks of a dry run; without DryRun they are ignored.
 	DryRunModifiers []DryRunModifierType
 }
 
@@ -84,54 +89,63 @@ type DecryptOutput struct {
 	// KeyId is the ARN of the key that decrypted.
 	KeyId string
 
-	// Plaintext is the data; nil if a Recipient was given. The slice is the caller's own: clear it when done.
+	// Plaintext is the data; nil if a Recipient was given. The slice belongs to the caller: clear
+	// it after use.
 	Plaintext []byte `kms:"secret"`
 
-	// CiphertextForRecipient is the plaintext encrypted to the Recipient, a CMS EnvelopedData (RFC 5652); else nil.
+	// CiphertextForRecipient is the plaintext encrypted to the Recipient, a CMS EnvelopedData (RFC
+	// 5652); nil without a Recipient.
 	CiphertextForRecipient []byte `kms:"secret"`
 
 	// EncryptionAlgorithm is the algorithm used.
 	EncryptionAlgorithm EncryptionAlgorithmSpec
 
-	// KeyMaterialId is the key material that decrypted, 64 hexadecimal digits; for symmetric keys, without Recipient.
+	// KeyMaterialId is the ID of the key material that decrypted, 64 hexadecimal digits; only for
+	// symmetric keys and without a Recipient.
 	KeyMaterialId string
 }
 
-// ReEncryptInput is ciphertext to bring under another key, context or algorithm. The plaintext stays in the service.
+// ReEncryptInput is a ciphertext to decrypt and encrypt again under another key, encryption context
+// or algorithm.
 type ReEncryptInput struct {
-	// CiphertextBlob is the ciphertext, 1 to 6,144 bytes. Only a dry run with DryRunModifierIgnoreCiphertext may lack it.
+	// CiphertextBlob is the ciphertext, 1 to 6,144 bytes. It may be absent only in a dry run with
+	// DryRunModifierIgnoreCiphertext.
 	CiphertextBlob []byte `kms:"len=1..6144,secret"`
 
-	// SourceKeyId is the key that must have encrypted, as DecryptInput.KeyId.
+	// SourceKeyId is the key that must have encrypted: see DecryptInput.KeyId.
 	SourceKeyId string `kms:"len=1..2048"`
 
-	// SourceEncryptionContext must be what the ciphertext was made with. For symmetric source keys alone.
+	// SourceEncryptionContext must be that of the ciphertext. Only for symmetric source keys.
 	SourceEncryptionContext map[string]string
 
-	// SourceEncryptionAlgorithm is what the ciphertext was made with; absent means EncryptionAlgorithmSymmetricDefault.
-	SourceEncryptionAlgorithm EncryptionAlgorithmSpec
+	// SourceEncryptionAlgorithm must be that of the ciphertext; absent means
+	// EncryptionAlgorithmSymmetricDefault.
+	SourceEncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
-	// DestinationKeyId is the key to encrypt under: key ID, key ARN, alias name or alias ARN. It may be the source key.
+	// DestinationKeyId is the key to encrypt with: key ID, key ARN, alias name or alias ARN. It may
+	// be the source key.
 	DestinationKeyId string `kms:"required,len=1..2048"`
 
-	// DestinationEncryptionContext belongs to the new ciphertext: the source's is not carried over. For symmetric
-	// destination keys alone. No secrets, it is logged in clear.
+	// DestinationEncryptionContext is that of the new ciphertext; that of the source is not carried
+	// over. It must hold no secrets: it is logged in the clear. Only for symmetric destination
+	// keys.
 	DestinationEncryptionContext map[string]string
 
-	// DestinationEncryptionAlgorithm must suit the destination key; absent means EncryptionAlgorithmSymmetricDefault.
-	DestinationEncryptionAlgorithm EncryptionAlgorithmSpec
+	// DestinationEncryptionAlgorithm is one of the destination key's; absent means
+	// EncryptionAlgorithmSymmetricDefault.
+	DestinationEncryptionAlgorithm EncryptionAlgorithmSpec `kms:"default=SYMMETRIC_DEFAULT"`
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 
-	// DryRunModifiers narrow a dry run's checks; without DryRun they mean nothing.
+	// DryRunModifiers narrow the checks of a dry run; without DryRun they are ignored.
 	DryRunModifiers []DryRunModifierType
 }
 
-// ReEncryptOutput is the ciphertext under the destination key.
+// ReEncryptOutput is the new ciphertext.
 type ReEncryptOutput struct {
 	// KeyId is the ARN of the destination key.
 	KeyId string
@@ -148,20 +162,23 @@ type ReEncryptOutput struct {
 	// DestinationEncryptionAlgorithm is the algorithm that encrypted.
 	DestinationEncryptionAlgorithm EncryptionAlgorithmSpec
 
-	// SourceKeyMaterialId is the key material that decrypted, 64 hexadecimal digits; for symmetric source keys.
+	// SourceKeyMaterialId is the ID of the key material that decrypted, 64 hexadecimal digits; only
+	// for symmetric source keys.
 	SourceKeyMaterialId string
 
-	// DestinationKeyMaterialId is the key material that encrypted, 64 hexadecimal digits; for symmetric ones.
+	// DestinationKeyMaterialId is the ID of the key material that encrypted, 64 hexadecimal digits;
+	// only for symmetric destination keys.
 	DestinationKeyMaterialId string
 }
 
-// RecipientInfo is an attested enclave, which alone shall be able to read an answer.
+// RecipientInfo is an attested enclave to encrypt an answer to, so that only the enclave can read
+// it.
 type RecipientInfo struct {
-	// AttestationDocument is the signed document of the enclave with its RSA public key, 1 to 262,144 bytes: a
-	// COSE_Sign1 in CBOR, as AWS Nitro makes it.
+	// AttestationDocument is the signed document of the enclave with its RSA public key, 1 to
+	// 262,144 bytes: a COSE_Sign1 in CBOR, as AWS Nitro writes it.
 	AttestationDocument []byte `kms:"len=1..262144,secret"`
 
-	// KeyEncryptionAlgorithm is how the answer's key is encrypted to the enclave's.
+	// KeyEncryptionAlgorithm encrypts the key of the answer to the enclave.
 	KeyEncryptionAlgorithm KeyEncryptionMechanism
 }
 
@@ -188,8 +205,8 @@ var opEncrypt = define(description{
 	},
 })
 
-// Encrypt encrypts up to 4,096 bytes under a key. The ciphertext names its key and key material, and
-// can be decrypted however often the key is rotated.
+// Encrypt encrypts up to 4,096 bytes; for more, use [Service.GenerateDataKey]. The ciphertext of a
+// symmetric key names its key and key material, so that it can be decrypted after rotations.
 func (s *Service) Encrypt(ctx context.Context, in *EncryptInput) (*EncryptOutput, error) {
 	return opEncrypt.do(ctx, s, in)
 }
@@ -200,6 +217,10 @@ var opDecrypt = define(description{
 	requireMembers: func(in *DecryptInput) []error {
 		src := in.source()
 		return src.requireMembers("keyId")
+	},
+	validate: func(in *DecryptInput) error {
+		src := in.source()
+		return src.requireKeyID("KeyId")
 	},
 	identify: func(c *call, in *DecryptInput) error {
 		src := in.source()
@@ -229,10 +250,11 @@ var opDecrypt = define(description{
 	},
 })
 
-// Decrypt decrypts what Encrypt, ReEncrypt or GenerateDataKey made. Without a KeyId it uses the
-// ciphertext's own key. It refuses a ciphertext of another key than KeyId with IncorrectKeyException,
-// and one that was altered, or comes with another encryption context, with
-// InvalidCiphertextException.
+// Decrypt decrypts a ciphertext of Encrypt, ReEncrypt or one of the GenerateDataKey operations.
+// Without a KeyId it uses the key that the ciphertext names. The error is [IncorrectKeyException]
+// if the ciphertext is that of another key than KeyId, and [InvalidCiphertextException] if it was
+// altered or the encryption context differs: then errors.Is finds [ErrNotCiphertext],
+// [ErrUnknownKeyMaterial] or [ErrContextOrAltered].
 func (s *Service) Decrypt(ctx context.Context, in *DecryptInput) (*DecryptOutput, error) {
 	return opDecrypt.do(ctx, s, in)
 }
@@ -244,6 +266,10 @@ var opReEncrypt = define(description{
 	requireMembers: func(in *ReEncryptInput) []error {
 		src := in.source()
 		return src.requireMembers("sourceKeyId")
+	},
+	validate: func(in *ReEncryptInput) error {
+		src := in.source()
+		return src.requireKeyID("SourceKeyId")
 	},
 	identify: func(c *call, in *ReEncryptInput) error {
 		src := in.source()
@@ -292,8 +318,9 @@ var opReEncrypt = define(description{
 	},
 })
 
-// ReEncrypt decrypts a ciphertext and encrypts the plaintext under another key, or under the same key
-// with another encryption context or its current material. The plaintext does not leave the service.
+// ReEncrypt decrypts a ciphertext and encrypts the plaintext again with another key, or with the
+// same key and another encryption context or its current key material. It does not return the
+// plaintext.
 func (s *Service) ReEncrypt(ctx context.Context, in *ReEncryptInput) (*ReEncryptOutput, error) {
 	return opReEncrypt.do(ctx, s, in)
 }
@@ -301,7 +328,8 @@ func (s *Service) ReEncrypt(ctx context.Context, in *ReEncryptInput) (*ReEncrypt
 // errNoRecipients refuses answers that only an attested enclave may read.
 var errNoRecipients = exception(UnsupportedOperationException, "Recipient is not supported: no attestation document can be verified here.")
 
-// A source is the ciphertext that Decrypt and ReEncrypt are given, and what the caller says about it.
+// A source is the ciphertext that Decrypt and ReEncrypt are given, and what the caller says about
+// it.
 type source struct {
 	ciphertext        []byte
 	ignored           bool // by a dry run that asks for permission only
@@ -338,25 +366,34 @@ func (src *source) header() *ciphertext.Header {
 	return ciphertext.Parse(src.ciphertext)
 }
 
-// requireMembers returns a violation for each missing member. keyIDPath is the member that names the
-// key.
+// requireMembers returns a violation for each missing member. keyIDPath is the member that names
+// the key.
 func (src *source) requireMembers(keyIDPath string) (violations []error) {
 	if src.ciphertext == nil && !src.ignored {
 		violations = append(violations, shape.Missing("ciphertextBlob"))
 	}
-	if src.keyID == "" && (src.ignored || src.algorithm != EncryptionAlgorithmSymmetricDefault) {
+	if src.keyID == "" && src.ignored {
 		violations = append(violations, shape.Missing(keyIDPath))
 	}
 	return violations
 }
 
-// identifySource makes the key of a source the call's next target: the one that the caller named, or
-// else the one that the ciphertext names.
+// requireKeyID refuses an algorithm whose ciphertexts do not name their key if the caller does not
+// name it, either. member is the member that would.
+func (src *source) requireKeyID(member string) error {
+	if src.keyID == "" && src.algorithm != EncryptionAlgorithmSymmetricDefault {
+		return invalid("%s must not be null", member)
+	}
+	return nil
+}
+
+// identifySource adds the key of a source to the targets of the call: the key that the caller
+// named, or else the key that the ciphertext names.
 func (c *call) identifySource(src *source, permission string) error {
 	caller, header := &c.svc.caller, src.header()
 	if header == nil {
 		if src.keyID == "" {
-			return exception(InvalidCiphertextException, "")
+			return invalidCiphertext(ErrNotCiphertext)
 		}
 		return c.identify(src.keyID, permission, true)
 	}
@@ -368,11 +405,11 @@ func (c *call) identifySource(src *source, permission string) error {
 	k, err := c.svc.core.db.KeyOf(c.ctx, header, owner, c.svc.region, c.now)
 	switch {
 	case err != nil && foreign:
-		return c.mask(err, deniedCiphertext(*caller, permission, false, ""))
+		return c.mask(err, deniedCiphertext(*caller, permission))
 	case err != nil:
 		return err
 	case k == nil:
-		return deniedCiphertext(*caller, permission, false, "")
+		return deniedCiphertext(*caller, permission)
 	}
 	return c.addTarget(target{key: k, permission: permission, byCiphertext: true})
 }
@@ -392,14 +429,14 @@ func requireSource(k *keydb.Key, src *source) error {
 	}
 	switch header := src.header(); {
 	case header == nil:
-		return exception(InvalidCiphertextException, "")
+		return invalidCiphertext(ErrNotCiphertext)
 	case !header.SameKey(k.Current().Header):
 		return exception(IncorrectKeyException, incorrectKey)
 	}
 	return nil
 }
 
-// tryCiphertext decrypts for a dry run, which ends before act does.
+// tryCiphertext decrypts in a dry run, which ends before act.
 func (c *call) tryCiphertext(dryRun bool, src *source) error {
 	switch {
 	case !dryRun:
@@ -412,8 +449,8 @@ func (c *call) tryCiphertext(dryRun bool, src *source) error {
 	return err
 }
 
-// tryContext refuses, for a dry run, an encryption context that is too long. Calls that use it find
-// out when they do.
+// tryContext refuses an encryption context that cannot be used, in a dry run. Other calls notice
+// when they use it.
 func (c *call) tryContext(dryRun bool, encryptionContext map[string]string) error {
 	if !dryRun {
 		return nil
@@ -422,7 +459,7 @@ func (c *call) tryContext(dryRun bool, encryptionContext map[string]string) erro
 	return err
 }
 
-// requireEncryption refuses an algorithm or an encryption context that is not for k.
+// requireEncryption refuses an algorithm or an encryption context that k does not take.
 func requireEncryption(k *keydb.Key, algorithm EncryptionAlgorithmSpec, encryptionContext map[string]string) error {
 	if err := requireAlgorithm(k, string(orDefault(algorithm, EncryptionAlgorithmSymmetricDefault))); err != nil {
 		return err
@@ -438,10 +475,13 @@ func requireEncryption(k *keydb.Key, algorithm EncryptionAlgorithmSpec, encrypti
 func (c *call) associatedData(header []byte, encryptionContext map[string]string) ([]byte, error) {
 	data, err := ciphertext.AppendContext(append(c.scratch[:0], header...), encryptionContext)
 	c.scratch = data
-	if err != nil {
+	switch {
+	case err == nil:
+		return data, nil
+	case errors.Is(err, ciphertext.ErrContextTooLong):
 		return nil, invalid("The encryption context is longer than %d bytes.", ciphertext.MaxContextBytes)
 	}
-	return data, nil
+	return nil, invalid("Invalid EncryptionContext")
 }
 
 // aead returns the AEAD of a material of a symmetric key.
@@ -472,7 +512,7 @@ func (c *call) seal(t *target, plaintext []byte, encryptionContext map[string]st
 	return aead.Seal(sealed, plaintext, ad)
 }
 
-// open decrypts what seal made under any material of t's key.
+// open decrypts a ciphertext of seal, with the material of t's key that it names.
 func (c *call) open(t *target, sealed []byte, encryptionContext map[string]string) ([]byte, error) {
 	header := (*ciphertext.Header)(sealed)
 	m := t.key.MaterialOf(header)
@@ -480,7 +520,7 @@ func (c *call) open(t *target, sealed []byte, encryptionContext map[string]strin
 		if err := c.svc.core.db.RequireCurrent(c.ctx, t.key); err != nil {
 			return nil, err
 		}
-		return nil, exception(InvalidCiphertextException, "")
+		return nil, invalidCiphertext(ErrUnknownKeyMaterial)
 	}
 	aead, err := c.aead(t.key, m)
 	if err != nil {
@@ -493,7 +533,7 @@ func (c *call) open(t *target, sealed []byte, encryptionContext map[string]strin
 	plaintext := make([]byte, 0, len(sealed)-ciphertext.MinBytes)
 	if plaintext, err = aead.Open(plaintext, sealed[ciphertext.HeaderBytes:], ad); err != nil {
 		if errors.Is(err, crypto.ErrDecrypt) {
-			return nil, exception(InvalidCiphertextException, "")
+			return nil, invalidCiphertext(ErrContextOrAltered)
 		}
 		return nil, err
 	}

@@ -76,18 +76,20 @@ func (s *Service) recordEnsuredAlias(ctx context.Context, alias, keyID string) e
 	if s.core.config.Audit == nil {
 		return nil
 	}
-	c, err := begin(ctx, s, &opCreateAlias.description)
+	c, err := begin(context.WithoutCancel(ctx), s, &opCreateAlias.description)
 	if err != nil {
 		return err
 	}
 	defer c.end()
-	return c.recovered(func() error {
+	_ = c.recovered(func() error { // without the ARN of the key, the event is better than none
 		c.now = s.core.config.Clock()
-		k, err := s.core.db.Key(ctx, keydb.Ref{Account: s.caller.account, Region: s.region, ID: keyID}, c.now)
-		if err != nil || k == nil {
-			return err
+		k, err := s.core.db.Key(c.ctx, keydb.Ref{Account: s.caller.account, Region: s.region, ID: keyID}, c.now)
+		if k != nil {
+			c.targets[0].key, c.count = k, 1
 		}
-		c.targets[0].key, c.count = k, 1
+		return err
+	})
+	return c.recovered(func() error {
 		return opCreateAlias.record(c, &CreateAliasInput{AliasName: alias, TargetKeyId: keyID}, &CreateAliasOutput{}, nil)
 	})
 }

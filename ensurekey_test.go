@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
@@ -107,4 +110,37 @@ func TestEnsureKeyRefusesWhatTheOperationsRefuse(t *testing.T) {
 	require.NoError(t, svc.Close())
 	_, err = svc.EnsureKey(t.Context(), "alias/a", nil)
 	require.True(t, errors.Is(err, kms.ErrClosed))
+}
+
+// Once CreateKey has created the alias, neither a clock that panics nor a caller that leaves keeps the
+// event of it back.
+func TestTheAliasOfEnsureKeyIsRecordedWhateverComesBetween(t *testing.T) {
+	ctx, leave := context.WithCancel(t.Context())
+	var broken atomic.Bool
+	s := new(trail)
+	clock := newClock()
+	svc, _ := newService(t, func(c *kms.Config) {
+		c.Audit = s
+		c.Clock = func() time.Time {
+			if broken.Load() {
+				panic("no time")
+			}
+			return clock.Now()
+		}
+	})
+	s.failWith(func(e *audit.Event) error {
+		if e.EventName == "CreateKey" {
+			broken.Store(true)
+			leave()
+		}
+		return nil
+	})
+	k, err := svc.EnsureKey(ctx, "alias/a", nil)
+	require.NoError(t, err)
+	broken.Store(false)
+	events := s.take()
+	last := events[len(events)-1]
+	require.Equal(t, "CreateAlias", last.EventName)
+	require.Equal(t, k.KeyId, last.RequestParameters.Get("targetKeyId").String())
+	require.NotZero(t, last.EventTime)
 }

@@ -13,14 +13,13 @@ import (
 	"github.com/pocketkms/kms/internal/testhook"
 )
 
-// An ErrorCode is the name of an exception of the API. It is itself an error,
-// so that errors.Is tells what kind an [Error] is:
+// An ErrorCode is the name of an exception of the API. It is an error itself, so that errors.Is
+// reports whether an error is that exception:
 //
 //	if errors.Is(err, kms.NotFoundException) { ... }
 type ErrorCode string
 
-// The exceptions of the API that this package answers with, by the names that
-// the SDKs give them.
+// The exceptions of the API that this package returns, by their names in the AWS SDKs.
 const (
 	AccessDeniedException            ErrorCode = "AccessDeniedException"
 	AlreadyExistsException           ErrorCode = "AlreadyExistsException"
@@ -53,11 +52,11 @@ const (
 // Error returns the exception's name.
 func (c ErrorCode) Error() string { return string(c) }
 
-// An Error is an exception of the API. Every failure of an operation is one,
-// but for a context's own errors and [ErrClosed], which pass through untouched.
+// An Error is an exception of the API. Operations return no other errors, except those of the
+// context and [ErrClosed].
 //
-// Its text never holds a plaintext, a ciphertext, a key or a passphrase. It may
-// repeat what a caller sent of other members, up to a length.
+// Its text never holds a plaintext, a ciphertext, a key or a passphrase. It may repeat other
+// members of the input, up to a limit.
 type Error struct {
 	Code      ErrorCode
 	Message   string // as the API words it; some exceptions have none
@@ -68,6 +67,19 @@ type Error struct {
 
 // ErrClosed is returned by every call after [Service.Close].
 var ErrClosed = errors.New("kms: the service is closed")
+
+// Why a ciphertext is refused with [InvalidCiphertextException]: errors.Is finds one of them in the
+// error. The API does not distinguish them, and neither its answers nor audit events do.
+var (
+	// ErrNotCiphertext: the bytes do not have the form of a ciphertext of this service. They may be its
+	// base64 text, or of another KMS.
+	ErrNotCiphertext = errors.New("kms: not a ciphertext of this service")
+	// ErrUnknownKeyMaterial: the ciphertext names a key material that its key does not have.
+	ErrUnknownKeyMaterial = errors.New("kms: the key has no such key material")
+	// ErrContextOrAltered: the encryption context is not the one given to Encrypt, or the ciphertext was
+	// altered. Which of the two, cannot be known.
+	ErrContextOrAltered = errors.New("kms: another encryption context, or an altered ciphertext")
+)
 
 // Error formats e as "kms: Operation: Code: Message", without the parts that are empty.
 func (e *Error) Error() string {
@@ -89,18 +101,19 @@ func (e *Error) ErrorCode() string { return string(e.Code) }
 // ErrorMessage returns the exception's message, as the errors of the AWS SDK do.
 func (e *Error) ErrorMessage() string { return e.Message }
 
-// Is tells whether target is this error's [ErrorCode].
+// Is reports whether target is the [ErrorCode] of e.
 func (e *Error) Is(target error) bool {
 	code, ok := target.(ErrorCode)
 	return ok && code == e.Code
 }
 
-// Unwrap returns what lies behind the exception: for a ValidationException of
-// the input's shape a *multierror.Error with one error for each violation, for
-// a KMSInternalException the storage's own error (see package keystore).
+// Unwrap returns the cause of the exception, or nil. For a ValidationException that lists violated
+// constraints it is a *multierror.Error with one error for each; for an InvalidCiphertextException
+// it is [ErrNotCiphertext], [ErrUnknownKeyMaterial] or [ErrContextOrAltered]; for a
+// KMSInternalException it is the error of the store (see package keystore) or the audit sink.
 func (e *Error) Unwrap() error { return e.cause }
 
-// exception makes an Error; the operation's name is filled in by the call.
+// exception returns an Error without an operation, which the call sets.
 func exception(code ErrorCode, format string, arguments ...any) *Error {
 	if len(arguments) > 0 {
 		format = fmt.Sprintf(format, arguments...)
@@ -112,8 +125,14 @@ func invalid(format string, arguments ...any) *Error {
 	return exception(ValidationException, format, arguments...)
 }
 
-// invalidShape is the ValidationException for an input that violates the
-// API's constraints: all of them at once.
+// invalidCiphertext returns the exception for a ciphertext that cannot be decrypted. Only Go code
+// learns the cause.
+func invalidCiphertext(cause error) *Error {
+	return &Error{Code: InvalidCiphertextException, cause: cause}
+}
+
+// invalidShape returns the ValidationException for an input with these violations of the API's
+// constraints.
 func invalidShape(violations []error) *Error {
 	all := &multierror.Error{
 		Errors: violations,
@@ -132,9 +151,9 @@ func invalidShape(violations []error) *Error {
 	return &Error{Code: ValidationException, Message: all.Error(), cause: all}
 }
 
-// wrapError gives err, which is not nil, the form in which it leaves the package. Only an error
-// that is an exception is taken for one: what lies deeper, in an error of the
-// store, is another service's.
+// wrapError returns err, which is not nil, in the form in which it leaves the package. Only err
+// itself can be an exception: one that it wraps is that of another service, on which the store is
+// built.
 func wrapError(ctx context.Context, err error, operation string) error {
 	if u, ok := err.(passthrough); ok {
 		return u.error
@@ -167,19 +186,19 @@ func wrapError(ctx context.Context, err error, operation string) error {
 // A passthrough is an error that reaches the caller as it is.
 type passthrough struct{ error }
 
-// A opaqueCause is the error of a store or a sink, which may hold exceptions of
-// a KMS of its own: they are not this one's.
+// An opaqueCause is the error of a store or a sink. It hides the exceptions that err may wrap if
+// the store or sink uses a KMS itself: they are not those of this service.
 type opaqueCause struct{ err error }
 
 func (e opaqueCause) Error() string { return e.err.Error() }
 
-// Is tells whether the error is target, which is no exception.
+// Is reports whether the error is target, unless target is an exception.
 func (e opaqueCause) Is(target error) bool {
 	_, exception := target.(ErrorCode)
 	return !exception && errors.Is(e.err, target)
 }
 
-// As finds the first error of target's type, which is not that of an exception.
+// As finds the first error of the type of target, unless that is the type of an exception.
 func (e opaqueCause) As(target any) bool {
 	switch target.(type) {
 	case **Error, *ErrorCode:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,7 +56,9 @@ func TestAPanickingClockIsTheServicesDefect(t *testing.T) {
 	var log bytes.Buffer
 	canary := "canary-" + rand.Text()
 	clock := newClock()
+	s := new(trail)
 	f := newFixture(t, func(c *kms.Config) {
+		c.Audit = s
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		c.Clock = func() time.Time {
 			if broken.Load() {
@@ -66,11 +69,19 @@ func TestAPanickingClockIsTheServicesDefect(t *testing.T) {
 	})
 	for _, op := range kms.Operations() {
 		t.Run(op.Name(), func(t *testing.T) {
+			s.take()
 			broken.Store(true)
+			before := time.Now()
 			out, err := op.Invoke(t.Context(), f.svc, f.example(t, op.Name()))
+			after := time.Now()
 			broken.Store(false)
 			require.Nil(t, out)
 			requireError(t, err, kms.KMSInternalException, "The request could not be completed.")
+			events := s.take()
+			require.Len(t, events, 1)
+			require.Equal(t, op.Name(), events[0].EventName)
+			require.Equal(t, "KMSInternalException", events[0].ErrorCode)
+			require.WithinRange(t, events[0].EventTime, before, after, "the system's time")
 		})
 	}
 	requireDecrypts(t, f.svc, f.ciphertext, fixtureMessage)
@@ -164,4 +175,55 @@ func TestANilContextIsAnEmptyOne(t *testing.T) {
 	require.NoError(t, err)
 	_, err = svc.DescribeKey(none, nil)
 	require.ErrorIs(t, err, kms.ValidationException)
+}
+
+// The API has one bare exception for all of it. Go code learns more, and nobody else does.
+func TestTheCauseOfAnInvalidCiphertext(t *testing.T) {
+	s := new(trail)
+	f := newFixture(t, func(c *kms.Config) { c.Audit = s })
+	withContext, err := f.svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: f.symmetric.KeyId, Plaintext: []byte("x"), EncryptionContext: someContext})
+	require.NoError(t, err)
+	causes := []error{kms.ErrNotCiphertext, kms.ErrUnknownKeyMaterial, kms.ErrContextOrAltered}
+	for name, tt := range map[string]struct {
+		ciphertext []byte
+		cause      error
+	}{
+		"words":                          {[]byte("these are only words"), kms.ErrNotCiphertext},
+		"its base64 text":                {[]byte(base64.StdEncoding.EncodeToString(f.ciphertext)), kms.ErrNotCiphertext},
+		"its first half":                 {f.ciphertext[:len(f.ciphertext)/2], kms.ErrNotCiphertext},
+		"another version":                {flip(f.ciphertext, 0), kms.ErrNotCiphertext},
+		"another key material":           {flip(f.ciphertext, 8*30), kms.ErrUnknownKeyMaterial},
+		"another nonce":                  {flip(f.ciphertext, 8*60), kms.ErrContextOrAltered},
+		"a flipped last bit":             {flip(f.ciphertext, 8*len(f.ciphertext)-1), kms.ErrContextOrAltered},
+		"one byte more":                  {append(bytes.Clone(f.ciphertext), 0), kms.ErrContextOrAltered},
+		"without its encryption context": {withContext.CiphertextBlob, kms.ErrContextOrAltered},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, id := range []string{"", f.symmetric.KeyId, f.symmetric.Arn} {
+				for _, in := range []any{
+					&kms.DecryptInput{CiphertextBlob: tt.ciphertext, KeyId: id},
+					&kms.DecryptInput{CiphertextBlob: tt.ciphertext, KeyId: id, DryRun: true},
+					&kms.ReEncryptInput{CiphertextBlob: tt.ciphertext, SourceKeyId: id, DestinationKeyId: f.other.KeyId},
+				} {
+					operation := operationOf(t, in)
+					s.take()
+					_, err := operation.Invoke(t.Context(), f.svc, in)
+					requireError(t, err, kms.InvalidCiphertextException, "")
+					require.EqualError(t, err, "kms: "+operation.Name()+": InvalidCiphertextException")
+					for _, cause := range causes {
+						require.Equal(t, cause == tt.cause, errors.Is(err, cause), "%v", cause)
+					}
+					event := s.take()[0]
+					require.Equal(t, "InvalidCiphertextException", event.ErrorCode)
+					require.Empty(t, event.ErrorMessage)
+					require.Equal(t, `{"__type":"InvalidCiphertextException"}`, sendOverHTTP(&scene{fixture: f, t: t, caller: f.svc}, in).body)
+				}
+			}
+		})
+	}
+	_, err = f.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.ciphertext, KeyId: f.other.KeyId})
+	require.ErrorIs(t, err, kms.IncorrectKeyException)
+	for _, cause := range causes {
+		require.NotErrorIs(t, err, cause)
+	}
 }

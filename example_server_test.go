@@ -13,23 +13,23 @@ import (
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/keystore"
-	"github.com/pocketkms/kms/keystore/bolt"
 )
 
-// A server keeps its keys in a file, under a root key from another one, and records each call.
-func ExampleNew_server() {
+// A server keeps its keys in a file, sealed under a root key from another file, and records each
+// call.
+func ExampleOpen_server() {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	// All in one directory is good for an example only: who gets root key and store has all keys.
+	// Keep them apart in a real program: whoever has the root key and the store has all keys.
 	store, rootKey, events := filepath.Join(dir, "my.keys"), filepath.Join(dir, "root.key"), filepath.Join(dir, "audit.jsonl")
 
-	for range 2 { // the second start finds the keys of the first
+	for range 2 { // the second start finds the key of the first
 		err := withService(store, rootKey, events, func(svc *kms.Service) error {
 			ctx := context.Background()
-			if _, err := svc.CreateKey(ctx, nil); err != nil {
+			if _, err := svc.EnsureKey(ctx, "alias/invoices", nil); err != nil {
 				return err
 			}
 			keys, err := svc.ListKeys(ctx, nil)
@@ -50,31 +50,29 @@ func ExampleNew_server() {
 	fmt.Println("events:", bytes.Count(recorded, []byte("\n")))
 	// Output:
 	// keys: 1
-	// keys: 2
-	// events: 4
+	// keys: 1
+	// events: 6
 }
 
-// withService opens the store, makes it and the root key if there is no store yet, and closes all when use is done.
+// withService calls use with a service, which it closes when use returns. It creates the root key
+// together with the store.
 func withService(store, rootKey, events string, use func(*kms.Service) error) (err error) {
-	// A root key that is lost is not made anew: it could not open the store, and would stand in the way of the copy.
+	// If the store exists and the root key is missing, a new root key could not open the store:
+	// restore a copy of the old one.
 	if _, err := os.Stat(store); errors.Is(err, fs.ErrNotExist) {
 		if err := keystore.CreateKeyFile(rootKey); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	lines, err := audit.OpenFile(events)
+	file, err := audit.OpenFile(events)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lines.Close()) }()
+	defer func() { err = errors.Join(err, file.Close()) }()
 
-	backend, err := bolt.Open(store)
+	svc, err := kms.Open(store, keystore.KeyFile(rootKey), kms.Config{Audit: file})
 	if err != nil {
 		return err
-	}
-	svc, err := kms.New(kms.Config{Backend: backend, RootKey: keystore.KeyFile(rootKey), Audit: audit.JSONLines(lines)})
-	if err != nil {
-		return errors.Join(err, backend.Close()) // which New closes on success only, with the service
 	}
 	defer func() { err = errors.Join(err, svc.Close()) }()
 	return use(svc)

@@ -19,7 +19,8 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// Keys in a file outlive the program. The encryption context is not secret, and has to be the same to decrypt.
+// Keys in a file outlive the program. The encryption context is not secret, but Decrypt must be
+// given the same.
 func Example() {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
@@ -61,7 +62,8 @@ func Example() {
 	// tenant 8: refused
 }
 
-// Envelope encryption: the data is encrypted here, with a data key that is kept beside it, itself encrypted.
+// Envelope encryption: the program encrypts the data with a data key, and stores the encrypted data
+// key beside it.
 func ExampleService_GenerateDataKey() {
 	svc, err := kms.New(kms.Config{})
 	if err != nil {
@@ -78,7 +80,7 @@ func ExampleService_GenerateDataKey() {
 		log.Fatal(err)
 	}
 	sealed := cipherOf(dataKey.Plaintext).Seal(nil, nil, []byte("more than Encrypt takes"), nil)
-	clear(dataKey.Plaintext) // what stays is sealed, and beside it dataKey.CiphertextBlob
+	clear(dataKey.Plaintext) // store sealed and dataKey.CiphertextBlob
 
 	opened, err := svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: dataKey.CiphertextBlob})
 	if err != nil {
@@ -92,7 +94,8 @@ func ExampleService_GenerateDataKey() {
 	// Output: more than Encrypt takes
 }
 
-// cipherOf is AES-256-GCM, which puts a random nonce before what it seals. It is for one message for each data key.
+// cipherOf returns AES-256-GCM under a data key, with a random nonce in front of the ciphertext.
+// Use each data key for one message only.
 func cipherOf(dataKey []byte) cipher.AEAD {
 	block, err := aes.NewCipher(dataKey)
 	if err != nil {
@@ -105,42 +108,62 @@ func cipherOf(dataKey []byte) cipher.AEAD {
 	return gcm
 }
 
-// Find the key that an alias names, or make it. An alias is unique: of two callers at once, one CreateAlias fails with
-// AlreadyExistsException.
-func ExampleService_CreateAlias() {
+// The first call creates the key and its alias; later calls return the same key. Callers that race get
+// the same key, too.
+func ExampleService_EnsureKey() {
 	svc, err := kms.New(kms.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer svc.Close()
 	ctx := context.Background()
-	const alias = "alias/invoices"
 
-	for range 2 {
-		_, err := svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: alias})
-		if err == nil {
-			fmt.Println("found")
-			continue
-		}
-		if !errors.Is(err, kms.NotFoundException) {
-			log.Fatal(err)
-		}
-		key, err := svc.CreateKey(ctx, &kms.CreateKeyInput{Description: "invoices"})
-		if err != nil {
-			log.Fatal(err)
-		}
-		_, err = svc.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: alias, TargetKeyId: key.KeyMetadata.KeyId})
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println("made")
+	first, err := svc.EnsureKey(ctx, "alias/invoices", &kms.CreateKeyInput{Description: "for invoices"})
+	if err != nil {
+		log.Fatal(err)
 	}
-	// Output:
-	// made
-	// found
+	second, err := svc.EnsureKey(ctx, "alias/invoices", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(second.Description, second.KeyId == first.KeyId)
+	// Output: for invoices true
 }
 
-// A document of any length is signed by its digest. To verify takes the public key alone, and no service.
+// An alias can be moved to another key: what was encrypted before can still be decrypted.
+func ExampleService_UpdateAlias() {
+	svc, err := kms.New(kms.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer svc.Close()
+	ctx := context.Background()
+	if _, err := svc.EnsureKey(ctx, "alias/invoices", nil); err != nil {
+		log.Fatal(err)
+	}
+	before, err := svc.Encrypt(ctx, &kms.EncryptInput{KeyId: "alias/invoices", Plaintext: []byte("from before")})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	key, err := svc.CreateKey(ctx, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = svc.UpdateAlias(ctx, &kms.UpdateAliasInput{AliasName: "alias/invoices", TargetKeyId: key.KeyMetadata.KeyId})
+	if err != nil {
+		log.Fatal(err)
+	}
+	opened, err := svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: before.CiphertextBlob})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s; with the new key: %t\n", opened.Plaintext, opened.KeyId == key.KeyMetadata.Arn)
+	// Output: from before; with the new key: false
+}
+
+// Sign the digest of a document that is too long to be signed itself. Whoever has the public key
+// can verify the signature, without the service.
 func ExampleService_Sign() {
 	svc, err := kms.New(kms.Config{})
 	if err != nil {
@@ -161,11 +184,11 @@ func ExampleService_Sign() {
 		log.Fatal(err)
 	}
 
-	half, err := svc.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: key.KeyMetadata.KeyId})
+	out, err := svc.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: key.KeyMetadata.KeyId})
 	if err != nil {
 		log.Fatal(err)
 	}
-	public, err := x509.ParsePKIXPublicKey(half.PublicKey)
+	public, err := x509.ParsePKIXPublicKey(out.PublicKey)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -173,7 +196,8 @@ func ExampleService_Sign() {
 	// Output: true
 }
 
-// A rotated key encrypts with new material, and decrypts what any former one has encrypted.
+// A rotated key encrypts with new key material, and still decrypts the ciphertexts of earlier
+// material.
 func ExampleService_RotateKeyOnDemand() {
 	svc, err := kms.New(kms.Config{})
 	if err != nil {
@@ -206,7 +230,7 @@ func ExampleService_RotateKeyOnDemand() {
 	// Output: from before; with the current material: false
 }
 
-// Every call is an event, those that were refused too.
+// Every call is recorded, including those that are refused.
 func ExampleConfig_audit() {
 	sink := audit.SinkFunc(func(_ context.Context, e *audit.Event) error {
 		fmt.Println(e.EventName, cmp.Or(e.ErrorCode, "succeeded"))
@@ -219,7 +243,7 @@ func ExampleConfig_audit() {
 	defer svc.Close()
 	ctx := context.Background()
 	_, _ = svc.CreateKey(ctx, nil)
-	_, _ = svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: "alias/nobody"})
+	_, _ = svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: "alias/missing"})
 	// Output:
 	// CreateKey succeeded
 	// DescribeKey NotFoundException

@@ -17,6 +17,7 @@ import (
 	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 )
 
 // TestMain fails the tests when one of them leaves a goroutine behind.
@@ -71,7 +72,7 @@ func newService(t testing.TB, settings ...func(*kms.Config)) (*kms.Service, *clo
 }
 
 // sharedRoot unseals every store that openService makes.
-var sharedRoot = keystore.Ephemeral()
+var sharedRoot = keystoretest.RootKey()
 
 // openService returns a service on the file at path, which it makes if there is
 // none, closed with the test at the latest.

@@ -15,58 +15,61 @@ import (
 	"github.com/pocketkms/kms/internal/testhook"
 )
 
-// CreateKeyInput describes a new key. Its zero value asks for a symmetric encryption key with the default policy.
-// Each call makes one more key: there is no token that would make a repeated call harmless.
+// CreateKeyInput describes a new key. Its zero value asks for a symmetric encryption key with the
+// default policy. Each call creates another key, even a retry; [Service.EnsureKey] does not.
 type CreateKeyInput struct {
 	// KeySpec is the kind of key; absent means KeySpecSymmetricDefault. It cannot be changed later.
 	KeySpec KeySpec
 
-	// CustomerMasterKeySpec is KeySpec's former name; when both are given they must agree.
+	// CustomerMasterKeySpec is the former name of KeySpec; only one of the two may be given.
 	//
 	// Deprecated: use KeySpec.
 	CustomerMasterKeySpec CustomerMasterKeySpec
 
-	// KeyUsage is what the key is for, and must suit KeySpec. Only for a symmetric encryption key may it be absent,
-	// which means KeyUsageEncryptDecrypt. It cannot be changed later.
+	// KeyUsage is what the key is for, and must be one that KeySpec has. For a symmetric encryption
+	// key it may be absent, which means KeyUsageEncryptDecrypt. It cannot be changed later.
 	KeyUsage KeyUsageType
 
-	// Origin is where the key material comes from; absent means OriginAWSKMS. It cannot be changed later.
-	Origin OriginType
+	// Origin is where the key material comes from; absent means OriginAWSKMS. It cannot be changed
+	// later.
+	Origin OriginType `kms:"default=AWS_KMS"`
 
 	// MultiRegion asks for a multi-Region primary key. It cannot be changed later.
 	MultiRegion bool
 
-	// Description is any text of up to 8,192 characters; no secrets, it is logged in clear.
-	Description string `kms:"len=..8192"`
+	// Description is any text of up to 8,192 characters. It must hold no secrets: it is logged in
+	// the clear.
+	Description string `kms:"len=..8192,default="`
 
-	// Policy is the key policy, a JSON document of up to 32,768 bytes. Absent, the key gets the default policy, which
-	// leaves access to the IAM policies of the account.
+	// Policy is the key policy, a JSON document of up to 32,768 bytes. Absent means the default
+	// policy, which leaves access to the IAM policies of the account.
 	Policy string `kms:"len=1..131072,pattern=policy"`
 
-	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let its author change it again. Such a key may
-	// become unmanageable. Nothing is checked as long as policies are not evaluated.
-	BypassPolicyLockoutSafetyCheck bool
+	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let the caller change it again.
+	// Such a key may become unmanageable. Nothing is checked while policies are not evaluated.
+	BypassPolicyLockoutSafetyCheck bool `kms:"default=false"`
 
-	// Tags are put on the key; at most 50, with different keys.
+	// Tags are the tags of the key, up to 50, with different tag keys.
 	Tags []Tag
 
-	// CustomKeyStoreId names the custom key store that shall hold the material; Origin must be that store's.
+	// CustomKeyStoreId is the custom key store that holds the material; Origin must be that of the
+	// store.
 	CustomKeyStoreId string `kms:"len=1..64"`
 
-	// XksKeyId names the existing key in the external key manager; required with OriginExternalKeyStore, and only then
-	// allowed.
+	// XksKeyId is the existing key in the external key manager. It is required with
+	// OriginExternalKeyStore, and not allowed otherwise.
 	XksKeyId string `kms:"len=1..128,pattern=xksKeyID"`
 }
 
-// CreateKeyOutput describes the key as made.
+// CreateKeyOutput describes the new key.
 type CreateKeyOutput struct {
 	// KeyMetadata is the new key, enabled.
 	KeyMetadata *KeyMetadata
 }
 
-// KeyMetadata is all that can be told of a key without its material, policy, tags and aliases.
+// KeyMetadata describes a key, without its material, policy, tags and aliases.
 type KeyMetadata struct {
-	// KeyId is the bare key ID: a UUID, or "mrk-" and 32 hexadecimal digits for a multi-Region key.
+	// KeyId is the key ID: a UUID, or "mrk-" and 32 hexadecimal digits for a multi-Region key.
 	KeyId string
 
 	// Arn is the key ARN.
@@ -75,23 +78,23 @@ type KeyMetadata struct {
 	// AWSAccountId is the account that owns the key, 12 digits.
 	AWSAccountId string
 
-	// Description is the text given by CreateKey or UpdateKeyDescription, perhaps empty.
-	Description string `kms:"always"`
+	// Description is the text that CreateKey or UpdateKeyDescription was given. It may be empty.
+	Description string `kms:"emitzero"`
 
 	// KeySpec is the kind of key.
 	KeySpec KeySpec
 
-	// CustomerMasterKeySpec repeats KeySpec under its former name.
+	// CustomerMasterKeySpec is KeySpec under its former name.
 	CustomerMasterKeySpec CustomerMasterKeySpec
 
 	// KeyUsage is what the key is for.
 	KeyUsage KeyUsageType
 
-	// KeyState is where the key stands in its life.
+	// KeyState is the state of the key, which decides which operations work.
 	KeyState KeyState
 
-	// Enabled is true in KeyStateEnabled alone.
-	Enabled bool `kms:"always"`
+	// Enabled reports whether KeyState is KeyStateEnabled.
+	Enabled bool `kms:"emitzero"`
 
 	// KeyManager is KeyManagerCustomer, or KeyManagerAWS for a key behind an alias/aws/... name.
 	KeyManager KeyManagerType
@@ -99,24 +102,28 @@ type KeyMetadata struct {
 	// Origin is where the key material comes from.
 	Origin OriginType
 
-	// CreationDate is when the key was made.
+	// CreationDate is when the key was created.
 	CreationDate time.Time
 
-	// DeletionDate is when the key will be deleted; zero unless KeyStatePendingDeletion.
+	// DeletionDate is when the key will be deleted; zero unless KeyState is
+	// KeyStatePendingDeletion.
 	DeletionDate time.Time
 
-	// PendingDeletionWindowInDays is the waiting period that starts once the last replica is gone; nil unless
-	// KeyStatePendingReplicaDeletion.
+	// PendingDeletionWindowInDays is the waiting period that begins when the last replica has been
+	// deleted; nil unless KeyState is KeyStatePendingReplicaDeletion.
 	PendingDeletionWindowInDays *int32
 
-	// CurrentKeyMaterialId is the key material that encrypts now, 64 hexadecimal digits. Only symmetric encryption keys
-	// of OriginAWSKMS and OriginExternal have one, the latter from the first import on.
+	// CurrentKeyMaterialId is the ID of the key material that encrypts now, 64 hexadecimal digits.
+	// Only symmetric encryption keys of OriginAWSKMS and OriginExternal have one, the latter from
+	// the first import on.
 	CurrentKeyMaterialId string
 
-	// ExpirationModel says whether imported key material expires; only with OriginExternal and material present.
+	// ExpirationModel says whether imported key material expires; absent unless Origin is
+	// OriginExternal and material is present.
 	ExpirationModel ExpirationModelType
 
-	// ValidTo is when the imported key material expires, the earliest if there are several; zero if it does not.
+	// ValidTo is when the imported key material expires, or the first of several; zero if none
+	// does.
 	ValidTo time.Time
 
 	// EncryptionAlgorithms are the algorithms for KeyUsageEncryptDecrypt; nil for another usage.
@@ -131,11 +138,12 @@ type KeyMetadata struct {
 	// KeyAgreementAlgorithms is the algorithm for KeyUsageKeyAgreement; nil for another usage.
 	KeyAgreementAlgorithms []KeyAgreementAlgorithmSpec
 
-	// EncapsulationAlgorithms is the algorithm for KeyUsageEncapsulateDecapsulate; nil for another usage.
+	// EncapsulationAlgorithms is the algorithm for KeyUsageEncapsulateDecapsulate; nil for another
+	// usage.
 	EncapsulationAlgorithms []EncapsulationAlgorithmSpec
 
-	// MultiRegion says whether the key is a multi-Region key, primary or replica.
-	MultiRegion bool `kms:"always"`
+	// MultiRegion reports whether the key is a multi-Region key, primary or replica.
+	MultiRegion bool `kms:"emitzero"`
 
 	// MultiRegionConfiguration lists the related keys in other Regions; nil unless MultiRegion.
 	MultiRegionConfiguration *MultiRegionConfiguration
@@ -143,26 +151,26 @@ type KeyMetadata struct {
 	// CustomKeyStoreId is the custom key store that holds the material, if one does.
 	CustomKeyStoreId string
 
-	// CloudHsmClusterId is the cluster behind that store, for OriginAWSCloudHSM.
+	// CloudHsmClusterId is the cluster of that store, for OriginAWSCloudHSM.
 	CloudHsmClusterId string
 
 	// XksKeyConfiguration is the key in the external key manager, for OriginExternalKeyStore.
 	XksKeyConfiguration *XksKeyConfigurationType
 }
 
-// MultiRegionConfiguration is a multi-Region key's place among the related keys, itself included.
+// MultiRegionConfiguration lists a multi-Region key and the related keys in other Regions.
 type MultiRegionConfiguration struct {
-	// MultiRegionKeyType says whether the key at hand is the primary or a replica.
+	// MultiRegionKeyType says whether the described key is the primary or a replica.
 	MultiRegionKeyType MultiRegionKeyType
 
-	// PrimaryKey is the one primary.
+	// PrimaryKey is the primary.
 	PrimaryKey *MultiRegionKey
 
-	// ReplicaKeys are all replicas; empty for a lone primary.
-	ReplicaKeys []MultiRegionKey `kms:"always"`
+	// ReplicaKeys are the replicas; empty if there are none.
+	ReplicaKeys []MultiRegionKey `kms:"emitzero"`
 }
 
-// MultiRegionKey is one key of a set of multi-Region keys.
+// MultiRegionKey is one of a set of related multi-Region keys.
 type MultiRegionKey struct {
 	// Arn is the key ARN.
 	Arn string
@@ -171,7 +179,7 @@ type MultiRegionKey struct {
 	Region string
 }
 
-// XksKeyConfigurationType names a key outside the service.
+// XksKeyConfigurationType names a key in an external key manager.
 type XksKeyConfigurationType struct {
 	// Id is the key's name in the external key manager.
 	Id string
@@ -188,41 +196,41 @@ type DescribeKeyInput struct {
 
 // DescribeKeyOutput describes the key.
 type DescribeKeyOutput struct {
-	// KeyMetadata is the key as it is at the moment of the call.
+	// KeyMetadata describes the key at the time of the call.
 	KeyMetadata *KeyMetadata
 }
 
-// ListKeysInput chooses a page of the keys of the caller's account and Region.
+// ListKeysInput selects a page of the keys of the caller's account and Region.
 type ListKeysInput struct {
 	// Limit is the most keys to return, 1 to 1,000; nil means 100.
 	Limit *int32 `kms:"range=1..1000"`
 
-	// Marker continues a list: NextMarker of the page before. Absent on the first call.
+	// Marker is the NextMarker of the previous page; absent in the first call.
 	Marker string `kms:"len=1..1024,pattern=marker"`
 }
 
 // ListKeysOutput is a page of keys.
 type ListKeysOutput struct {
-	// Keys are the keys in any state, in the order of their IDs.
-	Keys []KeyListEntry `kms:"always"`
+	// Keys are the keys, in any state, sorted by key ID.
+	Keys []KeyListEntry `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
-	// Truncated says that more keys follow.
-	Truncated bool `kms:"always"`
+	// Truncated reports whether more keys follow.
+	Truncated bool `kms:"emitzero"`
 }
 
 // KeyListEntry names one key.
 type KeyListEntry struct {
-	// KeyId is the bare key ID.
+	// KeyId is the key ID.
 	KeyId string
 
 	// KeyArn is the key ARN.
 	KeyArn string
 }
 
-// EnableKeyInput names the key to put into service.
+// EnableKeyInput names the key to enable.
 type EnableKeyInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
@@ -231,7 +239,7 @@ type EnableKeyInput struct {
 // EnableKeyOutput is empty.
 type EnableKeyOutput struct{}
 
-// DisableKeyInput names the key to take out of service.
+// DisableKeyInput names the key to disable.
 type DisableKeyInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
@@ -240,14 +248,15 @@ type DisableKeyInput struct {
 // DisableKeyOutput is empty.
 type DisableKeyOutput struct{}
 
-// UpdateKeyDescriptionInput gives a key another description.
+// UpdateKeyDescriptionInput is the new description of a key.
 type UpdateKeyDescriptionInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// Description is the new text, up to 8,192 characters; empty removes the old one. No secrets: it is logged in clear.
-	// The API calls this member required, but allows it to be empty.
-	Description string `kms:"present,len=..8192"`
+	// Description is the new text, up to 8,192 characters; empty removes the old one. It must hold
+	// no secrets: it is logged in the clear. The API calls this member required but allows it to be
+	// empty.
+	Description string `kms:"required-on-wire,len=..8192"`
 }
 
 // UpdateKeyDescriptionOutput is empty.
@@ -263,14 +272,13 @@ var opCreateKey = define(description{
 		}
 		return validateTags(in.Tags)
 	},
-	auditParameters: func(in *CreateKeyInput, event map[string]any) {
-		spec := in.spec()
-		event["keySpec"], event["customerMasterKeySpec"] = string(spec), string(spec)
-		event["origin"] = string(orDefault(in.Origin, OriginAWSKMS))
-		event["description"], event["bypassPolicyLockoutSafetyCheck"] = in.Description, in.BypassPolicyLockoutSafetyCheck
-		if spec == KeySpecSymmetricDefault {
-			event["keyUsage"] = string(orDefault(in.KeyUsage, KeyUsageEncryptDecrypt))
+	logged: func(in *CreateKeyInput) *CreateKeyInput {
+		logged := *in
+		logged.KeySpec, logged.CustomerMasterKeySpec = in.spec(), CustomerMasterKeySpec(in.spec())
+		if logged.KeySpec == KeySpecSymmetricDefault {
+			logged.KeyUsage = orDefault(in.KeyUsage, KeyUsageEncryptDecrypt)
 		}
+		return &logged
 	},
 	act: func(c *call, in *CreateKeyInput) (*CreateKeyOutput, error) {
 		s, usage, err := resolveSpec(in)
@@ -294,8 +302,8 @@ var opCreateKey = define(description{
 		ref := keydb.Ref{Account: c.svc.caller.account, Region: c.svc.region, ID: arn.NewKeyID(in.MultiRegion)}
 		var options keydb.CreateOptions
 		if seeded := testhook.KeyFrom(c.ctx); seeded != nil { // only for package seed
-			ref.ID, options.Material = seeded.ID, seeded.Material
-			if err := c.checkSeeded(ref, seeded.Material, record, usage); err != nil {
+			ref.ID, options.Materials = seeded.ID, seeded.Materials
+			if err := c.checkSeeded(ref, seeded.Materials, record, usage); err != nil {
 				return nil, err
 			}
 		}
@@ -313,8 +321,8 @@ var opCreateKey = define(description{
 	},
 })
 
-// CreateKey makes a key in the caller's account and Region. Without a policy it
-// gets the API's default one, which leaves the decision to the account.
+// CreateKey creates a key in the caller's account and Region. Most programs want one key for each
+// purpose, under an alias: see [Service.EnsureKey].
 func (s *Service) CreateKey(ctx context.Context, in *CreateKeyInput) (*CreateKeyOutput, error) {
 	return opCreateKey.do(ctx, s, in)
 }
@@ -327,10 +335,10 @@ func orDefault[T ~string](v, otherwise T) T {
 }
 
 func validateCreateKey(in *CreateKeyInput) error {
-	if in.KeySpec != "" && in.CustomerMasterKeySpec != "" && string(in.KeySpec) != string(in.CustomerMasterKeySpec) {
+	if in.KeySpec != "" && in.CustomerMasterKeySpec != "" {
 		return invalid("You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
 	}
-	if err := validateDescription(in.Description); err != nil {
+	if err := requireText("A description", in.Description); err != nil {
 		return err
 	}
 	switch in.Origin {
@@ -369,6 +377,8 @@ func resolveSpec(in *CreateKeyInput) (*spec.Spec, *spec.Usage, error) {
 	switch {
 	case u == nil:
 		return nil, nil, invalid("KeyUsage %s is not compatible with KeySpec %s", usage, name)
+	case in.Origin == OriginExternal && s.GeneratedOnly:
+		return nil, nil, invalid("KeySpec %s is not supported for Origin EXTERNAL", name)
 	case in.CustomKeyStoreId != "":
 		return nil, nil, noSuchCustomKeyStore(in.CustomKeyStoreId)
 	case u.Family == nil:
@@ -383,27 +393,40 @@ func noSuchCustomKeyStore(id string) *Error {
 	return exception(CustomKeyStoreNotFoundException, "Custom key store %s does not exist.", id)
 }
 
-// checkSeeded refuses a key with a given ID and material that cannot be created. Of one that exists,
+// checkSeeded refuses a key with a given ID and materials that cannot be created. If the key exists,
 // the error says whether it is the same.
-func (c *call) checkSeeded(ref keydb.Ref, bytes []byte, record *keydb.Record, usage *spec.Usage) error {
+func (c *call) checkSeeded(ref keydb.Ref, materials [][]byte, record *keydb.Record, usage *spec.Usage) error {
 	if !arn.IsKeyID(ref.ID) || strings.HasPrefix(ref.ID, arn.MultiRegionPrefix) != record.MultiRegion {
 		return invalid("%.64q cannot be the ID of this key.", ref.ID)
 	}
-	if bytes != nil {
+	if len(materials) > 1 && spec.Of(record.Spec).Kind != spec.Symmetric {
+		return invalid("A key of KeySpec %s has one key material.", record.Spec)
+	}
+	if len(materials) > 1+maxOnDemandRotations {
+		return invalid("A key has at most %d key materials.", 1+maxOnDemandRotations)
+	}
+	var ids []string
+	for _, bytes := range materials {
 		k, err := usage.Family(c.svc.core.config.Clock).Parse(bytes)
 		if err != nil {
 			return invalid("The key material does not suit KeySpec %s: %v.", record.Spec, err)
 		}
 		k.Destroy()
+		id := keydb.MaterialID(ref.ID, bytes)
+		if slices.Contains(ids, id) {
+			return invalid("The key materials of a key must differ.")
+		}
+		ids = append(ids, id)
 	}
 	existing, err := c.svc.core.db.Key(c.ctx, ref, c.now)
 	if existing == nil || err != nil {
 		return err
 	}
-	id := keydb.MaterialID(ref.ID, bytes)
-	same := func(m *keydb.Material) bool { return m.ID == id }
-	if existing.Record.Spec != record.Spec || existing.Record.Usage != record.Usage ||
-		bytes != nil && !slices.ContainsFunc(existing.Materials, same) {
+	same := existing.Record.Spec == record.Spec && existing.Record.Usage == record.Usage && len(existing.Materials) >= len(ids)
+	for i, id := range ids { // a key that was rotated since has more
+		same = same && existing.Materials[i].ID == id
+	}
+	if !same {
 		return exception(ConflictException, "Key '%s' already exists as another key", existing.ARN)
 	}
 	return exception(AlreadyExistsException, "Key '%s' already exists", existing.ARN)
@@ -420,6 +443,11 @@ var opDescribeKey = define(description{
 			}
 			c.targets[0].key = k
 		}
+		if k := c.key(); len(k.Materials) > 0 { // a key that could not be used must not look as if it could
+			if err := c.svc.core.db.RequireMaterial(c.ctx, k, k.Current()); err != nil {
+				return nil, err
+			}
+		}
 		return &DescribeKeyOutput{KeyMetadata: metadata(c.key())}, nil
 	},
 })
@@ -430,9 +458,8 @@ func (c *call) createManagedKey(k *keydb.Key, identifier string) (*keydb.Key, er
 	return c.svc.core.db.Create(c.ctx, k.Ref, k.Record, keydb.CreateOptions{Alias: alias})
 }
 
-// DescribeKey tells all about a key but its policy, tags, aliases and rotation.
-// Described by an alias/aws/ name that has no key yet, the AWS managed key of
-// that service is made.
+// DescribeKey describes a key, except its policy, tags, aliases and rotation. If KeyId is a
+// predefined alias/aws/ name that has no key yet, DescribeKey creates the AWS managed key.
 func (s *Service) DescribeKey(ctx context.Context, in *DescribeKeyInput) (*DescribeKeyOutput, error) {
 	return opDescribeKey.do(ctx, s, in)
 }
@@ -489,7 +516,7 @@ func algorithmsOf[A ~string](k *keydb.Key, usage KeyUsageType) []A {
 	return list
 }
 
-// primitive returns the primitive of k's current material, as the interface that its usage has.
+// primitive returns the primitive of the current material of k, as the interface of its usage.
 func primitive[P crypto.Key](c *call, k *keydb.Key) (P, error) {
 	p, err := c.svc.core.db.Primitive(c.ctx, k, k.Current())
 	if err != nil {
@@ -525,20 +552,19 @@ var opListKeys = define(description{
 	},
 })
 
-// ListKeys lists the keys of the caller's account and Region, whatever their
-// state, by key ID.
+// ListKeys lists the keys of the caller's account and Region in all states, sorted by key ID.
 func (s *Service) ListKeys(ctx context.Context, in *ListKeysInput) (*ListKeysOutput, error) {
 	return opListKeys.do(ctx, s, in)
 }
 
-// update stores what change makes of the record of the call's key.
+// update applies change to the record of the call's key and stores it.
 func (c *call) update(change func(*keydb.Record)) error {
 	_, err := c.svc.core.db.Update(c.ctx, c.key(), change)
 	return err
 }
 
-// requireCurrent makes the call start again if its key has changed, for an answer that must not
-// depend on an older state: that there is nothing to change.
+// requireCurrent makes the call start again if its key has changed. A call that finds nothing to
+// change uses it, because it must not answer from an older state.
 func (c *call) requireCurrent() error { return c.svc.core.db.RequireCurrent(c.ctx, c.key()) }
 
 var opEnableKey = define(description{
@@ -561,7 +587,7 @@ var opEnableKey = define(description{
 	},
 })
 
-// EnableKey makes a disabled key usable again.
+// EnableKey ends the disabled state of a key: it can be used again.
 func (s *Service) EnableKey(ctx context.Context, in *EnableKeyInput) (*EnableKeyOutput, error) {
 	return opEnableKey.do(ctx, s, in)
 }
@@ -577,15 +603,17 @@ var opDisableKey = define(description{
 	},
 })
 
-// DisableKey makes a key unusable until EnableKey.
+// DisableKey prevents the use of a key until EnableKey is called. Its description, tags, policy and
+// aliases can still be read and changed.
 func (s *Service) DisableKey(ctx context.Context, in *DisableKeyInput) (*DisableKeyOutput, error) {
 	return opDisableKey.do(ctx, s, in)
 }
 
-// validateDescription refuses what would be stored as something else.
-func validateDescription(text string) error {
-	if !utf8.ValidString(text) {
-		return invalid("A description must be valid UTF-8.")
+// requireText refuses strings that are not UTF-8: records and audit events could not hold them
+// unchanged.
+func requireText(what string, texts ...string) error {
+	if slices.ContainsFunc(texts, func(s string) bool { return !utf8.ValidString(s) }) {
+		return invalid("%s must be valid UTF-8.", what)
 	}
 	return nil
 }
@@ -593,7 +621,7 @@ func validateDescription(text string) error {
 var opUpdateKeyDescription = define(description{
 	name: "UpdateKeyDescription", keys: keyOnly, states: changeState,
 }, steps[UpdateKeyDescriptionInput, UpdateKeyDescriptionOutput]{
-	validate: func(in *UpdateKeyDescriptionInput) error { return validateDescription(in.Description) },
+	validate: func(in *UpdateKeyDescriptionInput) error { return requireText("A description", in.Description) },
 	act: func(c *call, in *UpdateKeyDescriptionInput) (*UpdateKeyDescriptionOutput, error) {
 		return &UpdateKeyDescriptionOutput{}, c.update(func(r *keydb.Record) { r.Description = in.Description })
 	},

@@ -44,7 +44,7 @@ var (
 	useState = &stateRule{enabled: proceed, disabled: isDisabled, pendingDeletion: isPendingDeletion, pendingImport: isPendingImport,
 		unavailable: isUnavailable, creating: isCreating, updating: proceed}
 	// publicState: GetPublicKey, which works on a disabled key.
-	publicState = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, isCreating, proceed}
+	publicState = &stateRule{proceed, proceed, isPendingDeletion, isPendingImport, proceed, isCreating, proceed}
 	// toggleState: EnableKey and DisableKey.
 	toggleState = &stateRule{proceed, proceed, isPendingDeletion, isPendingImport, proceed, isCreating, isUpdating}
 	// changeState: changes to what describes a key.

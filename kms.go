@@ -1,23 +1,59 @@
-// Package kms is an embeddable key management service: the AWS KMS API as
-// methods of a [Service] that lives in the program's own process.
+// Package kms is an embeddable key management service: the AWS KMS API as methods of a [Service]
+// that runs in the program's own process.
 //
-// [Open] keeps keys in one file, sealed under a passphrase, a key file or
-// another KMS; [New] keeps them in memory, or in any [keystore.Backend].
-// Operations, their members and their errors have the API's own names, so that
-// its documentation applies. A nil input is an empty one; an optional number is
-// a pointer, so write new(int32(7)). The tags of inputs hold the API's
-// constraints, which are all checked at once before anything else.
+// Most programs call [Open], which keeps keys in a local file, and then [Service.EnsureKey], which
+// returns the key of an alias and creates it the first time:
 //
-// Code that asks for another Region or acts for another principal gets a view:
-// see [Service.In] and [Service.As]. Key policies are stored but not evaluated
-// yet: the root of the account that owns a key may do everything with it, and
-// everybody else is refused with [AccessDeniedException].
+//	svc, err := kms.Open("my.keys", keystore.Passphrase(passphrase), kms.Config{})
+//	key, err := svc.EnsureKey(ctx, "alias/invoices", nil)
+//	out, err := svc.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyId, Plaintext: secret})
 //
-// Of the API's key specs, SYMMETRIC_DEFAULT, the four of HMAC and, for
-// signatures, ECC_NIST_P256, P384 and P521 can be made. Others are refused with
-// [UnsupportedOperationException], as are imported key material and a
-// Recipient. There are no grants yet: every grant token is refused with
+// [New] keeps keys in memory or in any [keystore.Backend]. Tests use package kmstest, and code that
+// takes a client of the AWS SDK gets one from package awsclient.
+//
+// # Which operation to use
+//
+// [Service.Encrypt] encrypts up to 4,096 bytes, such as a password or a token. For anything larger
+// use [Service.GenerateDataKey]: encrypt the data with the data key, store the encrypted data key
+// beside it, and let [Service.Decrypt] return the data key later. Pass Decrypt the KeyId that you
+// expect, and use an encryption context to say what a ciphertext is for.
+//
+// [Service.GenerateMac] authenticates data for programs that can call the same key. [Service.Sign]
+// signs it for everyone who has the public key.
+//
+// # When not to use this package
+//
+// Key material is in the memory of the process: if keys must not be where the program is, use an
+// HSM or AWS KMS itself. [Service.As] and [Service.In] separate accounts and Regions, but not
+// mutually distrusting code, which could call them, too. Only one process at a time can open a
+// file. Nothing is validated by FIPS 140. Ciphertexts have a format of their own, which AWS KMS
+// cannot decrypt.
+//
+// A program that needs one key, and no rotation, aliases or audit trail, is simpler with Tink.
+// Files for people are better encrypted with age. Passwords that are only checked should be hashed.
+//
+// # The API
+//
+// Operations, their members and their errors have the API's names, so its documentation applies. A
+// nil input is an empty one. An optional number is a pointer: write new(int32(7)). The tags of
+// inputs are the API's constraints; the error for an input that violates some names all of them.
+// Errors of operations are [*Error], except [ErrClosed] and those of the context.
+//
+// 35 of the API's 56 operations exist, for the key specs SYMMETRIC_DEFAULT, HMAC_224, HMAC_256,
+// HMAC_384, HMAC_512 and, for signatures, ECC_NIST_P256, ECC_NIST_P384 and ECC_NIST_P521. Other key
+// specs, imported key material and a Recipient are refused with [UnsupportedOperationException],
+// custom key stores with [CustomKeyStoreNotFoundException], and grant tokens with
 // [InvalidGrantTokenException].
+//
+// Key policies are stored but not evaluated. The root of the account that owns a key may do
+// everything with it; everyone else is refused with [AccessDeniedException].
+//
+// # Compatibility
+//
+// There is no release yet, and until then names and formats may change. From the first release on,
+// a newer version opens every store and decrypts every ciphertext of an older one. Structs may gain
+// fields and enumerations values, and error messages may change: compare errors with errors.Is and
+// an [ErrorCode].
 package kms
 
 import (
@@ -40,73 +76,73 @@ import (
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
-// A Config says how a Service works. Its zero value is a service in memory, for
-// account 111122223333 in Region us-east-1.
+// A Config configures a Service. Its zero value is a service in memory, for account 111122223333 in
+// Region us-east-1.
 type Config struct {
-	// Account is the 12 digits of the default account; absent means
-	// 111122223333. Unless [Service.As] says otherwise, its root makes all calls.
+	// Account is the default account, 12 digits; empty means 111122223333. Its root makes all calls
+	// except those through a view of [Service.As].
 	Account string
-	// Region is the default Region; absent means us-east-1. The partition of all ARNs follows from it:
-	// that of us-gov-west-1 is aws-us-gov.
+	// Region is the default Region; empty means us-east-1. The partition of ARNs follows from their
+	// Region: that of us-gov-west-1 is aws-us-gov.
 	Region string
 
-	// Backend keeps the records; nil means memory. The Service that New returns
-	// closes it; if New fails, it is still the caller's to close.
+	// Backend stores the records; nil means memory. Close closes it. If New fails, the caller must.
 	Backend keystore.Backend
-	// RootKey seals the Backend. It may be nil only with a nil Backend: then a
-	// random one is used.
+	// RootKey seals the Backend. If Backend is nil, it may be nil, which means a random one.
 	RootKey keystore.RootKey
 
-	// Clock is the only source of time; nil means the system's. It must not run
-	// backwards, and may be called concurrently. It decides when keys are
-	// deleted for good: a clock set far ahead deletes early.
+	// Clock returns the current time; nil means time.Now. It may be called concurrently. It decides
+	// when keys are deleted, which cannot be undone: a clock set far ahead deletes early. If it is
+	// set back, what is due waits longer, and what was carried out stays.
 	Clock func() time.Time
 
-	// Audit receives one event for each call, and one for each rotation and
-	// deletion that is carried out; nil means none. A call whose event it
-	// refuses fails and gives no output. A change that such a call had made
-	// stays: the next one sees it. The event of a rotation or deletion is kept
-	// in the store until it is taken, and may be repeated after a failure.
+	// Audit receives one event for each call and for each rotation and deletion that is carried
+	// out; nil means no audit trail. If it returns an error for the event of a call, the call fails
+	// and returns no output, but a change that the call has made stays. The event of a rotation or
+	// deletion stays in the store until Audit has taken it, and may be delivered again after a
+	// failure, with the same event ID.
 	Audit audit.Sink
-	// AuditBestEffort lets calls succeed whose event the Audit sink refused.
+	// AuditBestEffort lets calls succeed even if Audit returns an error.
 	AuditBestEffort bool
 
-	// Intercept stands between callers and every operation; nil means nothing
-	// does. Package kmstest makes faults with it.
+	// Intercept runs around every operation; nil means none. Package kmstest injects faults with
+	// it.
 	Intercept Interceptor
 
-	// Logger hears of what no caller can be told: defects, and failures of
-	// work in the background. It never gets a secret. Nil means slog.Default().
+	// Logger receives errors that cannot be returned to a caller: panics and failures of background
+	// work. It receives no secrets. Nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// An Interceptor runs around every operation. It calls next, at most once, and
-// returns its result, or it returns a result of its own: an output of the
-// operation's type, or an error. The context that it gives to next is that of
-// the rest of the call: of the key store, the root key and the audit sink. An
-// error other than an [Error], a context's, [ErrClosed] or kmstest.ErrConnection
-// reaches the caller as a KMSInternalException. next must not be called after
-// the interceptor has returned.
+// An Interceptor runs around every operation. It calls next at most once and returns its result, or
+// returns a result of its own: an output of the operation's type, or an error. The context that it
+// passes to next is used by the rest of the call: by the key store, the root key and the audit
+// sink. An error other than an [*Error], a context error, [ErrClosed] or kmstest.ErrConnection
+// reaches the caller as a KMSInternalException. An interceptor must not call next after it has
+// returned.
 type Interceptor func(ctx context.Context, call Call, next func(context.Context) (any, error)) (any, error)
 
-// A Call is what an [Interceptor] sees of a call. It may get more fields.
+// A Call describes a call to an [Interceptor]. Later versions may add fields.
 type Call struct {
 	Service   *Service  // the view that the call was made on
 	Operation Operation // the operation
-	Input     any       // a pointer to the operation's input, never nil; not to be changed or kept
+	Input     any       // a pointer to the operation's input, never nil; do not change or keep it
 }
 
-// A Service is a KMS of many accounts and Regions, seen by one caller in one Region. Its methods may
-// be called concurrently. Inputs are neither changed nor kept, and outputs are the caller's own.
+// A Service is a KMS with any number of accounts and Regions, as one caller sees it in one Region.
+// Its methods may be called concurrently. They neither change nor keep their inputs, and their
+// outputs belong to the caller.
 type Service struct {
 	core      *core
-	as        *Principal // as given to As; nil: the root of the default account
-	caller    Principal  // who that is in the partition of region
+	as        *Principal // given to As; nil: the root of the default account
+	caller    Principal  // as, in the partition of region
 	region    string
 	badRegion bool // region is not the name of a Region: every call is refused
+
+	identity *audit.UserIdentity // the caller's, for events; nil without a sink
 }
 
-// core is what all views of a service share.
+// A core is shared by all views of a service.
 type core struct {
 	config     Config
 	db         *keydb.DB
@@ -134,8 +170,8 @@ func (c *Config) keydb() keydb.Config {
 	return keydb.Config{Clock: c.Clock, Sink: c.Audit, Logger: c.Logger}
 }
 
-// New returns a Service as config says. Close it when done. If New fails, the
-// Backend of config, if there is one, is the caller's to close.
+// New returns a Service with the given configuration. The caller must close it. If New fails, it
+// does not close the Backend of config.
 func New(config Config) (*Service, error) {
 	config.setDefaults()
 	switch {
@@ -167,9 +203,8 @@ func New(config Config) (*Service, error) {
 	return c.view(nil, config.Region), nil
 }
 
-// CheckStore yields what is wrong with the records of a key store that no Service has open, as
-// [Service.Check] does. It changes nothing. config must have a Backend and a RootKey; the Backend
-// stays the caller's to close.
+// CheckStore is like [Service.Check], for a key store that no Service has open. config must have a
+// Backend and a RootKey. CheckStore does not close the Backend.
 func CheckStore(ctx context.Context, config Config, progress func(records int)) iter.Seq[error] {
 	if config.Backend == nil || config.RootKey == nil {
 		return slices.Values([]error{errors.New("kms: CheckStore needs a Backend and a RootKey")})
@@ -182,30 +217,27 @@ func CheckStore(ctx context.Context, config Config, progress func(records int)) 
 	return keydb.CheckStore(ctx, store, config.keydb(), progress)
 }
 
-// view returns the view of a caller in a Region: of as, or if it is nil, of the root of the default
-// account.
+// view returns the view of as in a Region. If as is nil, that is the root of the default account.
 func (c *core) view(as *Principal, region string) *Service {
 	s := &Service{core: c, as: as, region: region, badRegion: !arn.IsRegion(region)}
 	partition := arn.Partition(region)
 	if as == nil {
 		s.caller = rootOf(partition, c.config.Account)
-		return s
-	}
-	s.caller = *as
-	if as.Partition() != partition {
+	} else if s.caller = *as; as.Partition() != partition {
 		s.caller.kind = principalAnonymous
 	}
+	s.identity = c.identityOf(s.caller)
 	return s
 }
 
-// Open returns a Service that keeps its keys in the file at path, sealed under
-// root. It creates the file if it does not exist. Only one process at a time can
-// open a file. config holds all other settings; its Backend and RootKey must be
-// nil. A first Open that fails may leave a file without a store, which the next
-// Open fills.
+// Open returns a Service that keeps its keys in the file at path, sealed under root. It creates the
+// file if it does not exist. Only one process at a time can open a file. config holds all other
+// settings; its Backend and RootKey must be nil. The caller must close the Service. A first Open
+// that fails leaves no file.
 //
-// Its errors are those of package keystore: among them [keystore.ErrRootKey],
-// [keystore.ErrLocked] and [keystore.ErrCorrupt].
+// The errors of Open wrap those of package keystore: [keystore.ErrRootKey] for a wrong passphrase
+// or key file, [keystore.ErrLocked] if another process has the file open, [keystore.ErrCorrupt] if
+// it is damaged, and others.
 func Open(path string, root keystore.RootKey, config Config) (*Service, error) {
 	switch {
 	case root == nil:
@@ -225,27 +257,25 @@ func Open(path string, root keystore.RootKey, config Config) (*Service, error) {
 	return s, nil
 }
 
-// In returns a view of the same service in another Region, where other keys and aliases live. Any
-// name in the form of a Region's is one; calls through a view of something else fail with
-// ValidationException. The partition follows from the Region: that of cn-north-1 is aws-cn.
+// In returns a view of the same service in another Region, which has its own keys and aliases. Any
+// name that has the form of a Region's name is accepted; if region has not, calls through the view
+// fail with ValidationException. The partition follows from the Region: that of cn-north-1 is
+// aws-cn.
 func (s *Service) In(region string) *Service { return s.core.view(s.as, region) }
 
-// As returns a view of the same service through which p makes the calls. Key IDs and alias names
-// then mean p's account. A principal of another partition than the Region's is treated as anonymous:
-// every call is denied.
+// As returns a view of the same service with p as the caller. Key IDs and alias names are then
+// those of p's account. A principal from another partition than the Region's is treated as
+// anonymous: every call is denied.
 func (s *Service) As(p Principal) *Service { return s.core.view(&p, s.region) }
 
-// Region returns the Region that calls through this view go to.
+// Region returns the Region of this view.
 func (s *Service) Region() string { return s.region }
 
-// Caller returns the principal that makes the calls through this view.
+// Caller returns the principal that makes the calls of this view.
 func (s *Service) Caller() Principal { return s.caller }
 
-// Logger returns the Logger of the service's Config, for what serves it.
-func (s *Service) Logger() *slog.Logger { return s.core.config.Logger }
-
-// Flush stores what the service keeps in memory only: when keys were last used. It is done once a
-// minute and by Close; call it before copying the store.
+// Flush stores what the service keeps only in memory: when keys were last used. The service does
+// the same once a minute and in Close. Call it before you copy the store.
 func (s *Service) Flush(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -253,9 +283,18 @@ func (s *Service) Flush(ctx context.Context) error {
 	return s.core.db.Flush(ctx)
 }
 
-// Check yields what is wrong with the records of the key store: records that are damaged or
-// missing, and indexes that do not agree with them. It changes nothing, and may run while the
-// service is in use. progress, if it is not nil, is called with the number of records checked so far.
+// Ping returns nil if the key store can be used. A file that was removed or replaced while it was
+// open cannot: calls fail from then on, instead of changing what nobody will find again.
+func (s *Service) Ping(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	return s.core.db.Ping(ctx)
+}
+
+// Check yields an error for every fault in the key store: for records that are damaged or missing,
+// and for indexes that do not agree with them. It changes nothing and may run while the service is
+// in use. If progress is not nil, Check calls it with the number of records checked so far.
 func (s *Service) Check(ctx context.Context, progress func(records int)) iter.Seq[error] {
 	if err := s.ready(ctx); err != nil {
 		return slices.Values([]error{err})
@@ -263,9 +302,9 @@ func (s *Service) Check(ctx context.Context, progress func(records int)) iter.Se
 	return s.core.db.Check(ctx, progress)
 }
 
-// Close ends the service for all its views, once it has stored when keys were last used, and closes
-// the Backend. Calls that are under way may fail with [ErrClosed], as all later ones do; so does a
-// second Close.
+// Close stores when keys were last used, ends the service for all its views, and closes the
+// Backend. Calls in progress may fail with [ErrClosed]. All later calls do, and so does a second
+// Close.
 func (s *Service) Close() error {
 	if s.core.closed.Swap(true) {
 		return ErrClosed
@@ -273,7 +312,7 @@ func (s *Service) Close() error {
 	return s.core.db.Close()
 }
 
-// ready returns an error if a call cannot begin.
+// ready returns an error if no call can begin.
 func (s *Service) ready(ctx context.Context) error {
 	if s.core.closed.Load() {
 		return ErrClosed

@@ -7,41 +7,41 @@ import (
 	"github.com/pocketkms/kms/internal/uuid"
 )
 
-// GetKeyLastUsageInput names the key whose last use is asked for.
+// GetKeyLastUsageInput names the key whose last use to return.
 type GetKeyLastUsageInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 }
 
-// GetKeyLastUsageOutput tells of a key's last use. An empty KeyLastUsage means that the key was never used, unless
-// KeyCreationDate lies before TrackingStartDate: then it was not used since TrackingStartDate. A use by another process is
-// known a minute later.
+// GetKeyLastUsageOutput is the last use of a key. If KeyLastUsage is zero, the key has not been
+// used since TrackingStartDate. Uses by another process appear up to a minute late.
 type GetKeyLastUsageOutput struct {
-	// KeyId is the bare key ID.
+	// KeyId is the key as the input named it.
 	KeyId string
 
-	// KeyLastUsage is the last successful cryptographic operation. It is never nil; zero if none is known.
+	// KeyLastUsage is the last successful cryptographic operation. It is never nil, and points to a
+	// zero value if none is known.
 	KeyLastUsage *KeyLastUsageData
 
-	// TrackingStartDate is when uses of this key began to be noted.
+	// TrackingStartDate is since when uses of this key are recorded.
 	TrackingStartDate time.Time
 
-	// KeyCreationDate is when the key was made.
+	// KeyCreationDate is when the key was created.
 	KeyCreationDate time.Time
 }
 
 // KeyLastUsageData is one use of a key.
 type KeyLastUsageData struct {
-	// Operation is what was done.
+	// Operation is the operation that used the key.
 	Operation KeyLastUsageTrackingOperation
 
-	// Timestamp is when it was done.
+	// Timestamp is when the key was used.
 	Timestamp time.Time
 
-	// CloudTrailEventId is the ID of the audit event of that call.
+	// CloudTrailEventId is the ID of the audit event of the call.
 	CloudTrailEventId string
 
-	// KmsRequestId is the ID of that call.
+	// KmsRequestId is the ID of the request.
 	KmsRequestId string
 }
 
@@ -51,7 +51,7 @@ var opGetKeyLastUsage = define(description{
 	act: func(c *call, in *GetKeyLastUsageInput) (*GetKeyLastUsageOutput, error) {
 		k := c.key()
 		out := &GetKeyLastUsageOutput{
-			KeyId:             k.ID,
+			KeyId:             in.KeyId,
 			KeyLastUsage:      &KeyLastUsageData{},
 			TrackingStartDate: k.Record.Created,
 			KeyCreationDate:   k.Record.Created,
@@ -72,8 +72,8 @@ var opGetKeyLastUsage = define(description{
 	},
 })
 
-// GetKeyLastUsage tells of the last successful cryptographic operation under a
-// key. Uses are tracked from the key's creation on.
+// GetKeyLastUsage returns the last successful cryptographic operation with a key. Uses are recorded
+// from the creation of the key on, and stored once a minute: a crash can lose the latest.
 func (s *Service) GetKeyLastUsage(ctx context.Context, in *GetKeyLastUsageInput) (*GetKeyLastUsageOutput, error) {
 	return opGetKeyLastUsage.do(ctx, s, in)
 }

@@ -3,11 +3,14 @@ package kms_test
 import (
 	"context"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/memory"
 )
 
 // lastUsage is a key's last use; its zero value is none.
@@ -24,11 +27,13 @@ func TestAKeyThatWasNeverUsedHasNoLastUse(t *testing.T) {
 	created := clock.Now()
 	k := createKey(t, svc, nil)
 	clock.Move(day)
-	out, err := svc.GetKeyLastUsage(context.Background(), &kms.GetKeyLastUsageInput{KeyId: k.Arn})
-	require.NoError(t, err)
-	require.Equal(t, &kms.GetKeyLastUsageOutput{
-		KeyId: k.KeyId, KeyLastUsage: &kms.KeyLastUsageData{}, TrackingStartDate: created, KeyCreationDate: created,
-	}, out)
+	for _, id := range []string{k.KeyId, k.Arn} {
+		out, err := svc.GetKeyLastUsage(context.Background(), &kms.GetKeyLastUsageInput{KeyId: id})
+		require.NoError(t, err)
+		require.Equal(t, &kms.GetKeyLastUsageOutput{
+			KeyId: id, KeyLastUsage: &kms.KeyLastUsageData{}, TrackingStartDate: created, KeyCreationDate: created,
+		}, out)
+	}
 }
 
 // useOperations are those that count as uses of their subject.
@@ -114,4 +119,50 @@ func TestTheLastUseSurvivesChangesAndCloseAndOpen(t *testing.T) {
 	require.Equal(t, kms.KeyLastUsageTrackingOperationDecrypt, want.Operation)
 	require.NoError(t, svc.Close())
 	require.Equal(t, want, lastUsage(t, openService(t, path, clock), used.KeyId), "a later use in place of the earlier one")
+}
+
+// A use is stored by Close, or the call does not succeed.
+func TestAUseWhileTheServiceClosesIsStoredOrFails(t *testing.T) {
+	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
+	svc := openService(t, path, clock)
+	k := createKey(t, svc, nil)
+	require.NoError(t, svc.Close())
+
+	closing := openService(t, path, clock, func(c *kms.Config) {
+		var closed atomic.Bool
+		c.Intercept = func(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
+			out, err := next(ctx)
+			if !closed.Swap(true) { // after the use, and before it is noted
+				require.NoError(t, call.Service.Close())
+			}
+			return out, err
+		}
+	})
+	out, err := closing.Encrypt(t.Context(), &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x")})
+	require.ErrorIs(t, err, kms.ErrClosed)
+	require.Nil(t, out)
+	require.Zero(t, *lastUsage(t, openService(t, path, clock), k.KeyId))
+}
+
+// counting is a Backend that counts commits.
+type counting struct {
+	keystore.Backend
+	commits atomic.Int64
+}
+
+func (b *counting) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
+	b.commits.Add(1)
+	return b.Backend.Commit(ctx, tx)
+}
+
+func TestCloseStoresManyLastUsesInFewTransactions(t *testing.T) {
+	backend := &counting{Backend: memory.New()}
+	svc, _ := newService(t, func(c *kms.Config) { c.Backend, c.RootKey = backend, sharedRoot })
+	const keys = 500
+	for range keys {
+		encrypt(t, svc, createKey(t, svc, nil).KeyId, "x")
+	}
+	before := backend.commits.Load()
+	require.NoError(t, svc.Close())
+	require.LessOrEqual(t, backend.commits.Load()-before, int64(keys/50+1))
 }

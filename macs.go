@@ -12,59 +12,62 @@ type GenerateMacInput struct {
 	// KeyId is an HMAC key: key ID, key ARN, alias name or alias ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// Message is the message, 1 to 4,096 bytes. Hash a longer one and give its hash as the message, on both sides.
+	// Message is the message, 1 to 4,096 bytes. For a longer one, pass its hash here and to
+	// VerifyMac.
 	Message []byte `kms:"required,len=1..4096,secret"`
 
-	// MacAlgorithm is the one that the key's KeySpec has.
+	// MacAlgorithm is the one of the key.
 	MacAlgorithm MacAlgorithmSpec `kms:"required"`
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 }
 
-// GenerateMacOutput is the message's MAC.
+// GenerateMacOutput is the MAC of a message.
 type GenerateMacOutput struct {
 	// KeyId is the ARN of the key used.
 	KeyId string
 
-	// Mac is the HMAC (RFC 2104) in full length: 28, 32, 48 or 64 bytes.
+	// Mac is the HMAC (RFC 2104), not truncated: 28, 32, 48 or 64 bytes.
 	Mac []byte `kms:"secret"`
 
 	// MacAlgorithm is the algorithm used.
 	MacAlgorithm MacAlgorithmSpec
 }
 
-// VerifyMacInput is a message with the MAC that it claims.
+// VerifyMacInput is a message and a MAC to verify.
 type VerifyMacInput struct {
-	// KeyId is the HMAC key that must have made the MAC: key ID, key ARN, alias name or alias ARN.
+	// KeyId is the HMAC key that must have computed the MAC: key ID, key ARN, alias name or alias
+	// ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// Message is the message as GenerateMac was given it, 1 to 4,096 bytes.
+	// Message is the message that GenerateMac was given, 1 to 4,096 bytes.
 	Message []byte `kms:"required,len=1..4096,secret"`
 
-	// Mac is the MAC to check, in full length.
+	// Mac is the MAC to verify, not truncated.
 	Mac []byte `kms:"required,len=1..6144,secret"`
 
-	// MacAlgorithm is what GenerateMac was given.
+	// MacAlgorithm is the algorithm that GenerateMac was given.
 	MacAlgorithm MacAlgorithmSpec `kms:"required"`
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 }
 
-// VerifyMacOutput says that the MAC is the message's. A wrong one is KMSInvalidMacException instead.
+// VerifyMacOutput confirms that the MAC is valid. An invalid one is an error,
+// KMSInvalidMacException.
 type VerifyMacOutput struct {
 	// KeyId is the ARN of the key used.
 	KeyId string
 
-	// MacValid is true: there is no output otherwise.
-	MacValid bool `kms:"always"`
+	// MacValid is always true.
+	MacValid bool `kms:"emitzero"`
 
 	// MacAlgorithm is the algorithm used.
 	MacAlgorithm MacAlgorithmSpec
@@ -88,7 +91,7 @@ var opGenerateMac = define(description{
 	},
 })
 
-// GenerateMac returns the HMAC of a message, as long as the algorithm's hash.
+// GenerateMac returns the HMAC of a message of up to 4,096 bytes.
 func (s *Service) GenerateMac(ctx context.Context, in *GenerateMacInput) (*GenerateMacOutput, error) {
 	return opGenerateMac.do(ctx, s, in)
 }
@@ -97,24 +100,34 @@ var opVerifyMac = define(description{
 	name: "VerifyMac", keys: keyOrAlias, crossAccount: true, states: useState,
 	usage: KeyUsageGenerateVerifyMac, readOnly: true, tracked: true,
 }, steps[VerifyMacInput, VerifyMacOutput]{
-	admit: func(c *call, in *VerifyMacInput) error { return requireAlgorithm(c.key(), string(in.MacAlgorithm)) },
-	act: func(c *call, in *VerifyMacInput) (*VerifyMacOutput, error) {
-		p, err := primitive[crypto.MAC](c, c.key())
-		if err != nil {
-			return nil, err
+	admit: func(c *call, in *VerifyMacInput) error {
+		if err := requireAlgorithm(c.key(), string(in.MacAlgorithm)); err != nil || !in.DryRun {
+			return err
 		}
-		if err := p.VerifyMAC(in.Mac, in.Message); err != nil {
-			if errors.Is(err, crypto.ErrVerify) {
-				return nil, exception(KMSInvalidMacException, "")
-			}
+		return c.verifyMAC(in)
+	},
+	act: func(c *call, in *VerifyMacInput) (*VerifyMacOutput, error) {
+		if err := c.verifyMAC(in); err != nil {
 			return nil, err
 		}
 		return &VerifyMacOutput{KeyId: c.key().ARN, MacValid: true, MacAlgorithm: in.MacAlgorithm}, nil
 	},
 })
 
-// VerifyMac checks an HMAC in constant time. A false one is an error,
-// KMSInvalidMacException: MacValid is never false.
+// VerifyMac verifies an HMAC in constant time. The error is [KMSInvalidMacException] if it is not
+// valid: MacValid is never false.
 func (s *Service) VerifyMac(ctx context.Context, in *VerifyMacInput) (*VerifyMacOutput, error) {
 	return opVerifyMac.do(ctx, s, in)
+}
+
+// verifyMAC refuses a MAC that is not the message's.
+func (c *call) verifyMAC(in *VerifyMacInput) error {
+	p, err := primitive[crypto.MAC](c, c.key())
+	if err != nil {
+		return err
+	}
+	if err = p.VerifyMAC(in.Mac, in.Message); errors.Is(err, crypto.ErrVerify) {
+		return exception(KMSInvalidMacException, "")
+	}
+	return err
 }

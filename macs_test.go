@@ -67,22 +67,6 @@ func TestAMacVerifiesItsMessageAlone(t *testing.T) {
 	}
 }
 
-func TestAMacAlgorithmMustSuitTheKey(t *testing.T) {
-	svc, _ := newService(t)
-	for _, spec := range macSpecs {
-		key := createKey(t, svc, &kms.CreateKeyInput{KeySpec: spec.spec, KeyUsage: kms.KeyUsageGenerateVerifyMac})
-		for _, other := range macSpecs {
-			if other.algorithm == spec.algorithm {
-				continue
-			}
-			_, err := svc.GenerateMac(t.Context(), &kms.GenerateMacInput{KeyId: key.KeyId, Message: []byte("x"), MacAlgorithm: other.algorithm})
-			requireError(t, err, kms.InvalidKeyUsageException, "Algorithm %s is incompatible with key spec %s.", other.algorithm, spec.spec)
-			_, err = svc.VerifyMac(t.Context(), &kms.VerifyMacInput{KeyId: key.KeyId, Message: []byte("x"), Mac: make([]byte, other.size), MacAlgorithm: other.algorithm})
-			requireError(t, err, kms.InvalidKeyUsageException, "Algorithm %s is incompatible with key spec %s.", other.algorithm, spec.spec)
-		}
-	}
-}
-
 func TestAMacNeedsAnHMACKey(t *testing.T) {
 	f := newFixture(t)
 	for _, tt := range []struct {

@@ -68,12 +68,12 @@ const (
 
 // Steps are an operation's own part in the steps of the pipeline. All but act may be nil.
 type steps[In, Out any] struct {
-	requireMembers  func(*In) []error         // violations of the input's shape that tags cannot express
-	validate        func(*In) error           // ValidationExceptions of other forms
-	identify        func(*call, *In) error    // with ownIdentify
-	admit           func(*call, *In) error    // beyond key state and usage
-	auditParameters func(*In, map[string]any) // adds to an audit event's parameters what is there even if absent
-	act             func(*call, *In) (*Out, error)
+	requireMembers func(*In) []error      // violations of the input's shape that tags cannot express
+	validate       func(*In) error        // ValidationExceptions of other forms
+	identify       func(*call, *In) error // with ownIdentify
+	admit          func(*call, *In) error // beyond key state and usage
+	logged         func(*In) *In          // the input with its defaults, for the audit event
+	act            func(*call, *In) (*Out, error)
 }
 
 // An operation is one operation with the types of its input and output.
@@ -86,6 +86,7 @@ type operation[In, Out any] struct {
 	keyID       shape.Field[In, string]
 	dryRun      shape.Field[In, bool]
 	grantTokens shape.Field[In, []string]
+	aliasName   shape.Field[In, string]
 }
 
 func define[In, Out any](d description, s steps[In, Out]) *operation[In, Out] {
@@ -100,6 +101,7 @@ func define[In, Out any](d description, s steps[In, Out]) *operation[In, Out] {
 		keyID:       shape.FieldOf[In, string]("KeyId"),
 		dryRun:      shape.FieldOf[In, bool]("DryRun"),
 		grantTokens: shape.FieldOf[In, []string]("GrantTokens"),
+		aliasName:   shape.FieldOf[In, string]("AliasName"),
 	}
 }
 

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -20,13 +21,13 @@ func TestRotationAndDeletionAreServiceEvents(t *testing.T) {
 		t.Helper()
 		require.Equal(t, name, e.EventName)
 		require.Equal(t, audit.ServiceEvent, e.EventType)
-		require.Equal(t, audit.UserIdentity{AccountID: "111122223333", InvokedBy: audit.Internal}, e.UserIdentity)
+		require.Equal(t, &audit.UserIdentity{AccountID: "111122223333", InvokedBy: audit.AWSInternal}, e.UserIdentity)
 		require.Equal(t, []audit.Resource{{AccountID: "111122223333", Type: audit.KeyResource, ARN: f.symmetric.Arn}}, e.Resources)
 		require.Equal(t, at, e.EventTime)
 		require.Regexp(t, uuid, e.EventID)
 		require.Empty(t, e.RequestID)
-		require.Nil(t, e.RequestParameters)
-		require.Nil(t, e.ResponseElements)
+		require.Zero(t, e.RequestParameters)
+		require.Zero(t, e.ResponseElements)
 	}
 	first := f.symmetric.CurrentKeyMaterialId
 
@@ -39,7 +40,7 @@ func TestRotationAndDeletionAreServiceEvents(t *testing.T) {
 	require.Equal(t, "RotateKeyOnDemand", events[1].EventName)
 	second := describe(t, f.svc, f.symmetric.KeyId).CurrentKeyMaterialId
 	require.Equal(t, map[string]any{"keyId": f.symmetric.KeyId, "keyOrigin": "AWS_KMS", "rotationType": "ON_DEMAND",
-		"previousKeyMaterialId": first, "currentKeyMaterialId": second}, events[0].ServiceEventDetails)
+		"previousKeyMaterialId": first, "currentKeyMaterialId": second}, events[0].ServiceEventDetails.Map())
 
 	_, err = f.svc.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: f.symmetric.KeyId, RotationPeriodInDays: new(int32(90))})
 	require.NoError(t, err)
@@ -50,7 +51,7 @@ func TestRotationAndDeletionAreServiceEvents(t *testing.T) {
 	require.Len(t, events, 2)
 	check(events[0], "RotateKey", f.clock.Now())
 	require.Equal(t, map[string]any{"keyId": f.symmetric.KeyId, "keyOrigin": "AWS_KMS", "rotationType": "AUTOMATIC",
-		"previousKeyMaterialId": second, "currentKeyMaterialId": third}, events[0].ServiceEventDetails)
+		"previousKeyMaterialId": second, "currentKeyMaterialId": third}, events[0].ServiceEventDetails.Map())
 
 	scheduleDeletion(t, f.svc, f.symmetric.KeyId, 7)
 	f.clock.Move(7 * day)
@@ -72,7 +73,7 @@ func TestAServiceEventThatTheSinkRefusesIsDeliveredLater(t *testing.T) {
 		if e.EventType != audit.ServiceEvent {
 			return nil
 		}
-		refused[e.EventName+" "+e.EventID] = true
+		refused[e.EventName+" "+e.EventID.String()] = true
 		switch refusals++; refusals {
 		case 1:
 			return &kms.Error{Code: kms.DisabledException, Message: "theirs"}
@@ -102,7 +103,7 @@ func TestAServiceEventThatTheSinkRefusesIsDeliveredLater(t *testing.T) {
 	openService(t, path, clock, func(c *kms.Config) {
 		c.Audit = audit.SinkFunc(func(_ context.Context, e *audit.Event) error {
 			require.Equal(t, audit.ServiceEvent, e.EventType)
-			events <- e.EventName + " " + e.EventID
+			events <- e.EventName + " " + e.EventID.String()
 			return nil
 		})
 	})
@@ -111,4 +112,41 @@ func TestAServiceEventThatTheSinkRefusesIsDeliveredLater(t *testing.T) {
 		delivered[<-events] = true
 	}
 	require.Equal(t, refused, delivered)
+}
+
+// A syncer notes what is recorded and synced, in that order, and fails as it is told to.
+type syncer struct {
+	trail
+	calls    []string
+	syncFail error
+}
+
+func (s *syncer) Record(ctx context.Context, e *audit.Event) error {
+	if e.EventType == audit.ServiceEvent {
+		s.calls = append(s.calls, "record")
+	}
+	return s.trail.Record(ctx, e)
+}
+
+func (s *syncer) Sync(context.Context) error {
+	s.calls = append(s.calls, "sync")
+	return s.syncFail
+}
+
+// An event's record leaves the store only after the sink has made the event durable.
+func TestAServiceEventIsSyncedBeforeItLeavesTheStore(t *testing.T) {
+	path, clock := filepath.Join(t.TempDir(), "keys"), newClock()
+	sink := &syncer{syncFail: errors.New("disk full")}
+	svc := openService(t, path, clock, func(c *kms.Config) { c.Audit = sink })
+	key := createKey(t, svc, nil)
+	_, err := svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: key.KeyId})
+	require.NoError(t, err)
+	require.Equal(t, []string{"record", "sync"}, sink.calls)
+	require.NoError(t, svc.Close())
+
+	delivered := make(chan audit.UUID, 1)
+	openService(t, path, clock, func(c *kms.Config) {
+		c.Audit = audit.SinkFunc(func(_ context.Context, e *audit.Event) error { delivered <- e.EventID; return nil })
+	})
+	require.Equal(t, sink.take()[1].EventID, <-delivered, "it has waited in the store")
 }

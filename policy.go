@@ -7,18 +7,19 @@ import (
 	"github.com/pocketkms/kms/internal/keydb"
 )
 
-// GetKeyPolicyInput names the policy to read.
+// GetKeyPolicyInput names the key whose policy to return.
 type GetKeyPolicyInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// PolicyName is "default", the only policy of a key; absent means the same.
+	// PolicyName is "default", the only policy that a key has; absent means the same.
 	PolicyName string `kms:"len=1..128,pattern=policyName"`
 }
 
 // GetKeyPolicyOutput is a key's policy.
 type GetKeyPolicyOutput struct {
-	// Policy is the JSON document as it was put.
+	// Policy is the JSON document that was stored, in the layout of the API: a member on each line,
+	// in their order.
 	Policy string `kms:"secret"`
 
 	// PolicyName is "default".
@@ -30,21 +31,21 @@ type PutKeyPolicyInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// Policy is the new policy, a JSON document of up to 32,768 bytes. Nothing of the old one stays.
+	// Policy is the new policy, a JSON document of up to 32,768 bytes.
 	Policy string `kms:"required,len=1..131072,pattern=policy"`
 
-	// PolicyName is "default", the only policy of a key; absent means the same.
+	// PolicyName is "default", the only policy that a key has; absent means the same.
 	PolicyName string `kms:"len=1..128,pattern=policyName"`
 
-	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let the caller change it again. Such a key may
-	// become unmanageable. Nothing is checked as long as policies are not evaluated.
+	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let the caller change it again.
+	// Such a key may become unmanageable. Nothing is checked while policies are not evaluated.
 	BypassPolicyLockoutSafetyCheck bool
 }
 
 // PutKeyPolicyOutput is empty.
 type PutKeyPolicyOutput struct{}
 
-// ListKeyPoliciesInput chooses a page of the names of a key's policies.
+// ListKeyPoliciesInput selects a page of the names of a key's policies.
 type ListKeyPoliciesInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
@@ -52,20 +53,20 @@ type ListKeyPoliciesInput struct {
 	// Limit is the most names to return, 1 to 1,000; nil means 100.
 	Limit *int32 `kms:"range=1..1000"`
 
-	// Marker continues a list: NextMarker of the page before. Absent on the first call.
+	// Marker is the NextMarker of the previous page; absent in the first call.
 	Marker string `kms:"len=1..1024,pattern=marker"`
 }
 
 // ListKeyPoliciesOutput is a page of policy names.
 type ListKeyPoliciesOutput struct {
-	// PolicyNames is "default" alone.
-	PolicyNames []string `kms:"always"`
+	// PolicyNames is always "default".
+	PolicyNames []string `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
-	// Truncated says that more names follow.
-	Truncated bool `kms:"always"`
+	// Truncated reports whether more names follow.
+	Truncated bool `kms:"emitzero"`
 }
 
 const (
@@ -73,8 +74,8 @@ const (
 	maxPolicyBytes = 32768
 )
 
-// defaultPolicy is the policy of a key that was created without one: it leaves
-// the decision to the account.
+// defaultPolicy returns the policy of a key that is created without one. It leaves access to the
+// IAM policies of the account.
 func defaultPolicy(account, region string) string {
 	return `{
   "Version" : "2012-10-17",
@@ -91,8 +92,8 @@ func defaultPolicy(account, region string) string {
 }`
 }
 
-// managedKeyPolicy is the policy of an AWS managed key: its service uses it for
-// the account, which may look at it.
+// managedKeyPolicy returns the policy of an AWS managed key: its service may use the key for the
+// account, and the account may view it.
 func managedKeyPolicy(account, region, service string) string {
 	return `{
   "Version" : "2012-10-17",
@@ -130,11 +131,11 @@ var opGetKeyPolicy = define(description{
 		if in.PolicyName != "" && in.PolicyName != policyName {
 			return nil, exception(NotFoundException, "No such policy exists")
 		}
-		return &GetKeyPolicyOutput{Policy: c.key().Record.Policy, PolicyName: policyName}, nil
+		return &GetKeyPolicyOutput{Policy: formatPolicy(c.key().Record.Policy), PolicyName: policyName}, nil
 	},
 })
 
-// GetKeyPolicy returns a key's policy, as it was put.
+// GetKeyPolicy returns the policy of a key, in the layout of the API.
 func (s *Service) GetKeyPolicy(ctx context.Context, in *GetKeyPolicyInput) (*GetKeyPolicyOutput, error) {
 	return opGetKeyPolicy.do(ctx, s, in)
 }
@@ -153,10 +154,10 @@ var opPutKeyPolicy = define(description{
 	},
 })
 
-// PutKeyPolicy replaces a key's policy.
+// PutKeyPolicy replaces the policy of a key.
 //
-// Policies are kept and given back, but do not decide yet: the package's
-// introduction says who may do what.
+// Policies are stored and returned, but not evaluated yet: the package comment says who may do
+// what.
 func (s *Service) PutKeyPolicy(ctx context.Context, in *PutKeyPolicyInput) (*PutKeyPolicyOutput, error) {
 	return opPutKeyPolicy.do(ctx, s, in)
 }
@@ -174,7 +175,7 @@ var opListKeyPolicies = define(description{
 	},
 })
 
-// ListKeyPolicies lists the names of a key's policies: "default", its only one.
+// ListKeyPolicies lists the names of the policies of a key: only "default".
 func (s *Service) ListKeyPolicies(ctx context.Context, in *ListKeyPoliciesInput) (*ListKeyPoliciesOutput, error) {
 	return opListKeyPolicies.do(ctx, s, in)
 }

@@ -47,70 +47,51 @@ func TestAKeyWithoutAPolicyGetsTheDefaultOne(t *testing.T) {
 	require.Contains(t, keyPolicy(t, stranger, createKey(t, stranger, nil).KeyId), `"arn:aws:iam::444455556666:root"`)
 }
 
-func TestAPolicyIsGivenBackByteForByte(t *testing.T) {
+func TestAPolicyIsReturnedInTheLayoutOfTheAPI(t *testing.T) {
 	svc, _ := newService(t)
 	ctx := context.Background()
-	policies := []string{
-		policyOf(200),
-		policyOf(32768),
-		"\t{ \"Statement\" :\r\n [{\"Effect\":\"Allow\", \"Principal\":\"*\"}] }\n ",
-		`{"Statement":{"Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*","Sid":"é<&"}}`,
-		`{"Version":"2008-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`,
-	}
-	for _, policy := range policies {
-		k := createKey(t, svc, &kms.CreateKeyInput{Policy: policy})
-		require.Equal(t, policy, keyPolicy(t, svc, k.KeyId))
+	const statement = `{
+  "Statement" : {
+    "Effect" : "Deny",
+    "Principal" : "*",
+    "Action" : "kms:*",
+    "Resource" : "*",
+    "Sid" : "é<&"
+  }
+}`
+	policies := map[string]string{
+		compactPolicy: printedPolicy,
+		printedPolicy: printedPolicy,
+		statement:     statement,
+		"\t{\"Statement\":\r\n {\"Effect\":\"Deny\", \"Principal\":\"*\",\n\"Action\" :\"kms:*\",\"Resource\":\"*\",\"Sid\":\"é<&\"} }\n": statement,
 	}
 	k := createKey(t, svc, nil)
-	for i, policy := range policies {
-		in := &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: policy}
-		if i%2 == 0 {
-			in.PolicyName = "default"
+	for policy, want := range policies {
+		created := createKey(t, svc, &kms.CreateKeyInput{Policy: policy})
+		require.Equal(t, want, keyPolicy(t, svc, created.KeyId))
+		for _, name := range []string{"", "default"} {
+			_, err := svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, PolicyName: name, Policy: policy})
+			require.NoError(t, err)
+			require.Equal(t, want, keyPolicy(t, svc, k.KeyId))
 		}
-		_, err := svc.PutKeyPolicy(ctx, in)
-		require.NoError(t, err)
-		require.Equal(t, policy, keyPolicy(t, svc, k.KeyId))
 	}
+	longest := policyOf(32768)
+	require.JSONEq(t, longest, keyPolicy(t, svc, createKey(t, svc, &kms.CreateKeyInput{Policy: longest}).KeyId))
 	require.Equal(t, k, describe(t, svc, k.KeyId))
 }
 
+// TestTheFormOfAPolicyDocument and others have what is malformed.
 func TestAMalformedPolicyIsRefusedAndTheOldOneStays(t *testing.T) {
 	svc, _ := newService(t)
 	ctx := context.Background()
 	k := createKey(t, svc, nil)
 	before := keyPolicy(t, svc, k.KeyId)
-	const statement = `{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}`
-	malformed := map[string]string{
-		"no JSON":                       "allow all",
-		"half of a document":            `{"Statement":[`,
-		"two documents":                 `{"Statement":[` + statement + `]}{}`,
-		"a document with a tail":        `{"Statement":[` + statement + `]} x`,
-		"an array":                      `[` + statement + `]`,
-		"a string":                      `"Statement"`,
-		"null":                          `null`,
-		"no statement":                  `{}`,
-		"an empty list of statements":   `{"Statement":[]}`,
-		"a spaced empty list":           `{"Statement":[ ]}`,
-		"a statement that is text":      `{"Statement":"all"}`,
-		"a statement that is null":      `{"Statement":null}`,
-		"a null among statements":       `{"Statement":[` + statement + `,null]}`,
-		"an unknown version":            `{"Version":"2020-01-01","Statement":[` + statement + `]}`,
-		"a version that is no string":   `{"Version":2012,"Statement":[` + statement + `]}`,
-		"statements that are not alike": `{"Statement":[` + statement + `,1]}`,
+	for policy, message := range map[string]string{"{": "", "{}": "The policy document is not valid."} {
+		_, err := svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: policy})
+		requireError(t, err, kms.MalformedPolicyDocumentException, "%s", message)
+		_, err = svc.CreateKey(ctx, &kms.CreateKeyInput{Policy: policy})
+		requireError(t, err, kms.MalformedPolicyDocumentException, "%s", message)
 	}
-	for name, policy := range malformed {
-		t.Run(name, func(t *testing.T) {
-			_, err := svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: policy})
-			requireError(t, err, kms.MalformedPolicyDocumentException, "The policy document is not valid.")
-			_, err = svc.CreateKey(ctx, &kms.CreateKeyInput{Policy: policy})
-			requireError(t, err, kms.MalformedPolicyDocumentException, "The policy document is not valid.")
-		})
-	}
-	const stranger = `{"Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws::111122223333:role/app"},"Action":"kms:*","Resource":"*"}}`
-	_, err := svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: stranger})
-	requireError(t, err, kms.MalformedPolicyDocumentException, "Policy contains a statement with one or more invalid principals.")
-	_, err = svc.CreateKey(ctx, &kms.CreateKeyInput{Policy: stranger})
-	requireError(t, err, kms.MalformedPolicyDocumentException, "Policy contains a statement with one or more invalid principals.")
 	for n, code := range map[int]kms.ErrorCode{32769: kms.LimitExceededException, 131072: kms.LimitExceededException, 131073: kms.ValidationException} {
 		_, err := svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: policyOf(n)})
 		require.ErrorIs(t, err, code, "%d bytes", n)

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -20,14 +21,17 @@ var (
 // whether the principals exist, what the policy allows, or whom it locks out.
 // Empty means that none was given.
 //
-// A statement may lack its actions or resources, and a list may be empty: AWS
-// KMS accepts what then has no effect.
+// A list may be empty: AWS KMS accepts what then has no effect. Statements without actions or
+// resources, which it refuses since August 2025, may be among the stored ones.
 func validatePolicy(policy string) error {
 	if policy == "" {
 		return nil
 	}
 	if len(policy) > maxPolicyBytes {
 		return exception(LimitExceededException, "A key policy can have at most %d bytes.", maxPolicyBytes)
+	}
+	if !json.Valid([]byte(policy)) { // nor are two values, or one that is nested too deep
+		return exception(MalformedPolicyDocumentException, "")
 	}
 	document, ok := decodePolicy(policy)
 	if !ok || !hasOnly(document, "Version", "Id", "Statement") || !maybe(document, "Id", isString) || !maybe(document, "Version", isPolicyVersion) {
@@ -51,9 +55,6 @@ func validatePolicy(policy string) error {
 // decodePolicy reads one JSON object. No name may stand twice in it or in an
 // object within: readers differ on which of the two counts.
 func decodePolicy(policy string) (map[string]any, bool) {
-	if !json.Valid([]byte(policy)) { // nor is more than one value, or one nested too deep
-		return nil, false
-	}
 	d := json.NewDecoder(strings.NewReader(policy))
 	d.UseNumber() // a number may be of any size
 	v, err := decodeValue(d)
@@ -98,6 +99,65 @@ func decodeValue(d *json.Decoder) (any, error) {
 	return token, err
 }
 
+// formatPolicy returns a policy in the layout in which the API returns all of them: each member of an
+// object on a line of its own. It changes nothing but white space. What is not JSON is returned as it
+// is.
+func formatPolicy(policy string) string {
+	var compact, out bytes.Buffer
+	if json.Compact(&compact, []byte(policy)) != nil {
+		return policy
+	}
+	text, newline := compact.Bytes(), "\n" // and the indentation
+	var open []byte                        // the brackets around text[i]
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch c {
+		case '{', '[':
+			open = append(open, c)
+			out.WriteByte(c)
+			if c == '{' && text[i+1] != '}' {
+				newline += "  "
+				out.WriteString(newline)
+			} else {
+				out.WriteByte(' ')
+			}
+		case '}', ']':
+			bracket := open[len(open)-1]
+			open = open[:len(open)-1]
+			switch {
+			case text[i-1] == bracket: // nothing is in it
+			case c == '}':
+				newline = newline[:len(newline)-2]
+				out.WriteString(newline)
+			default:
+				out.WriteByte(' ')
+			}
+			out.WriteByte(c)
+		case ',':
+			out.WriteByte(c)
+			if open[len(open)-1] == '{' {
+				out.WriteString(newline)
+			} else {
+				out.WriteByte(' ')
+			}
+		case ':':
+			out.WriteString(" : ")
+		case '"':
+			end := i + 1
+			for ; text[end] != '"'; end++ {
+				if text[end] == '\\' {
+					end++
+				}
+			}
+			out.Write(text[i : end+1])
+			i = end
+		default:
+			out.WriteByte(c)
+		}
+	}
+	return out.String()
+}
+
 func validateStatement(v any) error {
 	s, ok := v.(map[string]any)
 	if !ok || !hasOnly(s, "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition") ||
@@ -105,6 +165,12 @@ func validateStatement(v any) error {
 		!either(s, "Action", "NotAction", isStringOrStrings) ||
 		!either(s, "Resource", "NotResource", isStringOrStrings) {
 		return errMalformedPolicy
+	}
+	for _, name := range []string{"Action", "Resource"} {
+		_, named := s[name]
+		if _, excepted := s["Not"+name]; !named && !excepted {
+			return exception(MalformedPolicyDocumentException, "Missing required field %s", name)
+		}
 	}
 	effect := s["Effect"]
 	principal, named := s["Principal"]

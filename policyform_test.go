@@ -1,7 +1,6 @@
 package kms
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 
@@ -9,7 +8,9 @@ import (
 )
 
 const (
+	notJSON           = "MalformedPolicyDocumentException: " // AWS KMS says no more
 	malformedPolicy   = "MalformedPolicyDocumentException: The policy document is not valid."
+	missingField      = "MalformedPolicyDocumentException: Missing required field "
 	invalidPrincipals = "MalformedPolicyDocumentException: Policy contains a statement with one or more invalid principals."
 	tooPermissive     = "MalformedPolicyDocumentException: OverlyPermissiveCondition: Using the ForAllValues set operator with a single-valued condition key " +
 		"matches requests without the specified # or with an unspecified #. To fix, remove ForAllValues."
@@ -51,21 +52,28 @@ func TestTheFormOfAPolicyDocument(t *testing.T) {
 		`{"statement":` + statement + `}`:                                                           malformedPolicy,
 		`{"Statement":` + statement + `,"Statement":` + statement + `}`:                             malformedPolicy,
 		`{"Statement":` + statement + `,"\u0053tatement":` + statement + `}`:                        malformedPolicy,
-		`{"Statement":[` + statement + `,{}]}`:                                                      malformedPolicy,
+		`{"Statement":[` + statement + `,{}]}`:                                                      missingField + "Action",
 		`{"Statement":[[` + statement + `]]}`:                                                       malformedPolicy,
 		`{"Statement":[]}`:                                                                          malformedPolicy,
 		`{"Statement":"all"}`:                                                                       malformedPolicy,
 		`{"Statement":null}`:                                                                        malformedPolicy,
-		`{"Statement":` + statement + `}{}`:                                                         malformedPolicy,
-		`{"Statement":` + statement + `,}`:                                                          malformedPolicy,
-		`{"Statement":[` + statement + ` ` + statement + `]}`:                                       malformedPolicy,
+		`{"Statement":` + statement + `}{}`:                                                         notJSON,
+		`{"Statement":` + statement + `,}`:                                                          notJSON,
+		`{"Statement":[` + statement + ` ` + statement + `]}`:                                       notJSON,
+		`{"Statement":` + statement + `} x`:                                                         notJSON,
+		`{"Statement":[`:                                                                            notJSON,
+		`allow all`:                                                                                 notJSON,
+		`"Statement"`:                                                                               malformedPolicy,
+		`{"Statement":[` + statement + `,null]}`:                                                    malformedPolicy,
+		`{"Version":2012,"Statement":` + statement + `}`:                                            malformedPolicy,
+		`{"Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws::111122223333:role/app"},"Action":"kms:*","Resource":"*"}}`: invalidPrincipals,
 		`{}`:                  malformedPolicy,
 		`null`:                malformedPolicy,
 		`[` + statement + `]`: malformedPolicy,
-		` `:                   malformedPolicy,
+		` `:                   notJSON,
 		`{"Statement":` + strings.Repeat(`[`, 9000) + strings.Repeat(`]`, 9000) + `}`:               malformedPolicy,
-		`{"Statement":` + strings.Repeat(`[`, 16000) + strings.Repeat(`]`, 16000) + `}`:             malformedPolicy,
-		strings.Repeat(`{"Statement":`, 2500):                                                       malformedPolicy,
+		`{"Statement":` + strings.Repeat(`[`, 16000) + strings.Repeat(`]`, 16000) + `}`:             notJSON,
+		strings.Repeat(`{"Statement":`, 2500):                                                       notJSON,
 		`{"Statement":` + statement + `}` + strings.Repeat(" ", maxPolicyBytes):                     "LimitExceededException: A key policy can have at most 32768 bytes.",
 		`{"Statement":` + statement + strings.Repeat(" ", maxPolicyBytes-len(statement)-14) + `}`:   "",
 		`{"Statement":` + statement + strings.Repeat(" ", maxPolicyBytes-len(statement)-14+1) + `}`: "LimitExceededException: A key policy can have at most 32768 bytes.",
@@ -79,9 +87,11 @@ func TestTheFormOfAStatement(t *testing.T) {
 		`"Sid":"with spaces","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"`:    "",
 		`"Effect":"Deny","Principal":"*","NotAction":["kms:Get*","*"],"NotResource":["*"]`:        "",
 		`"Effect":"Deny","NotPrincipal":{"AWS":"111122223333"},"Action":["kms:*"],"Resource":"*"`: "",
-		`"Effect":"Allow","Principal":"*"`:                                                                      "", // no effect
-		`"Effect":"Allow","Principal":"*","Action":"kms:*"`:                                                     "",
-		`"Effect":"Allow","Principal":"*","Resource":"*"`:                                                       "",
+		`"Effect":"Allow","Principal":"*"`:                                                                      missingField + "Action",
+		`"Effect":"Allow","Principal":"*","Action":"kms:*"`:                                                     missingField + "Resource",
+		`"Effect":"Allow","Principal":"*","NotAction":"kms:*"`:                                                  missingField + "Resource",
+		`"Effect":"Allow","Principal":"*","Resource":"*"`:                                                       missingField + "Action",
+		`"Effect":"Allow","Principal":"*","NotResource":"*"`:                                                    missingField + "Action",
 		`"Effect":"Allow","Principal":"*","Action":[],"Resource":[]`:                                            "",
 		`"Effect":"Allow","Principal":{},"Action":"kms:*","Resource":"*"`:                                       "",
 		`"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{}`:                       "",
@@ -231,6 +241,26 @@ func TestTheFormOfConditions(t *testing.T) {
 	}
 }
 
+func TestPoliciesHaveOneLayout(t *testing.T) {
+	for policy, want := range map[string]string{
+		`{}`:                                   `{ }`,
+		"\t{ }\n":                              `{ }`,
+		`{"a":1e999}`:                          "{\n  \"a\" : 1e999\n}",
+		`{"a":[],"b":{}}`:                      "{\n  \"a\" : [ ],\n  \"b\" : { }\n}",
+		`{"a":["x","y,{}[]:"]}`:                "{\n  \"a\" : [ \"x\", \"y,{}[]:\" ]\n}",
+		`{"a":[{"b":true},{"c":null}]}`:        "{\n  \"a\" : [ {\n    \"b\" : true\n  }, {\n    \"c\" : null\n  } ]\n}",
+		`{"a" : {"b":{"c":"d"}} }`:             "{\n  \"a\" : {\n    \"b\" : {\n      \"c\" : \"d\"\n    }\n  }\n}",
+		`{"\\\"":"\\\\","\u00e9\ud800":"é<&"}`: "{\n  \"\\\\\\\"\" : \"\\\\\\\\\",\n  \"\\u00e9\\ud800\" : \"é<&\"\n}",
+		"no JSON {":                            "no JSON {",
+	} {
+		require.Equal(t, want, formatPolicy(policy))
+		require.Equal(t, want, formatPolicy(want))
+	}
+	for _, policy := range []string{defaultPolicy("111122223333", "us-east-1"), managedKeyPolicy("111122223333", "us-east-1", "s3")} {
+		require.Equal(t, policy, formatPolicy(policy))
+	}
+}
+
 func FuzzValidatePolicy(f *testing.F) {
 	ours := []string{
 		defaultPolicy("111122223333", "us-east-1"), defaultPolicy("444455556666", "us-gov-west-1"), managedKeyPolicy("111122223333", "cn-north-1", "s3"),
@@ -245,8 +275,12 @@ func FuzzValidatePolicy(f *testing.F) {
 	f.Fuzz(func(t *testing.T, policy string) {
 		err := validatePolicy(policy)
 		require.Equal(t, err, validatePolicy(policy), "one document, one answer")
+		formatted := formatPolicy(policy)
+		require.Equal(t, formatted, formatPolicy(formatted))
 		if err == nil {
-			require.True(t, policy == "" || json.Valid([]byte(policy)))
+			if policy != "" {
+				require.JSONEq(t, policy, formatted)
+			}
 			return
 		}
 		var e *Error

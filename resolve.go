@@ -89,17 +89,17 @@ func (c *call) resolve(identifier, permission string, aliases bool) (*keydb.Key,
 	case malformed != nil:
 		return nil, malformed
 	case id.alias != "" && !aliases:
-		return nil, exception(NotFoundException, "Invalid keyId '%s'", identifier)
+		return nil, exception(InvalidArnException, "Key Aliases are not supported for this operation.")
 	case id.account == "":
 		id.account, id.region = caller.account, region
 	case id.region != region:
 		return nil, exception(NotFoundException, "Invalid arn %s", id.region)
 	case id.account != caller.account && !c.op.crossAccount:
-		return nil, denied(*caller, permission, identifier, noResourcePolicy)
+		return nil, deniedForeign(*caller, permission, noResourcePolicy)
 	}
 	k, err := c.find(id)
 	if err != nil && id.account != caller.account {
-		return nil, c.mask(err, denied(*caller, permission, identifier, noResourcePolicy))
+		return nil, c.mask(err, deniedForeign(*caller, permission, noResourcePolicy))
 	}
 	return k, err
 }

@@ -9,20 +9,21 @@ import (
 	"github.com/pocketkms/kms/internal/spec"
 )
 
-// EnableKeyRotationInput makes a key rotate by itself. Only symmetric encryption keys of OriginAWSKMS can.
+// EnableKeyRotationInput names the key to rotate automatically, and how often. It must be a
+// symmetric encryption key of OriginAWSKMS.
 type EnableKeyRotationInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// RotationPeriodInDays is the time between rotations, 90 to 2,560 days; nil means 365. The first period starts with
-	// the call, also where rotation was enabled before.
+	// RotationPeriodInDays is the time between rotations, 90 to 2,560 days. nil means 365, or the
+	// present period if rotation is enabled. A new period starts with the call; the same one goes on.
 	RotationPeriodInDays *int32 `kms:"range=90..2560"`
 }
 
 // EnableKeyRotationOutput is empty.
 type EnableKeyRotationOutput struct{}
 
-// DisableKeyRotationInput names the key that shall rotate by itself no more.
+// DisableKeyRotationInput names the key whose automatic rotation ends.
 type DisableKeyRotationInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
@@ -31,9 +32,9 @@ type DisableKeyRotationInput struct {
 // DisableKeyRotationOutput is empty.
 type DisableKeyRotationOutput struct{}
 
-// GetKeyRotationStatusInput names the key whose rotation is asked for.
+// GetKeyRotationStatusInput names the key whose rotation to describe.
 type GetKeyRotationStatusInput struct {
-	// KeyId is a key ID or key ARN; the key may be another account's.
+	// KeyId is a key ID or key ARN. The key may belong to another account.
 	KeyId string `kms:"required,len=1..2048"`
 }
 
@@ -42,20 +43,22 @@ type GetKeyRotationStatusOutput struct {
 	// KeyId is the key ARN.
 	KeyId string
 
-	// KeyRotationEnabled says whether the key rotates by itself. It is false while the key waits for its deletion.
-	KeyRotationEnabled bool `kms:"always"`
+	// KeyRotationEnabled reports whether the key is rotated automatically. It is false while the
+	// key is pending deletion, and for an AWS managed key before its first rotation.
+	KeyRotationEnabled bool `kms:"emitzero"`
 
-	// RotationPeriodInDays is the time between rotations; nil unless KeyRotationEnabled.
+	// RotationPeriodInDays is the time between automatic rotations; nil unless KeyRotationEnabled.
 	RotationPeriodInDays *int32
 
-	// NextRotationDate is when the key rotates next by itself; zero unless KeyRotationEnabled.
+	// NextRotationDate is the date of the next automatic rotation; zero unless KeyRotationEnabled.
 	NextRotationDate time.Time
 
-	// OnDemandRotationStartDate is when a rotation on demand began that is not complete; else zero.
+	// OnDemandRotationStartDate is when an on-demand rotation began that is not complete; zero if
+	// there is none.
 	OnDemandRotationStartDate time.Time
 }
 
-// RotateKeyOnDemandInput names the key to rotate now. The schedule of EnableKeyRotation stays as it is.
+// RotateKeyOnDemandInput names the key to rotate now.
 type RotateKeyOnDemandInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
@@ -67,7 +70,7 @@ type RotateKeyOnDemandOutput struct {
 	KeyId string
 }
 
-// ListKeyRotationsInput chooses a page of a key's rotations.
+// ListKeyRotationsInput selects a page of the rotations of a key.
 type ListKeyRotationsInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
@@ -78,46 +81,49 @@ type ListKeyRotationsInput struct {
 	// Limit is the most entries to return, 1 to 1,000; nil means 100.
 	Limit *int32 `kms:"range=1..1000"`
 
-	// Marker continues a list: NextMarker of the page before. Absent on the first call.
+	// Marker is the NextMarker of the previous page; absent in the first call.
 	Marker string `kms:"len=1..1024,pattern=marker"`
 }
 
 // ListKeyRotationsOutput is a page of rotations.
 type ListKeyRotationsOutput struct {
-	// Rotations are the key materials that were asked for, one entry each; empty for a key that cannot rotate.
-	Rotations []RotationsListEntry `kms:"always"`
+	// Rotations has one entry for each key material that was asked for, oldest first; empty for a
+	// key that cannot be rotated.
+	Rotations []RotationsListEntry `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
-	// Truncated says that more entries follow.
-	Truncated bool `kms:"always"`
+	// Truncated reports whether more entries follow.
+	Truncated bool `kms:"emitzero"`
 }
 
-// RotationsListEntry is one key material of a key, and the rotation that brought it.
+// RotationsListEntry is one key material of a key, and the rotation that made it current.
 type RotationsListEntry struct {
-	// KeyId is the bare key ID.
+	// KeyId is the key ARN.
 	KeyId string
 
-	// KeyMaterialId is the key material, 64 hexadecimal digits.
+	// KeyMaterialId is the ID of the key material, 64 hexadecimal digits.
 	KeyMaterialId string
 
 	// KeyMaterialState says what the material is used for.
 	KeyMaterialState KeyMaterialState
 
-	// RotationDate is when the material became current; zero for the first one, and for one that is pending.
+	// RotationDate is when the material became current; zero for the first material and for one
+	// that is pending.
 	RotationDate time.Time
 
-	// RotationType says what caused the rotation; absent when RotationDate is.
+	// RotationType says what caused the rotation; absent if RotationDate is.
 	RotationType RotationType
 
-	// ImportState says whether the material is present; only with OriginExternal, like all below.
+	// ImportState says whether the material is present. This and all members below are only for
+	// OriginExternal.
 	ImportState ImportState
 
-	// KeyMaterialDescription is the text given at the import.
+	// KeyMaterialDescription is the text that was given with the import.
 	KeyMaterialDescription string
 
-	// ExpirationModel says whether the material expires; absent while it is not present.
+	// ExpirationModel says whether the material expires; absent if the material is not present.
 	ExpirationModel ExpirationModelType
 
 	// ValidTo is when the material expires; zero if it does not.
@@ -127,7 +133,7 @@ type RotationsListEntry struct {
 const (
 	defaultRotationDays  = 365
 	maxOnDemandRotations = 25
-	// While automatic rotation is this near, RotateKeyOnDemand has to wait.
+	// RotateKeyOnDemand is refused this long before an automatic rotation.
 	rotationConflictWindow = 20 * time.Minute
 )
 
@@ -136,6 +142,9 @@ var opEnableKeyRotation = define(description{
 }, steps[EnableKeyRotationInput, EnableKeyRotationOutput]{
 	admit: func(c *call, _ *EnableKeyRotationInput) error { return requireRotatable(c.key()) },
 	act: func(c *call, in *EnableKeyRotationInput) (*EnableKeyRotationOutput, error) {
+		if r := c.key().Record.Rotation; r != nil && (in.RotationPeriodInDays == nil || *in.RotationPeriodInDays == r.PeriodInDays) {
+			return &EnableKeyRotationOutput{}, c.requireCurrent() // it keeps its dates
+		}
 		days := int32(defaultRotationDays)
 		if in.RotationPeriodInDays != nil {
 			days = *in.RotationPeriodInDays
@@ -146,8 +155,8 @@ var opEnableKeyRotation = define(description{
 	},
 })
 
-// EnableKeyRotation has a symmetric key rotated every RotationPeriodInDays, 365
-// unless given, from now on. Called again, it starts the period anew.
+// EnableKeyRotation rotates a symmetric key automatically, every RotationPeriodInDays from now on.
+// If rotation is enabled, calling it again changes nothing unless it gives another period.
 func (s *Service) EnableKeyRotation(ctx context.Context, in *EnableKeyRotationInput) (*EnableKeyRotationOutput, error) {
 	return opEnableKeyRotation.do(ctx, s, in)
 }
@@ -155,7 +164,12 @@ func (s *Service) EnableKeyRotation(ctx context.Context, in *EnableKeyRotationIn
 var opDisableKeyRotation = define(description{
 	name: "DisableKeyRotation", keys: keyOnly, states: rotationState,
 }, steps[DisableKeyRotationInput, DisableKeyRotationOutput]{
-	admit: func(c *call, _ *DisableKeyRotationInput) error { return requireRotatable(c.key()) },
+	admit: func(c *call, _ *DisableKeyRotationInput) error {
+		if c.key().Spec.Kind == spec.HMAC { // AWS KMS accepts it, although such a key cannot rotate
+			return nil
+		}
+		return requireRotatable(c.key())
+	},
 	act: func(c *call, in *DisableKeyRotationInput) (*DisableKeyRotationOutput, error) {
 		if c.key().Record.Rotation == nil {
 			return &DisableKeyRotationOutput{}, c.requireCurrent()
@@ -164,7 +178,7 @@ var opDisableKeyRotation = define(description{
 	},
 })
 
-// DisableKeyRotation ends automatic rotation. Former materials keep decrypting.
+// DisableKeyRotation ends the automatic rotation of a key. Earlier key materials still decrypt.
 func (s *Service) DisableKeyRotation(ctx context.Context, in *DisableKeyRotationInput) (*DisableKeyRotationOutput, error) {
 	return opDisableKeyRotation.do(ctx, s, in)
 }
@@ -187,7 +201,9 @@ var opGetKeyRotationStatus = define(description{
 	act: func(c *call, in *GetKeyRotationStatusInput) (*GetKeyRotationStatusOutput, error) {
 		k := c.key()
 		out := &GetKeyRotationStatusOutput{KeyId: k.ARN}
-		if r := k.Record.Rotation; r != nil && k.State != keydb.PendingDeletion {
+		// AWS KMS says of an AWS managed key that it rotates only once it has done so.
+		isNew := k.Record.Manager == string(KeyManagerAWS) && len(k.Materials) == 1
+		if r := k.Record.Rotation; r != nil && k.State != keydb.PendingDeletion && !isNew {
 			out.KeyRotationEnabled = true
 			out.RotationPeriodInDays = new(r.PeriodInDays)
 			out.NextRotationDate = r.Next
@@ -196,7 +212,7 @@ var opGetKeyRotationStatus = define(description{
 	},
 })
 
-// GetKeyRotationStatus tells whether and when a key is rotated automatically.
+// GetKeyRotationStatus returns whether and when a key is rotated automatically.
 func (s *Service) GetKeyRotationStatus(ctx context.Context, in *GetKeyRotationStatusInput) (*GetKeyRotationStatusOutput, error) {
 	return opGetKeyRotationStatus.do(ctx, s, in)
 }
@@ -221,9 +237,9 @@ var opRotateKeyOnDemand = define(description{
 	},
 })
 
-// RotateKeyOnDemand gives a symmetric key new material at once, up to 25 times
-// in its life. What the former material encrypted still decrypts, and automatic
-// rotation keeps its dates.
+// RotateKeyOnDemand gives a symmetric key new key material at once, up to 25 times for each key.
+// Ciphertexts of earlier materials can still be decrypted. The dates of automatic rotation do not
+// change.
 func (s *Service) RotateKeyOnDemand(ctx context.Context, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
 	return opRotateKeyOnDemand.do(ctx, s, in)
 }
@@ -234,10 +250,8 @@ var opListKeyRotations = define(description{
 	act: func(c *call, in *ListKeyRotationsInput) (*ListKeyRotationsOutput, error) {
 		k := c.key()
 		all := in.IncludeKeyMaterial == IncludeKeyMaterialAllKeyMaterial
-		if all {
-			if err := requireRotatable(k); err != nil {
-				return nil, err
-			}
+		if all && k.Spec.Kind != spec.Symmetric {
+			return nil, invalid("Input parameter includeKeyMaterial can only be used with symmetric keys.")
 		}
 		p, err := c.page(in.Marker, in.Limit, 100, k.ARN+"/"+string(orDefault(in.IncludeKeyMaterial, IncludeKeyMaterialRotationsOnly)))
 		if err != nil {
@@ -249,7 +263,7 @@ var opListKeyRotations = define(description{
 				continue
 			}
 			entry := RotationsListEntry{
-				KeyId:            k.ID,
+				KeyId:            k.ARN,
 				KeyMaterialId:    m.ID,
 				KeyMaterialState: KeyMaterialStateNonCurrent,
 				RotationType:     RotationType(m.RotationType),
@@ -277,8 +291,8 @@ type rotation struct {
 	entry   RotationsListEntry
 }
 
-// ListKeyRotations lists the completed rotations of a key, oldest first; with
-// IncludeKeyMaterialAllKeyMaterial its first material too.
+// ListKeyRotations lists the completed rotations of a key, oldest first. With
+// IncludeKeyMaterialAllKeyMaterial it also lists the first key material.
 func (s *Service) ListKeyRotations(ctx context.Context, in *ListKeyRotationsInput) (*ListKeyRotationsOutput, error) {
 	return opListKeyRotations.do(ctx, s, in)
 }

@@ -83,8 +83,8 @@ func TestAutomaticRotationTakesPlaceAtTheEndOfEachPeriod(t *testing.T) {
 			require.Equal(t, k.CurrentKeyMaterialId, requireDecrypts(t, svc, before, "text"))
 			require.Equal(t, rotated.CurrentKeyMaterialId, requireDecrypts(t, svc, encrypt(t, svc, k.KeyId, "text"), "text"))
 			require.Equal(t, []kms.RotationsListEntry{
-				{KeyId: k.KeyId, KeyMaterialId: k.CurrentKeyMaterialId, KeyMaterialState: kms.KeyMaterialStateNonCurrent},
-				{KeyId: k.KeyId, KeyMaterialId: rotated.CurrentKeyMaterialId, KeyMaterialState: kms.KeyMaterialStateCurrent,
+				{KeyId: k.Arn, KeyMaterialId: k.CurrentKeyMaterialId, KeyMaterialState: kms.KeyMaterialStateNonCurrent},
+				{KeyId: k.Arn, KeyMaterialId: rotated.CurrentKeyMaterialId, KeyMaterialState: kms.KeyMaterialStateCurrent,
 					RotationDate: start.Add(period), RotationType: kms.RotationTypeAutomatic},
 			}, allMaterials(t, svc, k.KeyId))
 			require.Equal(t, start.Add(2*period), rotationStatus(t, svc, k.KeyId).NextRotationDate)
@@ -92,20 +92,6 @@ func TestAutomaticRotationTakesPlaceAtTheEndOfEachPeriod(t *testing.T) {
 			rotated.CurrentKeyMaterialId = k.CurrentKeyMaterialId
 			require.Equal(t, k, rotated, "all else stays")
 		})
-	}
-}
-
-func TestARotationPeriodIs365DaysUnlessGiven(t *testing.T) {
-	svc, clock := newService(t)
-	k := createKey(t, svc, nil)
-	_, err := svc.EnableKeyRotation(context.Background(), &kms.EnableKeyRotationInput{KeyId: k.KeyId})
-	require.NoError(t, err)
-	require.Equal(t, int32(365), *rotationStatus(t, svc, k.KeyId).RotationPeriodInDays)
-	require.Equal(t, clock.Now().Add(365*day), rotationStatus(t, svc, k.KeyId).NextRotationDate)
-	for days, text := range map[int32]string{0: "greater than or equal to 90", 89: "greater than or equal to 90", 2561: "less than or equal to 2560"} {
-		_, err := svc.EnableKeyRotation(context.Background(), &kms.EnableKeyRotationInput{KeyId: k.KeyId, RotationPeriodInDays: &days})
-		requireError(t, err, kms.ValidationException,
-			"1 validation error detected: Value '%d' at 'rotationPeriodInDays' failed to satisfy constraint: Member must have value %s", days, text)
 	}
 }
 
@@ -241,22 +227,6 @@ func TestAKeyPendingDeletionIsNotRotatedAndKeepsItsSetting(t *testing.T) {
 	require.Empty(t, rotationDates(t, svc, k.KeyId), "it is disabled now")
 	enable(t, svc, k.KeyId)
 	require.Equal(t, []time.Time{clock.Now()}, rotationDates(t, svc, k.KeyId))
-}
-
-func TestOnlySymmetricKeysRotate(t *testing.T) {
-	svc, _ := newService(t)
-	ctx := context.Background()
-	for _, k := range []*kms.KeyMetadata{createSigningKey(t, svc), createMacKey(t, svc)} {
-		_, err := svc.EnableKeyRotation(ctx, &kms.EnableKeyRotationInput{KeyId: k.KeyId})
-		requireError(t, err, kms.UnsupportedOperationException, "")
-		_, err = svc.DisableKeyRotation(ctx, &kms.DisableKeyRotationInput{KeyId: k.KeyId})
-		requireError(t, err, kms.UnsupportedOperationException, "")
-		requireError(t, rotateNow(svc, k.KeyId), kms.UnsupportedOperationException, "")
-		require.Equal(t, &kms.GetKeyRotationStatusOutput{KeyId: k.Arn}, rotationStatus(t, svc, k.KeyId), "this one answers")
-		require.Empty(t, rotationDates(t, svc, k.KeyId))
-		_, err = svc.ListKeyRotations(ctx, &kms.ListKeyRotationsInput{KeyId: k.KeyId, IncludeKeyMaterial: kms.IncludeKeyMaterialAllKeyMaterial})
-		requireError(t, err, kms.UnsupportedOperationException, "")
-	}
 }
 
 func TestRotationOnDemandLeavesTheScheduleAlone(t *testing.T) {

@@ -8,102 +8,105 @@ import (
 	"github.com/pocketkms/kms/internal/spec"
 )
 
-// SignInput is a message, or its digest, to sign.
+// SignInput is a message to sign, or its digest.
 type SignInput struct {
 	// KeyId is the key to sign with: key ID, key ARN, alias name or alias ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// Message is what MessageType says, 1 to 4,096 bytes. Hash a longer message and sign its digest.
+	// Message is what MessageType says, 1 to 4,096 bytes. Hash a longer message and sign its
+	// digest.
 	Message []byte `kms:"required,len=1..4096,secret"`
 
-	// MessageType says what Message is; absent means MessageTypeRaw. A digest must be as long as the algorithm's hash,
-	// and mu 64 bytes.
+	// MessageType says what Message is; absent means MessageTypeRaw. A digest must be as long as
+	// the hash of the algorithm, and mu 64 bytes.
 	MessageType MessageType
 
-	// SigningAlgorithm is one that the key has.
+	// SigningAlgorithm is one of the key's.
 	SigningAlgorithm SigningAlgorithmSpec `kms:"required"`
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 }
 
-// SignOutput is the message's signature.
+// SignOutput is the signature of a message.
 type SignOutput struct {
 	// KeyId is the ARN of the key that signed.
 	KeyId string
 
-	// Signature is the signature, in its algorithm's own form: RSA as in RFC 8017, ECDSA and SM2 in DER (RFC 3279,
-	// section 2.2.3), Ed25519 as in RFC 8032, ML-DSA as in FIPS 204.
+	// Signature is the signature in the form of its algorithm: RSA as in RFC 8017, ECDSA and SM2 in
+	// DER (RFC 3279, section 2.2.3), Ed25519 as in RFC 8032, ML-DSA as in FIPS 204.
 	Signature []byte `kms:"secret"`
 
 	// SigningAlgorithm is the algorithm used.
 	SigningAlgorithm SigningAlgorithmSpec
 }
 
-// VerifyInput is a message, or its digest, with the signature that it claims.
+// VerifyInput is a message, or its digest, and a signature to verify.
 type VerifyInput struct {
 	// KeyId is the key that must have signed: key ID, key ARN, alias name or alias ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// Message is what MessageType says, 1 to 4,096 bytes. A message signed as its digest verifies raw, and the other way
-	// round, except with Ed25519.
+	// Message is what MessageType says, 1 to 4,096 bytes. A signature of a raw message also
+	// verifies with its digest, and the reverse, except for Ed25519.
 	Message []byte `kms:"required,len=1..4096,secret"`
 
 	// MessageType says what Message is; absent means MessageTypeRaw.
 	MessageType MessageType
 
-	// Signature is the signature to check, in the form that Sign returns, 1 to 6,144 bytes.
+	// Signature is the signature to verify, in the form that Sign returns, 1 to 6,144 bytes.
 	Signature []byte `kms:"required,len=1..6144,secret"`
 
-	// SigningAlgorithm is what Sign was given.
+	// SigningAlgorithm is the algorithm that Sign was given.
 	SigningAlgorithm SigningAlgorithmSpec `kms:"required"`
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 
-	// DryRun makes all checks and then fails with DryRunOperationException instead of acting.
+	// DryRun makes all checks and then fails with DryRunOperationException.
 	DryRun bool
 }
 
-// VerifyOutput says that the signature is the message's. A wrong one is KMSInvalidSignatureException instead.
+// VerifyOutput confirms that the signature is valid. An invalid one is an error,
+// KMSInvalidSignatureException.
 type VerifyOutput struct {
 	// KeyId is the ARN of the key used.
 	KeyId string
 
-	// SignatureValid is true: there is no output otherwise.
-	SignatureValid bool `kms:"always"`
+	// SignatureValid is always true.
+	SignatureValid bool `kms:"emitzero"`
 
 	// SigningAlgorithm is the algorithm used.
 	SigningAlgorithm SigningAlgorithmSpec
 }
 
-// GetPublicKeyInput names the asymmetric key whose public half is asked for.
+// GetPublicKeyInput names an asymmetric key.
 type GetPublicKeyInput struct {
 	// KeyId is a key ID, key ARN, alias name or alias ARN.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// GrantTokens let grants take effect before the whole service knows them. At most 10.
+	// GrantTokens make new grants effective at once; at most 10.
 	GrantTokens []string `kms:"len=..10,each=1..8192,secret"`
 }
 
-// GetPublicKeyOutput is a public key, and what may be done with it.
+// GetPublicKeyOutput is a public key and what it can be used for.
 type GetPublicKeyOutput struct {
 	// KeyId is the key ARN.
 	KeyId string
 
-	// PublicKey is a SubjectPublicKeyInfo in DER (RFC 5280, section 4.1.2.7).
+	// PublicKey is a SubjectPublicKeyInfo in DER (RFC 5280, section 4.1.2.7), which
+	// x509.ParsePKIXPublicKey reads.
 	PublicKey []byte
 
 	// KeySpec is the kind of key.
 	KeySpec KeySpec
 
-	// CustomerMasterKeySpec repeats KeySpec under its former name.
+	// CustomerMasterKeySpec is KeySpec under its former name.
 	CustomerMasterKeySpec CustomerMasterKeySpec
 
-	// KeyUsage is what the key is for, and tells which one of the lists below is not nil.
+	// KeyUsage is what the key is for. It determines which of the lists below is not nil.
 	KeyUsage KeyUsageType
 
 	// EncryptionAlgorithms are the algorithms for KeyUsageEncryptDecrypt.
@@ -132,11 +135,7 @@ var opSign = define(description{
 		if err != nil {
 			return nil, err
 		}
-		sign := signer.Sign
-		if in.MessageType == MessageTypeDigest {
-			sign = signer.SignDigest
-		}
-		signature, err := sign(in.Message)
+		signature, err := signer.Sign(in.Message)
 		if err != nil {
 			return nil, err
 		}
@@ -144,8 +143,8 @@ var opSign = define(description{
 	},
 })
 
-// Sign signs a message of up to 4,096 bytes, or the digest of one of any
-// length. ECDSA signatures are DER (RFC 3279, section 2.2.3).
+// Sign signs a message of up to 4,096 bytes, or the digest of a message of any length. ECDSA
+// signatures are in DER (RFC 3279, section 2.2.3).
 func (s *Service) Sign(ctx context.Context, in *SignInput) (*SignOutput, error) {
 	return opSign.do(ctx, s, in)
 }
@@ -155,36 +154,41 @@ var opVerify = define(description{
 	usage: KeyUsageSignVerify, readOnly: true, tracked: true,
 }, steps[VerifyInput, VerifyOutput]{
 	admit: func(c *call, in *VerifyInput) error {
-		_, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
-		return err
+		signer, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
+		if err != nil || !in.DryRun {
+			return err
+		}
+		return verifySignature(signer, in)
 	},
 	act: func(c *call, in *VerifyInput) (*VerifyOutput, error) {
 		signer, err := c.signer(in.SigningAlgorithm, in.MessageType, in.Message)
 		if err != nil {
 			return nil, err
 		}
-		verify := signer.Verify
-		if in.MessageType == MessageTypeDigest {
-			verify = signer.VerifyDigest
-		}
-		if err := verify(in.Signature, in.Message); err != nil {
-			if errors.Is(err, crypto.ErrVerify) {
-				return nil, exception(KMSInvalidSignatureException, "")
-			}
+		if err := verifySignature(signer, in); err != nil {
 			return nil, err
 		}
 		return &VerifyOutput{KeyId: c.key().ARN, SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
 	},
 })
 
-// Verify checks a signature. A false one is an error,
-// KMSInvalidSignatureException: SignatureValid is never false.
+// Verify verifies a signature. The error is [KMSInvalidSignatureException] if it is not valid:
+// SignatureValid is never false.
 func (s *Service) Verify(ctx context.Context, in *VerifyInput) (*VerifyOutput, error) {
 	return opVerify.do(ctx, s, in)
 }
 
-// signer returns the signer of the call's key for an algorithm. It refuses an algorithm or a kind of
-// message that the key cannot sign.
+// verifySignature refuses a signature that is not the message's.
+func verifySignature(signer crypto.Signer, in *VerifyInput) error {
+	err := signer.Verify(in.Signature, in.Message)
+	if errors.Is(err, crypto.ErrVerify) {
+		return exception(KMSInvalidSignatureException, "")
+	}
+	return err
+}
+
+// signer returns the signer of the call's key for an algorithm. It refuses an algorithm or a kind
+// of message that the key cannot sign.
 func (c *call) signer(algorithm SigningAlgorithmSpec, messageType MessageType, message []byte) (crypto.Signer, error) {
 	k := c.key()
 	if err := requireAlgorithm(k, string(algorithm)); err != nil {
@@ -194,13 +198,15 @@ func (c *call) signer(algorithm SigningAlgorithmSpec, messageType MessageType, m
 	if err != nil {
 		return nil, err
 	}
-	signer, err := p.Signer(string(algorithm))
+	messageType = orDefault(messageType, MessageTypeRaw)
+	signer, err := p.Signer(string(algorithm), string(messageType))
 	switch {
+	case errors.Is(err, crypto.ErrMessageType):
+		return nil, invalid("Message type %s is incompatible with key spec %s.", messageType, k.Record.Spec)
 	case err != nil:
 		return nil, err
-	case messageType == MessageTypeExternalMu:
-		return nil, invalid("Message type EXTERNAL_MU is incompatible with algorithm %s.", algorithm)
-	case messageType == MessageTypeDigest && len(message) != signer.DigestSize():
+	}
+	if size := signer.InputSize(); size != 0 && len(message) != size {
 		return nil, invalid("Digest is invalid length for algorithm %s.", algorithm)
 	}
 	return signer, nil
@@ -217,10 +223,7 @@ var opGetPublicKey = define(description{
 	},
 	act: func(c *call, in *GetPublicKeyInput) (*GetPublicKeyOutput, error) {
 		k := c.key()
-		if len(k.Materials) == 0 {
-			return nil, exception(KMSInvalidStateException, "%s is pending import.", k.ARN)
-		}
-		p, err := primitive[crypto.SigningKey](c, k)
+		p, err := primitive[crypto.PrivateKey](c, k)
 		if err != nil {
 			return nil, err
 		}
@@ -238,9 +241,8 @@ var opGetPublicKey = define(description{
 	},
 })
 
-// GetPublicKey returns the public half of an asymmetric key as a DER
-// SubjectPublicKeyInfo (RFC 5280). Symmetric and HMAC keys have none:
-// UnsupportedOperationException.
+// GetPublicKey returns the public key of an asymmetric key. The error is
+// [UnsupportedOperationException] for a symmetric or HMAC key.
 func (s *Service) GetPublicKey(ctx context.Context, in *GetPublicKeyInput) (*GetPublicKeyOutput, error) {
 	return opGetPublicKey.do(ctx, s, in)
 }

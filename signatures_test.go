@@ -120,26 +120,6 @@ func requireOpenSSLVerifies(t *testing.T, hash string, public, message, signatur
 	require.Error(t, err, "of another message")
 }
 
-func TestADigestMustBeAsLongAsTheHash(t *testing.T) {
-	svc, _ := newService(t)
-	for _, spec := range signingSpecs {
-		key := createKey(t, svc, &kms.CreateKeyInput{KeySpec: spec.spec, KeyUsage: kms.KeyUsageSignVerify})
-		for size := 1; size <= 65; size++ {
-			if size == spec.hash().Size() {
-				continue
-			}
-			digest := make([]byte, size)
-			_, err := svc.Sign(t.Context(), &kms.SignInput{KeyId: key.KeyId, Message: digest, MessageType: kms.MessageTypeDigest, SigningAlgorithm: spec.algorithm})
-			requireError(t, err, kms.ValidationException, "Digest is invalid length for algorithm %s.", spec.algorithm)
-			_, err = svc.Verify(t.Context(), &kms.VerifyInput{KeyId: key.KeyId, Message: digest, MessageType: kms.MessageTypeDigest,
-				Signature: []byte{1}, SigningAlgorithm: spec.algorithm})
-			requireError(t, err, kms.ValidationException, "Digest is invalid length for algorithm %s.", spec.algorithm)
-		}
-		_, err := svc.Sign(t.Context(), &kms.SignInput{KeyId: key.KeyId, Message: make([]byte, 64), MessageType: kms.MessageTypeExternalMu, SigningAlgorithm: spec.algorithm})
-		requireError(t, err, kms.ValidationException, "Message type EXTERNAL_MU is incompatible with algorithm %s.", spec.algorithm)
-	}
-}
-
 func TestASigningAlgorithmMustSuitTheKey(t *testing.T) {
 	svc, _ := newService(t)
 	for _, spec := range signingSpecs {

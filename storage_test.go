@@ -24,6 +24,7 @@ import (
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 )
 
 // A storedFile is a store with two keys, each with an alias, a rotation and a
@@ -129,7 +130,7 @@ func requireUnchanged(t *testing.T, path string, before []byte) {
 }
 
 func TestOpenRefusesBadStoresAndLeavesThemAlone(t *testing.T) {
-	right := keystore.Ephemeral()
+	right := keystoretest.RootKey()
 	passphrase := keystore.Passphrase([]byte("correct horse battery staple"))
 	for name, tt := range map[string]struct {
 		sealedWith keystore.RootKey
@@ -139,7 +140,7 @@ func TestOpenRefusesBadStoresAndLeavesThemAlone(t *testing.T) {
 	}{
 		"a wrong passphrase":           {passphrase, keystore.Passphrase([]byte("correct horse battery stable")), nil, keystore.ErrRootKey},
 		"an empty passphrase":          {passphrase, keystore.Passphrase(nil), nil, keystore.ErrRootKey},
-		"another root key":             {right, keystore.Ephemeral(), nil, keystore.ErrRootKey},
+		"another root key":             {right, keystoretest.RootKey(), nil, keystore.ErrRootKey},
 		"a root key of another kind":   {right, passphrase, nil, keystore.ErrRootKey},
 		"a header of a newer version":  {right, right, withHeader(func(h []byte) { h[4] = 2 }), keystore.ErrNewerVersion},
 		"a header of another salt":     {passphrase, passphrase, withHeader(func(h []byte) { h[50] ^= 1 }), keystore.ErrRootKey},
@@ -215,33 +216,39 @@ func TestOpenWithoutARootKeyMakesNoFile(t *testing.T) {
 	svc, err := kms.Open(path, nil, kms.Config{})
 	require.Nil(t, svc)
 	require.EqualError(t, err, "kms: Open needs a root key")
+	_, err = kms.Open(path, keystore.Ephemeral(), kms.Config{})
+	require.ErrorIs(t, err, keystore.ErrInvalid)
+	require.ErrorContains(t, err, "an ephemeral root key is lost when the process ends")
 	require.NoFileExists(t, path)
 }
 
 func TestAFirstOpenThatFailsSpoilsNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
-	for _, root := range []keystore.RootKey{keystore.Passphrase(nil), keystore.KeyFile(path + ".missing")} {
+	for _, root := range []keystore.RootKey{
+		keystore.Passphrase(nil), keystore.Passphrase([]byte("1234567")), keystore.KeyFile(path + ".missing"),
+	} {
 		_, err := kms.Open(path, root, kms.Config{})
 		require.Error(t, err)
+		require.NoFileExists(t, path)
 	}
-	svc, err := kms.Open(path, keystore.Ephemeral(), kms.Config{})
+	svc, err := kms.Open(path, keystoretest.RootKey(), kms.Config{})
 	require.NoError(t, err)
 	require.NoError(t, svc.Close())
 }
 
-func TestOpenRefusesWhatIsNoFile(t *testing.T) {
+func TestOpenRefusesWhatIsNotAFile(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))
-	_, err := kms.Open(dir, keystore.Ephemeral(), kms.Config{})
+	_, err := kms.Open(dir, keystoretest.RootKey(), kms.Config{})
 	require.Error(t, err)
-	_, err = kms.Open(filepath.Join(dir, "missing", "keys"), keystore.Ephemeral(), kms.Config{})
+	_, err = kms.Open(filepath.Join(dir, "missing", "keys"), keystoretest.RootKey(), kms.Config{})
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	_, err = kms.Open(filepath.Join(file, "keys"), keystore.Ephemeral(), kms.Config{})
+	_, err = kms.Open(filepath.Join(file, "keys"), keystoretest.RootKey(), kms.Config{})
 	require.ErrorIs(t, err, syscall.ENOTDIR)
 	loop := filepath.Join(dir, "loop")
 	require.NoError(t, os.Symlink(loop, loop))
-	_, err = kms.Open(loop, keystore.Ephemeral(), kms.Config{})
+	_, err = kms.Open(loop, keystoretest.RootKey(), kms.Config{})
 	require.ErrorIs(t, err, syscall.ELOOP)
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
@@ -259,7 +266,7 @@ func TestDamagedRecordsAreRefusedAndLeftAlone(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		damage   func(*testing.T, *storedFile)
-		material bool // the key can still be described
+		material bool // only calls that need the material fail
 		want     error
 	}{
 		"a bit of the key flipped":       {f0(func(f *storedFile, s map[string][]byte) { s[f.record(0)][60] ^= 1 }), false, keystore.ErrCorrupt},
@@ -269,6 +276,8 @@ func TestDamagedRecordsAreRefusedAndLeftAlone(t *testing.T) {
 		"an alias in the key's place": {f0(func(f *storedFile, s map[string][]byte) {
 			s[f.record(0)] = s["alias/111122223333/us-east-1/0"]
 		}), false, keystore.ErrCorrupt},
+		"the key lost":                            {f0(func(f *storedFile, s map[string][]byte) { s[f.record(0)] = nil }), false, keystore.ErrCorrupt},
+		"the material lost":                       {f0(func(f *storedFile, s map[string][]byte) { s[f.material(0)] = nil }), true, keystore.ErrCorrupt},
 		"a bit of the material flipped":           {f0(func(f *storedFile, s map[string][]byte) { s[f.material(0)][50] ^= 1 }), true, keystore.ErrCorrupt},
 		"another key's material in its place":     {f0(func(f *storedFile, s map[string][]byte) { s[f.material(0)] = s[f.material(1)] }), true, keystore.ErrCorrupt},
 		"the key of a newer version":              {resealed(func(v []byte) []byte { v[0]++; return v }), false, keystore.ErrNewerVersion},
@@ -279,7 +288,7 @@ func TestDamagedRecordsAreRefusedAndLeftAlone(t *testing.T) {
 		"the key with a material of a false name": {resealed(func(v []byte) []byte { return bytes.ReplaceAll(v, []byte(`"id":"`), []byte(`"id":"zz`)) }), false, keystore.ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newStoredFile(t, keystore.Ephemeral())
+			f := newStoredFile(t, keystoretest.RootKey())
 			tt.damage(t, f)
 			before := readFile(t, f.path)
 			svc := f.open(t)
@@ -288,8 +297,9 @@ func TestDamagedRecordsAreRefusedAndLeftAlone(t *testing.T) {
 			calls := map[string]error{}
 			_, calls["Encrypt"] = svc.Encrypt(ctx, &kms.EncryptInput{KeyId: id, Plaintext: []byte("x")})
 			_, calls["Decrypt"] = svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: f.ciphertexts[0][1]})
+			_, calls["DescribeKey"] = svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: "alias/0"})
+			_, calls["EnsureKey"] = svc.EnsureKey(ctx, "alias/0", nil)
 			if !tt.material {
-				_, calls["DescribeKey"] = svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: "alias/0"})
 				_, calls["TagResource"] = svc.TagResource(ctx, &kms.TagResourceInput{KeyId: id, Tags: []kms.Tag{{TagKey: "a", TagValue: "b"}}})
 				_, calls["DisableKey"] = svc.DisableKey(ctx, &kms.DisableKeyInput{KeyId: id})
 				_, calls["PutKeyPolicy"] = svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: id, Policy: policyOf(200)})
@@ -365,7 +375,7 @@ func TestAnOpenStoreIsLocked(t *testing.T) {
 }
 
 func TestCloseEndsAllViews(t *testing.T) {
-	f := newStoredFile(t, keystore.Ephemeral())
+	f := newStoredFile(t, keystoretest.RootKey())
 	svc := f.open(t)
 	view := svc.In("eu-west-1")
 	require.NoError(t, view.Close())

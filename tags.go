@@ -4,45 +4,47 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/pocketkms/kms/internal/keydb"
 )
 
-// Tag is a label on a key, for bookkeeping and for policies. Tags are no place for secrets: they are logged in clear.
+// Tag is a label of a key, for bookkeeping and for policies. It must hold no secrets: it is logged
+// in the clear.
 type Tag struct {
-	// TagKey is the name, 1 to 128 characters, upper and lower case being different. "aws:" is reserved.
+	// TagKey is the name, 1 to 128 characters. Upper and lower case differ. Names that begin with
+	// "aws:" are reserved.
 	TagKey string `kms:"required,len=1..128"`
 
-	// TagValue is the value, up to 256 characters. The API calls this member required, but allows it to be empty.
-	TagValue string `kms:"present,len=..256,always"`
+	// TagValue is the value, up to 256 characters. The API calls this member required but allows it
+	// to be empty.
+	TagValue string `kms:"required-on-wire,len=..256,emitzero"`
 }
 
-// TagResourceInput puts tags on a key.
+// TagResourceInput adds tags to a key.
 type TagResourceInput struct {
-	// KeyId is a key ID or key ARN of the caller's account, of a customer managed key.
+	// KeyId is the key ID or key ARN of a customer managed key of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// Tags are added; one whose TagKey the key already has replaces the value. A key has at most 50.
+	// Tags are the tags to add, and those whose value to replace. A key can have up to 50.
 	Tags []Tag `kms:"required"`
 }
 
 // TagResourceOutput is empty.
 type TagResourceOutput struct{}
 
-// UntagResourceInput takes tags off a key.
+// UntagResourceInput removes tags from a key.
 type UntagResourceInput struct {
-	// KeyId is a key ID or key ARN of the caller's account, of a customer managed key.
+	// KeyId is the key ID or key ARN of a customer managed key of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
 
-	// TagKeys name the tags to remove. One that the key does not have is passed over.
+	// TagKeys are the keys of the tags to remove. Those that the key does not have are ignored.
 	TagKeys []string `kms:"required,each=1..128"`
 }
 
 // UntagResourceOutput is empty.
 type UntagResourceOutput struct{}
 
-// ListResourceTagsInput chooses a page of a key's tags.
+// ListResourceTagsInput selects a page of the tags of a key.
 type ListResourceTagsInput struct {
 	// KeyId is a key ID or key ARN of the caller's account.
 	KeyId string `kms:"required,len=1..2048"`
@@ -50,20 +52,20 @@ type ListResourceTagsInput struct {
 	// Limit is the most tags to return, 1 to 50; nil means 50.
 	Limit *int32 `kms:"range=1..50"`
 
-	// Marker continues a list: NextMarker of the page before. Absent on the first call.
+	// Marker is the NextMarker of the previous page; absent in the first call.
 	Marker string `kms:"len=1..1024,pattern=marker"`
 }
 
 // ListResourceTagsOutput is a page of tags.
 type ListResourceTagsOutput struct {
-	// Tags are in the order of their keys.
-	Tags []Tag `kms:"always"`
+	// Tags are the tags, sorted by tag key.
+	Tags []Tag `kms:"emitzero"`
 
 	// NextMarker is the Marker of the next page; present if and only if Truncated.
 	NextMarker string
 
-	// Truncated says that more tags follow.
-	Truncated bool `kms:"always"`
+	// Truncated reports whether more tags follow.
+	Truncated bool `kms:"emitzero"`
 }
 
 const tagsPerKey = 50
@@ -74,8 +76,8 @@ func validateTags(tags []Tag) error {
 	}
 	seen := make(map[string]bool, len(tags))
 	for _, t := range tags {
-		if !utf8.ValidString(t.TagKey) || !utf8.ValidString(t.TagValue) { // it would be stored as something else
-			return invalid("Tag keys and values must be valid UTF-8.")
+		if err := requireText("A tag", t.TagKey, t.TagValue); err != nil {
+			return err
 		}
 		if seen[t.TagKey] {
 			return exception(TagException, "Duplicate tag keys")
@@ -121,8 +123,8 @@ var opTagResource = define(description{
 	},
 })
 
-// TagResource adds tags to a key, and replaces those whose tag key it has
-// already. A key can have 50.
+// TagResource adds tags to a key, and replaces the values of tags that the key already has. A key
+// can have up to 50.
 func (s *Service) TagResource(ctx context.Context, in *TagResourceInput) (*TagResourceOutput, error) {
 	return opTagResource.do(ctx, s, in)
 }
@@ -130,6 +132,7 @@ func (s *Service) TagResource(ctx context.Context, in *TagResourceInput) (*TagRe
 var opUntagResource = define(description{
 	name: "UntagResource", keys: keyOnly, states: changeState,
 }, steps[UntagResourceInput, UntagResourceOutput]{
+	validate: func(in *UntagResourceInput) error { return requireText("A tag key", in.TagKeys...) },
 	act: func(c *call, in *UntagResourceInput) (*UntagResourceOutput, error) {
 		return &UntagResourceOutput{}, c.update(func(r *keydb.Record) {
 			r.Tags = slices.DeleteFunc(r.Tags, func(t keydb.Tag) bool { return slices.Contains(in.TagKeys, t.Key) })
@@ -137,8 +140,7 @@ var opUntagResource = define(description{
 	},
 })
 
-// UntagResource removes tags from a key. Those that it does not have are
-// passed over.
+// UntagResource removes tags from a key. It ignores those that the key does not have.
 func (s *Service) UntagResource(ctx context.Context, in *UntagResourceInput) (*UntagResourceOutput, error) {
 	return opUntagResource.do(ctx, s, in)
 }
@@ -160,7 +162,7 @@ var opListResourceTags = define(description{
 	},
 })
 
-// ListResourceTags lists a key's tags by tag key.
+// ListResourceTags lists the tags of a key, sorted by tag key.
 func (s *Service) ListResourceTags(ctx context.Context, in *ListResourceTagsInput) (*ListResourceTagsOutput, error) {
 	return opListResourceTags.do(ctx, s, in)
 }

@@ -113,15 +113,6 @@ func TestTagsAreTheCallersOwn(t *testing.T) {
 	require.Equal(t, []kms.Tag{{TagKey: "a", TagValue: "2"}, {TagKey: "b", TagValue: "1"}}, tagsOf(t, svc, k.KeyId))
 }
 
-func TestTagsThatAreNotTextAreRefused(t *testing.T) {
-	svc, _ := newService(t)
-	k := createKey(t, svc, nil)
-	for _, tag := range []kms.Tag{{TagKey: "a\xff"}, {TagKey: "a", TagValue: "\xff"}} {
-		_, err := svc.TagResource(t.Context(), &kms.TagResourceInput{KeyId: k.KeyId, Tags: []kms.Tag{tag}})
-		requireError(t, err, kms.ValidationException, "Tag keys and values must be valid UTF-8.")
-	}
-}
-
 // A reader has the tags as they were before a change or after it.
 func TestTagsAreReadWhileTheyAreRemoved(t *testing.T) {
 	svc, _ := newService(t)

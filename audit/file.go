@@ -1,34 +1,133 @@
 package audit
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"syscall"
 )
 
-// OpenFile opens a file for [JSONLines], to append to, and makes it with mode 0600 if there is none. A line at its end that a
-// process which was cut off has left unfinished is ended first, unless the file may be written but not read. The caller closes
-// the file.
-func OpenFile(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+// File is a [Sink] that appends events to a file, one line of JSON each, as [JSONLines] does. It is
+// a [Syncer].
+type File struct {
+	path  string
+	lines jsonLines // its lock guards file too
+	file  *os.File
+}
+
+var (
+	_ Sink   = (*File)(nil)
+	_ Syncer = (*File)(nil)
+)
+
+// OpenFile opens the file at path to append events to it, and creates it with mode 0600 if it does
+// not exist. If a process that was killed has left a line without an end, OpenFile ends it, unless
+// the file may be written but not read. The path may be that of a named pipe, if somebody reads it.
+// Close the File after the service that it is the sink of.
+func OpenFile(path string) (*File, error) {
+	file, err := openAppend(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := endLine(file, os.Open); err != nil {
+	return &File{path: path, file: file, lines: jsonLines{w: file}}, nil
+}
+
+// Record appends an event. The operating system has it then; see [File.Sync].
+func (f *File) Record(ctx context.Context, e *Event) error { return f.lines.Record(ctx, e) }
+
+// Sync waits until what was recorded is on the disk.
+func (f *File) Sync(context.Context) error {
+	f.lines.mu.Lock()
+	file := f.file
+	f.lines.mu.Unlock()
+	err := syncFile(file)
+	if errors.Is(err, os.ErrClosed) { // by Reopen, which syncs it
+		return nil
+	}
+	return err
+}
+
+// Reopen opens the path again and closes the file that was open: call it after the file was
+// renamed, to rotate logs. Each event is in one of the two. If the path cannot be opened, events go
+// on to the file that is open.
+func (f *File) Reopen() error {
+	file, err := openAppend(f.path)
+	if err != nil {
+		return err
+	}
+	f.lines.mu.Lock()
+	before := f.file
+	f.file, f.lines.w, f.lines.torn = file, file, false
+	f.lines.mu.Unlock()
+	return errors.Join(syncFile(before), before.Close())
+}
+
+// Close syncs and closes the file.
+func (f *File) Close() error {
+	f.lines.mu.Lock()
+	defer f.lines.mu.Unlock()
+	return errors.Join(syncFile(f.file), f.file.Close())
+}
+
+// syncFile syncs a regular file. A pipe or a terminal has nothing to sync, which some systems
+// report as an error.
+func syncFile(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	return file.Sync()
+}
+
+func openAppend(path string) (*os.File, error) {
+	flags := os.O_WRONLY | os.O_APPEND | os.O_CREATE
+	before, err := os.Stat(path)
+	if err == nil && before.Mode()&fs.ModeNamedPipe != 0 {
+		flags |= syscall.O_NONBLOCK // without it, to open a pipe waits for a reader
+	}
+	file, err := os.OpenFile(path, flags, 0o600)
+	if errors.Is(err, syscall.ENXIO) {
+		return nil, fmt.Errorf("%s is a named pipe that nobody reads: start its reader first: %w", path, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if before == nil { // the file is as durable as its name in the directory
+		err = syncDirectory(filepath.Dir(path))
+	}
+	if err = errors.Join(err, terminateLastLine(file, os.Open)); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
 }
 
-// endLine reads through a descriptor of its own: were file opened for reading too, a named pipe whose reader is gone would
-// not break, but fill up and block.
-func endLine(file *os.File, open func(name string) (*os.File, error)) error {
+func syncDirectory(path string) error {
+	d, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) { // who may write into a directory need not be able to read it
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) || errors.Is(err, fs.ErrPermission) {
+		err = nil // not every file system syncs directories
+	}
+	return errors.Join(err, d.Close())
+}
+
+// terminateLastLine reads through a descriptor of its own: were file open for reading too, a named
+// pipe whose reader has gone would not break, but fill up and block.
+func terminateLastLine(file *os.File, open func(name string) (*os.File, error)) error {
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
 		return err
 	}
 	written, err := open(file.Name())
-	if errors.Is(err, fs.ErrPermission) { // one who may append need not be one who may read
+	if errors.Is(err, fs.ErrPermission) { // who may append need not be able to read
 		return nil
 	}
 	if err != nil {

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"slices"
@@ -11,17 +10,27 @@ import (
 
 // Sink is where events go.
 //
-// Record takes one event and returns once the event is where the sink is to bring it, or an error if it is not. It is
-// called by many goroutines at once. The event and all that it refers to are the sink's to keep, for as long as it likes;
-// the caller changes none of it afterwards. Nor may the sink: [Tee] gives the same event to others.
+// Record takes one event. It returns once the event is where the sink takes it, or an error if it
+// is not. It is called by many goroutines at once. The event and all that it refers to do not
+// change after the call: the sink may keep them for as long as it likes, and must not change them
+// either, since [Tee] gives the same event to others.
 //
-// ctx has the values of the call's which is recorded, and never ends: what was done is told though its caller has left. A sink
-// that may have to wait sets bounds of its own: calls wait for it, and so does Close, which a sink must not call.
+// ctx has the values of the call's context, and never ends: what has been done is recorded even if
+// the caller has left. A sink that may have to wait sets bounds of its own: calls wait for it, and
+// so does Close, which a sink must not call.
 //
-// The events of calls come once. Those of the service itself come at least once: after a failure, or a crash, one may be repeated
-// under the same EventID.
+// The events of calls come once. Those of the service itself come at least once: after a failure,
+// or a crash, one may come again with the same EventID.
 type Sink interface {
 	Record(ctx context.Context, e *Event) error
+}
+
+// Syncer is an optional interface of a [Sink]: Sync makes durable what Record has taken. An event
+// of the service itself is kept in the key store until Record and Sync have succeeded, so that not
+// even a power failure loses it. After the events of calls, of which there are many, Sync is not
+// called: a power failure may lose the last ones.
+type Syncer interface {
+	Sync(ctx context.Context) error
 }
 
 // SinkFunc is a function as a [Sink].
@@ -30,10 +39,11 @@ type SinkFunc func(ctx context.Context, e *Event) error
 // Record calls f.
 func (f SinkFunc) Record(ctx context.Context, e *Event) error { return f(ctx, e) }
 
-// JSONLines returns a Sink that writes each event to w as one line of JSON, in one call of Write, one call at a time.
-// A failed or short Write is an error; if it left a part of a line behind, that line is ended before the next event, so
-// that a reader loses one event and no more. w has to be at the beginning of a line: of what others left behind in it,
-// JSONLines knows nothing. It neither buffers nor syncs nor closes w.
+// JSONLines returns a Sink that writes each event to w as one line of JSON, in one call of Write,
+// one call at a time. A failed or short Write is an error; if it wrote a part of a line, that line
+// is ended before the next event, so that a reader loses only one event. w has to be at the
+// beginning of a line. JSONLines neither buffers nor syncs nor closes w. For a file, [OpenFile]
+// does more.
 func JSONLines(w io.Writer) Sink { return &jsonLines{w: w} }
 
 type jsonLines struct {
@@ -45,11 +55,7 @@ type jsonLines struct {
 var _ Sink = (*jsonLines)(nil)
 
 func (s *jsonLines) Record(_ context.Context, e *Event) error {
-	line, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	line = append(line, '\n')
+	line := append(e.appendJSON(make([]byte, 0, 1024)), '\n')
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,15 +72,29 @@ func (s *jsonLines) Record(_ context.Context, e *Event) error {
 	return err
 }
 
-// Tee returns a Sink that records each event in every one of sinks, in their order, whether or not those before it
-// failed. Its error joins theirs.
-func Tee(sinks ...Sink) Sink {
-	sinks = slices.Clone(sinks)
-	return SinkFunc(func(ctx context.Context, e *Event) error {
-		var errs []error
-		for _, s := range sinks {
-			errs = append(errs, s.Record(ctx, e))
+// Tee returns a Sink that records each event in every one of sinks, in their order, whether or not
+// those before it failed. Its error joins theirs. It is a [Syncer] that syncs those of them that
+// are.
+func Tee(sinks ...Sink) Sink { return tee(slices.Clone(sinks)) }
+
+type tee []Sink
+
+var _ Syncer = (tee)(nil)
+
+func (t tee) Record(ctx context.Context, e *Event) error {
+	var errs []error
+	for _, s := range t {
+		errs = append(errs, s.Record(ctx, e))
+	}
+	return errors.Join(errs...)
+}
+
+func (t tee) Sync(ctx context.Context) error {
+	var errs []error
+	for _, s := range t {
+		if s, ok := s.(Syncer); ok {
+			errs = append(errs, s.Sync(ctx))
 		}
-		return errors.Join(errs...)
-	})
+	}
+	return errors.Join(errs...)
 }

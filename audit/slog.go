@@ -2,18 +2,18 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
-	"maps"
-	"slices"
+	"strconv"
 )
 
-// Slog returns a Sink that hands each event to l's handler and returns the handler's error. The record has the event's
-// own time, the message "KMS " and the operation's name, and the event's fields under their CloudTrail names, without
-// those that are the same in all events: objects are groups, lists are their JSON text, what is empty is absent.
+// Slog returns a Sink that gives each event to l's handler and returns the handler's error. The
+// record has the event's own time, the message "KMS " and the operation's name, and the event's
+// fields under their CloudTrail names, without those that are the same in all events. Objects are
+// groups, and so are lists, with numbers as names: "resources.0.ARN". What is empty is absent.
 //
-// The level is Info for a call that succeeded, Warn for one that was refused, and Error for one that failed for a reason
-// of the service's own. An event below the handler's level is dropped, without an error.
+// The level is Info for a call that succeeded, Warn for one that was refused, and Error for one
+// that failed for a reason of the service's own. An event below the handler's level is dropped,
+// without an error.
 func Slog(l *slog.Logger) Sink {
 	h := l.Handler()
 	return SinkFunc(func(ctx context.Context, e *Event) error {
@@ -55,26 +55,42 @@ func (a *attrs) group(key string, members attrs) {
 
 func eventAttrs(e *Event) attrs {
 	var a attrs
-	a.text("eventID", e.EventID)
-	a.text("requestID", e.RequestID)
-	a.text("sharedEventID", e.SharedEventID)
+	a.text("eventID", e.EventID.String())
+	a.text("requestID", e.RequestID.String())
+	a.text("sharedEventID", e.SharedEventID.String())
 	a.text("eventType", e.EventType)
 	a.text("eventName", e.EventName)
 	a.text("errorCode", e.ErrorCode)
 	a.text("errorMessage", e.ErrorMessage)
-	a.group("userIdentity", identityAttrs(&e.UserIdentity))
+	if e.UserIdentity != nil {
+		a.group("userIdentity", identityAttrs(e.UserIdentity))
+	}
 	a.text("awsRegion", e.AWSRegion)
 	a.text("recipientAccountId", e.RecipientAccountID)
 	a.text("sourceIPAddress", e.SourceIPAddress)
 	a.text("userAgent", e.UserAgent)
 	a = append(a, slog.Bool("readOnly", e.ReadOnly))
-	if len(e.Resources) > 0 {
-		a = append(a, slog.Attr{Key: "resources", Value: jsonText(e.Resources)})
+	var resources attrs
+	for i, r := range e.Resources {
+		var resource attrs
+		resource.text("accountId", r.AccountID)
+		resource.text("type", r.Type)
+		resource.text("ARN", r.ARN)
+		resources.group(strconv.Itoa(i), resource)
 	}
+	a.group("resources", resources)
 	a.group("requestParameters", objectAttrs(e.RequestParameters))
 	a.group("responseElements", objectAttrs(e.ResponseElements))
 	a.group("additionalEventData", objectAttrs(e.AdditionalEventData))
 	a.group("serviceEventDetails", objectAttrs(e.ServiceEventDetails))
+	if t := e.TLSDetails; t != nil {
+		var details attrs
+		details.text("tlsVersion", t.TLSVersion)
+		details.text("cipherSuite", t.CipherSuite)
+		details.text("clientProvidedHostHeader", t.ClientProvidedHostHeader)
+		details.text("keyExchange", t.KeyExchange)
+		a.group("tlsDetails", details)
+	}
 	return a
 }
 
@@ -113,37 +129,28 @@ func sessionAttrs(s *SessionContext) attrs {
 	return a
 }
 
-// objectAttrs returns m's members in the order of their names.
-func objectAttrs[V any](m map[string]V) attrs {
+func objectAttrs(o Object) attrs {
 	var a attrs
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		a = append(a, slog.Attr{Key: name, Value: valueOf(m[name])})
+	for name, value := range o.All() {
+		a = append(a, slog.Attr{Key: name, Value: slogValue(value)})
 	}
 	return a
 }
 
-// valueOf leaves nothing for a handler to look into by reflection, which each does in its own way.
-func valueOf(v any) slog.Value {
-	switch v := v.(type) {
-	case string, bool, int, int64, float64:
-		return slog.AnyValue(v)
-	case map[string]any:
-		return slog.GroupValue(objectAttrs(v)...)
-	case map[string]string:
-		return slog.GroupValue(objectAttrs(v)...)
+// slogValue leaves nothing for a handler to look into by reflection, which each does in its own
+// way.
+func slogValue(v Value) slog.Value {
+	switch v.kind() {
+	case kindNull:
+		return slog.StringValue("null")
+	case kindObject:
+		return slog.GroupValue(objectAttrs(v.Object())...)
+	case kindList:
+		var a attrs
+		for element := range v.List() {
+			a = append(a, slog.Attr{Key: strconv.Itoa(len(a)), Value: slogValue(element)})
+		}
+		return slog.GroupValue(a...)
 	}
-	return jsonText(v)
-}
-
-// jsonText returns v as JSON, and what JSON has as a string without the quotes.
-func jsonText(v any) slog.Value {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return slog.StringValue("!ERROR: " + err.Error()) // as slog itself prints what it cannot
-	}
-	var s string
-	if text[0] == '"' && json.Unmarshal(text, &s) == nil {
-		return slog.StringValue(s)
-	}
-	return slog.StringValue(string(text))
+	return slog.AnyValue(v.Any())
 }

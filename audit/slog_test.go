@@ -8,13 +8,14 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms/audit"
 )
 
-func TestSlogLevelTellsSuccessRefusalAndFailureApart(t *testing.T) {
+func TestSlogLevelDistinguishesSuccessRefusalAndFailure(t *testing.T) {
 	for code, want := range map[string]string{
 		"":                           "INFO",
 		"AccessDenied":               "WARN",
@@ -58,7 +59,7 @@ func TestSlogPrintsTheEventAsGroups(t *testing.T) {
 			` userIdentity.sessionContext.attributes.mfaAuthenticated=false` +
 			` awsRegion=eu-central-1 recipientAccountId=111122223333 sourceIPAddress=192.0.2.7 userAgent="example/1.0 <go>"` +
 			` readOnly=true` +
-			` resources="[{\"accountId\":\"111122223333\",\"type\":\"AWS::KMS::Key\",\"ARN\":\"` + keyARN + `\"}]"` +
+			` resources.0.accountId=111122223333 resources.0.type=AWS::KMS::Key resources.0.ARN=` + keyARN +
 			` requestParameters.encryptionAlgorithm=SYMMETRIC_DEFAULT` +
 			` requestParameters.encryptionContext.purpose=card requestParameters.encryptionContext.tenant=7` +
 			` requestParameters.keyId=alias/payments additionalEventData.keyMaterialId=9f3c`},
@@ -77,7 +78,7 @@ func TestSlogPrintsTheEventAsGroups(t *testing.T) {
 			` userIdentity.accountId=111122223333 userIdentity.invokedBy="AWS Internal"` +
 			` awsRegion=eu-central-1 recipientAccountId=111122223333 sourceIPAddress="AWS Internal" userAgent="AWS Internal"` +
 			` readOnly=false` +
-			` resources="[{\"accountId\":\"111122223333\",\"type\":\"AWS::KMS::Key\",\"ARN\":\"` + keyARN + `\"}]"` +
+			` resources.0.accountId=111122223333 resources.0.type=AWS::KMS::Key resources.0.ARN=` + keyARN +
 			` serviceEventDetails.currentKeyMaterialId=a07d serviceEventDetails.keyId=1234abcd-12ab-34cd-56ef-1234567890ab` +
 			` serviceEventDetails.keyOrigin=AWS_KMS serviceEventDetails.previousKeyMaterialId=9f3c` +
 			` serviceEventDetails.rotationType=AUTOMATIC`},
@@ -92,28 +93,29 @@ func TestSlogPrintsTheEventAsGroups(t *testing.T) {
 	}
 }
 
-func TestSlogPrintsEveryJSONValueTheSameForEveryHandler(t *testing.T) {
-	type named string
-	e := &audit.Event{RequestParameters: map[string]any{
+func TestSlogPrintsEveryValueTheSameForEveryHandler(t *testing.T) {
+	e := &audit.Event{RequestParameters: audit.ObjectOf(map[string]any{
 		"bool":    true,
 		"context": map[string]string{"b": "2", "a": "1"},
 		"empty":   map[string]any{},
 		"list":    []string{"Encrypt", "Decrypt"},
-		"named":   named("RSA_2048"),
+		"lists":   []any{map[string]any{"tagKey": "k"}, []any{}, nil},
 		"none":    nil,
 		"number":  7,
 		"real":    1.5,
+		"time":    time.Date(2026, 3, 1, 15, 4, 5, 0, time.UTC),
 		"wrong":   make(chan int),
-	}}
+	})}
 	var buf bytes.Buffer
 
 	require.NoError(t, audit.Slog(slog.New(slog.NewTextHandler(&buf, nil))).Record(t.Context(), e))
 
 	_, parameters, _ := strings.Cut(buf.String(), " requestParameters.")
 	require.Equal(t, `bool=true requestParameters.context.a=1 requestParameters.context.b=2`+
-		` requestParameters.list="[\"Encrypt\",\"Decrypt\"]" requestParameters.named=RSA_2048 requestParameters.none=null`+
-		` requestParameters.number=7 requestParameters.real=1.5`+
-		` requestParameters.wrong="!ERROR: json: unsupported type: chan int"`+"\n", parameters)
+		` requestParameters.list.0=Encrypt requestParameters.list.1=Decrypt`+
+		` requestParameters.lists.0.tagKey=k requestParameters.lists.2=null requestParameters.none=null`+
+		` requestParameters.number=7 requestParameters.real=1.5 requestParameters.time=2026-03-01T15:04:05.000Z`+
+		` requestParameters.wrong="!ERROR: a chan int"`+"\n", parameters)
 }
 
 // broken is a handler that cannot write.

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -11,53 +12,57 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 )
 
-// Credentials are what belongs to one access key ID: the secret access key that signs, perhaps a session token, and the
-// principal who makes the calls. They cannot be printed, and may be used concurrently. The zero value is good for nothing:
-// whoever signs with it is refused like one whose access key is unknown.
+// Credentials belong to one access key ID: the secret access key that signs, an optional session
+// token, and the principal that makes the calls. They cannot be printed, and may be used
+// concurrently. The zero value matches no signature: it is refused like an unknown access key.
 type Credentials struct {
 	principal    kms.Principal
 	secret       *secret.Bytes // nil for the zero value
 	sessionToken *secret.Bytes // nil for long-term credentials
-	expiry       time.Time     // zero: never
+	expiry       time.Time     // zero if they do not expire
 
 	latest atomic.Pointer[signingKey]
 }
 
-// NewCredentials returns the long-term credentials of a principal. With an empty secret, such as a variable of the
-// environment that is not set, which anyone could sign with, it returns the zero value.
-func NewCredentials(p kms.Principal, secretAccessKey string) *Credentials {
+// NewCredentials returns the long-term credentials of a principal. An empty secret, such as an
+// environment variable that is not set, is an error: anyone could sign with it.
+func NewCredentials(p kms.Principal, secretAccessKey string) (*Credentials, error) {
 	if secretAccessKey == "" {
-		return new(Credentials)
+		return nil, errors.New("awsapi: the secret access key is empty")
 	}
-	return &Credentials{principal: p, secret: secret.New([]byte(secretAccessKey))}
+	return &Credentials{principal: p, secret: secret.New([]byte(secretAccessKey))}, nil
 }
 
-// NewSessionCredentials returns the temporary credentials of a principal, which are good until expires; a zero time means
-// for ever. Requests must carry the session token. With an empty secret or token it returns the zero value.
-func NewSessionCredentials(p kms.Principal, secretAccessKey, sessionToken string, expires time.Time) *Credentials {
-	if secretAccessKey == "" || sessionToken == "" {
-		return new(Credentials)
+// NewSessionCredentials returns the temporary credentials of a principal. They are valid until
+// expires; the zero time means that they do not expire. Requests must carry the session token. An
+// empty secret or token is an error.
+func NewSessionCredentials(p kms.Principal, secretAccessKey, sessionToken string, expires time.Time) (*Credentials, error) {
+	c, err := NewCredentials(p, secretAccessKey)
+	if err != nil {
+		return nil, err
 	}
-	c := NewCredentials(p, secretAccessKey)
+	if sessionToken == "" {
+		return nil, errors.New("awsapi: the session token is empty")
+	}
 	c.sessionToken, c.expiry = secret.New([]byte(sessionToken)), expires
-	return c
+	return c, nil
 }
 
-// holds tells whether token is the session token, or is empty where there is none.
-func (c *Credentials) holds(token string) bool {
+// matchesToken reports whether token is the session token, or is empty for long-term credentials.
+func (c *Credentials) matchesToken(token string) bool {
 	if c.sessionToken == nil {
 		return token == ""
 	}
 	return subtle.ConstantTimeCompare(c.sessionToken.Expose(), []byte(token)) == 1
 }
 
-// A signingKey is what signs the requests of one day in one Region.
+// A signingKey signs the requests of one day in one Region.
 type signingKey struct {
 	date, region string
 	key          *secret.Bytes
 }
 
-// signingKey derives a key. Most requests in succession need the same one, so the latest is kept.
+// signingKey derives a key. The latest is cached, because successive requests mostly need the same.
 func (c *Credentials) signingKey(date, region string) []byte {
 	if k := c.latest.Load(); k != nil && k.date == date && k.region == region {
 		return k.key.Expose()

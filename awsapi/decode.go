@@ -9,114 +9,161 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/pocketkms/kms/internal/shape"
 )
 
-// decode reads body, the JSON of an input, into in, a pointer to a struct of s's type. It returns the paths of the
-// string members that are there and empty. Its error is a SerializationException: without a message for what is not JSON,
-// as the API has it, and otherwise with the API's.
+// decode decodes body, the JSON of an input, into in, a pointer to a zero struct of s's type. It
+// returns the paths of the string members that are present and empty. The error is a
+// SerializationException: without a message for invalid JSON, as at AWS, and otherwise with AWS's.
 //
-// Members are found by their exact names; unknown ones are ignored, null is as good as absent, and of a member that comes
-// twice the last one counts.
+// Names must match exactly. Unknown members are ignored, and null means absent. What could not be
+// kept as it was sent is refused: a string that is not Unicode, a name that occurs twice in an
+// object, and a null in a map.
 func decode(body []byte, s *shape.Struct, in any) (empty map[string]struct{}, err error) {
-	if !utf8.Valid(body) || !json.Valid(body) {
-		return nil, refuse(serialization, "")
+	switch {
+	case !utf8.Valid(body) || !json.Valid(body):
+		return nil, badRequest(serialization, "")
+	case hasLoneSurrogate(body):
+		return nil, badRequest(serialization, "A string contains an unpaired surrogate.")
 	}
 	d := decoder{data: body}
 	switch d.peek() {
 	case '{':
 		err = d.structure(s, reflect.ValueOf(in).Elem())
 	case '[':
-		err = refuse(serialization, listUnexpected)
+		err = badRequest(serialization, listUnexpected)
 	default:
-		err = refuse(serialization, "")
+		err = badRequest(serialization, "")
 	}
 	return d.empty, err
 }
 
-// A decoder walks a JSON text that is known to be valid, which spares it nearly every check.
-type decoder struct {
-	data  []byte
-	at    int
-	path  []step              // to the structure that is being read
-	empty map[string]struct{} // as a set, so that repeating a member adds nothing
+// hasLoneSurrogate reports whether a string in a valid JSON text has an escape of half a surrogate
+// pair. No Unicode string contains it: package json would replace it by U+FFFD.
+func hasLoneSurrogate(text []byte) bool {
+	for {
+		i := bytes.IndexByte(text, '\\')
+		if i < 0 {
+			return false
+		}
+		text = text[i:]
+		first := escapedUnit(text)
+		if first < 0 {
+			text = text[2:]
+			continue
+		}
+		text = text[6:]
+		if !utf16.IsSurrogate(first) {
+			continue
+		}
+		if utf16.DecodeRune(first, escapedUnit(text)) == utf8.RuneError {
+			return true
+		}
+		text = text[6:]
+	}
 }
 
-// A step leads into a structure: the element of that number of a list, from 1, or with 0 a single one.
+// escapedUnit returns the UTF-16 code unit of the \u escape that text begins with, or -1.
+func escapedUnit(text []byte) rune {
+	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
+		return -1
+	}
+	unit, err := strconv.ParseUint(string(text[2:6]), 16, 16)
+	if err != nil {
+		return -1
+	}
+	return rune(unit)
+}
+
+// A decoder walks a valid JSON text, so that it needs few checks.
+type decoder struct {
+	data   []byte
+	offset int
+	path   []step // to the structure that is being decoded
+	empty  map[string]struct{}
+}
+
+// A step leads into a structure: into an element of a list, numbered from 1, or with 0 into a
+// member.
 type step struct {
 	member  *shape.Member
 	element int
 }
 
-// maxEntries bounds the entries of one list or map. No operation takes a tenth of it; but an entry may need many times
-// more memory than its JSON.
+// maxEntries bounds the entries of a list or map, which may need many times more memory than their
+// JSON. It is more than ten times what any operation accepts.
 const maxEntries = 10_000
 
-// peek returns the first byte of the next token. In valid JSON commas and colons say nothing that the decoder does not
-// know: they pass as white space.
+var errDuplicateName = badRequest(serialization, "A name occurs twice in an object.")
+
+// peek returns the first byte of the next token. In valid JSON, commas and colons carry no
+// information for the decoder: it skips them like white space.
 func (d *decoder) peek() byte {
 	for {
-		switch c := d.data[d.at]; c {
+		switch c := d.data[d.offset]; c {
 		case ' ', '\t', '\r', '\n', ',', ':':
-			d.at++
+			d.offset++
 		default:
 			return c
 		}
 	}
 }
 
-// more tells whether another element or member comes before the closing bracket, which it steps over otherwise.
+// more reports whether another element or member comes before the closing bracket. If not, it skips
+// the bracket.
 func (d *decoder) more(closing byte) bool {
 	if d.peek() == closing {
-		d.at++
+		d.offset++
 		return false
 	}
 	return true
 }
 
-// quoted returns the string that comes next without its quotes, and whether it has escapes in it.
+// quoted returns the next token, a string, without its quotes, and reports whether it has escapes.
 func (d *decoder) quoted() (raw []byte, escaped bool) {
-	start := d.at + 1
+	start := d.offset + 1
 	for i := start; ; i++ {
 		switch d.data[i] {
 		case '\\':
 			escaped = true
 			i++
 		case '"':
-			d.at = i + 1
+			d.offset = i + 1
 			return d.data[start:i], escaped
 		}
 	}
 }
 
+// text returns the next token, a string.
 func (d *decoder) text() string {
-	start := d.at
+	start := d.offset
 	raw, escaped := d.quoted()
 	if !escaped {
 		return string(raw)
 	}
 	var s string
-	if json.Unmarshal(d.data[start:d.at], &s) != nil {
+	if json.Unmarshal(d.data[start:d.offset], &s) != nil {
 		panic("awsapi: a valid JSON string cannot be read")
 	}
 	return s
 }
 
-// scalar returns the number, true, false or null that comes next.
+// scalar returns the next token: a number, true, false or null.
 func (d *decoder) scalar() []byte {
-	start := d.at
-	for ; d.at < len(d.data); d.at++ {
-		switch d.data[d.at] {
+	start := d.offset
+	for ; d.offset < len(d.data); d.offset++ {
+		switch d.data[d.offset] {
 		case ' ', '\t', '\r', '\n', ',', ']', '}':
-			return d.data[start:d.at]
+			return d.data[start:d.offset]
 		}
 	}
 	return d.data[start:]
 }
 
-// skip steps over one value of any kind.
+// skip skips a value of any kind.
 func (d *decoder) skip() {
 	for depth := 0; ; {
 		switch d.peek() {
@@ -124,10 +171,10 @@ func (d *decoder) skip() {
 			d.quoted()
 		case '{', '[':
 			depth++
-			d.at++
+			d.offset++
 		case '}', ']':
 			depth--
-			d.at++
+			d.offset++
 		default:
 			d.scalar()
 		}
@@ -138,12 +185,13 @@ func (d *decoder) skip() {
 }
 
 func (d *decoder) structure(s *shape.Struct, v reflect.Value) error {
-	d.at++
+	var seen uint64 // a bit for each member
+	d.offset++
 	for d.more('}') {
-		start := d.at
+		start := d.offset
 		name, escaped := d.quoted()
 		if escaped {
-			d.at = start
+			d.offset = start
 			name = []byte(d.text())
 		}
 		m, ok := s.Member(string(name))
@@ -152,6 +200,11 @@ func (d *decoder) structure(s *shape.Struct, v reflect.Value) error {
 			d.skip()
 			continue
 		}
+		bit := uint64(1) << m.Index
+		if seen&bit != 0 {
+			return errDuplicateName
+		}
+		seen |= bit
 		if err := d.member(m, v.Field(m.Index)); err != nil {
 			return err
 		}
@@ -160,11 +213,9 @@ func (d *decoder) structure(s *shape.Struct, v reflect.Value) error {
 }
 
 func (d *decoder) member(m *shape.Member, f reflect.Value) error {
-	f.SetZero()
 	c := d.peek()
 	if c == 'n' {
 		d.skip()
-		d.forget(m)
 		return nil
 	}
 	if m.Pointer {
@@ -218,19 +269,8 @@ func (d *decoder) member(m *shape.Member, f reflect.Value) error {
 	return nil
 }
 
-// forget undoes what an earlier member of the same name has left in empty. Where the later one is not empty that does not
-// matter: nobody looks.
-func (d *decoder) forget(m *shape.Member) {
-	if len(d.empty) > 0 && m.Kind == shape.String {
-		delete(d.empty, d.pathOf(m))
-	}
-}
-
 func (d *decoder) nested(to step, f reflect.Value) error {
 	d.path = append(d.path, to)
-	for i := range to.member.Nested.Members {
-		d.forget(&to.member.Nested.Members[i]) // of an earlier structure in this place
-	}
 	err := d.structure(to.member.Nested, f)
 	d.path = d.path[:len(d.path)-1]
 	return err
@@ -238,15 +278,15 @@ func (d *decoder) nested(to step, f reflect.Value) error {
 
 func (d *decoder) list(m *shape.Member, f reflect.Value) error {
 	f.Set(reflect.MakeSlice(f.Type(), 0, 0))
-	d.at++
+	d.offset++
 	for n := 0; d.more(']'); {
 		c := d.peek()
-		if c == 'n' { // observed: left out of the list
+		if c == 'n' { // AWS was seen to leave it out of the list
 			d.skip()
 			continue
 		}
 		if n == maxEntries {
-			return refuse(serialization, "")
+			return badRequest(serialization, "")
 		}
 		f.Grow(1)
 		f.SetLen(n + 1)
@@ -270,22 +310,25 @@ func (d *decoder) list(m *shape.Member, f reflect.Value) error {
 
 func (d *decoder) stringMap(f reflect.Value) error {
 	entries := map[string]string{}
-	d.at++
+	d.offset++
 	for d.more('}') {
-		key := d.text()
+		name := d.text()
+		if _, ok := entries[name]; ok {
+			return errDuplicateName
+		}
+		if len(entries) == maxEntries {
+			return badRequest(serialization, "")
+		}
 		switch c := d.peek(); {
 		case c == '"':
-			entries[key] = d.text()
-		case c == '-' || isDigit(c): // as it is written
-			entries[key] = string(d.scalar())
+			entries[name] = d.text()
+		case c == '-' || isDigit(c): // its literal
+			entries[name] = string(d.scalar())
 		case c == 'n':
 			d.skip()
-			delete(entries, key)
+			entries[name] = "" // which no member accepts: null must not pass for absent
 		default:
 			return d.mismatch("a String")
-		}
-		if len(entries) > maxEntries {
-			return refuse(serialization, "")
 		}
 	}
 	f.Set(reflect.ValueOf(entries))
@@ -295,22 +338,22 @@ func (d *decoder) stringMap(f reflect.Value) error {
 var strictBase64 = base64.StdEncoding.Strict()
 
 func (d *decoder) blob(f reflect.Value) error {
-	start := d.at
+	start := d.offset
 	raw, escaped := d.quoted()
 	if escaped {
-		d.at = start
+		d.offset = start
 		raw = []byte(d.text())
 	}
 	b := make([]byte, base64.StdEncoding.DecodedLen(len(raw)))
 	n, err := strictBase64.Decode(b, raw)
-	if err != nil || bytes.ContainsAny(raw, "\r\n") { // which the decoder passes over
-		return refuse(serialization, "The value is not valid base64.")
+	if err != nil || bytes.ContainsAny(raw, "\r\n") { // the decoder ignores these
+		return badRequest(serialization, "The value is not valid base64.")
 	}
 	f.SetBytes(b[:n])
 	return nil
 }
 
-// integer takes fractions too, and cuts them off: observed.
+// integer also accepts fractions, and truncates them, as AWS was seen to do.
 func (d *decoder) integer(f reflect.Value) error {
 	target := "an Integer"
 	if f.Kind() == reflect.Int64 {
@@ -324,12 +367,12 @@ func (d *decoder) integer(f reflect.Value) error {
 	if err != nil {
 		x, err := strconv.ParseFloat(digits, 64)
 		if err != nil || math.Abs(x) >= 1<<63 {
-			return refuse(serialization, "NUMBER_VALUE can not be converted to "+target)
+			return badRequest(serialization, "NUMBER_VALUE can not be converted to "+target)
 		}
 		n = int64(x)
 	}
 	if f.OverflowInt(n) {
-		return refuse(serialization, "NUMBER_VALUE can not be converted to "+target)
+		return badRequest(serialization, "NUMBER_VALUE can not be converted to "+target)
 	}
 	f.SetInt(n)
 	return nil
@@ -338,14 +381,14 @@ func (d *decoder) integer(f reflect.Value) error {
 // maxEpoch is the end of the year 9999.
 const maxEpoch = 253402300799
 
-// timestamp reads seconds since 1970, of which the API keeps milliseconds.
+// timestamp decodes seconds since 1970, rounded to milliseconds.
 func (d *decoder) timestamp(f reflect.Value) error {
 	if c := d.peek(); c != '-' && !isDigit(c) {
 		return d.mismatch("a Timestamp")
 	}
 	seconds, err := strconv.ParseFloat(string(d.scalar()), 64)
 	if err != nil || math.Abs(seconds) > maxEpoch {
-		return refuse(serialization, "NUMBER_VALUE can not be converted to a Timestamp")
+		return badRequest(serialization, "NUMBER_VALUE can not be converted to a Timestamp")
 	}
 	f.Set(reflect.ValueOf(time.UnixMilli(int64(math.Round(seconds * 1000))).UTC()))
 	return nil
@@ -358,15 +401,15 @@ const (
 	structureUnexpected = "Start of structure or map found where not expected."
 )
 
-// mismatch is the exception for the value that comes next where another kind is wanted: "list", "map", "structure", or a
-// scalar with its article.
-func (d *decoder) mismatch(wanted string) error {
+// mismatch returns the exception for a next value that is not of the expected kind: "list", "map",
+// "structure", or a scalar with its article.
+func (d *decoder) mismatch(expected string) error {
 	var found string
 	switch d.peek() {
 	case '[':
-		return refuse(serialization, listUnexpected)
+		return badRequest(serialization, listUnexpected)
 	case '{':
-		return refuse(serialization, structureUnexpected)
+		return badRequest(serialization, structureUnexpected)
 	case '"':
 		found = "STRING_VALUE"
 	case 't':
@@ -378,16 +421,16 @@ func (d *decoder) mismatch(wanted string) error {
 	default:
 		found = "NUMBER_VALUE"
 	}
-	switch wanted {
+	switch expected {
 	case "list", "map":
-		return refuse(serialization, "Expected "+wanted+" or null")
+		return badRequest(serialization, "Expected "+expected+" or null")
 	case "structure":
-		return refuse(serialization, "Expected null")
+		return badRequest(serialization, "Expected null")
 	}
-	return refuse(serialization, found+" can not be converted to "+wanted)
+	return badRequest(serialization, found+" can not be converted to "+expected)
 }
 
-// pathOf is the name of a member in messages, such as tags.1.member.tagKey.
+// pathOf returns the name of a member in messages, such as tags.1.member.tagKey.
 func (d *decoder) pathOf(m *shape.Member) string {
 	if len(d.path) == 0 {
 		return m.Path

@@ -1,29 +1,38 @@
 package awsapi
 
 import (
+	"bytes"
 	"encoding/base64"
+	"math"
 	"reflect"
 	"strconv"
 	"time"
 	"unicode/utf8"
 
+	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/internal/shape"
 )
 
-// encode appends the JSON of out, a pointer to a struct of s's type. A member that is zero is left out, unless the
-// API always sends it. An output without members is an empty body, not an empty structure.
+// encode appends the JSON of out, a pointer to a struct of s's type. Zero members are omitted,
+// unless the API always sends them. An output without members is an empty body, not an empty
+// structure.
 func encode(b []byte, s *shape.Struct, out any) []byte {
 	if len(s.Members) == 0 {
 		return b
 	}
-	return appendStructure(b, s, reflect.ValueOf(out).Elem())
+	b = appendStructure(b, s, reflect.ValueOf(out).Elem())
+	if list, ok := out.(*kms.ListAliasesOutput); ok { // the API sends a member that its model does not have
+		b = append(b[:len(b)-1], `,"AliasCount":`...)
+		b = append(strconv.AppendInt(b, int64(len(list.Aliases)), 10), '}')
+	}
+	return b
 }
 
-// room is how many bytes encode may need for an output with secrets in it, which are in its blobs: a buffer that grew
-// would leave some behind where nobody erases them.
-func room(s *shape.Struct, out any) int {
+// sizeHint returns an upper bound of the encoded size of an output with secrets, which are in its
+// blobs: a buffer that grew would leave a copy of them behind that is not erased.
+func sizeHint(s *shape.Struct, out any) int {
 	v := reflect.ValueOf(out).Elem()
-	n := 1024 // for members that are no blobs
+	n := 1024 // for members that are not blobs
 	for i := range s.Members {
 		if m := &s.Members[i]; m.Kind == shape.Blob {
 			n += base64.StdEncoding.EncodedLen(v.Field(m.Index).Len())
@@ -37,7 +46,7 @@ func appendStructure(b []byte, s *shape.Struct, v reflect.Value) []byte {
 	for i := range s.Members {
 		m := &s.Members[i]
 		f := v.Field(m.Index)
-		if f.IsZero() && (!m.Always || m.Pointer) {
+		if f.IsZero() && (!m.EmitZero || m.Pointer) {
 			continue
 		}
 		b = append(b, separator, '"')
@@ -97,30 +106,33 @@ func appendMember(b []byte, m *shape.Member, f reflect.Value) []byte {
 	return append(b, ']')
 }
 
-// appendTime prints seconds since 1970 with as many decimals, of at most three, as there are.
+// appendTime appends seconds since 1970, with up to three decimals, in the form of Java's
+// Double.toString, which the API uses: 1.592412018521E9.
 func appendTime(b []byte, t *time.Time) []byte {
-	ms := t.UnixMilli()
-	if ms < 0 {
-		b, ms = append(b, '-'), -ms
+	seconds := float64(t.UnixMilli()) / 1000
+	format := byte('e')
+	if size := math.Abs(seconds); size == 0 || size >= 1e-3 && size < 1e7 {
+		format = 'f'
 	}
-	b = strconv.AppendInt(b, ms/1000, 10)
-	if fraction := ms % 1000; fraction != 0 {
-		digits := strconv.AppendInt(nil, 1000+fraction, 10)
-		digits[0] = '.'
-		for digits[len(digits)-1] == '0' {
-			digits = digits[:len(digits)-1]
-		}
-		b = append(b, digits...)
+	var scratch [32]byte
+	mantissa, exponent, scientific := bytes.Cut(strconv.AppendFloat(scratch[:0], seconds, format, -1, 64), []byte("e"))
+	b = append(b, mantissa...)
+	if !bytes.Contains(mantissa, []byte(".")) {
+		b = append(b, ".0"...)
+	}
+	if scientific {
+		n, _ := strconv.Atoi(string(exponent)) // it has a sign and leading zeros
+		b = strconv.AppendInt(append(b, 'E'), int64(n), 10)
 	}
 	return b
 }
 
 const hexDigits = "0123456789abcdef"
 
-// appendString prints a JSON string. What is not UTF-8 becomes U+FFFD.
+// appendString appends a JSON string. Invalid UTF-8 becomes U+FFFD, byte by byte.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
-	plain := 0 // where the bytes begin that have not been appended, all of which stand for themselves
+	plain := 0 // start of the bytes that need no escape and have not been appended
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {

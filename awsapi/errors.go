@@ -8,16 +8,16 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// An exception is an error as it goes over the wire.
+// An exception is an error as it is sent to a client.
 type exception struct {
 	status  int
 	code    kms.ErrorCode
-	message string // some exceptions have none
+	message string // "" for exceptions without a message
 }
 
 func (e *exception) Error() string { return string(e.code) + ": " + e.message }
 
-// Exceptions of the protocol, which the service itself never answers with.
+// Exceptions of the protocol, which no operation returns.
 const (
 	unknownOperation   kms.ErrorCode = "UnknownOperationException"
 	serialization      kms.ErrorCode = "SerializationException"
@@ -25,11 +25,12 @@ const (
 	serviceUnavailable kms.ErrorCode = "ServiceUnavailableException"
 )
 
-func refuse(code kms.ErrorCode, message string) *exception {
+func badRequest(code kms.ErrorCode, message string) *exception {
 	return &exception{http.StatusBadRequest, code, message}
 }
 
-// statuses are those of the service's own failures. Its other exceptions have 400, whatever the API's model says of them.
+// statuses are those of failures of the service. Every other exception has the status 400, whatever
+// the API's model says.
 var statuses = map[kms.ErrorCode]int{
 	kms.KMSInternalException:       http.StatusInternalServerError,
 	kms.KeyUnavailableException:    http.StatusInternalServerError,
@@ -44,17 +45,17 @@ func statusOf(code kms.ErrorCode) int {
 	return http.StatusBadRequest
 }
 
-// internalMessage is all that a client learns of a failure that lies behind a KMSInternalException.
+// internalMessage is sent in place of the cause of a KMSInternalException.
 const internalMessage = "The request could not be completed."
 
-// exceptionOf is the wire's form of what a call failed with. hidden is an error that the operator should hear of, since
-// the client does not.
+// exceptionOf returns the exception that is sent for an error, and the error to log if the
+// exception hides its cause.
 func exceptionOf(err error) (e *exception, hidden error) {
-	var sent *exception
+	var protocol *exception
 	var failure *kms.Error
 	switch {
-	case errors.As(err, &sent):
-		return sent, nil
+	case errors.As(err, &protocol):
+		return protocol, nil
 	case errors.As(err, &failure):
 		code, message := failure.Code, failure.Message
 		if failure.Code == kms.KMSInternalException && failure.Unwrap() != nil {

@@ -42,8 +42,7 @@ func ExampleHTTPClient() {
 	// {"__type":"NotFoundException","message":"Alias arn:aws:kms:us-east-1:111122223333:alias/none is not found."}
 }
 
-// A server for one account, whose requests must be signed. Only the roots of accounts may do anything:
-// others are known, and refused.
+// A server that accepts requests signed with one access key, of the root of an account.
 func ExampleHandler() {
 	svc, err := kms.New(kms.Config{})
 	if err != nil {
@@ -54,9 +53,11 @@ func ExampleHandler() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	keys := map[string]*awsapi.Credentials{
-		"AKIAIOSFODNN7EXAMPLE": awsapi.NewCredentials(root, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+	credentials, err := awsapi.NewCredentials(root, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+	if err != nil {
+		log.Fatal(err)
 	}
+	keys := map[string]*awsapi.Credentials{"AKIAIOSFODNN7EXAMPLE": credentials}
 	handler := awsapi.Handler(svc, awsapi.Options{
 		Credentials: func(accessKeyID string) *awsapi.Credentials { return keys[accessKeyID] },
 	})

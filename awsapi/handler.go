@@ -1,7 +1,8 @@
-// Package awsapi serves a [kms.Service] by the AWS protocol of KMS, so that programs which were written for AWS run
-// against it unchanged: any SDK, the command line interface, in any language.
+// Package awsapi serves a [kms.Service] by the AWS protocol of KMS, so that programs written for
+// AWS run against it unchanged: the SDKs in every language, and the command line interface.
 //
-// [Handler] is for a socket, best behind [Server]. [HTTPClient] is for an SDK client in the same process:
+// Use [Handler] for a socket, best with [Server], and [HTTPClient] for an SDK client in the same
+// process:
 //
 //	client := awskms.New(awskms.Options{
 //		Region:      svc.Region(),
@@ -9,20 +10,19 @@
 //		HTTPClient:  awsapi.HTTPClient(svc),
 //	})
 //
-// The protocol is AWS JSON 1.1 (https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html): each operation is a POST
-// to "/" whose X-Amz-Target header names it. Every client error has the status 400, as it has at AWS, whatever the API's
-// documentation says, except a request that is not of the protocol at all, which has 404.
+// The protocol is AWS JSON 1.1 (https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html):
+// each operation is a POST to "/" that is named by its X-Amz-Target header. As at AWS, every client
+// error has the status 400, whatever the API's documentation says, except a request that is not of
+// the protocol, which has 404.
 package awsapi
 
 import (
-	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"mime"
@@ -34,54 +34,82 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
-	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/shape"
 	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/internal/uuid"
 )
 
-// Options say how a [Handler] works. Their zero value is for local development: it trusts everyone.
+// Options configure a [Handler]. The zero value refuses every request.
 type Options struct {
-	// Credentials returns what belongs to an access key ID, and nil for an unknown one. With it every request must be
-	// signed (Signature Version 4), and its caller is the principal of the access key. It may be called concurrently.
-	//
-	// Without it signatures are not looked at, requests need not have one, and the caller is that of the handler's
-	// view of the service, whoever that is. Only web pages are refused: see [Handler].
+	// Credentials returns the credentials of an access key ID, or nil if there are none. Every
+	// request must be signed with them (Signature Version 4), and its caller is their principal. If
+	// Credentials is nil, every request is refused with an UnrecognizedClientException, unless
+	// InsecureTrustAll is set. It may be called concurrently.
 	Credentials func(accessKeyID string) *Credentials
 
-	// Clock tells the time against which signatures are verified; nil means time.Now. It is not the service's own
-	// clock: the clients, which sign by their clocks, know nothing of that one.
+	// InsecureTrustAll accepts every request, signed or not, without verifying a signature. The
+	// caller is that of the service's view: usually the root of the account, which may do
+	// everything. Use it only where everyone who can send a request may use all keys. Requests of
+	// web pages are still refused: see [Handler]. InsecureTrustAll has no effect if Credentials is
+	// set.
+	InsecureTrustAll bool
+
+	// AllowedHosts are names and addresses, without a port, that a request may be sent to if
+	// InsecureTrustAll is set, besides those of the loopback interface.
+	AllowedHosts []string
+
+	// Clock returns the time against which signatures are verified; nil means time.Now. It is not
+	// the service's clock, because clients sign by their own.
 	Clock func() time.Time
 
-	// Logger hears of what no client can be told: defects, and failures behind a KMSInternalException. It never gets
-	// anything of a request's body. Nil means the Logger of the service's Config.
+	// Logger receives errors that are not sent to clients: panics, and the causes of a
+	// KMSInternalException. It never receives any part of a request's body. Nil means
+	// slog.Default().
 	Logger *slog.Logger
 }
 
-// Handler serves all operations of svc. The Region is that of a request's credential scope, or svc's if there is none.
+// Handler returns a handler that serves all operations of svc. The Region of a request is that of
+// its credential scope, or svc's if there is none.
 //
-// A request waits for its body without more memory than net/http has already taken; the timeouts that end its waiting are
-// the server's: see [Server]. Bodies may have up to 1 MiB, compressed (gzip) or not. At most 64 at a time are compressed or
-// have more than 16 KiB; more are refused with a ThrottlingException.
+// Bodies may have up to 1 MiB, before and after decompression (gzip). At most 64 that are larger
+// than 16 KiB are received at a time: another one ends the oldest unfinished body of the client
+// address that has the most. At most 64 requests that are compressed or larger than 16 KiB are
+// carried out at a time. Excess requests get a ThrottlingException. A request whose body has been
+// received completely is carried out even if the client closes its side of the connection.
 //
-// Where there are no credentials, a request with an Origin header is refused. Browsers send one with every POST of a page,
-// even to what they take for the page's own site, and that is this service once the site's name resolves to its address
-// (DNS rebinding).
+// With InsecureTrustAll, requests of web pages are refused: those with an Origin or Sec-Fetch-Site
+// header, and those whose Host is neither a loopback name or address nor among the AllowedHosts. A
+// browser sends such a Host if the name of a page's site has been made to resolve to the address of
+// this service (DNS rebinding). Requests by a [Transport] may have any Host.
 func Handler(svc *kms.Service, options Options) http.Handler {
 	if options.Clock == nil {
 		options.Clock = time.Now
 	}
 	if options.Logger == nil {
-		options.Logger = svc.Logger()
+		options.Logger = slog.Default()
 	}
-	h := &handler{svc: svc, logger: options.Logger, operations: map[string]*operation{}, large: make(chan struct{}, maxLarge)}
-	if options.Credentials != nil {
+	h := &handler{
+		svc:        svc,
+		logger:     options.Logger,
+		operations: map[string]*operation{},
+		large:      make(chan struct{}, maxLarge),
+	}
+	switch {
+	case options.Credentials != nil:
 		h.verifier = &verifier{options.Credentials, options.Clock}
+	case options.InsecureTrustAll:
+		h.trustAll = true
+		for _, host := range options.AllowedHosts {
+			if host != "" { // a request without a Host does not name one that is allowed
+				h.allowedHosts = append(h.allowedHosts, canonicalHost(host))
+			}
+		}
+	default:
+		h.logger.Warn("awsapi: no credentials are configured: every request is refused")
 	}
 	for _, op := range kms.Operations() {
 		h.operations[targetPrefix+op.Name()] = &operation{op, shape.OfType(reflect.TypeOf(op.NewInput()).Elem())}
@@ -89,71 +117,40 @@ func Handler(svc *kms.Service, options Options) http.Handler {
 	return h
 }
 
-// Server returns an HTTP server for h with timeouts and bounds that suit small requests: without them a client that does
-// not end its request would hold a connection for ever. It has no address, and TLS is as usual.
+// writeTimeout bounds the time from a request's header to the end of its response.
+const writeTimeout = time.Minute
+
+// Server returns an HTTP server for h with timeouts and limits for small requests: without them, a
+// client that does not finish its request would keep a connection open without end. Its Addr and
+// TLSConfig are not set.
 func Server(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      time.Minute,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10, // a session token has up to some 12 KiB
+		MaxHeaderBytes:    32 << 10, // a session token has up to about 12 KiB
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100},
 	}
 }
 
-const (
-	targetPrefix = "TrentService."
-
-	// maxBody has room for the largest input that the API allows, which is CreateKey's: a policy of 131,072 characters,
-	// a description of 8,192, and 50 tags of 384, even if each is written as an escape of 6 bytes.
-	maxBody = 1 << 20
-	// smallBody is enough for all inputs but policies, attestation documents and long grant tokens. Only maxLarge
-	// larger ones are held at a time, so that no number of slow connections takes all memory. A compressed body counts
-	// as large: what it will need is not known before.
-	smallBody = 16 << 10
-	maxLarge  = 64
-)
+const targetPrefix = "TrentService."
 
 type handler struct {
-	svc        *kms.Service
-	verifier   *verifier // nil: everyone is trusted
-	logger     *slog.Logger
-	operations map[string]*operation // by X-Amz-Target
-	large      chan struct{}         // one element for each request under way that is not small
+	svc          *kms.Service
+	verifier     *verifier // nil: either everyone is trusted or nobody
+	trustAll     bool
+	allowedHosts []string // canonical
+	logger       *slog.Logger
+	operations   map[string]*operation // by X-Amz-Target
+	unfinished   unfinishedBodies
+	large        chan struct{} // an element for each large request that is carried out
 }
 
 type operation struct {
 	kms.Operation
 	in *shape.Struct
-}
-
-// An exchange is one request and its response. Its buffers are used again, and are erased before.
-type exchange struct {
-	*handler
-	request  []byte
-	response []byte
-	sent     shape.Wire
-	isLarge  bool
-}
-
-var exchanges = sync.Pool{New: func() any {
-	return &exchange{request: make([]byte, 0, 2048), response: make([]byte, 0, 2048)}
-}}
-
-func (x *exchange) end() {
-	secret.Clear(x.request)
-	secret.Clear(x.response)
-	if x.isLarge {
-		<-x.large
-	}
-	request, response := x.request[:0], x.response[:0]
-	if cap(request) > smallBody || cap(response) > smallBody {
-		return
-	}
-	*x = exchange{request: request, response: response}
-	exchanges.Put(x)
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -162,11 +159,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler {
-				panic(p) // meant for the server, which breaks the connection
+				panic(p) // the server closes the connection
 			}
-			// Its value may hold anything: left out.
+			// The value is left out: it may contain a secret.
 			h.logger.Error("awsapi: a request panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			fail(w, &exception{http.StatusInternalServerError, kms.KMSInternalException, internalMessage})
+			writeError(w, &exception{http.StatusInternalServerError, kms.KMSInternalException, internalMessage})
 		}
 	}()
 	if err := h.serve(w, r, id); err != nil {
@@ -177,19 +174,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if hidden != nil {
 			h.logger.Error("awsapi: a call failed", "target", r.Header.Get("X-Amz-Target"), "error", hidden)
 		}
-		fail(w, e)
+		writeError(w, e)
 	}
 }
 
-// contentType is of every response. Nobody appends to it in place.
+// contentType is shared by all responses. Nobody may modify it.
 var contentType = []string{"application/x-amz-json-1.1"}
 
-// fail answers with an exception.
-func fail(w http.ResponseWriter, e *exception) {
+func writeError(w http.ResponseWriter, e *exception) {
 	body := appendString([]byte(`{"__type":`), string(e.code))
 	if e.message != "" {
 		name := `,"message":`
-		if e.code == serialization { // the framework's own, which spells it so
+		if e.code == serialization || e.code == kms.AccessDeniedException { // AWS spells it so in these two
 			name = `,"Message":`
 		}
 		body = appendString(append(body, name...), e.message)
@@ -199,17 +195,19 @@ func fail(w http.ResponseWriter, e *exception) {
 	header["Content-Type"] = contentType
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	header["X-Amzn-Errortype"] = []string{string(e.code)}
-	if e.code == tooLarge {
-		header["Connection"] = []string{"close"} // rather than read the rest
+	if e == errTooLarge || e == errEvicted {
+		header["Connection"] = []string{"close"} // rather than read the rest of the body
 	}
 	w.WriteHeader(e.status)
 	w.Write(body)
 }
 
-// serve does what r asks for and answers, or returns why it does not.
+// serve carries out r and writes the response, or returns an error and writes nothing.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) error {
-	if h.verifier == nil && r.Header["Origin"] != nil {
-		return errWebPage
+	if h.trustAll {
+		if err := h.refuseWebPages(r); err != nil {
+			return err
+		}
 	}
 	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != "" || !isJSON(r.Header.Get("Content-Type")) {
 		return &exception{http.StatusNotFound, unknownOperation, "Send a POST to / with Content-Type application/x-amz-json-1.1 " +
@@ -219,45 +217,54 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) err
 	if r.URL.RawQuery != "" {
 		var err error
 		if query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
-			return refuse(invalidSignature, mismatchMessage)
+			return badRequest(invalidSignature, mismatchMessage)
 		}
 	}
 	name := target(r, query)
 	op := h.operations[name]
 	if op == nil {
-		return refuse(unknownOperation, missing(name))
+		return badRequest(unknownOperation, unsupportedMessage(name))
 	}
-	claim := readClaim(r, query)
-	var s *signer
-	if h.verifier != nil {
+	signature := readSignature(r, query)
+	var signed *signedRequest
+	switch {
+	case h.verifier != nil:
 		var err error
-		if s, err = h.verifier.begin(r, query, claim); err != nil {
+		if signed, err = h.verifier.precheck(r, query, signature); err != nil {
 			return err
 		}
+	case !h.trustAll:
+		return badRequest(unrecognizedClient, invalidTokenMessage)
 	}
 	x, err := h.receive(r)
 	if err != nil {
 		return err
 	}
 	defer x.end()
-	if err := x.fill(r.Body); err != nil {
+	if err := x.readBody(w, r); err != nil {
 		return err
 	}
 	svc := h.svc
-	if s != nil {
-		principal, err := s.finish(r, query, x.request, h.verifier.now())
+	if signed != nil {
+		principal, err := signed.verify(r, query, x.request, h.verifier.now())
 		if err != nil {
 			return err
 		}
 		svc = svc.As(principal)
 	}
-	if region := claim.region(); region != "" && region != svc.Region() {
+	if region := signature.region(); region != "" && region != svc.Region() {
 		svc = svc.In(region)
 	}
 	if err := x.decompress(r.Header.Get("Content-Encoding")); err != nil {
 		return err
 	}
-	if err := x.call(audit.WithRequest(r.Context(), requestOf(r, id)), svc, op); err != nil {
+	info := requestInfo(r, id)
+	if signed != nil { // else nobody has verified it
+		info.AccessKeyID = signature.keyID()
+	}
+	ctx, cancel := callContext(r.Context())
+	defer cancel()
+	if err := x.call(audit.ContextWithRequestInfo(ctx, info), svc, op); err != nil {
 		return err
 	}
 	header := w.Header()
@@ -267,7 +274,21 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id [16]byte) err
 	return nil
 }
 
-// call invokes op on the request's input, and encodes its output.
+// callContext returns the context of a call. Package net/http cancels a request's context when the
+// client closes its side of the connection, which it may do as soon as it has sent the request.
+// Since the body has been received by then, the call has its own time limit instead.
+func callContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Value(http.ServerContextKey) == nil {
+		return ctx, func() {}
+	}
+	end := time.Now().Add(writeTimeout)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+		end = deadline
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
+}
+
+// call invokes op with the input in the request, and encodes its output into the response.
 func (x *exchange) call(ctx context.Context, svc *kms.Service, op *operation) error {
 	in := op.NewInput()
 	defer op.in.Erase(in)
@@ -275,19 +296,19 @@ func (x *exchange) call(ctx context.Context, svc *kms.Service, op *operation) er
 	if err != nil {
 		return err
 	}
-	x.sent = shape.Wire{Input: in, Empty: empty}
-	out, err := op.Invoke(ctx, svc, &x.sent)
+	x.wire = shape.Wire{Input: in, Empty: empty}
+	out, err := op.Invoke(ctx, svc, &x.wire)
 	if err != nil {
 		return err
 	}
 	s := shape.OfType(reflect.TypeOf(out).Elem())
 	defer s.Erase(out)
-	x.response = encode(slices.Grow(x.response, room(s, out)), s, out)
+	x.response = encode(slices.Grow(x.response, sizeHint(s, out)), s, out)
 	return nil
 }
 
-// isJSON tells whether a body is of this protocol. To another site browsers send these types only after they have asked,
-// and are not answered; this does not stop a page which they take to be of the same site: see Handler.
+// isJSON reports whether a body is of this protocol. A browser sends these types to another origin
+// only after a preflight request, which is refused.
 func isJSON(contentType string) bool {
 	switch contentType {
 	case "application/x-amz-json-1.1", "application/json":
@@ -297,21 +318,22 @@ func isJSON(contentType string) bool {
 	return err == nil && (media == "application/x-amz-json-1.1" || media == "application/json")
 }
 
-// target names the operation. Signers of URLs may move the header into the query string.
+// target names the operation. A presigned URL may have it in the query string.
 func target(r *http.Request, query url.Values) string {
 	return cmp.Or(r.Header.Get("X-Amz-Target"), query.Get("X-Amz-Target"), query.Get("x-amz-target"))
 }
 
-// missing is the message about a target that the service does not have, if it is an operation of the API. About others AWS
-// has none.
-func missing(target string) string {
-	if name, ours := strings.CutPrefix(target, targetPrefix); ours && slices.Contains(apiOperations, name) {
+// unsupportedMessage returns the message for an operation of the API that the service does not
+// have. For other targets AWS sends no message.
+func unsupportedMessage(target string) string {
+	name, ok := strings.CutPrefix(target, targetPrefix)
+	if ok && slices.Contains(apiOperations, name) {
 		return name + " is not among the operations of this service."
 	}
 	return ""
 }
 
-// apiOperations are those of the API's model, version 2014-11-01, whether or not the service has them.
+// apiOperations are the operations of the API's model, version 2014-11-01.
 var apiOperations = strings.Fields(`
 CancelKeyDeletion ConnectCustomKeyStore CreateAlias CreateCustomKeyStore CreateGrant CreateKey Decapsulate
 Decrypt DeleteAlias DeleteCustomKeyStore DeleteImportedKeyMaterial DeriveSharedSecret DescribeCustomKeyStores
@@ -324,117 +346,25 @@ ScheduleKeyDeletion Sign TagResource UntagResource UpdateAlias UpdateCustomKeySt
 UpdatePrimaryRegion Verify VerifyMac
 `)
 
-// maxUserAgent bounds what an audit event repeats, in bytes.
-const maxUserAgent = 1024
-
-func requestOf(r *http.Request, id [16]byte) audit.Request {
+// requestInfo returns the facts about a request that its audit event records.
+func requestInfo(r *http.Request, id [16]byte) audit.RequestInfo {
 	address, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		address = r.RemoteAddr
 	}
-	agent := r.UserAgent()
-	if len(agent) > maxUserAgent {
-		agent = strings.ToValidUTF8(agent[:maxUserAgent], "")
-	}
-	return audit.Request{ID: id, SourceIPAddress: address, UserAgent: agent}
-}
-
-var (
-	errTooLarge = &exception{http.StatusRequestEntityTooLarge, tooLarge, "HTTP content length exceeded " + strconv.Itoa(maxBody) + " bytes."}
-	errTooMany  = refuse(kms.ThrottlingException, "Rate exceeded")
-	errWebPage  = &exception{http.StatusForbidden, kms.AccessDeniedException, "Web pages may ask only a service that verifies signatures."}
-)
-
-// receive waits for the first byte of the body, or its end. Until then there is no exchange. An empty body is not refused
-// here, but where it is read as JSON: before that the signature is verified.
-func (h *handler) receive(r *http.Request) (*exchange, error) {
-	if r.ContentLength > maxBody {
-		return nil, errTooLarge
-	}
-	var first [1]byte
-	n, err := io.ReadFull(r.Body, first[:])
-	if err != nil && err != io.EOF {
-		return nil, refuse(serialization, "")
-	}
-	x := exchanges.Get().(*exchange)
-	x.handler = h
-	x.request = append(x.request, first[:n]...)
-	return x, nil
-}
-
-// fill appends what from has to the request.
-func (x *exchange) fill(from io.Reader) error {
-	for {
-		if len(x.request) == cap(x.request) {
-			x.grow()
-		}
-		n, err := from.Read(x.request[len(x.request):cap(x.request)])
-		x.request = x.request[:len(x.request)+n]
-		if len(x.request) > smallBody {
-			if err := x.enlarge(); err != nil {
-				return err
-			}
-		}
-		switch {
-		case len(x.request) > maxBody:
-			return errTooLarge
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return refuse(serialization, "")
+	info := audit.RequestInfo{ID: id, SourceIPAddress: address, UserAgent: strings.ToValidUTF8(r.UserAgent(), "\uFFFD")}
+	if r.TLS != nil {
+		info.TLS = &audit.TLSDetails{
+			TLSVersion:               strings.Replace(tls.VersionName(r.TLS.Version), "TLS ", "TLSv", 1),
+			CipherSuite:              tls.CipherSuiteName(r.TLS.CipherSuite),
+			ClientProvidedHostHeader: r.Host,
+			KeyExchange:              r.TLS.CurveID.String(),
 		}
 	}
+	return info
 }
 
-// grow doubles the room for the request. One that is not large gets a byte more than a small body has: whether that byte
-// comes decides what the request is.
-func (x *exchange) grow() {
-	size := 2 * cap(x.request)
-	if !x.isLarge {
-		size = min(size, smallBody+1)
-	}
-	larger := append(make([]byte, 0, size), x.request...)
-	secret.Clear(x.request)
-	x.request = larger
-}
-
-// enlarge makes this one of the exchanges that may be large.
-func (x *exchange) enlarge() error {
-	if x.isLarge {
-		return nil
-	}
-	select {
-	case x.large <- struct{}{}:
-		x.isLarge = true
-		return nil
-	default:
-		return errTooMany
-	}
-}
-
-// decompress replaces the request by what it stands for.
-func (x *exchange) decompress(encoding string) error {
-	switch strings.ToLower(encoding) {
-	case "", "identity":
-		return nil
-	case "gzip":
-	default:
-		return refuse(serialization, "")
-	}
-	if err := x.enlarge(); err != nil {
-		return err
-	}
-	compressed := x.request
-	defer secret.Clear(compressed)
-	z, err := gzip.NewReader(bytes.NewReader(compressed))
-	if err != nil {
-		return refuse(serialization, "")
-	}
-	x.request = make([]byte, 0, smallBody)
-	return x.fill(z)
-}
-
-// newRequestID makes a random UUID (RFC 9562, section 5.4): an identifier, not a secret.
+// newRequestID returns a random UUID (RFC 9562, section 5.4): an identifier, not a secret.
 func newRequestID() (id [16]byte) {
 	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
 	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())

@@ -10,17 +10,18 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/arn"
 )
 
-// Signature Version 4, as the AWS General Reference describes it ("AWS Signature Version 4 for API requests"), verified.
-// The checks stand in the order in which AWS makes them, which decides what a request that is wrong in two ways is told.
+// This file verifies Signature Version 4, as the IAM User Guide describes it ("AWS Signature
+// Version 4 for API requests"). The checks are in AWS's order, which decides the answer to a
+// request that is wrong in two ways.
 
 const (
 	algorithm   = "AWS4-HMAC-SHA256"
@@ -28,9 +29,9 @@ const (
 	terminator  = "aws4_request"
 	basicFormat = "20060102T150405Z" // ISO 8601 basic format, of UTC
 
-	// window is how far the clocks of caller and service may differ. A request that was overheard can be sent again
-	// within it, here as at AWS: against that there is TLS.
-	window     = 5 * time.Minute
+	// maxSkew is how far the clocks of client and service may differ. Within it a captured request
+	// can be replayed, as it can at AWS: TLS prevents that.
+	maxSkew    = 5 * time.Minute
 	maxExpires = 7 * 24 * time.Hour // of a presigned URL
 )
 
@@ -53,45 +54,48 @@ const (
 	malformedDateMessage = "Date must be in ISO-8601 'basic format'. Got '%.40s'. See http://en.wikipedia.org/wiki/ISO_8601"
 )
 
-// A claim is what a request says of who signed it, and how.
-type claim struct {
+// signatureParams are the parameters of a request's signature, as sent: not verified, and any of
+// them may be missing.
+type signatureParams struct {
 	algorithm     string
-	credential    string // access key ID, date, Region, service and terminator, with slashes between them
+	credential    string // access key ID, date, Region, service and terminator, separated by slashes
 	signedHeaders string
 	signature     string
-	date          string // as sent
+	date          string
 	token         string // of a session
-	presigned     bool   // it came in the query string
-	expires       string // of a presigned URL, in seconds; "" if it does not say
+	presigned     bool   // the parameters are in the query string
+	expires       string // of a presigned URL, in seconds; "" if absent
 }
 
 // A scope is a credential in its parts.
 type scope struct{ keyID, date, region, service, end string }
 
-// scope splits the credential; slashes at its end do not count.
-func (c *claim) scope() (scope, bool) {
-	parts := strings.Split(strings.TrimRight(c.credential, "/"), "/")
+// scope splits the credential, ignoring slashes at its end.
+func (p *signatureParams) scope() (scope, bool) {
+	parts := strings.SplitN(strings.TrimRight(p.credential, "/"), "/", 6)
 	if len(parts) != 5 {
 		return scope{}, false
 	}
 	return scope{parts[0], parts[1], parts[2], parts[3], parts[4]}, true
 }
 
-// regionName is what a Region's name looks like.
-var regionName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+// keyID returns the access key ID of the credential, or "" if there is none.
+func (p *signatureParams) keyID() string {
+	s, _ := p.scope()
+	return s.keyID
+}
 
-// region returns the Region of the credential scope, or "" if the claim does not name one.
-func (c *claim) region() string {
-	if to, ok := c.scope(); ok && regionName.MatchString(to.region) {
-		return to.region
+// region returns the Region of the credential scope, or "" if there is none.
+func (p *signatureParams) region() string {
+	if s, ok := p.scope(); ok && arn.IsRegion(s.region) {
+		return s.region
 	}
 	return ""
 }
 
-// readClaim finds the claim of a request. It is not verified yet, and may lack anything.
-func readClaim(r *http.Request, query url.Values) claim {
+func readSignature(r *http.Request, query url.Values) signatureParams {
 	if query.Has("X-Amz-Algorithm") {
-		return claim{
+		return signatureParams{
 			algorithm:     query.Get("X-Amz-Algorithm"),
 			credential:    query.Get("X-Amz-Credential"),
 			signedHeaders: query.Get("X-Amz-SignedHeaders"),
@@ -102,68 +106,72 @@ func readClaim(r *http.Request, query url.Values) claim {
 			expires:       query.Get("X-Amz-Expires"),
 		}
 	}
-	c := claim{date: cmp.Or(r.Header.Get("X-Amz-Date"), r.Header.Get("Date")), token: r.Header.Get("X-Amz-Security-Token")}
+	p := signatureParams{
+		date:  cmp.Or(r.Header.Get("X-Amz-Date"), r.Header.Get("Date")),
+		token: r.Header.Get("X-Amz-Security-Token"),
+	}
 	var parameters string
-	c.algorithm, parameters, _ = strings.Cut(r.Header.Get("Authorization"), " ")
+	p.algorithm, parameters, _ = strings.Cut(r.Header.Get("Authorization"), " ")
 	for parameter := range strings.SplitSeq(parameters, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(parameter), "=")
 		switch name {
 		case "Credential":
-			c.credential = value
+			p.credential = value
 		case "SignedHeaders":
-			c.signedHeaders = value
+			p.signedHeaders = value
 		case "Signature":
-			c.signature = value
+			p.signature = value
 		}
 	}
-	return c
+	return p
 }
 
-// A verifier tells who signed a request.
+// A verifier verifies the signatures of requests.
 type verifier struct {
 	credentials func(accessKeyID string) *Credentials
 	now         func() time.Time
 }
 
-// A signer is one whose request is in order so far. What is left to do needs the body.
-type signer struct {
-	claim
+// A signedRequest has passed every check that does not need its body.
+type signedRequest struct {
+	signatureParams
 	*Credentials
 	region string
 	stamp  string // the time of the signature, in basic format
 }
 
-// begin makes the checks that need no body, so that the service does not read that of a request without a known access key
-// ID. This is no secret: who has seen one can make the service read up to maxBody bytes before the signature is found wrong.
-func (v *verifier) begin(r *http.Request, query url.Values, c claim) (*signer, error) {
+// precheck makes the checks that do not need the body, so that no body is read for an unknown
+// access key ID. An access key ID is not a secret: a client that knows one can make the service
+// read up to maxBody bytes before it finds the signature wrong.
+func (v *verifier) precheck(r *http.Request, query url.Values, p signatureParams) (*signedRequest, error) {
 	authorization := r.Header.Get("Authorization")
 	switch {
-	case c.presigned && authorization != "":
-		return nil, refuse(invalidSignature, foundBothForms)
-	case !c.presigned && !strings.HasPrefix(authorization, "AWS4-"):
-		return nil, refuse(missingToken, missingTokenMessage)
+	case p.presigned && authorization != "":
+		return nil, badRequest(invalidSignature, foundBothForms)
+	case !p.presigned && !strings.HasPrefix(authorization, "AWS4-"):
+		return nil, badRequest(missingToken, missingTokenMessage)
 	}
-	if err := c.complete(query, authorization); err != nil {
+	if err := p.checkComplete(query, authorization); err != nil {
 		return nil, err
 	}
-	at, err := c.fresh(v.now())
+	at, err := p.checkTime(v.now())
 	if err != nil {
 		return nil, err
 	}
-	signed := strings.Split(c.signedHeaders, ";")
+	signed := strings.Split(p.signedHeaders, ";")
 	if !slices.ContainsFunc(signed, func(name string) bool { return strings.EqualFold(name, "host") }) {
-		return nil, refuse(invalidSignature, hostMustBeSigned)
+		return nil, badRequest(invalidSignature, hostMustBeSigned)
 	}
-	if c.algorithm != algorithm {
-		return nil, refuse(incompleteSignature, fmt.Sprintf("Unsupported AWS 'algorithm': '%.40s' (only %s for now). ", c.algorithm, algorithm))
+	if p.algorithm != algorithm {
+		return nil, badRequest(incompleteSignature, fmt.Sprintf("Unsupported AWS 'algorithm': '%.40s' (only %s for now). ", p.algorithm, algorithm))
 	}
-	to, ok := c.scope()
+	to, ok := p.scope()
 	if !ok {
-		return nil, refuse(incompleteSignature, fmt.Sprintf("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%.200s'", c.credential))
+		return nil, badRequest(incompleteSignature, fmt.Sprintf("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%.200s'", p.credential))
 	}
 	stamp := at.Format(basicFormat)
 	var wrong string
-	if !regionName.MatchString(to.region) {
+	if !arn.IsRegion(to.region) {
 		wrong += fmt.Sprintf("Credential should be scoped to a valid region, not '%.40s'. ", to.region)
 	}
 	if to.service != signingName {
@@ -176,89 +184,89 @@ func (v *verifier) begin(r *http.Request, query url.Values, c claim) (*signer, e
 		wrong += fmt.Sprintf("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%.40s' != '%s', from '%s'. ", to.date, stamp[:8], stamp)
 	}
 	if wrong != "" {
-		return nil, refuse(invalidSignature, wrong)
+		return nil, badRequest(invalidSignature, wrong)
 	}
 	credentials := v.credentials(to.keyID)
 	if credentials == nil || credentials.secret == nil {
-		return nil, refuse(unrecognizedClient, invalidTokenMessage)
+		return nil, badRequest(unrecognizedClient, invalidTokenMessage)
 	}
-	// In order, so that each header is hashed once, however long the list is.
-	if !slices.IsSorted(signed) || len(slices.Compact(signed)) != strings.Count(c.signedHeaders, ";")+1 {
-		return nil, refuse(invalidSignature, mismatchMessage)
+	// A strictly sorted list bounds the work: each header is hashed once.
+	if !slices.IsSorted(signed) || len(slices.Compact(signed)) != strings.Count(p.signedHeaders, ";")+1 {
+		return nil, badRequest(invalidSignature, mismatchMessage)
 	}
 	for name := range r.Header {
 		if lower := strings.ToLower(name); strings.HasPrefix(lower, "x-amz-") {
 			if _, ok := slices.BinarySearch(signed, lower); !ok {
-				return nil, refuse(invalidSignature, unsignedHeaders+lower)
+				return nil, badRequest(invalidSignature, unsignedHeaders+fmt.Sprintf("%.100s", lower))
 			}
 		}
 	}
-	return &signer{c, credentials, to.region, stamp}, nil
+	return &signedRequest{p, credentials, to.region, stamp}, nil
 }
 
-// complete tells what is missing.
-func (c *claim) complete(query url.Values, authorization string) error {
+// checkComplete returns an error that names the missing parameters, in AWS's words.
+func (p *signatureParams) checkComplete(query url.Values, authorization string) error {
 	var missing strings.Builder
-	if c.presigned {
+	if p.presigned {
 		for _, name := range []string{"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"} {
 			if query.Get(name) == "" {
 				missing.WriteString("AWS query-string parameters must include '" + name + "'. ")
 			}
 		}
 		if missing.Len() > 0 {
-			return refuse(incompleteSignature, missing.String()+"Re-examine the query-string parameters.")
+			return badRequest(incompleteSignature, missing.String()+"Re-examine the query-string parameters.")
 		}
 		return nil
 	}
-	for _, p := range [...]struct{ name, value string }{
-		{"Credential", c.credential}, {"Signature", c.signature}, {"SignedHeaders", c.signedHeaders},
+	for _, required := range [...]struct{ name, value string }{
+		{"Credential", p.credential}, {"Signature", p.signature}, {"SignedHeaders", p.signedHeaders},
 	} {
-		if p.value == "" {
-			missing.WriteString("Authorization header requires '" + p.name + "' parameter. ")
+		if required.value == "" {
+			missing.WriteString("Authorization header requires '" + required.name + "' parameter. ")
 		}
 	}
-	if c.date == "" {
+	if p.date == "" {
 		missing.WriteString("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. ")
 	}
 	if missing.Len() > 0 {
 		hash := sha256.Sum256([]byte(authorization))
-		return refuse(incompleteSignature, missing.String()+
+		return badRequest(incompleteSignature, missing.String()+
 			"(Hashed with SHA-256 and encoded with Base64) Authorization="+base64.StdEncoding.EncodeToString(hash[:]))
 	}
 	return nil
 }
 
-// fresh returns the time of the signature, unless it is too long ago or too far ahead.
-func (c *claim) fresh(now time.Time) (time.Time, error) {
-	at, err := time.Parse(basicFormat, c.date)
-	if err != nil && !c.presigned {
-		at, err = http.ParseTime(c.date) // of a Date header
+// checkTime returns the time of the signature, or an error if it has expired or is in the future.
+func (p *signatureParams) checkTime(now time.Time) (time.Time, error) {
+	at, err := time.Parse(basicFormat, p.date)
+	if err != nil && !p.presigned {
+		at, err = http.ParseTime(p.date) // of a Date header
 		at = at.UTC()
 	}
 	if err != nil {
-		return time.Time{}, refuse(incompleteSignature, fmt.Sprintf(malformedDateMessage, c.date))
+		return time.Time{}, badRequest(incompleteSignature, fmt.Sprintf(malformedDateMessage, p.date))
 	}
-	valid := window
-	if c.expires != "" {
-		seconds, err := strconv.Atoi(c.expires)
+	valid := maxSkew
+	if p.expires != "" {
+		seconds, err := strconv.Atoi(p.expires)
 		switch {
 		case err != nil:
-			return time.Time{}, refuse(invalidSignature, "X-Amz-Expires should be a number")
+			return time.Time{}, badRequest(invalidSignature, "X-Amz-Expires should be a number")
 		case seconds < 1:
-			return time.Time{}, refuse(invalidSignature, "X-Amz-Expires must be greater than zero")
+			return time.Time{}, badRequest(invalidSignature, "X-Amz-Expires must be greater than zero")
 		case seconds > int(maxExpires/time.Second):
-			return time.Time{}, refuse(invalidSignature, "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds")
+			return time.Time{}, badRequest(invalidSignature, "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds")
 		}
 		valid = time.Duration(seconds) * time.Second
 	}
 	now = now.UTC().Truncate(time.Second)
 	if earliest := now.Add(-valid); at.Before(earliest) {
-		return time.Time{}, refuse(invalidSignature, fmt.Sprintf("Signature expired: %s is now earlier than %s (%s - %s)",
+		return time.Time{}, badRequest(invalidSignature, fmt.Sprintf("Signature expired: %s is now earlier than %s (%s - %s)",
 			at.Format(basicFormat), earliest.Format(basicFormat), now.Format(basicFormat), inWords(valid)))
 	}
-	if latest := now.Add(window); at.After(latest) {
-		return time.Time{}, refuse(invalidSignature, fmt.Sprintf("Signature not yet current: %s is still later than %s (%s + %s)",
-			at.Format(basicFormat), latest.Format(basicFormat), now.Format(basicFormat), inWords(window)))
+	if latest := now.Add(maxSkew); at.After(latest) {
+		return time.Time{}, badRequest(invalidSignature, fmt.Sprintf("Signature not yet current: %s is still later than %s (%s + %s)",
+			at.Format(basicFormat), latest.Format(basicFormat), now.Format(basicFormat), inWords(maxSkew)))
 	}
 	return at, nil
 }
@@ -270,13 +278,14 @@ func inWords(d time.Duration) string {
 	return strconv.Itoa(int(d/time.Minute)) + " min."
 }
 
-// finish verifies the signature, now that the body is there, and returns who made it.
-func (s *signer) finish(r *http.Request, query url.Values, body []byte, now time.Time) (kms.Principal, error) {
+// verify verifies the signature over the request and its body, and returns the principal that made
+// it.
+func (s *signedRequest) verify(r *http.Request, query url.Values, body []byte, now time.Time) (kms.Principal, error) {
 	hash := sha256.Sum256(body)
 	payload := hex.EncodeToString(hash[:])
-	for _, said := range []string{r.Header.Get("X-Amz-Content-Sha256"), query.Get("X-Amz-Content-Sha256")} {
-		if said != "" && said != payload { // or "UNSIGNED-PAYLOAD", which is for services that stream
-			return kms.Principal{}, refuse(invalidSignature, mismatchMessage)
+	for _, sent := range []string{r.Header.Get("X-Amz-Content-Sha256"), query.Get("X-Amz-Content-Sha256")} {
+		if sent != "" && sent != payload { // also "UNSIGNED-PAYLOAD", which only streaming services accept
+			return kms.Principal{}, badRequest(invalidSignature, mismatchMessage)
 		}
 	}
 	h := sha256.New()
@@ -286,16 +295,16 @@ func (s *signer) finish(r *http.Request, query url.Values, body []byte, now time
 	expected := hex.EncodeToString(hmacSHA256(s.signingKey(date, s.region), text))
 	switch {
 	case !hmac.Equal([]byte(expected), []byte(s.signature)):
-		return kms.Principal{}, refuse(invalidSignature, mismatchMessage)
-	case !s.holds(s.token):
-		return kms.Principal{}, refuse(unrecognizedClient, invalidTokenMessage)
+		return kms.Principal{}, badRequest(invalidSignature, mismatchMessage)
+	case !s.matchesToken(s.token):
+		return kms.Principal{}, badRequest(unrecognizedClient, invalidTokenMessage)
 	case !s.expiry.IsZero() && !now.Before(s.expiry):
-		return kms.Principal{}, refuse(expiredToken, expiredTokenMessage)
+		return kms.Principal{}, badRequest(expiredToken, expiredTokenMessage)
 	}
 	return s.principal, nil
 }
 
-// writeCanonical writes the canonical form of a request for "/", which is what is signed.
+// writeCanonical writes the canonical form of a request for "/", of which the signature is made.
 func writeCanonical(w io.Writer, r *http.Request, query url.Values, signedHeaders, payload string) {
 	io.WriteString(w, r.Method+"\n/\n"+canonicalQuery(query)+"\n")
 	for name := range strings.SplitSeq(signedHeaders, ";") {
@@ -311,7 +320,7 @@ func writeCanonical(w io.Writer, r *http.Request, query url.Values, signedHeader
 	io.WriteString(w, "\n"+signedHeaders+"\n"+payload)
 }
 
-// canonicalQuery sorts the parameters, as they are encoded, by name and value. The signature is not among them.
+// canonicalQuery returns the encoded parameters, except the signature, sorted by name and value.
 func canonicalQuery(query url.Values) string {
 	var parameters [][2]string
 	for name, values := range query {
@@ -334,7 +343,8 @@ func canonicalQuery(query url.Values) string {
 
 func canonicalEscape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
-// headerValues returns a header of that name in lower case. Some are not among the others in Go.
+// headerValues returns the values of a header, whose name is in lower case. Package net/http keeps
+// some headers out of Request.Header.
 func headerValues(r *http.Request, name string) []string {
 	switch name {
 	case "host":
@@ -347,7 +357,7 @@ func headerValues(r *http.Request, name string) []string {
 	return r.Header.Values(name)
 }
 
-// canonicalValue drops the spaces around a value, and all but one of those in a row.
+// canonicalValue trims a value and collapses its runs of spaces.
 func canonicalValue(value string) string {
 	value = strings.Trim(value, " \t")
 	for strings.Contains(value, "  ") {

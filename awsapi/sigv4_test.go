@@ -2,12 +2,15 @@ package awsapi
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -33,7 +37,7 @@ func TestSigningKeyIsThatOfTheGuide(t *testing.T) {
 	require.Equal(t, "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9", hex.EncodeToString(key))
 }
 
-// From the test suite of Signature Version 4: post-vanilla.
+// The case post-vanilla of the test suite of Signature Version 4.
 func TestSignatureIsThatOfTheSuite(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "http://example.amazonaws.com/", nil)
 	r.Header.Set("X-Amz-Date", "20150830T123600Z")
@@ -48,7 +52,7 @@ func TestSignatureIsThatOfTheSuite(t *testing.T) {
 	require.Equal(t, "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b", hex.EncodeToString(signature))
 }
 
-// The canonical forms of the same suite's cases of headers and of query strings.
+// The suite's cases of headers and query strings.
 func TestCanonicalForm(t *testing.T) {
 	r := &http.Request{Method: "POST", Host: "example.com", ContentLength: 3, Header: http.Header{
 		"My-Header1": {" a   b  c ", "\td"}, "My-Header2": {`"x  y"`}, "Empty": {""},
@@ -67,7 +71,7 @@ var (
 	stampText = "20260102T030405Z"
 )
 
-// A request to sign, by an implementation that has nothing in common with the one under test.
+// A signing is a request to sign, by an implementation that shares nothing with the one under test.
 type signing struct {
 	id, secret, token     string
 	date, region, service string
@@ -75,13 +79,15 @@ type signing struct {
 	expires               string
 	presign               bool
 	body                  string
+	host                  string // "kms.test" if empty
 	header                map[string]string
 	unsigned              []string                // headers that are left out of the signature
-	arrange               func([]string) []string // the signed headers, otherwise than in order
+	arrange               func([]string) []string // changes the order of the signed headers
 }
 
 func (s signing) request() *http.Request {
-	r := httptest.NewRequest(http.MethodPost, "http://kms.test/", strings.NewReader(s.body))
+	host := cmp.Or(s.host, "kms.test")
+	r := httptest.NewRequest(http.MethodPost, "http://"+host+"/", strings.NewReader(s.body))
 	header := map[string]string{"content-type": "application/x-amz-json-1.1", "x-amz-target": "TrentService.GenerateRandom"}
 	maps.Copy(header, s.header)
 	scope := s.date + "/" + s.region + "/" + s.service + "/aws4_request"
@@ -100,7 +106,7 @@ func (s signing) request() *http.Request {
 			header["x-amz-security-token"] = s.token
 		}
 	}
-	lines := []string{"host:kms.test"}
+	lines := []string{"host:" + host}
 	names := []string{"host"}
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		r.Header.Set(name, header[name])
@@ -143,17 +149,30 @@ func principal(t testing.TB, arn string) kms.Principal {
 	return p
 }
 
-// signedHandler knows the example's credentials, the root's of another account, a session and an ended one.
+func longTerm(t testing.TB, p kms.Principal, secretAccessKey string) *Credentials {
+	c, err := NewCredentials(p, secretAccessKey)
+	require.NoError(t, err)
+	return c
+}
+
+func session(t testing.TB, p kms.Principal, secretAccessKey, sessionToken string, expires time.Time) *Credentials {
+	c, err := NewSessionCredentials(p, secretAccessKey, sessionToken, expires)
+	require.NoError(t, err)
+	return c
+}
+
+// signedHandler returns a handler with the example's credentials, those of another account's root,
+// of a session, and of an expired session.
 func signedHandler(t testing.TB, now *time.Time) (http.Handler, *kms.Service) {
 	svc, err := kms.New(kms.Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, svc.Close()) })
 	root := principal(t, "arn:aws:iam::111122223333:root")
 	known := map[string]*Credentials{
-		exampleID:  NewCredentials(root, exampleSecret),
-		"AKIOTHER": NewCredentials(principal(t, "arn:aws:iam::444455556666:root"), "other"),
-		"ASIA":     NewSessionCredentials(root, "session", "token", signTime.Add(time.Hour)),
-		"ASIAOLD":  NewSessionCredentials(root, "session", "token", signTime),
+		exampleID:  longTerm(t, root, exampleSecret),
+		"AKIOTHER": longTerm(t, principal(t, "arn:aws:iam::444455556666:root"), "other"),
+		"ASIA":     session(t, root, "session", "token", signTime.Add(time.Hour)),
+		"ASIAOLD":  session(t, root, "session", "token", signTime),
 	}
 	return Handler(svc, Options{
 		Credentials: func(id string) *Credentials { return known[id] },
@@ -202,7 +221,7 @@ func TestGoodSignaturesAreAccepted(t *testing.T) {
 	}
 }
 
-// Who cannot sign is told so, and nothing of the body.
+// A client that cannot sign learns nothing about its body.
 func TestEmptyBodyIsRefusedAfterItsSignature(t *testing.T) {
 	now := signTime
 	h, _ := signedHandler(t, &now)
@@ -331,14 +350,14 @@ func TestWrongSignaturesAreRefused(t *testing.T) {
 	}
 }
 
-func TestDateHeaderIsGoodEnough(t *testing.T) {
+func TestDateHeaderIsAccepted(t *testing.T) {
 	now := signTime
 	h, _ := signedHandler(t, &now)
 	s := good()
 	s.header = map[string]string{"date": signTime.Format(http.TimeFormat)}
 	s.unsigned = []string{"x-amz-date"}
 	r := s.request()
-	r.Header.Del("X-Amz-Date") // it was not signed: the Date header was, and means the same time
+	r.Header.Del("X-Amz-Date") // not signed, unlike the Date header
 	status, body := exchangeOf(h, r)
 	require.Equal(t, http.StatusOK, status, body)
 }
@@ -363,34 +382,67 @@ func TestCallerIsTheOwnerOfTheAccessKey(t *testing.T) {
 	require.Len(t, keys.Keys, 1)
 }
 
-// An empty secret is most often a variable that was not set, and one that anyone knows.
-func TestEmptySecretsMatchNothing(t *testing.T) {
+// An empty secret is most often a variable that is not set, and anyone can sign with it.
+func TestEmptySecretsAreRefused(t *testing.T) {
 	root := principal(t, "arn:aws:iam::111122223333:root")
-	for name, c := range map[string]*Credentials{
-		"the zero value":              {},
-		"an empty secret":             NewCredentials(root, ""),
-		"a session's empty secret":    NewSessionCredentials(root, "", "token", time.Time{}),
-		"an empty token":              NewSessionCredentials(root, "secret", "", time.Time{}),
-		"an empty secret and a token": NewSessionCredentials(root, "", "", time.Time{}),
+	c, err := NewCredentials(root, "")
+	require.EqualError(t, err, "awsapi: the secret access key is empty")
+	require.Nil(t, c)
+	for _, tt := range []struct{ secret, token, want string }{
+		{"", "swordfish", "awsapi: the secret access key is empty"},
+		{"swordfish", "", "awsapi: the session token is empty"},
+		{"", "", "awsapi: the secret access key is empty"},
+	} {
+		c, err := NewSessionCredentials(root, tt.secret, tt.token, time.Time{})
+		require.EqualError(t, err, tt.want)
+		require.Nil(t, c)
+	}
+}
+
+func TestZeroCredentialsMatchNothing(t *testing.T) {
+	now := signTime
+	_, svc := signedHandler(t, &now)
+	h := Handler(svc, Options{Credentials: func(string) *Credentials { return new(Credentials) }, Clock: func() time.Time { return now }})
+	for _, key := range []string{"", "secret"} {
+		for _, token := range []string{"", "token"} {
+			s := good()
+			s.secret, s.token = key, token
+			_, body := exchangeOf(h, s.request())
+			require.Contains(t, body, `"UnrecognizedClientException"`)
+		}
+	}
+}
+
+func TestZeroOptionsRefuseEveryRequest(t *testing.T) {
+	var log bytes.Buffer
+	h := Handler(newService(t, kms.Config{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.Contains(t, log.String(), "every request is refused")
+	presigned := good()
+	presigned.presign = true
+	for name, r := range map[string]*http.Request{
+		"unsigned":  request("ListKeys", `{}`),
+		"signed":    good().request(),
+		"presigned": presigned.request(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			now := signTime
-			_, svc := signedHandler(t, &now)
-			h := Handler(svc, Options{Credentials: func(string) *Credentials { return c }, Clock: func() time.Time { return now }})
-			for _, key := range []string{"", "secret"} {
-				for _, token := range []string{"", "token"} {
-					s := good()
-					s.secret, s.token = key, token
-					_, body := exchangeOf(h, s.request())
-					require.Contains(t, body, `"UnrecognizedClientException"`)
-				}
-			}
+			r.Body = io.NopCloser(iotest.ErrReader(errors.New("the body was read")))
+			status, body := exchangeOf(h, r)
+			require.Equal(t, http.StatusBadRequest, status)
+			require.Equal(t, `{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}`, body)
 		})
 	}
 }
 
+func TestCredentialsTakePrecedenceOverTrust(t *testing.T) {
+	now := signTime
+	_, svc := signedHandler(t, &now)
+	h := Handler(svc, Options{Credentials: func(string) *Credentials { return nil }, InsecureTrustAll: true, Clock: func() time.Time { return now }})
+	_, body := exchangeOf(h, good().request())
+	require.Contains(t, body, `"UnrecognizedClientException"`)
+}
+
 func TestCredentialsCannotBePrinted(t *testing.T) {
-	c := NewSessionCredentials(principal(t, "arn:aws:iam::111122223333:root"), "hunter2hunter2", "swordfish", time.Time{})
+	c := session(t, principal(t, "arn:aws:iam::111122223333:root"), "hunter2hunter2", "swordfish", time.Time{})
 	c.signingKey("20260102", "us-east-1")
 	key := string(c.latest.Load().key.Expose())
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
@@ -404,29 +456,31 @@ func TestCredentialsCannotBePrinted(t *testing.T) {
 	}
 }
 
-// FuzzSigV4 signs requests by the other implementation: they are accepted, and no longer after a change.
+// FuzzSigV4 signs requests with the other implementation. They are accepted, and refused after a
+// change.
 func FuzzSigV4(f *testing.F) {
 	f.Add(`{"NumberOfBytes":1}`, "value", "n", "v", false)
 	f.Add(``, " a  b ", "a b", "+/é~", true)
 	f.Fuzz(func(t *testing.T, body, header, name, value string, presign bool) {
 		for _, c := range []byte(header) {
-			if c < ' ' || c >= 0x7f { // never gets past net/http
+			if c < ' ' || c >= 0x7f { // refused by net/http
 				return
 			}
 		}
-		if name == "X-Amz-Signature" { // no part of what is signed
+		if name == "X-Amz-Signature" { // not part of what is signed
 			return
 		}
-		v := &verifier{func(string) *Credentials { return NewCredentials(kms.Principal{}, exampleSecret) }, func() time.Time { return signTime }}
+		credentials := longTerm(t, kms.Principal{}, exampleSecret)
+		v := &verifier{func(string) *Credentials { return credentials }, func() time.Time { return signTime }}
 		verify := func(r *http.Request) error {
 			query := r.URL.Query()
-			s, err := v.begin(r, query, readClaim(r, query))
+			s, err := v.precheck(r, query, readSignature(r, query))
 			if err != nil {
 				return err
 			}
 			sent, err := io.ReadAll(r.Body)
 			require.NoError(t, err)
-			_, err = s.finish(r, query, sent, signTime)
+			_, err = s.verify(r, query, sent, signTime)
 			return err
 		}
 		s := good()
@@ -449,7 +503,7 @@ func FuzzSigV4(f *testing.F) {
 
 // BenchmarkVerify verifies the signature of one request, of the size of an SDK's.
 func BenchmarkVerify(b *testing.B) {
-	credentials := NewCredentials(kms.Principal{}, exampleSecret)
+	credentials := longTerm(b, kms.Principal{}, exampleSecret)
 	v := &verifier{func(string) *Credentials { return credentials }, func() time.Time { return signTime }}
 	s := good()
 	s.header = map[string]string{"amz-sdk-invocation-id": "2ad53b4c-7a1a-4fd5-b0b4-d3b3a1a3a6a4", "amz-sdk-request": "attempt=1; max=3"}
@@ -457,9 +511,9 @@ func BenchmarkVerify(b *testing.B) {
 	body := []byte(s.body)
 	b.ReportAllocs()
 	for b.Loop() {
-		s, err := v.begin(r, nil, readClaim(r, nil))
+		s, err := v.precheck(r, nil, readSignature(r, nil))
 		if err == nil {
-			_, err = s.finish(r, nil, body, signTime)
+			_, err = s.verify(r, nil, body, signTime)
 		}
 		if err != nil {
 			b.Fatal(err)

@@ -2,4 +2,4 @@
 
 package awsapi
 
-const slowConnections = 1_000 // the race detector has room for some 8,000 goroutines
+const slowConnections = 1_000 // the race detector is limited to about 8,000 goroutines

@@ -1,6 +1,7 @@
 package awsapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,25 +12,28 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 )
 
-// A Transport sends requests to a handler in the same process, without a socket. It is an aws.HTTPClient, which SDK
-// clients take, and an http.RoundTripper. It may be used concurrently.
+// A Transport sends requests to a handler in the same process, without a socket. It implements
+// aws.HTTPClient, which SDK clients take, and http.RoundTripper. It may be used concurrently.
 type Transport struct{ handler http.Handler }
 
 var _ http.RoundTripper = (*Transport)(nil)
 
-// HTTPClient returns a Transport to a [Handler] of svc that trusts everyone.
-func HTTPClient(svc *kms.Service) *Transport { return NewTransport(Handler(svc, Options{})) }
+// HTTPClient returns a Transport to a [Handler] of svc that does not verify signatures: code that
+// has svc can call it directly too.
+func HTTPClient(svc *kms.Service) *Transport {
+	return NewTransport(Handler(svc, Options{InsecureTrustAll: true}))
+}
 
-// NewTransport returns a Transport to h, which is most often a [Handler] or something around it. h runs on the sender's
-// goroutine and may panic with http.ErrAbortHandler, which the sender sees as a broken connection.
+// NewTransport returns a Transport to h, which is usually a [Handler] or wraps one. h runs on the
+// goroutine of the caller. If it panics, the request fails as if the connection had been closed.
 func NewTransport(h http.Handler) *Transport { return &Transport{h} }
 
-// RoundTrip is Do.
+// RoundTrip calls Do.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) { return t.Do(r) }
 
-// Do sends a request and returns the response. Its errors are those of a connection: the context's own, and what the
-// request's body failed with. Do closes that body. The response's body is in memory, and erased when it is closed, or
-// before an error is returned instead.
+// Do sends a request and returns the response. The error is the context's, the one that reading the
+// request's body failed with, or one for a handler that panicked. Do closes the request's body. The
+// response's body is in memory, and is erased when it is closed, or if Do returns an error.
 func (t *Transport) Do(r *http.Request) (response *http.Response, err error) {
 	source := source{body: r.Body}
 	if source.body == nil {
@@ -40,7 +44,8 @@ func (t *Transport) Do(r *http.Request) (response *http.Response, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	received := *r // which is the handler's own, with what a server would have set
+	// The handler's copy, with the fields that a server sets.
+	received := r.WithContext(context.WithValue(ctx, inProcessKey{}, true))
 	received.Body = &source
 	received.Proto, received.ProtoMajor, received.ProtoMinor = "HTTP/1.1", 1, 1
 	if received.Method == "" {
@@ -50,7 +55,7 @@ func (t *Transport) Do(r *http.Request) (response *http.Response, err error) {
 		received.Host = r.URL.Host
 	}
 	if received.ContentLength == 0 && r.Body != nil && r.Body != http.NoBody {
-		received.ContentLength = -1 // which is how a client says that it does not know
+		received.ContentLength = -1 // zero means unknown in a client's request
 	}
 	received.RequestURI = r.URL.RequestURI()
 
@@ -63,10 +68,10 @@ func (t *Transport) Do(r *http.Request) (response *http.Response, err error) {
 			}
 		}
 		if err != nil {
-			w.body.Close() // the answer that nobody gets may hold secrets too
+			w.body.Close() // it may contain secrets
 		}
 	}()
-	t.handler.ServeHTTP(w, &received)
+	t.handler.ServeHTTP(w, received)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -76,7 +81,7 @@ func (t *Transport) Do(r *http.Request) (response *http.Response, err error) {
 	return w.response(r), nil
 }
 
-// A source is a request's body that remembers what it failed with.
+// A source is a request's body that remembers the error of a failed read.
 type source struct {
 	body io.ReadCloser
 	err  error
@@ -90,9 +95,9 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *source) Close() error { return nil } // Do does it, in the end
+func (s *source) Close() error { return nil } // Do closes the body
 
-// A recorder is a response as it is written.
+// A recorder is a ResponseWriter that keeps the response in memory.
 type recorder struct {
 	header http.Header
 	status int
@@ -102,7 +107,7 @@ type recorder struct {
 func (w *recorder) Header() http.Header { return w.header }
 
 func (w *recorder) WriteHeader(status int) {
-	if w.status == 0 && status >= 200 { // what comes before is only information
+	if w.status == 0 && status >= 200 { // an earlier status is informational
 		w.status = status
 	}
 }
@@ -113,7 +118,7 @@ func (w *recorder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (w *recorder) response(to *http.Request) *http.Response {
+func (w *recorder) response(r *http.Request) *http.Response {
 	w.WriteHeader(http.StatusOK)
 	return &http.Response{
 		Status:        strconv.Itoa(w.status) + " " + http.StatusText(w.status),
@@ -124,28 +129,28 @@ func (w *recorder) response(to *http.Request) *http.Response {
 		Header:        w.header,
 		Body:          &w.body,
 		ContentLength: int64(len(w.body.data)),
-		Request:       to,
+		Request:       r,
 	}
 }
 
-// A body is what a recorder was given.
+// A body is the body of a response in memory.
 type body struct {
-	data []byte
-	at   int
+	data   []byte
+	offset int
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	if b.at == len(b.data) {
+	if b.offset == len(b.data) {
 		return 0, io.EOF
 	}
-	n := copy(p, b.data[b.at:])
-	b.at += n
+	n := copy(p, b.data[b.offset:])
+	b.offset += n
 	return n, nil
 }
 
 func (b *body) Close() error {
 	secret.Clear(b.data)
-	b.data, b.at = nil, 0
+	b.data, b.offset = nil, 0
 	return nil
 }
 

@@ -21,7 +21,7 @@ func clientRequest(t testing.TB, ctx context.Context, body io.Reader) *http.Requ
 	return r
 }
 
-func TestHTTPClientNeedsNoSocket(t *testing.T) {
+func TestHTTPClientUsesNoSocket(t *testing.T) {
 	client := &http.Client{Transport: HTTPClient(newService(t, kms.Config{}))}
 	response, err := client.Do(clientRequest(t, t.Context(), strings.NewReader(`{"NumberOfBytes":8}`)))
 	require.NoError(t, err)
@@ -45,7 +45,7 @@ func TestBodyIsErasedWhenItIsClosed(t *testing.T) {
 	require.Equal(t, make([]byte, len(data)), data)
 }
 
-// closing remembers whether it was closed, and fails after its text.
+// closing is a body that remembers whether it was closed, and fails at its end with err.
 type closing struct {
 	io.Reader
 	err    error
@@ -109,7 +109,7 @@ func TestAbortedHandlerIsABrokenConnection(t *testing.T) {
 	}
 }
 
-func TestAnswerThatNobodyGetsIsErased(t *testing.T) {
+func TestUndeliveredResponseIsErased(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	broken := &closing{Reader: strings.NewReader("x"), err: errors.New("no more")}
 	for name, tt := range map[string]struct {
@@ -134,7 +134,7 @@ func TestAnswerThatNobodyGetsIsErased(t *testing.T) {
 	}
 }
 
-func TestHandlerMayAnswerAsItLikes(t *testing.T) {
+func TestTransportReturnsWhatTheHandlerWrites(t *testing.T) {
 	response, err := NewTransport(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		require.Equal(t, "kms.us-east-1.amazonaws.com", r.Host)
 		require.Equal(t, "/", r.RequestURI)

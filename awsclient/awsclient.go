@@ -1,8 +1,9 @@
-// Package awsclient gives the AWS SDK's own KMS client for a [kms.Service] in the same process: no socket, no account, no
-// credentials. It suits code that takes a *kms.Client of the SDK, or an interface of some of its methods.
+// Package awsclient returns the AWS SDK's own KMS client for a [kms.Service] in the same process:
+// no socket, no account, no credentials. Use it for code that takes the SDK's *kms.Client, or an
+// interface of some of its methods.
 //
-// The client tries again like any other of the SDK, and waits in real time before it does. For a test that injects
-// throttling or failures, [WithoutBackoff] takes the waiting away.
+// Like every client of the SDK it retries, and waits in real time between attempts. In a test that
+// injects throttling or failures, pass [WithoutBackoff] to retry at once.
 package awsclient
 
 import (
@@ -17,15 +18,15 @@ import (
 	"github.com/pocketkms/kms/awsapi"
 )
 
-// New returns a client whose calls go to svc, as the caller of that view and in its Region. Nothing is read from the
-// environment or from shared configuration files.
+// New returns a client of svc. Its calls are made by the caller of that view and go to its Region.
+// New reads neither the environment nor shared configuration files.
 //
-// The options are applied last: with another Region the calls go to that one, and an HTTPClient that wraps
-// [awsapi.HTTPClient] sees every request. The client is of no more use once svc is closed.
+// The options are applied last: another Region directs the calls to that Region, and an HTTPClient
+// that wraps [awsapi.HTTPClient] sees every request. Do not use the client after svc is closed.
 func New(svc *kms.Service, optFns ...func(*awskms.Options)) *awskms.Client {
 	return awskms.New(awskms.Options{
 		Region: svc.Region(),
-		// Any will do: the service does not verify what cannot have come from elsewhere.
+		// Any will do: signatures are not verified in process.
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "in-process", SecretAccessKey: "in-process"}, nil
 		}),
@@ -33,8 +34,9 @@ func New(svc *kms.Service, optFns ...func(*awskms.Options)) *awskms.Client {
 	}, optFns...)
 }
 
-// WithoutBackoff is an option for [New], or for one call, after which the client tries as often as before, but at once.
-// The SDK's own wait is real time, up to some seconds before each attempt, even where the service's clock is a test's.
+// WithoutBackoff is an option for [New] or for a single call. It keeps the number of attempts but
+// removes the delay between them. The SDK's delay is in real time, up to a few seconds before each
+// attempt, even if the service runs on a test's clock.
 func WithoutBackoff(o *awskms.Options) {
-	o.Retryer = retry.AddWithMaxBackoffDelay(o.Retryer, time.Nanosecond) // of 0 it would take a logarithm
+	o.Retryer = retry.AddWithMaxBackoffDelay(o.Retryer, time.Nanosecond) // it takes the logarithm, so not 0
 }

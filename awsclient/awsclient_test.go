@@ -16,8 +16,8 @@ import (
 	"github.com/pocketkms/kms/awsclient"
 )
 
-// newService returns a service that is closed with the test. This module has no assertion library: its go.mod is its
-// users' as well.
+// newService returns a service that is closed at the end of the test. The module does not require
+// an assertion library, because its users would have to as well.
 func newService(t testing.TB) *kms.Service {
 	svc, err := kms.New(kms.Config{})
 	if err != nil {
@@ -31,7 +31,7 @@ func newService(t testing.TB) *kms.Service {
 	return svc
 }
 
-func TestClientSeesTheService(t *testing.T) {
+func TestClientUsesTheService(t *testing.T) {
 	t.Setenv("AWS_REGION", "nowhere")
 	t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
 	t.Setenv("AWS_CONFIG_FILE", "/dev/null/none")
@@ -61,7 +61,7 @@ func TestOptionsAreApplied(t *testing.T) {
 	}
 }
 
-func TestWithoutBackoffTriesAsOftenAtOnce(t *testing.T) {
+func TestWithoutBackoffRetriesAtOnce(t *testing.T) {
 	fiveTimes := func(o *awskms.Options) { o.RetryMaxAttempts = 5 }
 	fourTimes := func(o *awskms.Options) { o.Retryer = retry.AddWithMaxAttempts(o.Retryer, 4) }
 	for _, tt := range []struct {
@@ -87,7 +87,7 @@ func TestWithoutBackoffTriesAsOftenAtOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer svc.Close()
-				start := time.Now() // of the bubble's clock, which only waiting moves
+				start := time.Now() // by the bubble's clock, which advances only while everything waits
 				_, err = awsclient.New(svc, tt.options...).ListKeys(t.Context(), &awskms.ListKeysInput{})
 				if want := new(types.KMSInternalException); !errors.As(err, &want) {
 					t.Error(err)

@@ -11,7 +11,7 @@ import (
 	"github.com/pocketkms/kms/awsclient"
 )
 
-// A client for tests, which meets throttling twice.
+// A client for a test, whose first two attempts are throttled.
 func ExampleWithoutBackoff() {
 	calls := 0
 	throttled := func(ctx context.Context, _ kms.Call, next func(context.Context) (any, error)) (any, error) {

@@ -10,21 +10,22 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 )
 
-// hmacMaxKeyBytes is the longest HMAC key that KMS imports, whatever the hash.
+// hmacMaxKeyBytes is the length of the longest HMAC key that KMS imports, for every hash function.
 const hmacMaxKeyBytes = 128
 
-// The HMAC families (RFC 2104), by their hash function. Their keys are [MAC]s with tags as long as the hash: 28, 32, 48 or
-// 64 bytes. The material is the key itself: as many bytes as the hash has when generated here, up to 128 when it
-// comes from elsewhere. It is erased once the key is destroyed, or garbage, and no call uses it any more.
+// HMACSHA224 is HMAC (RFC 2104) with SHA-224. Its keys are [MAC]s with tags as long as the hash, 28
+// bytes. The material is the key itself: as long as the hash if it is generated, and from there to
+// 128 bytes if it is imported. It is erased once the key is destroyed or garbage, and no call uses
+// it.
 func HMACSHA224() Family { return hmacFamily{"SHA224", 28} }
 
-// HMACSHA256 is HMAC with SHA-256; see [HMACSHA224].
+// HMACSHA256 is the same with SHA-256 and 32 bytes.
 func HMACSHA256() Family { return hmacFamily{"SHA256", 32} }
 
-// HMACSHA384 is HMAC with SHA-384; see [HMACSHA224].
+// HMACSHA384 is the same with SHA-384 and 48 bytes.
 func HMACSHA384() Family { return hmacFamily{"SHA384", 48} }
 
-// HMACSHA512 is HMAC with SHA-512; see [HMACSHA224].
+// HMACSHA512 is the same with SHA-512 and 64 bytes.
 func HMACSHA512() Family { return hmacFamily{"SHA512", 64} }
 
 type hmacFamily struct {
@@ -34,12 +35,19 @@ type hmacFamily struct {
 
 func (f hmacFamily) Generate() ([]byte, error) { return randomBytes(f.size), nil }
 
-func (f hmacFamily) Parse(material []byte) (Key, error) {
+func (f hmacFamily) Import(material []byte) ([]byte, error) {
 	if len(material) < f.size || len(material) > hmacMaxKeyBytes {
 		return nil, fmt.Errorf("%w: %d bytes instead of %d to %d", ErrMaterial, len(material), f.size, hmacMaxKeyBytes)
 	}
-	h := &hmac{key: secret.New(bytes.Clone(material))}
-	var err error
+	return bytes.Clone(material), nil
+}
+
+func (f hmacFamily) Parse(material []byte) (Key, error) {
+	own, err := f.Import(material)
+	if err != nil {
+		return nil, err
+	}
+	h := &hmac{key: secret.New(own)}
 	if h.mac, err = subtle.NewHMAC(f.hash, h.key.Expose(), uint32(f.size)); err != nil {
 		h.key.Destroy()
 		return nil, fmt.Errorf("%w: %w", ErrMaterial, err)
@@ -50,7 +58,7 @@ func (f hmacFamily) Parse(material []byte) (Key, error) {
 	return k, nil
 }
 
-type hmacKey struct{ held[hmac] }
+type hmacKey struct{ handle[hmac] }
 
 var _ MAC = (*hmacKey)(nil)
 
@@ -75,8 +83,8 @@ func (k *hmacKey) VerifyMAC(mac, data []byte) error {
 	return nil
 }
 
-// hmac is the material at work. As mac reads key in place, the two are erased only when no one can reach them: whoever
-// uses mac keeps the hmac alive.
+// hmac holds the key, and Tink's MAC that reads it in place. The key is erased when the hmac is
+// unreachable, so a call that uses mac keeps the hmac alive.
 type hmac struct {
 	mac *subtle.HMAC
 	key *secret.Bytes

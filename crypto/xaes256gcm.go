@@ -1,6 +1,7 @@
 package crypto
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -23,25 +24,27 @@ const (
 	// xaesMaxPlaintext is AES-GCM's own limit (NIST SP 800-38D, section 5.2.1.1): 2^39 - 256 bits.
 	xaesMaxPlaintext = (1<<32 - 2) * aes.BlockSize
 
-	// A salt serves so many messages at most. Their 96 random bits each then collide with probability 2^-49.
+	// xaesMaxMessages is how many messages a salt is used for. The probability that two of them get
+	// the same 96 random bits is then 2^-49.
 	xaesMaxMessages = 1 << 24
 
-	// A salt serves so long. This is hygiene, where the count is safety; so the clock, whose reading costs half as
-	// much as an encryption, is looked at only with every xaesClockStride-th message.
+	// xaesMaxAge is how long a salt is used. Safety rests on the count, not on the age; and reading
+	// the clock takes half as long as an encryption, so only every xaesClockStride-th message does.
 	xaesMaxAge      = time.Hour
 	xaesClockStride = 64
 
-	// xaesOpenedKeys bounds the derived keys remembered for decryption, at about 1.3 kB each.
+	// xaesOpenedKeys bounds the derived keys cached for decryption, at about 1.3 kB each.
 	xaesOpenedKeys = 16
 )
 
-// XAES256GCM is the family behind SYMMETRIC_DEFAULT: XAES-256-GCM (https://c2sp.org/XAES-256-GCM). Its material is 32
-// bytes, its keys are [AEAD]s whose ciphertext is nonce (24 bytes) ‖ encrypted plaintext ‖ tag (16 bytes), and a
-// plaintext may have up to 2^36 - 32 bytes.
+// XAES256GCM is the family of SYMMETRIC_DEFAULT: XAES-256-GCM (https://c2sp.org/XAES-256-GCM). Its
+// material is 32 bytes. Its keys are [AEAD]s; a ciphertext is nonce (24 bytes) ‖ encrypted
+// plaintext ‖ tag (16 bytes), and a plaintext has up to 2^36 - 32 bytes.
 //
-// The first 12 bytes of a nonce, its salt, choose the AES-256-GCM key that the other 12 are used with. A key draws a
-// salt at random, and anew after 2^24 messages or about an hour of the given clock (nil means time.Now). In between it
-// needs no derivation, only 12 new random bytes for each message, and so runs as fast as AES-GCM.
+// The first 12 bytes of a nonce are its salt, from which the AES-256-GCM key for the other 12 is
+// derived. A key draws a random salt, and replaces it after 2^24 messages or about an hour by the
+// clock (nil means time.Now). In between, a message takes only 12 new random bytes and no
+// derivation, so encryption is as fast as AES-GCM.
 func XAES256GCM(clock func() time.Time) Family {
 	if clock == nil {
 		clock = time.Now
@@ -53,11 +56,20 @@ type xaesFamily struct{ clock func() time.Time }
 
 func (xaesFamily) Generate() ([]byte, error) { return randomBytes(xaesKeyBytes), nil }
 
-func (f xaesFamily) Parse(material []byte) (Key, error) {
+func (xaesFamily) Import(material []byte) ([]byte, error) {
 	if len(material) != xaesKeyBytes {
 		return nil, fmt.Errorf("%w: %d bytes instead of %d", ErrMaterial, len(material), xaesKeyBytes)
 	}
-	prf, err := subtle.NewAESCMACPRF(material)
+	return bytes.Clone(material), nil
+}
+
+func (f xaesFamily) Parse(material []byte) (Key, error) {
+	own, err := f.Import(material)
+	if err != nil {
+		return nil, err
+	}
+	defer secret.Clear(own)
+	prf, err := subtle.NewAESCMACPRF(own)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMaterial, err)
 	}
@@ -66,7 +78,7 @@ func (f xaesFamily) Parse(material []byte) (Key, error) {
 	return k, nil
 }
 
-type xaesKey struct{ held[xaes] }
+type xaesKey struct{ handle[xaes] }
 
 var _ AEAD = (*xaesKey)(nil)
 
@@ -84,7 +96,7 @@ func (k *xaesKey) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
 		return nil, err
 	}
 	if uint64(len(plaintext)) > xaesMaxPlaintext {
-		return nil, ErrTooLong
+		return nil, ErrLength
 	}
 	s, err := x.reserve()
 	if err != nil {
@@ -92,7 +104,8 @@ func (k *xaesKey) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
 	}
 	dst = slices.Grow(dst, xaesNonceBytes+len(plaintext)+xaesTagBytes)
 	dst = append(dst, s.salt[:]...)
-	return s.gcm.Seal(dst, nil, plaintext, associatedData), nil // draws the nonce's second half itself, and puts it in front
+	// Seal draws the second half of the nonce, and puts it before the ciphertext.
+	return s.gcm.Seal(dst, nil, plaintext, associatedData), nil
 }
 
 func (k *xaesKey) Open(dst, ciphertext, associatedData []byte) ([]byte, error) {
@@ -106,8 +119,8 @@ func (k *xaesKey) Open(dst, ciphertext, associatedData []byte) ([]byte, error) {
 	salt := [xaesSaltBytes]byte(ciphertext)
 	slot := &x.opened[salt[0]%xaesOpenedKeys]
 	d := slot.Load()
-	known := d != nil && d.salt == salt
-	if !known {
+	cached := d != nil && d.salt == salt
+	if !cached {
 		if d, err = x.derive(salt); err != nil {
 			return nil, err
 		}
@@ -116,13 +129,13 @@ func (k *xaesKey) Open(dst, ciphertext, associatedData []byte) ([]byte, error) {
 	if err != nil {
 		return nil, ErrDecrypt
 	}
-	if !known {
-		slot.Store(d) // not before it has opened something: forgeries must not push out keys in use
+	if !cached {
+		slot.Store(d) // only now: a forgery must not evict a key in use
 	}
 	return plaintext, nil
 }
 
-// xaes is the material at work. Nothing in it is locked.
+// xaes holds what is derived from the key. It has no locks.
 type xaes struct {
 	prf     *subtle.AESCMACPRF
 	clock   func() time.Time
@@ -130,7 +143,8 @@ type xaes struct {
 	opened  [xaesOpenedKeys]atomic.Pointer[derivedKey] // by the salt's first byte
 }
 
-// derivedKey is AES-256-GCM for one salt. The AEAD draws its 12-byte nonces itself and puts them before the ciphertext.
+// derivedKey is AES-256-GCM for one salt. The AEAD draws its own 12-byte nonces, and puts them
+// before the ciphertext.
 type derivedKey struct {
 	salt [xaesSaltBytes]byte
 	gcm  cipher.AEAD
@@ -142,8 +156,9 @@ type sealingKey struct {
 	messages atomic.Uint64 // reserved so far
 }
 
-// reserve returns a derived key with leave to seal one message, and replaces the present one when it is spent.
-// Of those who find it spent together, one gets to replace it; the others take what that one left.
+// reserve returns a derived key for sealing one message. It replaces the current key if that is
+// used up. If several calls find it used up at once, one of them replaces it, and the others use
+// the replacement.
 func (x *xaes) reserve() (*sealingKey, error) {
 	for {
 		s := x.sealing.Load()
@@ -168,7 +183,7 @@ func (s *sealingKey) reserve(clock func() time.Time) bool {
 		return true
 	}
 	age := clock().Sub(s.since)
-	return 0 <= age && age < xaesMaxAge // a clock set back also ends the salt's time: its age is unknown
+	return 0 <= age && age < xaesMaxAge // negative if the clock was set back
 }
 
 func (x *xaes) derive(salt [xaesSaltBytes]byte) (*derivedKey, error) {
@@ -188,8 +203,9 @@ func (x *xaes) derive(salt [xaesSaltBytes]byte) (*derivedKey, error) {
 	return &derivedKey{salt, gcm}, nil
 }
 
-// deriveBytes is NIST SP 800-108r1's KDF in counter mode with CMAC, as the specification fixes its inputs:
-// two blocks of a 16-bit counter, the label "X", a zero byte and the salt.
+// deriveBytes is the KDF in counter mode with CMAC of NIST SP 800-108 revision 1, with the inputs
+// of the XAES specification: two blocks of a 16-bit counter, the label "X", a zero byte and the
+// salt.
 func (x *xaes) deriveBytes(salt [xaesSaltBytes]byte) ([]byte, error) {
 	key := make([]byte, 0, xaesKeyBytes)
 	for _, counter := range []byte{1, 2} {
@@ -206,6 +222,6 @@ func (x *xaes) deriveBytes(salt [xaesSaltBytes]byte) ([]byte, error) {
 
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
-	rand.Read(b) // never fails: without randomness the program ends
+	rand.Read(b) // never fails: it ends the program if there is no randomness
 	return b
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/secretdata"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/pocketkms/kms/internal/benchtest"
 )
 
 func xaesSubjects() []subject {
@@ -28,7 +30,7 @@ func xaesSubjects() []subject {
 		name:   "XAES-256-GCM",
 		family: XAES256GCM(nil),
 		secret: whole,
-		unfit: func(_ *testing.T, material []byte) [][]byte {
+		invalid: func(_ *testing.T, material []byte) [][]byte {
 			return [][]byte{material[:16], material[:24], append(bytes.Clone(material), 0), append(bytes.Clone(material), material...)}
 		},
 	}}
@@ -48,8 +50,8 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// sealWith is the specification's encryption under a nonce that Seal would have drawn: k's own derivation, and then
-// bare AES-256-GCM. It returns no nonce.
+// sealWith is the specification's encryption under a nonce that Seal would have drawn: k's own
+// derivation, and then bare AES-256-GCM. It returns no nonce.
 func sealWith(t testing.TB, k *xaesKey, nonce, plaintext, associatedData []byte) []byte {
 	t.Helper()
 	key, err := k.p.Load().deriveBytes([12]byte(nonce))
@@ -198,7 +200,7 @@ func TestXAESSaltServesAnHour(t *testing.T) {
 				last, _ = seal(t, k)
 			}
 			require.Equal(t, c.stays, salt == last)
-			for range xaesClockStride - 1 { // the next one, counted anew, stays
+			for range xaesClockStride - 1 { // the next salt stays
 				again, _ := seal(t, k)
 				require.Equal(t, last, again)
 			}
@@ -393,7 +395,8 @@ func FuzzOpen(f *testing.F) {
 
 func FuzzParseXAES256GCM(f *testing.F) { fuzzParse(f, xaesSubjects()) }
 
-// fuzzParse feeds arbitrary material to the families: it is refused with ErrMaterial, or makes a key that works.
+// fuzzParse passes arbitrary material to the families: they return ErrMaterial, or a key that
+// works.
 func fuzzParse(f *testing.F, subjects []subject) {
 	for _, s := range subjects {
 		f.Add(s.generate(f))
@@ -417,7 +420,7 @@ func fuzzParse(f *testing.F, subjects []subject) {
 func BenchmarkSeal(b *testing.B) {
 	k, gcm := newXAES(b, randomBytes(32), nil), bareGCM(b)
 	plaintext, associated, dst := randomBytes(32), randomBytes(32), make([]byte, 0, 128)
-	compare(b, func() {
+	benchtest.Compare(b, func() {
 		nonce := dst[:12]
 		rand.Read(nonce)
 		gcm.Seal(nonce, nonce, plaintext, associated)
@@ -457,18 +460,18 @@ func BenchmarkOpen(b *testing.B) {
 	require.NoError(b, err)
 
 	b.Run("cached", func(b *testing.B) {
-		compare(b, floor, func() { k.Open(dst, ciphertext, associated) })
+		benchtest.Compare(b, floor, func() { k.Open(dst, ciphertext, associated) })
 	})
 	b.Run("cold", func(b *testing.B) {
 		slot := &k.p.Load().opened[ciphertext[0]%xaesOpenedKeys]
-		compare(b, floor, func() {
+		benchtest.Compare(b, floor, func() {
 			slot.Store(nil)
 			k.Open(dst, ciphertext, associated)
 		})
 	})
 	b.Run("Tink", func(b *testing.B) {
 		theirs := tinkXAES(b, material)
-		compare(b, floor, func() { theirs.Decrypt(ciphertext, associated) })
+		benchtest.Compare(b, floor, func() { theirs.Decrypt(ciphertext, associated) })
 	})
 }
 
@@ -478,26 +481,4 @@ func bareGCM(b *testing.B) cipher.AEAD {
 	gcm, err := cipher.NewGCM(block)
 	require.NoError(b, err)
 	return gcm
-}
-
-// compare times op, and reports as x-floor how many times as long as floor it takes: the fastest of many short turns
-// of each, by turns, so that a busy machine is fair to both.
-func compare(b *testing.B, floor, op func()) {
-	b.ReportAllocs()
-	for b.Loop() {
-		op()
-	}
-	each := max(1, int(200*time.Microsecond*time.Duration(b.N)/max(b.Elapsed(), 1)))
-	turn := func(f func()) time.Duration {
-		start := time.Now()
-		for range each {
-			f()
-		}
-		return time.Since(start)
-	}
-	fastestFloor, fastestOp := turn(floor), turn(op)
-	for range 100 {
-		fastestFloor, fastestOp = min(fastestFloor, turn(floor)), min(fastestOp, turn(op))
-	}
-	b.ReportMetric(float64(fastestOp)/float64(fastestFloor), "x-floor")
 }

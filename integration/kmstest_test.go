@@ -35,7 +35,7 @@ func impatient(o *awskms.Options) {
 // The SDK's own retryer sees the faults of kmstest as those of AWS, in the same process and over a socket.
 func TestTheSDKTriesAgainOnInjectedFaults(t *testing.T) {
 	svc := kmstest.New(t, kmstest.Seed(seed.Key{ID: seededID}))
-	server := httptest.NewServer(awsapi.Handler(svc.Service, awsapi.Options{}))
+	server := httptest.NewServer(awsapi.Handler(svc.Service, awsapi.Options{InsecureTrustAll: true}))
 	defer server.Close()
 	for transport, client := range map[string]*awskms.Client{
 		"in process": awsclient.New(svc.Service, impatient),
@@ -52,7 +52,7 @@ func TestTheSDKTriesAgainOnInjectedFaults(t *testing.T) {
 		} {
 			t.Run(name+" "+transport, func(t *testing.T) {
 				svc.ResetCalls()
-				defer svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Count: 2, Err: err, Late: name == "an answer that was never seen"})()
+				defer svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Count: 2, Err: err, LoseResponse: name == "an answer that was never seen"})()
 				_, err := client.Encrypt(t.Context(), &awskms.EncryptInput{KeyId: aws.String(seededID), Plaintext: []byte("hello")})
 				require.NoError(t, err)
 				svc.RequireCalls(t, "Encrypt", "Encrypt", "Encrypt")

@@ -1,16 +1,17 @@
-// Package keystore keeps records at rest: sealed, bound to their place, and changed only in transactions.
+// Package keystore stores encrypted records and changes them in transactions.
 //
-// A [Backend] is an ordered key-value store with revisions; keystore/memory and keystore/bolt are two. A [Store] is a sealed
-// view of one: [Open] it with a [RootKey], and each value is encrypted before it reaches the backend.
+// A [Backend] is an ordered key-value store with revisions; packages keystore/memory and
+// keystore/bolt implement it. A [Store] encrypts the values of a Backend: [Open] one with a
+// [RootKey], and every value is sealed before it reaches the backend.
 //
-// # What a stolen store tells
+// # What a stolen store reveals
 //
-// The keys of records are visible: choose them knowing that. Of a value nothing is, except its length. A value that was
-// edited, swapped with another, or copied to another key or store is refused with [ErrCorrupt]. What cannot be noticed
-// without a witness outside the store is time travel: a whole store, or the value of one record, set back to what it was
-// earlier under the same seal.
+// The keys of records are visible; choose them with that in mind. Of values, only their lengths are
+// visible. A value that was edited, swapped with another, or copied to another key or store is
+// refused with [ErrCorrupt]. Rollback is not detected: whoever can write to the backend can restore
+// an older copy of it, or of a single record.
 //
-// The layouts of bytes are in docs/store.md.
+// The formats are specified in docs/store.md.
 package keystore
 
 import (
@@ -19,95 +20,123 @@ import (
 	"iter"
 )
 
-// Limits of every Backend, chosen so that distributed ones can keep them too. Beyond them is [ErrInvalid].
+// Limits of every Backend, low enough for distributed ones. What exceeds them is refused with
+// [ErrInvalid].
 const (
-	MaxKeyBytes   = 1024    // a key has 1 to 1024 bytes, of any value
-	MaxValueBytes = 1 << 20 // a value has 0 to 1 MiB; under a Store, SealOverheadBytes less
-	MaxTxOps      = 100     // Puts and Deletes together; and Expect, where a Store adds one of its own
+	MaxKeyBytes   = 1024    // a key has 1 to 1024 arbitrary bytes
+	MaxValueBytes = 1 << 20 // a value has 0 to 1 MiB; in a Store, 45 bytes less
+	MaxTxOps      = 100     // Puts and Deletes together; and Expect, to which a Store adds one
 	MaxTxBytes    = 5 << 18 // 1.25 MiB for all keys and values of a transaction
 )
 
-// A Revision counts the commits of a store: each commit that writes gets a higher one than all before. 0 is before the first.
+// A Revision numbers a commit. Each commit that writes has a higher revision than all earlier ones.
+// Revision 0 is that of an empty store.
 type Revision uint64
 
-// A Record is a key, its value, and the revision of the commit that last wrote it. Its value is the caller's own.
+// A Record is a key, its value, and the revision of the commit that last wrote it. The value
+// belongs to the caller.
 type Record struct {
 	Key      string
 	Value    []byte
 	Revision Revision
 }
 
-// An Expectation holds if the record Key is at exactly this Revision; 0: if there is no such record.
+// An Expectation holds if the record Key is at exactly this Revision or, for Revision 0, does not
+// exist.
 type Expectation struct {
 	Key      string
 	Revision Revision
 }
 
-// A Put writes a record, new or not.
+// A Put creates or replaces a record.
 type Put struct {
 	Key   string
 	Value []byte
 }
 
-// A Tx is done wholly or not at all. Expectations are about the state before it. A key is in Expect at most once, and in Puts
-// and Deletes together at most once. To delete a key that does not exist is no error.
+// A Tx is a transaction: all of it takes effect, or nothing. Expectations refer to the state before
+// it. A key may occur once in Expect, and once in Puts and Deletes together. Deleting a key that
+// does not exist is not an error.
 type Tx struct {
 	Expect  []Expectation
 	Puts    []Put
 	Deletes []string
-	// Scrub: once Commit has returned, the values that the transaction overwrote or deleted can no longer be read from
-	// the medium, as far as the backend can reach: its own documentation says how far that is. It makes a commit slower.
-	// If only this last part fails, Commit returns the revision and ErrNotScrubbed: the transaction stands.
+	// Scrub asks Commit not to return before the values that the transaction overwrote or deleted
+	// are erased from the medium, as far as the backend can reach: its documentation says how far
+	// that is. Such a commit is slower. If only the erasure fails, Commit returns the revision and
+	// ErrNotScrubbed, and the transaction stands.
 	Scrub bool
 }
 
-// An Event tells that the commit at Revision wrote or deleted the record Key.
+// An Event reports that the commit at Revision wrote or deleted the record Key.
 type Event struct {
 	Key      string
 	Revision Revision
 	Deleted  bool
 }
 
-// A Backend is an ordered key-value store with revisions. Its methods may be called concurrently; each is linearizable.
-// It keeps no slice that it was given, and shares none that it gives. Package keystoretest tests all that is said here.
+// A Backend is an ordered key-value store with revisions. Its methods may be called concurrently
+// and are linearizable. It neither keeps the slices that it is passed nor shares those that it
+// returns. Package keystoretest tests everything that is said here.
 //
-// Watch aside, methods return the error of a context that was done when they were called, and then did nothing. Commit may
-// also return it later as long as nothing was done; once begun, it is finished.
+// Except for Watch, a method whose context is done when it is called does nothing and returns the
+// context's error. Commit may also return that error later, provided it has done nothing.
+//
+// A Backend may also have the methods of [Pinger] and [Volatile].
 type Backend interface {
-	// Get returns the record of a key, or ErrNotFound.
+	// Get returns the record with the given key, or ErrNotFound.
 	Get(ctx context.Context, key string) (Record, error)
 
-	// Scan returns, in ascending order of key bytes, the first limit records whose keys begin with prefix and come after
-	// the key after; "" for either leaves it out. limit must be positive. All are of one moment. Fewer than limit records
-	// means that there are no more.
+	// Scan returns, in ascending order of their bytes, the first limit records whose keys begin
+	// with prefix and are greater than after; either may be empty. limit must be positive. The
+	// records are a snapshot. Fewer than limit records mean that there are no more.
 	Scan(ctx context.Context, prefix, after string, limit int) ([]Record, error)
 
-	// Commit carries out the transaction and returns its revision once it is durable. If an expectation does not hold it
-	// does nothing and returns ErrConflict. A Tx that writes nothing is only checked, and returns the current revision.
+	// Commit carries out the transaction and returns its revision once it is durable. If an
+	// expectation does not hold, Commit changes nothing and returns ErrConflict. A transaction that
+	// writes nothing only checks its expectations and returns the current revision.
 	Commit(ctx context.Context, tx Tx) (Revision, error)
 
-	// Watch yields the changes of all commits after a revision, in the order of commits and each once, and waits for
-	// further ones. The events of one commit come together, in any order: to resume after an interruption, give the
-	// revision before that of the last event. The sequence ends with an error: that of the context, ErrClosed, or
-	// ErrCompacted if the backend no longer knows the changes after the revision.
+	// Watch yields the changes of all commits after a revision, each once and in the order of the
+	// commits, and waits for more. The events of one commit are adjacent, in any order; to resume
+	// after an interruption, pass the revision before that of the last event. The sequence ends
+	// with an error: the context's, ErrClosed, or ErrCompacted if the backend no longer has the
+	// changes after the revision.
 	Watch(ctx context.Context, after Revision) iter.Seq2[Event, error]
 
-	// Close waits for calls in progress and frees all resources. All later calls return ErrClosed, Close included.
+	// Close waits for calls in progress and frees all resources. Later calls, also of Close, return
+	// ErrClosed.
 	Close() error
 }
 
-// ValidateKey tells by ErrInvalid that a key is not within the limits. It is for implementers of Backend.
+// A Pinger is a Backend that knows whether it can still be used: a connection may be lost, a file
+// removed.
+type Pinger interface {
+	// Ping returns the error that other calls would fail with, or nil. It may make them fail.
+	Ping(ctx context.Context) error
+}
+
+// Volatile is implemented by a Backend whose records do not outlive the process. Only such a
+// backend can be sealed under an [Ephemeral] root key.
+type Volatile interface {
+	// Volatile reports whether all records are lost when the process ends.
+	Volatile() bool
+}
+
+// ValidateKey returns ErrInvalid if the key is not within the limits. It is for implementations of
+// Backend.
 func ValidateKey(key string) error {
 	if len(key) < 1 || len(key) > MaxKeyBytes {
-		return fmt.Errorf("%w: a key has 1 to %d bytes, this one %d", ErrInvalid, MaxKeyBytes, len(key))
+		return fmt.Errorf("%w: a key of %d bytes; it must have 1 to %d", ErrInvalid, len(key), MaxKeyBytes)
 	}
 	return nil
 }
 
-// ValidateScan tells by ErrInvalid that the arguments of Scan are not within the limits. It is for implementers of Backend.
+// ValidateScan returns ErrInvalid if the arguments of Scan are not within the limits. It is for
+// implementations of Backend.
 func ValidateScan(prefix, after string, limit int) error {
 	if limit < 1 {
-		return fmt.Errorf("%w: the limit of a scan is positive, this one %d", ErrInvalid, limit)
+		return fmt.Errorf("%w: a scan with limit %d; it must be positive", ErrInvalid, limit)
 	}
 	if len(prefix) > MaxKeyBytes || len(after) > MaxKeyBytes {
 		return fmt.Errorf("%w: a key has at most %d bytes", ErrInvalid, MaxKeyBytes)
@@ -115,7 +144,8 @@ func ValidateScan(prefix, after string, limit int) error {
 	return nil
 }
 
-// Validate tells by ErrInvalid that the transaction is not within the limits. It is for implementers of Backend.
+// Validate returns ErrInvalid if the transaction is not within the limits. It is for
+// implementations of Backend.
 func (tx Tx) Validate() error {
 	if len(tx.Expect) > MaxTxOps+1 || len(tx.Puts)+len(tx.Deletes) > MaxTxOps {
 		return fmt.Errorf("%w: a transaction has at most %d expectations and %d writes", ErrInvalid, MaxTxOps+1, MaxTxOps)
@@ -124,9 +154,9 @@ func (tx Tx) Validate() error {
 	check := func(i int, keyAt func(int) string) error {
 		key := keyAt(i)
 		size += len(key)
-		for j := range i { // at most MaxTxOps: quicker than a map, and free of allocations
+		for j := range i { // at most MaxTxOps: faster than a map, and without allocations
 			if keyAt(j) == key {
-				return fmt.Errorf("%w: the key %q is twice in a transaction", ErrInvalid, key)
+				return fmt.Errorf("%w: the key %q occurs twice in a transaction", ErrInvalid, key)
 			}
 		}
 		return ValidateKey(key)
@@ -150,11 +180,13 @@ func (tx Tx) Validate() error {
 	for _, put := range tx.Puts {
 		size += len(put.Value)
 		if len(put.Value) > MaxValueBytes {
-			return fmt.Errorf("%w: a value has at most %d bytes, that of %q %d", ErrInvalid, MaxValueBytes, put.Key, len(put.Value))
+			return fmt.Errorf("%w: the value of %q has %d bytes; at most %d are allowed",
+				ErrInvalid, put.Key, len(put.Value), MaxValueBytes)
 		}
 	}
 	if size > MaxTxBytes {
-		return fmt.Errorf("%w: the keys and values of a transaction have at most %d bytes, these %d", ErrInvalid, MaxTxBytes, size)
+		return fmt.Errorf("%w: a transaction with %d bytes of keys and values; at most %d are allowed",
+			ErrInvalid, size, MaxTxBytes)
 	}
 	return nil
 }

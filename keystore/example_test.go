@@ -10,7 +10,8 @@ import (
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
-// After the change the old root key opens the store no more. In case somebody has a copy of both, RotateSeal makes new keys.
+// After the change the old root key no longer opens the store. RotateSeal also replaces the seal
+// keys, in case somebody has a copy of the old store and its root key.
 func ExampleStore_ChangeRootKey() {
 	ctx := context.Background()
 	before, after := keystore.Ephemeral(), keystore.Ephemeral() // in a program: a passphrase, a key file, another KMS

@@ -12,7 +12,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// The header is the one record that a Store keeps for itself. All keys that begin with a zero byte are reserved for that.
+// The header is the one record that a Store keeps for itself. Keys that begin with a zero byte are
+// reserved for the Store.
 const (
 	reservedPrefix = "\x00"
 	headerKey      = reservedPrefix + "header"
@@ -27,7 +28,7 @@ const (
 	maxSealedKeysetBytes = 1 << 16
 )
 
-// A header is the plain form of the header record; docs/store.md has the table of its bytes.
+// A header is the decoded header record; docs/store.md specifies its encoding.
 type header struct {
 	storeID [16]byte
 	kind    string // of the root key
@@ -35,8 +36,11 @@ type header struct {
 	sealed  []byte // the serialized Tink keyset, encrypted under the root key
 }
 
-// bound is the associated data of the sealed keyset: all that stands before it, under a name of its own.
-func (h *header) bound() []byte { return h.appendPrefix([]byte("pocketkms keystore header 1\n")) }
+// associatedData returns the associated data of the sealed keyset: a label, and the header up to
+// the keyset.
+func (h *header) associatedData() []byte {
+	return h.appendPrefix([]byte("pocketkms keystore header 1\n"))
+}
 
 func (h *header) appendPrefix(b []byte) []byte {
 	b = append(b, headerMagic...)
@@ -56,18 +60,20 @@ func (h *header) encode() []byte {
 	return append(b, sum[:]...)
 }
 
-// decodeHeader returns ErrCorrupt or ErrNewerVersion. The checksum, in the same place in all versions, tells damage from a
-// newer version, and from a wrong root key before its costly derivation; it is no protection against forgery: the AEAD is.
+// decodeHeader returns ErrCorrupt or ErrNewerVersion. The checksum, at the same place in all
+// versions, distinguishes damage from a newer version, and from a wrong root key before its costly
+// derivation. What protects against forgery is the AEAD.
 func decodeHeader(b []byte) (*header, error) {
 	if len(b) < len(headerMagic)+1+sha256.Size || string(b[:len(headerMagic)]) != headerMagic {
-		return nil, fmt.Errorf("%w: header: not one of this package", ErrCorrupt)
+		return nil, fmt.Errorf("%w: header: not a header", ErrCorrupt)
 	}
 	body, sum := b[:len(b)-sha256.Size], b[len(b)-sha256.Size:]
 	if want := sha256.Sum256(body); subtle.ConstantTimeCompare(sum, want[:]) != 1 {
-		return nil, fmt.Errorf("%w: header: its checksum is wrong", ErrCorrupt)
+		return nil, fmt.Errorf("%w: header: wrong checksum", ErrCorrupt)
 	}
 	if version := body[len(headerMagic)]; version != headerVersion {
-		return nil, fmt.Errorf("%w: the header has version %d, this program knows %d", ErrNewerVersion, version, headerVersion)
+		return nil, fmt.Errorf("%w: the header has version %d; this program supports %d",
+			ErrNewerVersion, version, headerVersion)
 	}
 	rest, ok := body[len(headerMagic)+1:], true
 	take := func(n, most int) []byte {
@@ -99,8 +105,8 @@ func validKind(kind string) bool {
 	return len(kind) >= 1 && len(kind) <= maxKindBytes
 }
 
-// bind makes a header for a store, without its sealed keyset, and the AEAD to seal that.
-func bind(ctx context.Context, storeID [16]byte, root RootKey) (*header, tink.AEAD, error) {
+// newHeader returns a header without its sealed keyset, and the AEAD that seals the keyset.
+func newHeader(ctx context.Context, storeID [16]byte, root RootKey) (*header, tink.AEAD, error) {
 	if root == nil {
 		return nil, nil, errNoRootKey
 	}
@@ -110,21 +116,21 @@ func bind(ctx context.Context, storeID [16]byte, root RootKey) (*header, tink.AE
 	}
 	h := &header{storeID: storeID, kind: root.Kind(), params: bytes.Clone(params)}
 	if !validKind(h.kind) || len(params) > maxParamsBytes || key == nil {
-		return nil, nil, fmt.Errorf("%w: a root key of kind %q gave no AEAD, or %d bytes of parameters: at most %d are allowed",
+		return nil, nil, fmt.Errorf("%w: the root key of kind %q returned no AEAD, or %d bytes of parameters; at most %d are allowed",
 			ErrInvalid, h.kind, len(params), maxParamsBytes)
 	}
 	return h, key, nil
 }
 
-var errNoRootKey = fmt.Errorf("%w: a root key is needed, none is given", ErrInvalid)
+var errNoRootKey = fmt.Errorf("%w: no root key", ErrInvalid)
 
-// unbind gives the AEAD of a header.
-func unbind(ctx context.Context, h *header, root RootKey) (tink.AEAD, error) {
+// unsealRoot returns the AEAD under which the keyset of a header is sealed.
+func unsealRoot(ctx context.Context, h *header, root RootKey) (tink.AEAD, error) {
 	if root == nil {
 		return nil, errNoRootKey
 	}
 	if root.Kind() != h.kind {
-		return nil, fmt.Errorf("%w: the store is sealed with one of kind %q, given is %q", ErrRootKey, h.kind, root.Kind())
+		return nil, fmt.Errorf("%w: the store is sealed under one of kind %q, not %q", ErrRootKey, h.kind, root.Kind())
 	}
 	key, err := root.Open(ctx, bytes.Clone(h.params))
 	if err == nil && key == nil {
@@ -133,28 +139,29 @@ func unbind(ctx context.Context, h *header, root RootKey) (tink.AEAD, error) {
 	return key, err
 }
 
-// withKeyset returns the header with the keyset of a seal, encrypted.
+// withKeyset returns the header with a keyset, which it encrypts.
 func (h header) withKeyset(root tink.AEAD, plain []byte) (*header, error) {
-	sealed, err := root.Encrypt(plain, h.bound())
+	sealed, err := root.Encrypt(plain, h.associatedData())
 	if err != nil {
 		return nil, fmt.Errorf("keystore: the root key cannot encrypt: %w", err)
 	}
 	if len(sealed) > maxSealedKeysetBytes {
-		return nil, fmt.Errorf("%w: the root key made %d bytes of %d: at most %d are allowed", ErrInvalid, len(sealed), len(plain), maxSealedKeysetBytes)
+		return nil, fmt.Errorf("%w: the root key encrypted %d bytes to %d; at most %d are allowed",
+			ErrInvalid, len(plain), len(sealed), maxSealedKeysetBytes)
 	}
 	h.sealed = sealed
 	return &h, nil
 }
 
-// keyset decrypts the keyset. The caller clears it.
+// keyset decrypts the keyset. The caller erases it.
 func (h *header) keyset(root tink.AEAD) ([]byte, error) {
-	plain, err := root.Decrypt(h.sealed, h.bound())
+	plain, err := root.Decrypt(h.sealed, h.associatedData())
 	switch {
 	case err == nil:
 		return plain, nil
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return nil, err
-	case h.kind == (*aeadKey)(nil).Kind(): // a remote key may have reasons of its own
+	case h.kind == (*externalKey)(nil).Kind(): // a remote key may fail for other reasons
 		return nil, fmt.Errorf("%w, or a forged header: %w", ErrRootKey, err)
 	}
 	return nil, fmt.Errorf("%w, or a forged header", ErrRootKey)

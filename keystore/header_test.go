@@ -31,7 +31,7 @@ func goldenBackend(tb testing.TB) keystore.Backend {
 	return b
 }
 
-// What version 1 wrote is read for ever. The files never change.
+// Every later version opens a store of version 1. The files never change.
 func TestGoldenStoreOpens(t *testing.T) {
 	s := open(t, goldenBackend(t), keystore.Passphrase([]byte(goldenPassphrase)))
 	require.Equal(t, "golden value", get(t, s, "golden/record"))

@@ -16,13 +16,14 @@ import (
 	"github.com/pocketkms/kms/internal/securefile"
 )
 
-// A key file is one line of text: this, then the 32 bytes of the key in 64 lower-case hexadecimal digits, then a line feed.
+// A key file is one line of text: this prefix, the 32 bytes of the key as 64 lower-case hexadecimal
+// digits, and a line feed.
 const keyFilePrefix = "pocketkms-root-key-1:"
 
 const keyFileBytes = len(keyFilePrefix) + 2*rootKeyBytes + 1
 
-// CreateKeyFile writes a new random root key to a file of mode 0600, for [KeyFile]. A file that exists is left alone: the error
-// is then fs.ErrExist. Keep a copy in a safe place: without it the store is lost.
+// CreateKeyFile writes a new random root key to a new file of mode 0600, for [KeyFile]. It returns
+// fs.ErrExist if the file exists. Keep a copy in a safe place: without it the store is lost.
 func CreateKeyFile(path string) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -49,32 +50,33 @@ func CreateKeyFile(path string) (err error) {
 	return securefile.SyncDir(filepath.Dir(path))
 }
 
-// KeyFile is the root key in a file that [CreateKeyFile] made. The file is read each time the root key is used. It must be a
-// regular file of mode 0600 or less that belongs to this user or to root, or else the error is ErrPermissions; on systems
-// without Unix permissions only the kind of file is checked.
+// KeyFile returns the root key in a file that [CreateKeyFile] created. The file is read each time
+// the root key is used. It must be a regular file of mode 0600 or less that belongs to the current
+// user or to root; otherwise the error is ErrPermissions. On systems without Unix permissions only
+// the type of the file is checked.
 func KeyFile(path string) RootKey { return keyFile(path) }
 
 type keyFile string
 
 func (keyFile) Kind() string { return "keyfile" }
 
-func (k keyFile) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
-	key, err := k.Open(ctx, nil)
+func (f keyFile) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
+	key, err := f.Open(ctx, nil)
 	return nil, key, err
 }
 
-func (k keyFile) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
+func (f keyFile) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
 	if len(params) != 0 {
 		return nil, fmt.Errorf("%w: header: a key file has no parameters", ErrCorrupt)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	line, err := securefile.ReadPrivate(string(k), keyFileBytes)
+	line, err := securefile.ReadPrivate(string(f), keyFileBytes)
 	switch {
 	case errors.Is(err, securefile.ErrUnsafe):
 		return nil, fmt.Errorf("%w: %w", ErrPermissions, err)
-	case err != nil && !errors.Is(err, securefile.ErrTooLong): // what is too long leaves no line
+	case err != nil && !errors.Is(err, securefile.ErrTooLong): // then line is empty, and not a key
 		return nil, fmt.Errorf("keystore: key file: %w", err)
 	}
 	defer secret.Clear(line)
@@ -82,7 +84,7 @@ func (k keyFile) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
 	raw, err := hex.AppendDecode(nil, digits)
 	defer secret.Clear(raw)
 	if !ok || err != nil || len(raw) != rootKeyBytes { // the text of err would show a digit of the key
-		return nil, fmt.Errorf("%w: %s is not a key file", ErrRootKey, string(k))
+		return nil, fmt.Errorf("%w: %s is not a key file", ErrRootKey, string(f))
 	}
 	return xaes(raw)
 }

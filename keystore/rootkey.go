@@ -19,120 +19,136 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 )
 
-// A RootKey seals the one small keyset under which all records of a store are sealed. It is used when a store is opened, when
-// its root key is changed, and through the AEAD that it gave, when the seal is rotated.
+// A RootKey encrypts the small keyset under which all records of a store are sealed. It is used
+// when a store is opened and when its root key is changed; the AEAD that it returned is used when
+// the seal is rotated.
 //
-// [Passphrase], [KeyFile], [AEAD] and [Ephemeral] make one; anyone may implement it. An implementation must not show its
-// secret to fmt, slog or encoding/json.
+// [Passphrase], [KeyFile], [External] and [Ephemeral] return root keys; other packages may
+// implement more. An implementation must not reveal its secret to fmt, slog or encoding/json.
 type RootKey interface {
-	// Kind names the kind of root key: 1 to 64 printable ASCII characters, written to the store in the clear. A store is
-	// opened only with the kind that sealed it.
+	// Kind returns the kind of root key: 1 to 64 printable ASCII characters, stored in the clear. A
+	// store can be opened only with the kind of root key that it was sealed under.
 	Kind() string
 
-	// Create prepares to seal a store. params, at most 4096 bytes, is what Open needs besides the secret (a salt, the
-	// name of a key); it is written to the store in the clear and authenticated under the AEAD.
+	// Create prepares to seal a store. params, at most 4096 bytes, is what Open needs besides the
+	// secret, such as a salt or the name of a key; it is stored in the clear and authenticated by
+	// the AEAD.
 	Create(ctx context.Context) (params []byte, key tink.AEAD, err error)
 
-	// Open gives the AEAD that Create gave along with params. These may come from a hostile file: implementations bound
-	// the work that they ask for. If they do not fit this root key, the error is ErrRootKey.
+	// Open returns the AEAD that Create returned with params. The params may come from a hostile
+	// file: implementations must bound the work that they demand. If they do not belong to this
+	// root key, the error is ErrRootKey.
 	Open(ctx context.Context, params []byte) (tink.AEAD, error)
 }
 
-const rootKeyBytes = 32
-
-// Argon2id, version 0x13. The cost of new stores is the second choice recommended in RFC 9106, section 4, and so are the sizes
-// of salt and key: a tenth of a second or so, and memory that every machine has.
 const (
-	argonTime    = 3
-	argonMemory  = 64 * 1024 // KiB
-	argonThreads = 4
-	argonSalt    = 16
-
-	// Ceilings for what a store may ask of its reader.
-	maxArgonTime    = 16
-	maxArgonMemory  = 1024 * 1024 // KiB: 1 GiB
-	maxArgonThreads = 64
+	rootKeyBytes       = 32
+	minPassphraseBytes = 8 // of a new store
 )
 
-// Passphrase is a root key derived from a passphrase by Argon2id (RFC 9106) with 64 MiB, 3 passes, 4 lanes and a random salt
-// of 16 bytes. The passphrase is copied, and not normalised: its bytes are what counts. An empty one is refused with ErrRootKey
-// when it is used.
+// Argon2id, version 0x13. New stores use the second recommended option of RFC 9106, section 4, for
+// the cost and for the sizes of salt and key: about a tenth of a second, and memory that every
+// machine has.
+const (
+	argonPasses = 3
+	argonKiB    = 64 * 1024 // KiB
+	argonLanes  = 4
+	argonSalt   = 16
+
+	// Bounds on what a store may demand of its reader.
+	maxArgonPasses = 16
+	maxArgonKiB    = 1024 * 1024 // KiB: 1 GiB
+	maxArgonLanes  = 64
+)
+
+// Passphrase returns a root key derived from a passphrase by Argon2id (RFC 9106) with 64 MiB, 3
+// passes, 4 lanes and a random salt of 16 bytes. The passphrase is copied, and used byte for byte,
+// without normalization. A store can be created only with a passphrase of at least 8 bytes; a
+// shorter one is refused with ErrInvalid, and an empty one with ErrRootKey.
 func Passphrase(passphrase []byte) RootKey {
 	return &passphraseKey{
 		passphrase: secret.New(bytes.Clone(passphrase)),
-		time:       argonTime, memory: argonMemory, threads: argonThreads,
+		passes:     argonPasses, kib: argonKiB, lanes: argonLanes,
 	}
 }
 
 type passphraseKey struct {
-	passphrase   *secret.Bytes
-	time, memory uint32
-	threads      uint8
+	passphrase  *secret.Bytes
+	passes, kib uint32
+	lanes       uint8
 }
 
 func (*passphraseKey) Kind() string { return "argon2id" }
 
-// Create gives the parameters: time (4 bytes, big endian), memory in KiB (4), threads (1), salt (16).
-func (k *passphraseKey) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
+// Create returns the parameters: passes (4 bytes, big endian), KiB of memory (4), lanes (1), salt
+// (16).
+func (p *passphraseKey) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
+	if n := p.passphrase.Len(); 0 < n && n < minPassphraseBytes {
+		return nil, nil, fmt.Errorf("%w: a new passphrase of %d bytes; it must have %d or more", ErrInvalid, n, minPassphraseBytes)
+	}
 	params := make([]byte, 9+argonSalt)
-	binary.BigEndian.PutUint32(params, k.time)
-	binary.BigEndian.PutUint32(params[4:], k.memory)
-	params[8] = k.threads
+	binary.BigEndian.PutUint32(params, p.passes)
+	binary.BigEndian.PutUint32(params[4:], p.kib)
+	params[8] = p.lanes
 	rand.Read(params[9:])
-	key, err := k.Open(ctx, params)
+	key, err := p.Open(ctx, params)
 	return params, key, err
 }
 
-func (k *passphraseKey) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
-	if k.passphrase.Len() == 0 {
+func (p *passphraseKey) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
+	if p.passphrase.Len() == 0 {
 		return nil, fmt.Errorf("%w: the passphrase is empty", ErrRootKey)
 	}
 	if len(params) != 9+argonSalt {
 		return nil, fmt.Errorf("%w: header: Argon2id parameters of %d bytes", ErrCorrupt, len(params))
 	}
-	time, memory, threads := binary.BigEndian.Uint32(params), binary.BigEndian.Uint32(params[4:]), params[8]
-	if time < 1 || time > maxArgonTime || threads < 1 || threads > maxArgonThreads ||
-		memory < 8*uint32(threads) || memory > maxArgonMemory {
-		return nil, fmt.Errorf("%w: header: Argon2id with %d passes, %d KiB and %d lanes is out of bounds", ErrCorrupt, time, memory, threads)
+	passes, kib, lanes := binary.BigEndian.Uint32(params), binary.BigEndian.Uint32(params[4:]), params[8]
+	if passes < 1 || passes > maxArgonPasses || lanes < 1 || lanes > maxArgonLanes ||
+		kib < 8*uint32(lanes) || kib > maxArgonKiB {
+		return nil, fmt.Errorf("%w: header: Argon2id with %d passes, %d KiB and %d lanes is out of bounds",
+			ErrCorrupt, passes, kib, lanes)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	raw := argon2.IDKey(k.passphrase.Expose(), params[9:], time, memory, threads, rootKeyBytes)
+	raw := argon2.IDKey(p.passphrase.Expose(), params[9:], passes, kib, lanes, rootKeyBytes)
 	defer secret.Clear(raw)
 	return xaes(raw)
 }
 
-// AEAD is a root key that lives elsewhere: any tink.AEAD, such as one of another KMS or of an HSM. name says which key it is,
-// in 1 to 256 bytes; it is stored in the clear, and a store is opened only with the name that it was sealed with.
-func AEAD(name string, key tink.AEAD) RootKey {
-	return &aeadKey{name, func() tink.AEAD { return key }}
+// External returns a root key that is kept elsewhere: any tink.AEAD, such as a key of another KMS
+// or of an HSM. name identifies the key in 1 to 256 bytes. It is stored in the clear, and a store
+// can be opened only with the name that it was sealed with.
+func External(name string, key tink.AEAD) RootKey {
+	return &externalKey{name, func() tink.AEAD { return key }}
 }
 
-type aeadKey struct {
+type externalKey struct {
 	name string
-	// A function, because fmt looks into all else, and the AEAD may hold its key in plain fields. A Format method would not
-	// do: fmt passes it by for verbs that it thinks misplaced.
+	// A function, because fmt prints the fields of everything else, and the AEAD may hold its key
+	// in plain ones. A Format method would not suffice: fmt does not call it for bad verbs.
 	key func() tink.AEAD
 }
 
-func (*aeadKey) Kind() string { return "aead" }
+func (*externalKey) Kind() string { return "aead" }
 
-func (k *aeadKey) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
-	if k.key() == nil || len(k.name) < 1 || len(k.name) > 256 {
-		return nil, nil, fmt.Errorf("%w: an AEAD root key needs a name of 1 to 256 bytes and an AEAD", ErrRootKey)
+func (e *externalKey) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
+	if e.key() == nil || len(e.name) < 1 || len(e.name) > 256 {
+		return nil, nil, fmt.Errorf("%w: an external root key needs a name of 1 to 256 bytes and an AEAD", ErrRootKey)
 	}
-	return []byte(k.name), k.key(), ctx.Err()
+	return []byte(e.name), e.key(), ctx.Err()
 }
 
-func (k *aeadKey) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
-	if k.key() == nil || string(params) != k.name {
-		return nil, fmt.Errorf("%w: the store is sealed under the AEAD %q, given is %q", ErrRootKey, params, k.name)
+func (e *externalKey) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
+	if e.key() == nil || string(params) != e.name {
+		return nil, fmt.Errorf("%w: the store is sealed under the external key %q, not %q", ErrRootKey, params, e.name)
 	}
-	return k.key(), ctx.Err()
+	return e.key(), ctx.Err()
 }
 
-// Ephemeral is a random root key that exists only in this value: for stores in memory, and for tests.
+// Ephemeral returns a new random root key that exists only in memory. [Open] and ChangeRootKey
+// accept it only for a backend that is [Volatile], such as that of keystore/memory: a store that
+// outlives the process could never be opened again.
 func Ephemeral() RootKey {
 	raw := make([]byte, rootKeyBytes)
 	rand.Read(raw)
@@ -141,7 +157,9 @@ func Ephemeral() RootKey {
 
 type ephemeralKey struct{ raw *secret.Bytes }
 
-func (*ephemeralKey) Kind() string { return "ephemeral" }
+const ephemeralKind = "ephemeral"
+
+func (*ephemeralKey) Kind() string { return ephemeralKind }
 
 func (k *ephemeralKey) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
 	key, err := k.Open(ctx, nil)
@@ -158,7 +176,8 @@ func (k *ephemeralKey) Open(ctx context.Context, params []byte) (tink.AEAD, erro
 	return xaes(k.raw.Expose())
 }
 
-// xaes is XAES-256-GCM under a key of 32 bytes, which is copied: 24 bytes of nonce, ciphertext, 16 bytes of tag.
+// xaes returns XAES-256-GCM with a copy of the 32-byte key. A ciphertext is a nonce of 24 bytes,
+// the encrypted bytes, and a tag of 16 bytes.
 func xaes(raw []byte) (tink.AEAD, error) {
 	params, err1 := xaesgcm.NewParameters(xaesgcm.VariantNoPrefix, sealSaltBytes)
 	key, err2 := xaesgcm.NewKey(secretdata.NewBytesFromData(raw, insecuresecretdataaccess.Token{}), 0, params)

@@ -21,6 +21,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
@@ -48,7 +49,7 @@ func TestRootKeysOpenWhatTheySealed(t *testing.T) {
 	for name, c := range map[string]struct{ right, wrong keystore.RootKey }{
 		"passphrase": {keystore.Passphrase([]byte("correct horse")), keystore.Passphrase([]byte("correct horsf"))},
 		"key file":   {keystore.KeyFile(file), keystore.KeyFile(newKeyFile(t))},
-		"AEAD":       {keystore.AEAD("one", blind{}), keystore.AEAD("two", blind{})},
+		"AEAD":       {keystore.External("one", blind{}), keystore.External("two", blind{})},
 		"ephemeral":  {ephemeral, keystore.Ephemeral()},
 		"other kind": {ephemeral, keystore.KeyFile(file)},
 	} {
@@ -66,9 +67,9 @@ func TestRootKeysOpenWhatTheySealed(t *testing.T) {
 func TestRootKeysThatCannotSeal(t *testing.T) {
 	for name, root := range map[string]keystore.RootKey{
 		"empty passphrase": keystore.Passphrase(nil),
-		"no AEAD":          keystore.AEAD("name", nil),
-		"no name":          keystore.AEAD("", blind{}),
-		"long name":        keystore.AEAD(strings.Repeat("n", 257), blind{}),
+		"no AEAD":          keystore.External("name", nil),
+		"no name":          keystore.External("", blind{}),
+		"long name":        keystore.External(strings.Repeat("n", 257), blind{}),
 	} {
 		b := memory.New()
 		_, err := keystore.Open(ctx, b, root)
@@ -78,6 +79,39 @@ func TestRootKeysThatCannotSeal(t *testing.T) {
 		require.Empty(t, records, name)
 	}
 }
+
+func TestANewPassphraseHasAtLeast8Bytes(t *testing.T) {
+	for _, short := range []string{"x", "1234567"} {
+		b := memory.New()
+		_, err := keystore.Open(ctx, b, keystore.Passphrase([]byte(short)))
+		require.ErrorIs(t, err, keystore.ErrInvalid)
+		require.ErrorContains(t, err, fmt.Sprintf("a new passphrase of %d bytes; it must have 8 or more", len(short)))
+		s := open(t, b, keystore.Ephemeral())
+		require.ErrorIs(t, s.ChangeRootKey(ctx, keystore.Passphrase([]byte(short))), keystore.ErrInvalid)
+	}
+	s := open(t, memory.New(), keystore.Passphrase([]byte("12345678")))
+	require.NoError(t, s.Ping(ctx))
+
+	// A store that an earlier version created with a short passphrase opens.
+	params, _, err := keystore.Passphrase([]byte("12345678")).Create(ctx)
+	require.NoError(t, err)
+	_, err = keystore.Passphrase([]byte("x")).Open(ctx, params)
+	require.NoError(t, err)
+}
+
+func TestPingAsksTheBackend(t *testing.T) {
+	b := kept{memory.New()}
+	s := open(t, b, keystoretest.RootKey())
+	require.NoError(t, s.Ping(ctx))
+	require.NoError(t, b.Backend.Close())
+	require.ErrorIs(t, s.Ping(ctx), keystore.ErrClosed, "a backend that is not a Pinger is read")
+	s = open(t, pinging{memory.New()}, keystoretest.RootKey())
+	require.ErrorIs(t, s.Ping(ctx), errUnreachable)
+}
+
+type pinging struct{ keystore.Backend }
+
+func (pinging) Ping(context.Context) error { return errUnreachable }
 
 func TestPassphraseIsCopied(t *testing.T) {
 	b := memory.New()
@@ -169,7 +203,7 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
-func TestWithoutARootKeyNothingIsOpenedOrChanged(t *testing.T) {
+func TestOpenAndChangeRootKeyRefuseANilRootKey(t *testing.T) {
 	b := memory.New()
 	_, err := keystore.Open(ctx, b, nil)
 	require.ErrorIs(t, err, keystore.ErrInvalid)
@@ -188,15 +222,15 @@ type unreachable struct{ err error }
 func (u unreachable) Encrypt([]byte, []byte) ([]byte, error) { return nil, u.err }
 func (u unreachable) Decrypt([]byte, []byte) ([]byte, error) { return nil, u.err }
 
-func TestErrorsOfARemoteRootKeyComeThrough(t *testing.T) {
+func TestErrorsOfARemoteRootKeyAreReturned(t *testing.T) {
 	b := memory.New()
-	_, err := keystore.Open(ctx, b, keystore.AEAD("name", unreachable{errUnreachable}))
+	_, err := keystore.Open(ctx, b, keystore.External("name", unreachable{errUnreachable}))
 	require.ErrorIs(t, err, errUnreachable)
-	open(t, b, keystore.AEAD("name", blind{}))
-	_, err = keystore.Open(ctx, b, keystore.AEAD("name", unreachable{errUnreachable}))
+	open(t, b, keystore.External("name", blind{}))
+	_, err = keystore.Open(ctx, b, keystore.External("name", unreachable{errUnreachable}))
 	require.ErrorIs(t, err, errUnreachable)
 	require.ErrorIs(t, err, keystore.ErrRootKey)
-	_, err = keystore.Open(ctx, b, keystore.AEAD("name", unreachable{context.DeadlineExceeded}))
+	_, err = keystore.Open(ctx, b, keystore.External("name", unreachable{context.DeadlineExceeded}))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotErrorIs(t, err, keystore.ErrRootKey)
 }
@@ -216,8 +250,8 @@ func TestNothingPrintsASecret(t *testing.T) {
 	require.NoError(t, err)
 	needles := []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), fmt.Sprint([]byte(secret))[1:30], key, string(raw)}
 	roots := []keystore.RootKey{
-		keystore.Passphrase([]byte(secret)), keystore.KeyFile(file), keystore.AEAD("name", &talkative{Secret: secret}),
-		keystore.AEAD("name", talkative{Secret: secret}), keystore.Ephemeral(),
+		keystore.Passphrase([]byte(secret)), keystore.KeyFile(file), keystore.External("name", &talkative{Secret: secret}),
+		keystore.External("name", talkative{Secret: secret}), keystore.Ephemeral(),
 	}
 	for _, root := range roots {
 		s := open(t, memory.New(), root)
@@ -243,14 +277,14 @@ func TestNothingPrintsASecret(t *testing.T) {
 	}
 }
 
-// A third party's root key: all it takes.
-type homemade struct{ tink.AEAD }
+// A root key of a third party, with all that it needs.
+type thirdParty struct{ tink.AEAD }
 
-func (homemade) Kind() string { return "homemade" }
-func (h homemade) Create(context.Context) ([]byte, tink.AEAD, error) {
+func (thirdParty) Kind() string { return "thirdParty" }
+func (h thirdParty) Create(context.Context) ([]byte, tink.AEAD, error) {
 	return []byte("params"), h.AEAD, nil
 }
-func (h homemade) Open(_ context.Context, params []byte) (tink.AEAD, error) {
+func (h thirdParty) Open(_ context.Context, params []byte) (tink.AEAD, error) {
 	if string(params) != "params" {
 		return nil, keystore.ErrRootKey
 	}
@@ -258,7 +292,7 @@ func (h homemade) Open(_ context.Context, params []byte) (tink.AEAD, error) {
 }
 
 type misbehaved struct {
-	homemade
+	thirdParty
 	kind   string
 	params int
 }
@@ -268,18 +302,41 @@ func (m misbehaved) Create(context.Context) ([]byte, tink.AEAD, error) {
 	return make([]byte, m.params), m.AEAD, nil
 }
 
-func TestHomemadeRootKeys(t *testing.T) {
+func TestThirdPartyRootKeys(t *testing.T) {
 	b := memory.New()
-	put(t, open(t, b, homemade{blind{}}), "a", "value")
-	require.Equal(t, "value", get(t, open(t, b, homemade{blind{}}), "a"))
+	put(t, open(t, b, thirdParty{blind{}}), "a", "value")
+	require.Equal(t, "value", get(t, open(t, b, thirdParty{blind{}}), "a"))
 	for name, root := range map[string]keystore.RootKey{
-		"no kind":         misbehaved{homemade{blind{}}, "", 0},
-		"long kind":       misbehaved{homemade{blind{}}, strings.Repeat("k", 65), 0},
-		"unprintable":     misbehaved{homemade{blind{}}, "k\n", 0},
-		"long parameters": misbehaved{homemade{blind{}}, "k", 4097},
-		"no AEAD":         misbehaved{homemade{nil}, "k", 0},
+		"no kind":         misbehaved{thirdParty{blind{}}, "", 0},
+		"long kind":       misbehaved{thirdParty{blind{}}, strings.Repeat("k", 65), 0},
+		"unprintable":     misbehaved{thirdParty{blind{}}, "k\n", 0},
+		"long parameters": misbehaved{thirdParty{blind{}}, "k", 4097},
+		"no AEAD":         misbehaved{thirdParty{nil}, "k", 0},
 	} {
 		_, err := keystore.Open(ctx, memory.New(), root)
 		require.ErrorIs(t, err, keystore.ErrInvalid, name)
 	}
+}
+
+type hidden struct{ keystore.RootKey }
+
+func TestAnEphemeralRootKeyIsOnlyForAVolatileBackend(t *testing.T) {
+	durable := kept{memory.New()} // as a third party's, which knows nothing of Volatile
+	for name, root := range map[string]keystore.RootKey{
+		"itself": keystore.Ephemeral(), "wrapped": hidden{keystore.Ephemeral()},
+	} {
+		_, err := keystore.Open(ctx, durable, root)
+		require.ErrorIs(t, err, keystore.ErrInvalid, name)
+		require.ErrorContains(t, err, "an ephemeral root key is lost when the process ends", name)
+		records, err := durable.Scan(ctx, "", "", 1)
+		require.NoError(t, err)
+		require.Empty(t, records, name)
+	}
+	root := keystoretest.RootKey()
+	s := open(t, durable, root)
+	require.ErrorIs(t, s.ChangeRootKey(ctx, keystore.Ephemeral()), keystore.ErrInvalid)
+	open(t, durable, root)
+
+	s = open(t, memory.New(), root)
+	require.NoError(t, s.ChangeRootKey(ctx, keystore.Ephemeral()))
 }

@@ -11,19 +11,23 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 )
 
-// ChangeRootKey seals the store with another root key: one record is rewritten. Other processes that have the store open can
-// still read it, until a rotation of the seal, and delete records. Whatever else they write fails with ErrRootKey until they open
-// the store again with the new root key.
+// ChangeRootKey seals the store under another root key. It rewrites one record. Other processes
+// that have the store open can still read it until the seal is rotated, and delete records. Their
+// other writes fail with ErrRootKey until they open the store again with the new root key.
 //
-// The keys that seal records stay as they are. One who has an old copy of the store and its old root key knows them: after such
-// a loss, change the root key and then call RotateSeal.
+// The keys that seal records do not change. Whoever has an old copy of the store and its old root
+// key has them: after such a loss, change the root key and then call RotateSeal.
 //
-// ErrNotScrubbed means that the change stands: keep the new root key, from now on no other opens the store. Only traces of the
-// old header, for which the old root key is good, may be left in the medium; to erase them, call again with the new root key.
-// After an error that leaves open whether the commit stands, such as a lost connection, keep both root keys until one of them
-// has opened the store.
+// ErrNotScrubbed means that the change stands: keep the new root key, because only it opens the
+// store now. The old header, which the old root key opens, may still be readable on the medium; to
+// erase it, call ChangeRootKey again with the new root key. After an error that does not tell
+// whether the commit stands, such as a lost connection, keep both root keys until one of them has
+// opened the store.
 func (s *Store) ChangeRootKey(ctx context.Context, root RootKey) error {
-	h, key, err := bind(ctx, s.seal.Load().header.storeID, root) // slow for a passphrase, so before the lock
+	if err := checkEphemeral(s.backend, root); err != nil {
+		return err
+	}
+	h, key, err := newHeader(ctx, s.seal.Load().header.storeID, root) // slow for a passphrase, so before the lock
 	if err != nil {
 		return err
 	}
@@ -33,17 +37,20 @@ func (s *Store) ChangeRootKey(ctx context.Context, root RootKey) error {
 	return err
 }
 
-// RotateSeal makes a new key to seal records with, seals every record anew, and then forgets the old key. It may be interrupted
-// at any point, also by the end of the process: the next call goes on with the unfinished rotation. Meanwhile the store can be
-// used as ever, here and in other processes; records change their revisions as they are sealed anew. progress, which may be
-// nil, is told after each batch how many records this call has sealed so far.
+// RotateSeal creates a new seal key, seals every record under it, and then deletes the old one. It
+// may be interrupted at any point, also by the end of the process: the next call resumes the
+// rotation. Meanwhile the store can be used as usual, in this and other processes; the revisions of
+// records change as they are resealed. After each batch RotateSeal calls progress, unless it is
+// nil, with the number of records that this call has resealed.
 //
-// If a record cannot be opened, RotateSeal stops there with a *[RecordError], since with the old key it would be lost for good.
-// Delete or restore it, then call again.
+// If a record cannot be decrypted, RotateSeal stops with a *[RecordError], because without the old
+// key the record would be lost. Delete or restore it, then call RotateSeal again.
 //
-// ErrNotScrubbed means that a change of the header stands, and that traces of the header before may be left in the medium. If it
-// was the last step, the rotation is complete, and the traces hold the old key, under the root key; if it was the first, the
-// rotation has begun. To call again is right in both cases: that rotates once more or goes on, and again tries to erase.
+// ErrNotScrubbed means that a change of the header stands, but the header before may still be
+// readable on the medium. If that was the last step, the rotation is complete, and the old header
+// holds the old seal key, encrypted under the root key; if it was the first, the rotation has
+// begun. Call RotateSeal again in either case: it resumes or rotates once more, and tries to erase
+// the old header again.
 func (s *Store) RotateSeal(ctx context.Context, progress func(done int)) error {
 	current, err := s.latest(ctx)
 	if err != nil {
@@ -54,40 +61,41 @@ func (s *Store) RotateSeal(ctx context.Context, progress func(done int)) error {
 			return err
 		}
 	}
-	if err = s.sealAll(ctx, current.primary, progress); err == nil {
-		// All records are under the primary key now, and no writer can use an older one, because each commit of a sealed
-		// record expects the header that it was sealed by.
+	if err = s.resealAll(ctx, current.primary, progress); err == nil {
+		// All records are under the primary key now, and no writer can use an older one, because
+		// each commit of a sealed record expects the header that it was sealed under.
 		_, err = s.replaceHeader(ctx, func(now *seal) (*header, tink.AEAD, *keyset.Handle, error) {
 			if now.primary != current.primary || len(now.ids) == 1 {
-				return nil, nil, nil, errOvertaken
+				return nil, nil, nil, errSuperseded
 			}
-			handle, err := now.onlyPrimary()
+			handle, err := now.primaryOnly()
 			return now.header, now.root, handle, err
 		})
 	}
-	if errors.Is(err, errOvertaken) {
+	if errors.Is(err, errSuperseded) {
 		return nil
 	}
 	return err
 }
 
-// errOvertaken: another process finished this rotation, since none begins while one is unfinished.
-var errOvertaken = errors.New("keystore: another process finished this rotation of the seal")
+// errSuperseded: another process finished this rotation. None begins while one is unfinished.
+var errSuperseded = errors.New("keystore: another process finished this rotation of the seal")
 
 func addKeyTo(current *seal) (*header, tink.AEAD, *keyset.Handle, error) {
 	handle := current.handle
 	var err error
-	if len(current.ids) == 1 { // or else another process has just done it
+	if len(current.ids) == 1 { // otherwise another process has just added it
 		handle, err = addSealKey(handle)
 	}
 	return current.header, current.root, handle, err
 }
 
-// A headerChange gives what is to follow the current seal: the header, the AEAD of its root key, and the keyset to seal in it.
+// A headerChange returns what replaces the current seal: the header, the AEAD of its root key, and
+// the keyset to seal in it.
 type headerChange func(current *seal) (*header, tink.AEAD, *keyset.Handle, error)
 
-// replaceHeader commits the header that change makes of the current one, with the keyset that it gives, and takes it as the new
-// seal. Until it is taken no reload can see it, since it knows its root key better.
+// replaceHeader commits the header and keyset that change returns, and makes them the store's seal.
+// It holds the lock until then, because a reload of the new header would look for the old root key.
 func (s *Store) replaceHeader(ctx context.Context, change headerChange) (*seal, error) {
 	for range maxReloads {
 		current, err := s.latest(ctx)
@@ -99,7 +107,7 @@ func (s *Store) replaceHeader(ctx context.Context, change headerChange) (*seal, 
 			return next, err
 		}
 	}
-	return nil, fmt.Errorf("%w: the header changes all the time", ErrConflict)
+	return nil, fmt.Errorf("%w: the header keeps changing", ErrConflict)
 }
 
 func (s *Store) tryReplaceHeader(ctx context.Context, current *seal, change headerChange) (*seal, error) {
@@ -124,14 +132,14 @@ func (s *Store) tryReplaceHeader(ctx context.Context, current *seal, change head
 	return next, commitErr
 }
 
-// latest returns the seal of the header as it stands.
+// latest returns the seal of the stored header.
 func (s *Store) latest(ctx context.Context) (*seal, error) { return s.reload(ctx, s.seal.Load()) }
 
-// sealAll goes through all records and seals those anew that are not yet under the primary key.
-func (s *Store) sealAll(ctx context.Context, primary uint32, progress func(int)) error {
+// resealAll reseals all records that are not yet under the primary key.
+func (s *Store) resealAll(ctx context.Context, primary uint32, progress func(int)) error {
 	done := 0
 	for after := lastReserved; ; {
-		current := s.seal.Load() // before the records are read, as in reading
+		current := s.seal.Load() // before the records are read, as in withSeal
 		records, err := s.backend.Scan(ctx, "", after, MaxTxOps)
 		if err != nil {
 			return err
@@ -140,11 +148,11 @@ func (s *Store) sealAll(ctx context.Context, primary uint32, progress func(int))
 			return nil
 		}
 		if current.primary != primary {
-			return errOvertaken
+			return errSuperseded
 		}
-		tx, taken, err := current.sealAnew(records)
+		tx, taken, err := current.reseal(records)
 		if err != nil {
-			// Perhaps the record is under a key that only a newer header has.
+			// The record may be under a key that only a newer header has.
 			next, reloadErr := s.reload(ctx, current)
 			if reloadErr != nil {
 				return reloadErr
@@ -156,7 +164,7 @@ func (s *Store) sealAll(ctx context.Context, primary uint32, progress func(int))
 		}
 		if len(tx.Puts) > 0 {
 			_, err := s.backend.Commit(ctx, tx)
-			if errors.Is(err, ErrConflict) { // somebody wrote one of these: look at them again
+			if errors.Is(err, ErrConflict) { // one of the records or the header has changed
 				if _, err := s.latest(ctx); err != nil {
 					return err
 				}
@@ -174,10 +182,10 @@ func (s *Store) sealAll(ctx context.Context, primary uint32, progress func(int))
 	}
 }
 
-// sealAnew makes the transaction that seals the first of some records under the primary key, as many as fit; taken is their
-// number, those included that are under it already.
-func (s *seal) sealAnew(records []Record) (tx Tx, taken int, err error) {
-	tx.Expect = append(tx.Expect, Expectation{headerKey, s.revision})
+// reseal returns the transaction that reseals the first records, as many as fit, under the primary
+// key. taken is their number, including those that are already under it.
+func (sl *seal) reseal(records []Record) (tx Tx, taken int, err error) {
+	tx.Expect = append(tx.Expect, Expectation{headerKey, sl.revision})
 	size := len(headerKey)
 	for _, record := range records {
 		size += 2*len(record.Key) + len(record.Value)
@@ -185,13 +193,13 @@ func (s *seal) sealAnew(records []Record) (tx Tx, taken int, err error) {
 			break
 		}
 		taken++
-		if len(record.Value) >= SealOverheadBytes && keyID(record.Value) == s.primary {
+		if len(record.Value) >= sealOverheadBytes && keyID(record.Value) == sl.primary {
 			continue
 		}
-		if _, err := s.openRecord(&record); err != nil {
+		if _, err := sl.openRecord(&record); err != nil {
 			return Tx{}, 0, err
 		}
-		value, err := s.sealValue(record.Key, record.Value)
+		value, err := sl.sealValue(record.Key, record.Value)
 		secret.Clear(record.Value)
 		if err != nil {
 			return Tx{}, 0, err

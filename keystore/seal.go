@@ -16,16 +16,15 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 )
 
-// A sealed value is what Tink makes with XAES-256-GCM and its own prefix: 1, the ID of the seal key (4 bytes, big endian), a
-// nonce of 24 bytes, the ciphertext, a tag of 16 bytes.
+// A sealed value is a Tink ciphertext of XAES-256-GCM with Tink's prefix: the byte 1, the ID of the
+// seal key (4 bytes, big endian), a nonce of 24 bytes, the encrypted bytes, a tag of 16 bytes.
 const (
-	tinkPrefixBytes = 5
-	sealSaltBytes   = 12 // the part of the nonce that chooses the derived key
-	// SealOverheadBytes is how much longer a sealed value is than its plaintext.
-	SealOverheadBytes = tinkPrefixBytes + sealSaltBytes + 12 + 16
+	tinkPrefixBytes   = 5
+	sealSaltBytes     = 12 // the part of the nonce that selects the derived key
+	sealOverheadBytes = tinkPrefixBytes + sealSaltBytes + 12 + 16
 )
 
-// A seal is what one revision of the header says: immutable.
+// A seal is the decrypted content of one revision of the header. It is immutable.
 type seal struct {
 	revision Revision // of the header record
 	header   *header
@@ -73,14 +72,14 @@ func openSeal(revision Revision, h *header, root tink.AEAD) (*seal, error) {
 func encodeKeyset(h *header, root tink.AEAD, handle *keyset.Handle) (*header, error) {
 	var plain bytes.Buffer
 	defer func() { secret.Clear(plain.Bytes()) }()
-	plain.Grow(4096) // so that no shorter copies are left behind
+	plain.Grow(4096) // so that growth leaves no copies behind
 	if err := insecurecleartextkeyset.Write(handle, keyset.NewBinaryWriter(&plain)); err != nil {
 		return nil, fmt.Errorf("keystore: seal keys: %w", err)
 	}
 	return h.withKeyset(root, plain.Bytes())
 }
 
-// addSealKey returns a keyset with one more key, as its primary. old may be nil.
+// addSealKey returns a keyset with a new primary key and the keys of old, which may be nil.
 func addSealKey(old *keyset.Handle) (*keyset.Handle, error) {
 	manager := keyset.NewManager()
 	if old != nil {
@@ -96,11 +95,11 @@ func addSealKey(old *keyset.Handle) (*keyset.Handle, error) {
 	return handle, nil
 }
 
-// onlyPrimary returns the keyset without all other keys.
-func (s *seal) onlyPrimary() (*keyset.Handle, error) {
-	manager := keyset.NewManagerFromHandle(s.handle)
-	for _, id := range s.ids {
-		if id != s.primary {
+// primaryOnly returns the keyset with only its primary key.
+func (sl *seal) primaryOnly() (*keyset.Handle, error) {
+	manager := keyset.NewManagerFromHandle(sl.handle)
+	for _, id := range sl.ids {
+		if id != sl.primary {
 			if err := manager.Delete(id); err != nil {
 				return nil, fmt.Errorf("keystore: old seal key: %w", err)
 			}
@@ -109,35 +108,36 @@ func (s *seal) onlyPrimary() (*keyset.Handle, error) {
 	return manager.Handle()
 }
 
-// bound is the associated data of a record: its store and its key, under a name of its own.
-func (s *seal) bound(key string) []byte {
+// associatedData returns the associated data of a record: a label, the ID of the store, and the
+// record's key.
+func (sl *seal) associatedData(key string) []byte {
 	const domain = "pocketkms keystore record 1\n"
-	b := make([]byte, 0, len(domain)+len(s.header.storeID)+4+len(key))
+	b := make([]byte, 0, len(domain)+len(sl.header.storeID)+4+len(key))
 	b = append(b, domain...)
-	b = append(b, s.header.storeID[:]...)
+	b = append(b, sl.header.storeID[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(key)))
 	return append(b, key...)
 }
 
-// sealValue encrypts the value of a record for its place.
-func (s *seal) sealValue(key string, plain []byte) ([]byte, error) {
-	sealed, err := s.records.Encrypt(plain, s.bound(key))
+// sealValue encrypts the value of a record and binds it to the record's key.
+func (sl *seal) sealValue(key string, plain []byte) ([]byte, error) {
+	sealed, err := sl.records.Encrypt(plain, sl.associatedData(key))
 	if err != nil {
 		return nil, fmt.Errorf("keystore: sealing record %q: %w", key, err)
 	}
 	return sealed, nil
 }
 
-// openRecord replaces the sealed value of a record by the plain one. If that fails, known tells whether the seal has the key
-// that the value names; if not, a newer header may have it.
-func (s *seal) openRecord(r *Record) (known bool, err error) {
-	if len(r.Value) < SealOverheadBytes || r.Value[0] != 1 {
+// openRecord decrypts the value of a record in place. If that fails, keyKnown reports whether the
+// seal has the key that the value names; if not, a newer header may have it.
+func (sl *seal) openRecord(r *Record) (keyKnown bool, err error) {
+	if len(r.Value) < sealOverheadBytes || r.Value[0] != 1 {
 		return true, &RecordError{r.Key, ErrCorrupt}
 	}
-	if !slices.Contains(s.ids, keyID(r.Value)) {
+	if !slices.Contains(sl.ids, keyID(r.Value)) {
 		return false, &RecordError{r.Key, fmt.Errorf("%w: unknown seal key %08x", ErrCorrupt, keyID(r.Value))}
 	}
-	plain, err := s.records.Decrypt(r.Value, s.bound(r.Key))
+	plain, err := sl.records.Decrypt(r.Value, sl.associatedData(r.Key))
 	if err != nil {
 		return true, &RecordError{r.Key, ErrCorrupt}
 	}
@@ -145,5 +145,5 @@ func (s *seal) openRecord(r *Record) (known bool, err error) {
 	return true, nil
 }
 
-// keyID is the ID of the seal key that a value of at least SealOverheadBytes names.
+// keyID returns the ID of the seal key that a value of at least sealOverheadBytes names.
 func keyID(sealed []byte) uint32 { return binary.BigEndian.Uint32(sealed[1:]) }

@@ -12,21 +12,26 @@ import (
 	"sync/atomic"
 )
 
-// A Store is a sealed view of a [Backend]: its methods take and give plain values, and the backend sees only sealed ones. Its
-// methods may be called concurrently, also while the root key is changed or the seal rotated, here or in another process.
+// A Store encrypts the values of a [Backend]: its methods take and return plain values, and the
+// backend sees only sealed ones. Its methods may be called concurrently, also while this or another
+// process changes the root key or rotates the seal.
 type Store struct {
 	backend Backend
 	seal    atomic.Pointer[seal]
 	mu      sync.Mutex // held while the seal is replaced
 }
 
-// maxReloads bounds how often a call starts again because the header changed under it.
+// maxReloads bounds how often a call starts over because the header has changed.
 const maxReloads = 16
 
-// Open opens the store in a backend with the root key that it was sealed with, and makes a new one if the backend is empty.
-// It reads the header and no record. The errors are ErrRootKey for a wrong root key, ErrCorrupt, ErrNewerVersion, and those
-// of the backend and of the root key. From then on the backend belongs to the Store; if Open fails, it is still the caller's.
+// Open opens the store in a backend with the root key that it is sealed under. If the backend is
+// empty, Open creates a new store. It reads only the header. The errors are ErrRootKey for a wrong
+// root key, ErrCorrupt, ErrNewerVersion, and those of the backend and of the root key. On success
+// the backend belongs to the Store, which closes it; if Open fails, the caller still has to.
 func Open(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
+	if err := checkEphemeral(backend, root); err != nil {
+		return nil, err
+	}
 	s := &Store{backend: backend}
 	record, err := backend.Get(ctx, headerKey)
 	if errors.Is(err, ErrNotFound) {
@@ -36,7 +41,7 @@ func Open(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
 		if !errors.Is(err, ErrConflict) {
 			return nil, err
 		}
-		record, err = backend.Get(ctx, headerKey) // somebody else was faster
+		record, err = backend.Get(ctx, headerKey) // another process was faster
 	}
 	if err != nil {
 		return nil, err
@@ -45,7 +50,7 @@ func Open(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := unbind(ctx, h, root)
+	key, err := unsealRoot(ctx, h, root)
 	if err != nil {
 		return nil, err
 	}
@@ -57,15 +62,26 @@ func Open(ctx context.Context, backend Backend, root RootKey) (*Store, error) {
 	return s, nil
 }
 
+// checkEphemeral returns an error if the store would outlive its root key.
+func checkEphemeral(backend Backend, root RootKey) error {
+	if root == nil || root.Kind() != ephemeralKind {
+		return nil
+	}
+	if v, ok := backend.(Volatile); ok && v.Volatile() {
+		return nil
+	}
+	return fmt.Errorf("%w: an ephemeral root key is lost when the process ends, and so would be this store: use it only in memory", ErrInvalid)
+}
+
 func (s *Store) create(ctx context.Context, root RootKey) error {
 	if records, err := s.backend.Scan(ctx, "", "", 1); err != nil {
 		return err
 	} else if len(records) > 0 && records[0].Key != headerKey {
-		return fmt.Errorf("%w: there are records but no header", ErrCorrupt)
+		return fmt.Errorf("%w: records without a header", ErrCorrupt)
 	}
 	var storeID [16]byte
 	rand.Read(storeID[:])
-	h, key, err := bind(ctx, storeID, root)
+	h, key, err := newHeader(ctx, storeID, root)
 	if err != nil {
 		return err
 	}
@@ -88,8 +104,8 @@ func (s *Store) create(ctx context.Context, root RootKey) error {
 	return nil
 }
 
-// headerTx replaces the header. What the old one told must not be left behind: it may be the last copy of an old seal key, or
-// of the seal keys under an old root key.
+// headerTx returns the transaction that replaces the header. It erases the old one, which may be
+// the last copy of an old seal key, or of the seal keys under an old root key.
 func headerTx(h *header, was Revision) Tx {
 	return Tx{
 		Expect: []Expectation{{headerKey, was}},
@@ -98,13 +114,14 @@ func headerTx(h *header, was Revision) Tx {
 	}
 }
 
-// Get returns a record, or ErrNotFound. A *[RecordError] with ErrCorrupt says that its value was not sealed for this place.
+// Get returns a record, or ErrNotFound. A value that was not sealed for this key of this store is a
+// *[RecordError] with ErrCorrupt.
 func (s *Store) Get(ctx context.Context, key string) (Record, error) {
 	if err := validateStoreKey(key); err != nil {
 		return Record{}, err
 	}
 	var record Record
-	err := s.reading(ctx, func(current *seal) (known bool, err error) {
+	err := s.withSeal(ctx, func(current *seal) (keyKnown bool, err error) {
 		if record, err = s.backend.Get(ctx, key); err != nil {
 			return true, err
 		}
@@ -119,21 +136,22 @@ func (s *Store) Get(ctx context.Context, key string) (Record, error) {
 	return record, nil
 }
 
-// Scan returns records as [Backend.Scan] does. If one of them cannot be opened, it returns those before it and a *[RecordError].
+// Scan returns records as [Backend.Scan] does. If one of them cannot be decrypted, it returns those
+// before it and a *[RecordError].
 func (s *Store) Scan(ctx context.Context, prefix, after string, limit int) ([]Record, error) {
 	if strings.HasPrefix(prefix, reservedPrefix) {
 		return nil, fmt.Errorf("%w: keys that begin with a zero byte are reserved", ErrInvalid)
 	}
 	after = max(after, lastReserved)
 	var records []Record
-	err := s.reading(ctx, func(current *seal) (known bool, err error) {
+	err := s.withSeal(ctx, func(current *seal) (keyKnown bool, err error) {
 		if records, err = s.backend.Scan(ctx, prefix, after, limit); err != nil {
 			return true, err
 		}
 		for i := range records {
-			if known, err := current.openRecord(&records[i]); err != nil {
+			if keyKnown, err := current.openRecord(&records[i]); err != nil {
 				records = records[:i]
-				return known, err
+				return keyKnown, err
 			}
 		}
 		return true, nil
@@ -141,7 +159,7 @@ func (s *Store) Scan(ctx context.Context, prefix, after string, limit int) ([]Re
 	return records, err
 }
 
-// lastReserved is the last of all reserved keys.
+// lastReserved is the greatest reserved key.
 var lastReserved = reservedPrefix + strings.Repeat("\xff", MaxKeyBytes-len(reservedPrefix))
 
 func validateStoreKey(key string) error {
@@ -151,13 +169,14 @@ func validateStoreKey(key string) error {
 	return ValidateKey(key)
 }
 
-// reading reads and opens records, again if they were sealed with a key that only a newer header has. The seal is taken before
-// the records are read: if the header still stands after that, no such key exists.
-func (s *Store) reading(ctx context.Context, read func(*seal) (known bool, err error)) error {
+// withSeal calls read, which reads and decrypts records, and calls it again if a record is sealed
+// under a key that only a newer header has. The seal is loaded before the records are read: if the
+// header has not changed after that, no such key exists.
+func (s *Store) withSeal(ctx context.Context, read func(*seal) (keyKnown bool, err error)) error {
 	for reloads := 0; ; reloads++ {
 		current := s.seal.Load()
-		known, err := read(current)
-		if err == nil || known {
+		keyKnown, err := read(current)
+		if err == nil || keyKnown {
 			return err
 		}
 		next, reloadErr := s.reload(ctx, current)
@@ -170,8 +189,8 @@ func (s *Store) reading(ctx context.Context, read func(*seal) (known bool, err e
 	}
 }
 
-// Commit carries out a transaction as [Backend.Commit] does. The seal of a record takes SealOverheadBytes of what a value may
-// be long; Expect may have MaxTxOps entries.
+// Commit carries out a transaction as [Backend.Commit] does. A value may have up to [MaxValueBytes]
+// - 45 bytes, because its seal takes 45; Expect may have [MaxTxOps] entries.
 func (s *Store) Commit(ctx context.Context, tx Tx) (Revision, error) {
 	if err := validateStoreTx(tx); err != nil {
 		return 0, err
@@ -190,28 +209,29 @@ func (s *Store) Commit(ctx context.Context, tx Tx) (Revision, error) {
 		if reloadErr != nil {
 			return 0, reloadErr
 		}
-		if next == current { // so it was not the header that changed
+		if next == current { // the header is not what changed
 			return 0, err
 		}
 	}
 }
 
-// tx seals a transaction, on condition that the header still stands: so no record can be sealed with a key that is not, or no
-// longer, in the header, however long a process sleeps between the two.
-func (s *seal) tx(tx Tx) (Tx, error) {
+// tx seals the values of a transaction and makes it expect the current header. So no record can be
+// committed under a key that is not, or no longer, in the header, however long a process is
+// suspended before it commits.
+func (sl *seal) tx(tx Tx) (Tx, error) {
 	if len(tx.Puts) == 0 {
 		return tx, nil
 	}
 	puts := make([]Put, len(tx.Puts))
 	for i, put := range tx.Puts {
-		value, err := s.sealValue(put.Key, put.Value)
+		value, err := sl.sealValue(put.Key, put.Value)
 		if err != nil {
 			return Tx{}, err
 		}
 		puts[i] = Put{put.Key, value}
 	}
 	tx.Puts = puts
-	tx.Expect = append(slices.Clip(tx.Expect), Expectation{headerKey, s.revision})
+	tx.Expect = append(slices.Clip(tx.Expect), Expectation{headerKey, sl.revision})
 	return tx, nil
 }
 
@@ -225,8 +245,9 @@ func validateStoreTx(tx Tx) error {
 	}
 	for _, put := range tx.Puts {
 		err = errors.Join(err, validateStoreKey(put.Key))
-		if most := MaxValueBytes - SealOverheadBytes; len(put.Value) > most {
-			err = errors.Join(err, fmt.Errorf("%w: a value has at most %d bytes, that of %q %d", ErrInvalid, most, put.Key, len(put.Value)))
+		if most := MaxValueBytes - sealOverheadBytes; len(put.Value) > most {
+			err = errors.Join(err, fmt.Errorf("%w: the value of %q has %d bytes; at most %d are allowed",
+				ErrInvalid, put.Key, len(put.Value), most))
 		}
 	}
 	for _, key := range tx.Deletes {
@@ -240,7 +261,7 @@ func (s *Store) Watch(ctx context.Context, after Revision) iter.Seq2[Event, erro
 	return func(yield func(Event, error) bool) {
 		for event, err := range s.backend.Watch(ctx, after) {
 			if err == nil && strings.HasPrefix(event.Key, reservedPrefix) {
-				// What fails here fails again, and is reported, where the new header is needed.
+				// If this fails, it fails again, and is reported, where the new header is needed.
 				_, _ = s.reload(ctx, s.seal.Load())
 				continue
 			}
@@ -251,11 +272,21 @@ func (s *Store) Watch(ctx context.Context, after Revision) iter.Seq2[Event, erro
 	}
 }
 
+// Ping returns nil if the store can be used. It calls Ping of a backend that is a [Pinger], and
+// reads from any other.
+func (s *Store) Ping(ctx context.Context) error {
+	if p, ok := s.backend.(Pinger); ok {
+		return p.Ping(ctx)
+	}
+	_, err := s.backend.Get(ctx, headerKey)
+	return err
+}
+
 // Close closes the backend.
 func (s *Store) Close() error { return s.backend.Close() }
 
-// reload returns the seal of the header as it stands, which is old itself if nothing changed. It cannot follow a change of root
-// key in another process, and then returns ErrRootKey.
+// reload returns the seal of the stored header: old if it has not changed. If another process has
+// changed the root key, reload returns ErrRootKey.
 func (s *Store) reload(ctx context.Context, old *seal) (*seal, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -264,7 +295,7 @@ func (s *Store) reload(ctx context.Context, old *seal) (*seal, error) {
 	}
 	record, err := s.backend.Get(ctx, headerKey)
 	if errors.Is(err, ErrNotFound) {
-		return nil, fmt.Errorf("%w: the header is gone", ErrCorrupt)
+		return nil, fmt.Errorf("%w: the header is missing", ErrCorrupt)
 	}
 	if err != nil {
 		return nil, err
@@ -277,10 +308,10 @@ func (s *Store) reload(ctx context.Context, old *seal) (*seal, error) {
 		return nil, err
 	}
 	if h.storeID != old.header.storeID {
-		return nil, fmt.Errorf("%w: the header is that of another store", ErrCorrupt)
+		return nil, fmt.Errorf("%w: the header belongs to another store", ErrCorrupt)
 	}
 	if h.kind != old.header.kind || !slices.Equal(h.params, old.header.params) {
-		return nil, fmt.Errorf("%w: it was changed by another process: open the store again with the new one", ErrRootKey)
+		return nil, fmt.Errorf("%w: another process has changed it: open the store again with the new one", ErrRootKey)
 	}
 	next, err := openSeal(record.Revision, h, old.root)
 	if err != nil {

@@ -12,16 +12,20 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
-const headerKey = "\x00header"
+const (
+	headerKey         = "\x00header"
+	sealOverheadBytes = 45 // how much longer a sealed value is than its plaintext
+)
 
 var ctx = context.Background()
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// kept lets a store be closed while its backend goes on, as a file does when its process ends.
+// kept outlives the stores that are opened in it, as a file outlives a process.
 type kept struct{ keystore.Backend }
 
 func (kept) Close() error { return nil }
@@ -47,16 +51,16 @@ func get(tb testing.TB, b keystore.Backend, key string) string {
 	return string(record.Value)
 }
 
-// A Store is a Backend but for the room that its seal and its header take.
+// A Store is a Backend, except for the space that its seal and its header take.
 var _ keystore.Backend = (*keystore.Store)(nil)
 
 func TestValuesAreSealed(t *testing.T) {
 	b := memory.New()
-	s := open(t, b, keystore.Ephemeral())
+	s := open(t, b, keystoretest.RootKey())
 	revision := put(t, s, "key", "plain text")
 	raw := get(t, b, "key")
 	require.NotContains(t, raw, "plain")
-	require.Len(t, raw, len("plain text")+keystore.SealOverheadBytes)
+	require.Len(t, raw, len("plain text")+sealOverheadBytes)
 	record, err := s.Get(ctx, "key")
 	require.NoError(t, err)
 	require.Equal(t, keystore.Record{Key: "key", Value: []byte("plain text"), Revision: revision}, record)
@@ -68,7 +72,7 @@ func TestValuesAreSealed(t *testing.T) {
 
 func TestTamperedRecordsAreRefused(t *testing.T) {
 	b, other := memory.New(), memory.New()
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	s, s2 := open(t, b, root), open(t, other, root)
 	for i := range 3 {
 		put(t, s, fmt.Sprint("key", i), "value")
@@ -112,20 +116,21 @@ func TestTamperedRecordsAreRefused(t *testing.T) {
 }
 
 func TestAStoreOfAnotherIDIsRefused(t *testing.T) {
-	// Same seal keys, other ID: what a header edited by one who has the root key would give. The ID is at 5 to 21.
+	// Same seal keys, other ID: what a header edited by one who has the root key would give. The ID
+	// is at 5 to 21.
 	b := memory.New()
-	s := open(t, b, keystore.AEAD("test", blind{}))
+	s := open(t, b, keystore.External("test", blind{}))
 	put(t, s, "key", "value")
 	header := []byte(get(t, b, headerKey))
 	header[10] ^= 1
 	put(t, b, headerKey, resum(header))
-	s = open(t, b, keystore.AEAD("test", blind{}))
+	s = open(t, b, keystore.External("test", blind{}))
 	_, err := s.Get(ctx, "key")
 	require.ErrorIs(t, err, keystore.ErrCorrupt)
 }
 
 func TestReservedKeysAreOutOfReach(t *testing.T) {
-	s := open(t, memory.New(), keystore.Ephemeral())
+	s := open(t, memory.New(), keystoretest.RootKey())
 	put(t, s, "\x01", "first")
 	_, err := s.Get(ctx, headerKey)
 	require.ErrorIs(t, err, keystore.ErrInvalid)
@@ -135,12 +140,12 @@ func TestReservedKeysAreOutOfReach(t *testing.T) {
 		{Expect: []keystore.Expectation{{Key: headerKey}}},
 		{Puts: []keystore.Put{{Key: headerKey}}},
 		{Deletes: []string{headerKey}},
-		{Puts: []keystore.Put{{Key: "long", Value: make([]byte, keystore.MaxValueBytes-keystore.SealOverheadBytes+1)}}},
+		{Puts: []keystore.Put{{Key: "long", Value: make([]byte, keystore.MaxValueBytes-sealOverheadBytes+1)}}},
 	} {
 		_, err := s.Commit(ctx, tx)
 		require.ErrorIs(t, err, keystore.ErrInvalid)
 	}
-	put(t, s, "long", string(make([]byte, keystore.MaxValueBytes-keystore.SealOverheadBytes)))
+	put(t, s, "long", string(make([]byte, keystore.MaxValueBytes-sealOverheadBytes)))
 	for _, after := range []string{"", "\x00", headerKey, "\x00\xff"} {
 		records, err := s.Scan(ctx, "", after, 1)
 		require.NoError(t, err)
@@ -153,9 +158,9 @@ func TestReservedKeysAreOutOfReach(t *testing.T) {
 	}
 }
 
-func TestTheLimitOfExpectationsIsSaidAsItIs(t *testing.T) {
+func TestErrorsStateTheRightLimitOfExpectations(t *testing.T) {
 	b := memory.New()
-	s := open(t, b, keystore.Ephemeral())
+	s := open(t, b, keystoretest.RootKey())
 	var tx keystore.Tx
 	for i := range 101 {
 		tx.Expect = append(tx.Expect, keystore.Expectation{Key: fmt.Sprint(i)})
@@ -171,7 +176,7 @@ func TestTheLimitOfExpectationsIsSaidAsItIs(t *testing.T) {
 
 func TestOpenersRaceToOneStore(t *testing.T) {
 	b := kept{memory.New()}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	var group sync.WaitGroup
 	stores := make([]*keystore.Store, 8)
 	errs := make([]error, len(stores))
@@ -188,9 +193,9 @@ func TestOpenersRaceToOneStore(t *testing.T) {
 	}
 }
 
-func TestALateOpenerTakesTheStoreThatAnotherMade(t *testing.T) {
+func TestALateOpenerUsesTheStoreThatAnotherCreated(t *testing.T) {
 	b := &meddling{Backend: kept{memory.New()}}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	b.meddle = func() { put(t, open(t, b, root), "a", "value") }
 	require.Equal(t, "value", get(t, open(t, b, root), "a"))
 }
@@ -198,13 +203,13 @@ func TestALateOpenerTakesTheStoreThatAnotherMade(t *testing.T) {
 func TestOpenRefusesRecordsWithoutHeader(t *testing.T) {
 	b := memory.New()
 	put(t, b, "a", "plain")
-	_, err := keystore.Open(ctx, b, keystore.Ephemeral())
+	_, err := keystore.Open(ctx, b, keystoretest.RootKey())
 	require.ErrorIs(t, err, keystore.ErrCorrupt)
 }
 
 func TestOpenTouchesNoRecord(t *testing.T) {
 	b := &counting{Backend: memory.New()}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	put(t, open(t, b, root), "a", "value")
 	b.gets, b.scans = 0, 0
 	open(t, b, root)
@@ -228,7 +233,7 @@ func (b *counting) Scan(ctx context.Context, prefix, after string, limit int) ([
 
 func TestChangeRootKey(t *testing.T) {
 	b := kept{memory.New()}
-	first, second := keystore.Ephemeral(), keystore.Ephemeral()
+	first, second := keystoretest.RootKey(), keystoretest.RootKey()
 	s, elsewhere := open(t, b, first), open(t, b, first)
 	put(t, s, "a", "value")
 	before := get(t, b, "a")
@@ -242,16 +247,16 @@ func TestChangeRootKey(t *testing.T) {
 	put(t, s, "b", "value")
 	require.Equal(t, "value", get(t, elsewhere, "b"), "a reader elsewhere goes on")
 	_, err = elsewhere.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "c"}}})
-	require.ErrorIs(t, err, keystore.ErrRootKey, "a writer elsewhere is told to open again")
+	require.ErrorIs(t, err, keystore.ErrRootKey, "a writer elsewhere must open the store again")
 
-	require.NoError(t, s.ChangeRootKey(ctx, keystore.AEAD("elsewhere", blind{})))
+	require.NoError(t, s.ChangeRootKey(ctx, keystore.External("elsewhere", blind{})))
 	require.NoError(t, s.RotateSeal(ctx, nil))
-	require.Equal(t, "value", get(t, open(t, b, keystore.AEAD("elsewhere", blind{})), "a"))
+	require.Equal(t, "value", get(t, open(t, b, keystore.External("elsewhere", blind{})), "a"))
 }
 
 func TestRotateSeal(t *testing.T) {
 	b := kept{memory.New()}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	s, elsewhere := open(t, b, root), open(t, b, root)
 	const n = 250
 	raw := map[string]string{}
@@ -280,17 +285,17 @@ func TestRotateSeal(t *testing.T) {
 	}
 	again := open(t, b, root)
 	require.NoError(t, again.RotateSeal(ctx, nil))
-	put(t, elsewhere, "new", "written by one who knows only an old seal")
-	require.Equal(t, "written by one who knows only an old seal", get(t, s, "new"))
+	put(t, elsewhere, "new", "written under an old seal")
+	require.Equal(t, "written under an old seal", get(t, s, "new"))
 	records, err := s.Scan(ctx, "key", "", 1000)
 	require.NoError(t, err)
 	require.Len(t, records, n)
 }
 
-// unscrubbed cannot scrub.
+// unscrubbed fails to scrub.
 type unscrubbed struct {
 	keystore.Backend
-	from int // the scrub that is the first to fail
+	from int // how many scrubs succeed
 }
 
 func (b *unscrubbed) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
@@ -303,9 +308,9 @@ func (b *unscrubbed) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revis
 	return revision, err
 }
 
-func TestChangeRootKeyStandsAlsoUnscrubbed(t *testing.T) {
+func TestAChangeOfRootKeyStandsIfItsScrubFails(t *testing.T) {
 	b := kept{memory.New()}
-	first, second := keystore.Ephemeral(), keystore.Ephemeral()
+	first, second := keystoretest.RootKey(), keystoretest.RootKey()
 	s := open(t, &unscrubbed{Backend: b}, first)
 	require.ErrorIs(t, s.ChangeRootKey(ctx, second), keystore.ErrNotScrubbed)
 	put(t, s, "a", "value")
@@ -317,10 +322,10 @@ func TestChangeRootKeyStandsAlsoUnscrubbed(t *testing.T) {
 	require.Equal(t, "value", get(t, s, "a"))
 }
 
-func TestRotateSealStandsAlsoUnscrubbed(t *testing.T) {
+func TestARotationOfTheSealStandsIfItsScrubFails(t *testing.T) {
 	for from, complete := range []bool{false, true} { // each of the two changes of the header scrubs
 		b := kept{memory.New()}
-		root := keystore.Ephemeral()
+		root := keystoretest.RootKey()
 		s := open(t, &unscrubbed{b, from}, root)
 		put(t, s, "a", "value")
 		old := get(t, b, "a")
@@ -342,7 +347,7 @@ func TestRotateSealStandsAlsoUnscrubbed(t *testing.T) {
 	}
 }
 
-// dying fails every commit after some.
+// dying fails every commit after the first few.
 type dying struct {
 	keystore.Backend
 	left int
@@ -357,11 +362,11 @@ func (b *dying) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, 
 	return b.Backend.Commit(ctx, tx)
 }
 
-func TestRotateSealGoesOnWhereItWasInterrupted(t *testing.T) {
+func TestRotateSealResumesAnInterruptedRotation(t *testing.T) {
 	const n = 350 // four batches, between two changes of the header
 	for died := range 7 {
 		b := kept{memory.New()}
-		root := keystore.Ephemeral()
+		root := keystoretest.RootKey()
 		s := open(t, b, root)
 		for i := range n {
 			put(t, s, fmt.Sprintf("key%03d", i), fmt.Sprint(i))
@@ -372,7 +377,7 @@ func TestRotateSealGoesOnWhereItWasInterrupted(t *testing.T) {
 		} else {
 			require.NoError(t, err)
 		}
-		put(t, s, "key000", "0") // by one who may not know yet
+		put(t, s, "key000", "0") // by a process that may have an old seal
 		after := open(t, b, root)
 		done := 0
 		require.NoError(t, after.RotateSeal(ctx, func(n int) { done = n }))
@@ -393,7 +398,7 @@ func TestRotateSealGoesOnWhereItWasInterrupted(t *testing.T) {
 
 func TestRotateSealStopsAtADamagedRecord(t *testing.T) {
 	b := memory.New()
-	s := open(t, b, keystore.Ephemeral())
+	s := open(t, b, keystoretest.RootKey())
 	put(t, s, "a", "value")
 	put(t, s, "b", "value")
 	put(t, b, "b", get(t, b, "a"))
@@ -405,7 +410,8 @@ func TestRotateSealStopsAtADamagedRecord(t *testing.T) {
 	require.Equal(t, "value", get(t, s, "a"))
 }
 
-// meddling does something between the first scan, of a rotation or of Open, and the commit that follows.
+// meddling does something between the first scan, of a rotation or of Open, and the commit that
+// follows.
 type meddling struct {
 	keystore.Backend
 	meddle func()
@@ -420,9 +426,9 @@ func (b *meddling) Scan(ctx context.Context, prefix, after string, limit int) ([
 	return records, err
 }
 
-func TestRotateSealDoesNotUndoWhatOthersWrite(t *testing.T) {
+func TestRotateSealKeepsConcurrentWrites(t *testing.T) {
 	b := &meddling{Backend: kept{memory.New()}}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	s, elsewhere := open(t, b, root), open(t, b, root)
 	for _, key := range []string{"changed", "deleted", "kept"} {
 		put(t, s, key, "old")
@@ -437,18 +443,19 @@ func TestRotateSealDoesNotUndoWhatOthersWrite(t *testing.T) {
 	_, err := s.Get(ctx, "deleted")
 	require.ErrorIs(t, err, keystore.ErrNotFound)
 
-	// A whole rotation by another process overtakes this one; and a change of root key in this one comes between.
+	// A whole rotation by another process overtakes this one; and a change of root key in this one
+	// comes between.
 	b.meddle = func() { require.NoError(t, elsewhere.RotateSeal(ctx, nil)) }
 	require.NoError(t, s.RotateSeal(ctx, nil))
-	b.meddle = func() { require.NoError(t, s.ChangeRootKey(ctx, keystore.AEAD("other", blind{}))) }
+	b.meddle = func() { require.NoError(t, s.ChangeRootKey(ctx, keystore.External("other", blind{}))) }
 	require.NoError(t, s.RotateSeal(ctx, nil))
-	require.Equal(t, "new", get(t, open(t, b, keystore.AEAD("other", blind{})), "changed"))
+	require.Equal(t, "new", get(t, open(t, b, keystore.External("other", blind{})), "changed"))
 }
 
 // Writers in several processes, rotations in two, and nothing is lost.
 func TestRotateSealWithWriters(t *testing.T) {
 	b := kept{memory.New()}
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	var group sync.WaitGroup
 	errs := make([]error, 6)
 	for w := range errs {

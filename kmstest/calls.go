@@ -1,7 +1,6 @@
 package kmstest
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -11,36 +10,42 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/internal/shape"
 )
 
-// A Call is one call of an operation, as it was recorded. It is printed as an audit event would tell of it, without
-// plaintexts and other secrets; only Input and Output give them.
+// A Call is a recorded call of an operation. It prints what an audit event would hold, without
+// plaintexts and other secrets: only Input and Output return those.
 type Call struct {
-	Operation string // its name: "Decrypt"
+	Operation string // the name of the operation: "Decrypt"
 	Caller    kms.Principal
 	Region    string
-	Time      time.Time // of its beginning, by the Service's clock
-	Pending   bool      // it has not ended yet: it has neither an output nor an error
-	Err       error     // nil if it succeeded
+	Time      time.Time // when the call began, by the Service's clock
+	Pending   bool      // the call has not ended: it has neither an output nor an error
+	Err       error     // nil if the call succeeded
 	Injected  bool      // Err is that of a [Fault]
 
-	in, out func() any // functions, because fmt and test reports look into all else
+	in, out func() any // functions, because fmt and test reports print everything else
 }
 
-// Input returns a copy of what was sent, such as a *kms.DecryptInput.
+// Input returns a copy of the input, such as a *kms.DecryptInput.
 func (c Call) Input() any { return c.in() }
 
-// Output returns a copy of what was answered, such as a *kms.DecryptOutput; nil with an error, or as long as the call is
-// pending.
+// Output returns a copy of the output, such as a *kms.DecryptOutput. It returns nil if the call
+// failed or has not ended.
 func (c Call) Output() any { return c.out() }
 
-// String tells of the call in one line.
+// String returns a description of the call in one line.
 func (c Call) String() string {
 	in := c.in()
-	told, err := json.Marshal(shape.OfType(reflect.TypeOf(in).Elem()).Public(in))
-	if err != nil || string(told) == "null" {
-		told = []byte("{}")
+	var b audit.Builder
+	var input audit.Object
+	b.Start(&input, "input", audit.MaxFailedBytes)
+	shape.OfType(reflect.TypeOf(in).Elem()).VisitLoggable(in, &b)
+	params := "{}"
+	b.Finish()
+	if !input.IsZero() {
+		params = input.String()
 	}
 	end := "succeeded"
 	var failure *kms.Error
@@ -55,15 +60,16 @@ func (c Call) String() string {
 	if c.Injected {
 		end += " (injected)"
 	}
-	return fmt.Sprintf("%s %s: %s", c.Operation, told, end)
+	return fmt.Sprintf("%s %s: %s", c.Operation, params, end)
 }
 
-// Calls returns the calls of the named operations, of all if there is no name, in the order in which they began. It fails the
-// test if there is no such operation. What it returns is the caller's own.
+// Calls returns the calls of the named operations, or of all operations if no name is given, in the
+// order in which they began. It fails the test if an operation does not exist. The caller owns the
+// result.
 func (s *Service) Calls(operations ...string) []Call {
 	s.t.Helper()
 	for _, name := range operations {
-		s.known(name)
+		s.requireOperation(name)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,15 +82,16 @@ func (s *Service) Calls(operations ...string) []Call {
 	return found
 }
 
-// ResetCalls forgets the calls so far. All are kept until then, at about the size of their inputs and outputs.
+// ResetCalls discards the recorded calls. Until then every call is kept, which takes about the
+// memory of its input and output.
 func (s *Service) ResetCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = nil
 }
 
-// Inputs returns copies of what was sent to one operation, in the order of the calls. It fails the test if In is no
-// operation's input, as those of the AWS SDK are not.
+// Inputs returns copies of the inputs of one operation, in the order of its calls. It fails the
+// test if In is not the input of an operation of package kms; those of the AWS SDK are not.
 //
 //	for _, in := range kmstest.Inputs[kms.DecryptInput](svc) { ... }
 func Inputs[In any](s *Service) []*In {
@@ -106,23 +113,23 @@ func Inputs[In any](s *Service) []*In {
 func (s *Service) RequireCalls(t testing.TB, operations ...string) {
 	t.Helper()
 	for _, name := range operations {
-		s.known(name)
+		s.requireOperation(name)
 	}
 	calls := s.Calls()
 	if !slices.EqualFunc(calls, operations, func(c Call, name string) bool { return c.Operation == name }) {
-		t.Fatalf("want the calls %s\ngot %s", strings.Join(operations, ", "), list(calls))
+		t.Fatalf("want the calls %s\ngot %s", strings.Join(operations, ", "), format(calls))
 	}
 }
 
-// RequireCalled fails t unless an operation was called so many times, failed calls included.
+// RequireCalled fails t unless an operation was called that many times, failed calls included.
 func (s *Service) RequireCalled(t testing.TB, operation string, times int) {
 	t.Helper()
 	if n := len(s.Calls(operation)); n != times {
-		t.Fatalf("want %d calls of %s, got %d; all calls: %s", times, operation, n, list(s.Calls()))
+		t.Fatalf("want %d calls of %s, got %d; all calls: %s", times, operation, n, format(s.Calls()))
 	}
 }
 
-func list(calls []Call) string {
+func format(calls []Call) string {
 	if len(calls) == 0 {
 		return "none"
 	}
@@ -133,7 +140,7 @@ func list(calls []Call) string {
 	return b.String()
 }
 
-// A record is a call under way or ended; the Service's lock guards it.
+// A record is a call that has begun. The Service's lock guards it.
 type record struct {
 	Call
 	input, output any
@@ -145,10 +152,11 @@ func (r *record) call() Call {
 	return c
 }
 
-func (s *Service) begin(on *kms.Service, op kms.Operation, in any) *record {
+func (s *Service) beginCall(call kms.Call) *record {
+	view := call.Service
 	r := &record{
-		Call:  Call{Operation: op.Name(), Caller: on.Caller(), Region: on.Region(), Time: s.Now(), Pending: true},
-		input: clone(in),
+		Call:  Call{Operation: call.Operation.Name(), Caller: view.Caller(), Region: view.Region(), Time: s.Now(), Pending: true},
+		input: clone(call.Input),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,14 +164,14 @@ func (s *Service) begin(on *kms.Service, op kms.Operation, in any) *record {
 	return r
 }
 
-func (s *Service) end(r *record, out any, err error, injected bool) {
+func (s *Service) endCall(r *record, out any, err error, injected bool) {
 	output := clone(out)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.Pending, r.Err, r.Injected, r.output = false, err, injected, output
 }
 
-// clone returns a deep copy of an input or output, or nil.
+// clone returns a deep copy of an input or output. It returns nil for nil.
 func clone(v any) any {
 	if v == nil {
 		return nil

@@ -27,7 +27,7 @@ func TestCallsAreRecordedAsTheyWere(t *testing.T) {
 	_, err = svc.As(alice).In("eu-west-1").TagResource(t.Context(), &kms.TagResourceInput{KeyId: id, Tags: []kms.Tag{{TagKey: "k", TagValue: "v"}}})
 	require.ErrorIs(t, err, kms.NotFoundException)
 
-	// What the caller does with its own changes no record, nor does what is done with a record.
+	// Changes to inputs, outputs and recorded calls do not change the records.
 	clear(in.Plaintext)
 	in.EncryptionContext["a"] = "c"
 	clear(out.CiphertextBlob)
@@ -76,13 +76,13 @@ func TestAssertionsOnCallsFailTheTest(t *testing.T) {
 	svc.RequireCalls(t, "CreateKey", "Encrypt", "Decrypt", "Decrypt")
 	svc.RequireCalled(t, "Decrypt", 2)
 
-	told := `
+	want := `
   1. CreateKey {}: succeeded
   2. Encrypt {"keyId":"` + id + `"}: succeeded
   3. Decrypt {"keyId":"` + id + `"}: kmstest: the connection broke (injected)
   4. Decrypt {"keyId":"` + id + `"}: InvalidCiphertextException`
-	requireFailure(t, "want the calls CreateKey, Decrypt\ngot "+told, func(t testing.TB) { svc.RequireCalls(t, "CreateKey", "Decrypt") })
-	requireFailure(t, "want 1 calls of Decrypt, got 2; all calls: "+told, func(t testing.TB) { svc.RequireCalled(t, "Decrypt", 1) })
+	requireFailure(t, "want the calls CreateKey, Decrypt\ngot "+want, func(t testing.TB) { svc.RequireCalls(t, "CreateKey", "Decrypt") })
+	requireFailure(t, "want 1 calls of Decrypt, got 2; all calls: "+want, func(t testing.TB) { svc.RequireCalled(t, "Decrypt", 1) })
 	requireFailure(t, `no operation "Decyrpt"`, func(t testing.TB) { kmstest.New(t).Calls("Decyrpt") })
 	requireFailure(t, `no operation "decrypt"`, func(t testing.TB) { kmstest.New(t).RequireCalls(t, "decrypt") })
 	requireFailure(t, "no operation of the Service takes a time.Time", func(t testing.TB) { kmstest.Inputs[time.Time](kmstest.New(t)) })
@@ -96,9 +96,9 @@ func TestRecordedPlaintextsAreNotPrinted(t *testing.T) {
 	_, err := svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: id, Plaintext: []byte("a secret")})
 	require.NoError(t, err)
 	call := svc.Calls("Encrypt")[0]
-	told, err := json.Marshal(call)
+	text, err := json.Marshal(call)
 	require.NoError(t, err)
-	printed := string(told)
+	printed := string(text)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T", "%p"} {
 		printed += fmt.Sprintf(verb, call) + fmt.Sprintf(verb, &call) + fmt.Sprintf(verb, svc.Calls())
 	}

@@ -8,13 +8,13 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// A clock stands still until it is moved.
+// A clock shows the same time until it is moved.
 type clock struct {
 	mu      sync.Mutex
 	now     time.Time
 	waiting int
 	changed chan struct{} // closed, and replaced, when now or waiting changes
-	closed  chan struct{} // closed with the Service
+	closed  chan struct{} // closed at the end of the test
 }
 
 func newClock(at time.Time) *clock {
@@ -27,15 +27,16 @@ func (c *clock) read() time.Time {
 	return c.now
 }
 
-func (c *clock) advance(d time.Duration) { c.change(func() { c.now = c.now.Add(d) }) }
+func (c *clock) advance(d time.Duration) { c.update(func() { c.now = c.now.Add(d) }) }
 
-// close ends all waiting.
+// close makes all calls that wait fail with kms.ErrClosed.
 func (c *clock) close() { close(c.closed) }
 
-func (c *clock) change(change func()) {
+// update calls f with the clock locked, and wakes all calls that wait.
+func (c *clock) update(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	change()
+	f()
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
@@ -43,13 +44,13 @@ func (c *clock) change(change func()) {
 // wait returns once d has passed.
 func (c *clock) wait(ctx context.Context, d time.Duration) error {
 	until := c.read().Add(d)
-	c.change(func() { c.waiting++ })
-	defer c.change(func() { c.waiting-- })
+	c.update(func() { c.waiting++ })
+	defer c.update(func() { c.waiting-- })
 	return c.until(ctx, func() bool { return !c.now.Before(until) })
 }
 
-// waitRealTime is wait on the computer's clock.
-func (c *clock) waitRealTime(ctx context.Context, d time.Duration) error {
+// waitWallClock is wait on the wall clock.
+func (c *clock) waitWallClock(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -62,13 +63,13 @@ func (c *clock) waitRealTime(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// until returns once holds does, which is asked with the clock locked.
-func (c *clock) until(ctx context.Context, holds func() bool) error {
+// until returns once done returns true. done is called with the clock locked.
+func (c *clock) until(ctx context.Context, done func() bool) error {
 	for {
 		c.mu.Lock()
-		done, changed := holds(), c.changed
+		ok, changed := done(), c.changed
 		c.mu.Unlock()
-		if done {
+		if ok {
 			return nil
 		}
 		select {
@@ -81,8 +82,8 @@ func (c *clock) until(ctx context.Context, holds func() bool) error {
 	}
 }
 
-// BlockUntil returns once n calls, or more, wait for the clock, as faults with a Latency make them: only then does
-// [Service.Advance] move them on for sure.
+// BlockUntil returns once at least n calls wait for the clock because of a fault's Latency. Call it
+// before [Service.Advance], which does not shorten the wait of a call that begins to wait later.
 func (s *Service) BlockUntil(n int) {
 	s.t.Helper()
 	if err := s.clock.until(context.Background(), func() bool { return s.clock.waiting >= n }); err != nil {

@@ -5,43 +5,46 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
-// EventualConsistency delays by d, on the Service's clock, when changes become visible: AWS tells that within moments, but not
-// to every next call.
+// EventualConsistency delays when changes become visible, by d on the Service's clock. In AWS KMS a
+// change is visible within moments, but not to every call that follows it.
 //
-// Delayed are new, moved and deleted aliases, and every change of an existing key: its state, description, tags, policy,
-// rotation and material. Calls that read or use keys find all that as it was d ago. Not delayed are new keys, under their ID
-// or ARN; the end of a key, when its waiting period is over; and calls that make changes, which build on the latest state,
-// and so are refused for what other calls do not see yet.
+// It delays new, moved and deleted aliases, and every change to an existing key: its state,
+// description, tags, policy, rotation and key material. Calls that read or use keys see all that as
+// it was d ago. It does not delay new keys, by their ID or ARN, nor the deletion of a key at the
+// end of its waiting period. A call that makes a change is based on the latest state, so it can be
+// refused because of what other calls do not see yet.
 //
-// As long as a change is hidden, a successful call is no use of its key for GetKeyLastUsage, and audit events name no
-// resources.
+// While a change is hidden, a successful call does not count as a use of its key for
+// GetKeyLastUsage, and audit events name no resources.
 func EventualConsistency(d time.Duration) Option {
 	return func(o *settings) { o.lag = max(d, 0) }
 }
 
-// A history is a Service's store, with what records were before the changes that are not visible yet.
-type history struct {
+// A laggedStore is the Backend of a Service. It remembers what records were before the changes that
+// are not visible yet.
+type laggedStore struct {
 	*memory.Backend
 
 	mu      sync.Mutex
+	changed bool       // since the store was created or forked
 	config  kms.Config // of the Service
 	lag     time.Duration
-	changes []change // that are not visible yet, oldest first
-	version int      // goes up with whatever a past would show
-	past    *past    // nil: none was needed yet
+	hidden  []change  // not visible yet, oldest first
+	version int       // incremented when what is visible may have changed
+	past    *pastView // nil until it is needed
 }
 
-// A change is what a record was before a commit.
+// A change is the state of a record before a commit.
 type change struct {
 	at      time.Time
 	name    string
@@ -49,27 +52,32 @@ type change struct {
 	existed bool
 }
 
-// lags delays changes by lag from now on; those before keep their delay as long as there is one.
-func (h *history) lags(config kms.Config, lag time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.config, h.lag = config, lag
+// setLag sets by how much changes are delayed from now on. A lag of 0 also ends the delay of
+// earlier changes.
+func (l *laggedStore) setLag(config kms.Config, lag time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.config, l.lag = config, lag
 }
 
-// fork returns a copy, and by how much it shall delay changes once it has a Service.
-func (h *history) fork(now time.Time) (*history, time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.settle(now)
-	return &history{Backend: h.Backend.Fork(), changes: slices.Clone(h.changes)}, h.lag
+// fork returns a copy, and the lag that is to be set once the copy has a Service.
+func (l *laggedStore) fork(now time.Time) (*laggedStore, time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dropVisible(now)
+	return &laggedStore{Backend: l.Backend.Fork(), hidden: slices.Clone(l.hidden)}, l.lag
 }
 
-// Commit is that of keystore.Backend.
-func (h *history) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.lag == 0 || len(tx.Puts)+len(tx.Deletes) == 0 {
-		return h.Backend.Commit(ctx, tx)
+// Commit implements keystore.Backend.
+func (l *laggedStore) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(tx.Puts)+len(tx.Deletes) == 0 {
+		return l.Backend.Commit(ctx, tx)
+	}
+	l.changed = true
+	if l.lag == 0 {
+		return l.Backend.Commit(ctx, tx)
 	}
 	names := slices.Clone(tx.Deletes)
 	for _, put := range tx.Puts {
@@ -77,128 +85,138 @@ func (h *history) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision
 	}
 	var changes []change
 	for _, name := range names {
-		isKey := strings.HasPrefix(name, "key/")
-		if !isKey && !strings.HasPrefix(name, "alias/") && !strings.HasPrefix(name, "aliasof/") {
+		kind := keydb.KindOf(name)
+		if kind == keydb.OtherKind {
 			continue
 		}
-		r, err := h.Backend.Get(ctx, name)
+		r, err := l.Backend.Get(ctx, name)
 		switch {
 		case err == nil:
-			changes = append(changes, change{h.config.Clock(), name, r.Value, true})
+			changes = append(changes, change{l.config.Clock(), name, r.Value, true})
 		case !errors.Is(err, keystore.ErrNotFound):
 			return 0, err
-		case !isKey:
-			changes = append(changes, change{h.config.Clock(), name, nil, false})
+		case kind != keydb.KeyKind: // a new key is visible at once
+			changes = append(changes, change{l.config.Clock(), name, nil, false})
 		}
 	}
-	revision, err := h.Backend.Commit(ctx, tx)
+	revision, err := l.Backend.Commit(ctx, tx)
 	if err != nil {
 		return 0, err
 	}
-	h.version++
-	h.changes = append(h.changes, changes...)
+	l.version++
+	l.hidden = append(l.hidden, changes...)
 	return revision, nil
 }
 
-// Close is that of keystore.Backend.
-func (h *history) Close() error {
-	h.mu.Lock()
-	h.retire()
-	h.mu.Unlock()
-	return h.Backend.Close()
+// needsCheck reports whether the store differs from what its parent checks.
+func (l *laggedStore) needsCheck() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
 }
 
-// settle forgets the changes that have become visible.
-func (h *history) settle(now time.Time) {
-	hidden := slices.IndexFunc(h.changes, func(c change) bool { return c.at.Add(h.lag).After(now) })
-	if hidden < 0 {
-		hidden = len(h.changes)
+// Close implements keystore.Backend.
+func (l *laggedStore) Close() error {
+	l.mu.Lock()
+	l.closePast()
+	l.mu.Unlock()
+	return l.Backend.Close()
+}
+
+// dropVisible drops the changes that have become visible.
+func (l *laggedStore) dropVisible(now time.Time) {
+	first := slices.IndexFunc(l.hidden, func(c change) bool { return c.at.Add(l.lag).After(now) })
+	if first < 0 {
+		first = len(l.hidden)
 	}
-	if hidden > 0 {
-		h.changes = slices.Delete(h.changes, 0, hidden)
-		h.version++
+	if first > 0 {
+		l.hidden = slices.Delete(l.hidden, 0, first)
+		l.version++
 	}
 }
 
-// A past is a service that sees what is visible now, and cannot change anything.
-type past struct {
+// A pastView is a service that sees what is visible now. It cannot change anything.
+type pastView struct {
 	*kms.Service
 	version int
 	users   int
-	retired bool
+	closed  bool // no new users; the last one closes the Service
 }
 
-// answer lets a call go on: where changes are hidden, one that changes nothing itself in the past.
-func (s *Service) answer(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
+// runVisible runs a call: on the past if the call changes nothing and changes are hidden, else as
+// usual.
+func (s *Service) runVisible(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
 	if !call.Operation.ReadOnly() {
 		return next(ctx)
 	}
-	p, err := s.store.enter()
+	p, err := s.store.acquire()
 	if err != nil {
 		return nil, err
 	}
 	if p == nil {
 		return next(ctx)
 	}
-	defer s.store.leave(p)
+	defer s.store.release(p)
 	view := p.In(call.Service.Region()).As(call.Service.Caller())
 	out, err := call.Operation.Invoke(ctx, view, testhook.WireInput(ctx, call.Input))
-	if errors.Is(err, testhook.ErrReadOnly) { // the clock has brought about the end of a key, say, or an AWS managed key is to be made
-		return next(ctx)
+	if errors.Is(err, testhook.ErrReadOnly) {
+		return next(ctx) // the call has to change something: a key is due for deletion, or an AWS managed key does not exist
 	}
 	return out, err
 }
 
-// enter returns the past as it is visible now; nil if nothing is hidden. To be left.
-func (h *history) enter() (*past, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.lag == 0 {
+// acquire returns the past as it is visible now, or nil if nothing is hidden. The caller releases
+// it.
+func (l *laggedStore) acquire() (*pastView, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lag == 0 {
 		return nil, nil
 	}
-	h.settle(h.config.Clock())
-	if h.past != nil && h.past.version != h.version || len(h.changes) == 0 {
-		h.retire()
+	l.dropVisible(l.config.Clock())
+	if l.past != nil && l.past.version != l.version || len(l.hidden) == 0 {
+		l.closePast()
 	}
-	if len(h.changes) == 0 {
+	if len(l.hidden) == 0 {
 		return nil, nil
 	}
-	if h.past == nil {
-		svc, err := h.reconstruct()
+	if l.past == nil {
+		svc, err := l.openPast()
 		if err != nil {
 			return nil, err
 		}
-		h.past = &past{Service: svc, version: h.version}
+		l.past = &pastView{Service: svc, version: l.version}
 	}
-	h.past.users++
-	return h.past, nil
+	l.past.users++
+	return l.past, nil
 }
 
-func (h *history) leave(p *past) {
-	h.mu.Lock()
+func (l *laggedStore) release(p *pastView) {
+	l.mu.Lock()
 	p.users--
-	done := p.retired && p.users == 0
-	h.mu.Unlock()
-	if done {
+	last := p.closed && p.users == 0
+	l.mu.Unlock()
+	if last {
 		p.Close()
 	}
 }
 
-// retire ends the present past, once it is left by all.
-func (h *history) retire() {
-	if p := h.past; p != nil {
-		h.past, p.retired = nil, true
-		if p.users == 0 {
-			p.Close()
-		}
+// closePast closes the past, if there is one, as soon as nobody uses it.
+func (l *laggedStore) closePast() {
+	p := l.past
+	if p == nil {
+		return
+	}
+	l.past, p.closed = nil, true
+	if p.users == 0 {
+		p.Close()
 	}
 }
 
-// reconstruct returns a service on a fork in which all that is hidden is undone.
-func (h *history) reconstruct() (*kms.Service, error) {
-	fork := h.Backend.Fork()
-	for i := len(h.changes) - 1; i >= 0; i-- { // the oldest change of a record comes last
-		c := h.changes[i]
+// openPast returns a service on a fork in which all hidden changes are undone.
+func (l *laggedStore) openPast() (*kms.Service, error) {
+	fork := l.Backend.Fork()
+	for _, c := range slices.Backward(l.hidden) { // the oldest change to a record is undone last
 		tx := keystore.Tx{Deletes: []string{c.name}}
 		if c.existed {
 			tx = keystore.Tx{Puts: []keystore.Put{{Key: c.name, Value: c.before}}}
@@ -207,17 +225,18 @@ func (h *history) reconstruct() (*kms.Service, error) {
 			return nil, err
 		}
 	}
-	config := h.config
-	config.Backend, config.Audit, config.Intercept = unchanging{fork}, nil, nil
+	config := l.config
+	config.Backend, config.Audit, config.Intercept = readOnly{fork}, nil, nil
 	config.Logger = slog.New(slog.DiscardHandler)
 	return kms.New(config)
 }
 
-type unchanging struct{ *memory.Backend }
+// readOnly is a Backend that refuses changes.
+type readOnly struct{ *memory.Backend }
 
-func (u unchanging) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
+func (r readOnly) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 	if len(tx.Puts)+len(tx.Deletes) > 0 {
 		return 0, testhook.ErrReadOnly
 	}
-	return u.Backend.Commit(ctx, tx)
+	return r.Backend.Commit(ctx, tx)
 }

@@ -23,7 +23,7 @@ func eventual(t testing.TB) *kmstest.Service {
 	return kmstest.New(t, kmstest.EventualConsistency(delay))
 }
 
-// requireTurn requires that a check fails up to a moment before the delay is over, and no longer.
+// requireTurn requires that hidden holds until the delay is over, and visible from then on.
 func requireTurn(t *testing.T, svc *kmstest.Service, hidden, visible func(t *testing.T)) {
 	t.Helper()
 	hidden(t)
@@ -33,7 +33,7 @@ func requireTurn(t *testing.T, svc *kmstest.Service, hidden, visible func(t *tes
 	visible(t)
 }
 
-func TestANewAliasIsSeenAfterTheDelay(t *testing.T) {
+func TestANewAliasIsVisibleAfterTheDelay(t *testing.T) {
 	t.Parallel()
 	svc := eventual(t)
 	id := createKey(t, svc.Service)
@@ -65,7 +65,7 @@ func TestANewAliasIsSeenAfterTheDelay(t *testing.T) {
 	})
 }
 
-func TestAMovedAliasNamesItsFormerKeyForTheDelay(t *testing.T) {
+func TestAMovedAliasPointsToItsOldKeyForTheDelay(t *testing.T) {
 	t.Parallel()
 	svc := eventual(t)
 	before, after := createKey(t, svc.Service), createKey(t, svc.Service)
@@ -118,11 +118,11 @@ func TestAChangeBuildsOnTheLatestState(t *testing.T) {
 
 	_, err = svc.EnableKey(t.Context(), &kms.EnableKeyInput{KeyId: id})
 	require.NoError(t, err)
-	_, err = svc.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: id}) // which it is in the past
+	_, err = svc.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: id}) // it is disabled in the past
 	require.NoError(t, err)
 	_, err = svc.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: "alias/app"})
 	require.NoError(t, err)
-	createAlias(t, svc.Service, "alias/app", other) // which is taken in the past
+	createAlias(t, svc.Service, "alias/app", other) // it is taken in the past
 
 	svc.Advance(delay)
 	_, err = encrypt(svc.Service, id)
@@ -131,7 +131,7 @@ func TestAChangeBuildsOnTheLatestState(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestANewKeyIsSeenAtOnceWhileOtherThingsAreHidden(t *testing.T) {
+func TestANewKeyIsVisibleAtOnceWhileOtherChangesAreHidden(t *testing.T) {
 	t.Parallel()
 	svc := eventual(t)
 	id := createKey(t, svc.Service)
@@ -145,7 +145,7 @@ func TestANewKeyIsSeenAtOnceWhileOtherThingsAreHidden(t *testing.T) {
 	}
 }
 
-func TestAKeysStateIsSeenAfterTheDelay(t *testing.T) {
+func TestAKeysStateIsVisibleAfterTheDelay(t *testing.T) {
 	t.Parallel()
 	svc := eventual(t)
 	id := createKey(t, svc.Service)
@@ -175,7 +175,7 @@ func TestAKeysStateIsSeenAfterTheDelay(t *testing.T) {
 	requireTurn(t, svc, fails(kms.KMSInvalidStateException, kms.KeyStatePendingDeletion), fails(kms.DisabledException, kms.KeyStateDisabled))
 }
 
-// Each change has its own moment.
+// Each change becomes visible at its own time.
 func TestChangesBecomeVisibleOneByOne(t *testing.T) {
 	t.Parallel()
 	svc := eventual(t)
@@ -204,7 +204,7 @@ func TestChangesBecomeVisibleOneByOne(t *testing.T) {
 	require.Equal(t, []string{"", "one", "two", "three"}, seen)
 }
 
-func TestTheEndOfAKeyIsSeenAtOnce(t *testing.T) {
+func TestADeletedKeyIsGoneAtOnce(t *testing.T) {
 	t.Parallel()
 	svc := eventual(t)
 	id := createKey(t, svc.Service)
@@ -220,7 +220,7 @@ func TestTheEndOfAKeyIsSeenAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatTheClockChangesWithinTheDelayIsDone(t *testing.T) {
+func TestWhatIsDueHappensWithinTheDelay(t *testing.T) {
 	t.Parallel()
 	svc := eventual(t)
 	id := createKey(t, svc.Service)
@@ -234,22 +234,22 @@ func TestWhatTheClockChangesWithinTheDelayIsDone(t *testing.T) {
 		require.Len(t, out.Rotations, 1)
 	}
 	k, err := describe(svc.Service, "alias/aws/s3")
-	require.NoError(t, err, "an AWS managed key is made now")
+	require.NoError(t, err, "an AWS managed key is created now")
 	svc.Advance(delay)
 	again, err := describe(svc.Service, "alias/aws/s3")
 	require.NoError(t, err)
 	require.Equal(t, k.KeyId, again.KeyId)
 }
 
-// Over a wire a member can be there and empty, which is refused like ever while something is hidden.
-func TestThePastGetsWhatWasSent(t *testing.T) {
+// On the wire a member can be present and empty. That is refused as usual while a change is hidden.
+func TestThePastGetsTheInputOfTheWire(t *testing.T) {
 	t.Parallel()
 	svc := eventual(t)
 	id := createKey(t, svc.Service)
-	handler := awsapi.Handler(svc.Service, awsapi.Options{})
+	handler := awsapi.Handler(svc.Service, awsapi.Options{InsecureTrustAll: true})
 	answers := func() (answers []string) {
 		for _, sent := range [][2]string{{"ListAliases", `{"KeyId":""}`}, {"ListAliases", `{"Marker":""}`}, {"DescribeKey", `{"KeyId":""}`}, {"ListKeys", `{}`}} {
-			r := httptest.NewRequest("POST", "/", strings.NewReader(sent[1]))
+			r := httptest.NewRequest("POST", "http://localhost/", strings.NewReader(sent[1]))
 			r.Header.Set("X-Amz-Target", "TrentService."+sent[0])
 			r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 			w := httptest.NewRecorder()
@@ -281,7 +281,7 @@ func TestViewsSeeTheSamePast(t *testing.T) {
 	require.ErrorIs(t, err, kms.AccessDeniedException)
 }
 
-func TestAForkHidesWhatItsParentDoes(t *testing.T) {
+func TestAForkHidesWhatItsParentHides(t *testing.T) {
 	t.Parallel()
 	parent := eventual(t)
 	id := createKey(t, parent.Service)
@@ -306,7 +306,7 @@ func TestAForkHidesWhatItsParentDoes(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestThePastMayBeUsedConcurrently(t *testing.T) {
+func TestThePastCanBeUsedConcurrently(t *testing.T) {
 	t.Parallel()
 	svc := eventual(t)
 	id := createKey(t, svc.Service)

@@ -13,7 +13,7 @@ import (
 	"github.com/pocketkms/kms/seed"
 )
 
-// T stands for the *testing.T of a test, which an example has not.
+// T stands for the *testing.T of a test, which an example does not have.
 type T struct{ ended }
 
 func (*T) Helper()                                  {}
@@ -32,7 +32,7 @@ func Example() {
 	svc := kmstest.New(t, kmstest.Seed(seed.Key{ID: "1234abcd-12ab-34cd-56ef-1234567890ab", Aliases: []string{"alias/app"}}))
 	svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Count: 1, Err: kmstest.Throttling()})
 
-	// What follows is the code under test: it tries once more.
+	// This is the code under test: it retries once.
 	for range 2 {
 		_, err := svc.Encrypt(ctx, &kms.EncryptInput{KeyId: "alias/app", Plaintext: []byte("hello")})
 		if err == nil {
@@ -76,11 +76,11 @@ func ExampleService_BlockUntil() {
 	svc.Inject(kmstest.Fault{Operations: []string{"ListKeys"}, Latency: 2 * time.Second})
 
 	done := make(chan error)
-	go func() { // or the call would wait for an Advance that does not come
+	go func() { // in the same goroutine the call would wait forever
 		_, err := svc.ListKeys(ctx, nil)
 		done <- err
 	}()
-	svc.BlockUntil(1) // from here on the call waits for the clock
+	svc.BlockUntil(1) // the call waits for the clock now
 	svc.Advance(2 * time.Second)
 	fmt.Println(<-done)
 	// Output:
@@ -106,7 +106,7 @@ func ExampleService_Fork() {
 			return err
 		}},
 	} {
-		svc := prepared.Fork(t) // so that no row sees what another has done
+		svc := prepared.Fork(t) // so that no row sees the changes of another
 		if err := row.prepare(svc); err != nil {
 			t.Fatalf("%v", err)
 		}

@@ -3,6 +3,7 @@ package kmstest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -10,66 +11,88 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/arn"
+	"github.com/pocketkms/kms/internal/ciphertext"
 	"github.com/pocketkms/kms/internal/testhook"
 )
 
-// A Fault says which calls fail or are slow, and how. Its zero value is about every call.
+// A Fault makes calls fail or wait. It applies to every call unless Operations, Key, After, Count
+// or Probability restrict it.
+//
+//	Fault{Operations: []string{"Decrypt"}, Err: Throttling(), Count: 2}
+//	Fault{Key: "alias/app", Err: kms.DisabledException}
+//	Fault{Operations: []string{"CreateKey"}, Err: ErrConnection, LoseResponse: true}
+//	Fault{Latency: time.Second, WallClock: true}
 type Fault struct {
-	// Operations are the names of those that it is about, such as "Decrypt"; none means all.
+	// Operations are the names of the operations, such as "Decrypt"; none means all.
 	Operations []string
 
-	// Key is the key ID, key ARN, alias name or alias ARN of the key that it is about; absent means any, or none. A call is
-	// about a key if it names it in any of these forms, or sends a ciphertext that does; and wherever it sends the same text.
-	// A bare ID or alias name means the key of the Service's own account and Region, and that of the caller's.
+	// Key is the key ID, key ARN, alias name or alias ARN of a key; empty means that calls of any
+	// key and of none are affected. A call is affected if its input names the key in any of these
+	// forms, has the same text for an identifier, or has only a ciphertext of the key. A key ID or
+	// alias name means both the key in the account and Region of the Service and that of the
+	// caller.
 	Key string
 
-	// After lets so many such calls pass before, and Count ends the fault after so many were hit; 0 means no end.
+	// The first After matching calls are not affected. After Count affected calls the fault ends; 0
+	// means that it does not.
 	After, Count int
 
-	// Probability is that of hitting such a call; 0 means 1. The calls that are hit depend on Seed and on their order alone.
+	// Probability is the share of the matching calls that are affected; 0 means all. Which ones
+	// they are depends only on Seed and on the order of the calls.
 	Probability float64
 	Seed        uint64
 
-	// Err is what the call fails with: [Throttling], [Internal], [DependencyTimeout], any other [kms.Error], such as
-	// &kms.Error{Code: kms.DisabledException}, [ErrConnection] or a context's error. The code is sent as it is, even one
-	// that the operation never answers with; a bare [kms.ErrorCode] is an error without a message. Nil lets the call go on
-	// after its Latency. Any other error becomes a KMSInternalException, but those of the AWS SDK fail the test. Through
-	// package awsapi, a context's error is a DependencyTimeoutException with status 503, unless the client's own context
-	// has ended.
+	// Err is the error of the call: [Throttling], [Internal], [DependencyTimeout], any other
+	// [kms.Error], a bare [kms.ErrorCode], [ErrConnection], or the error of a context. If it is
+	// nil, the call only waits for Latency.
+	//
+	// The service answers with any exception, also one that the operation never has in AWS. A bare
+	// code gets the message that AWS most often has for it, if one is known. Package awsapi answers
+	// the error of a context with DependencyTimeoutException and status 503. Other errors become a
+	// KMSInternalException, but an error of the AWS SDK fails the test.
 	Err error
 
-	// Late lets the call take effect first, and loses its answer: what a client sees who must not repeat the call blindly.
-	Late bool
+	// LoseResponse lets the call succeed, and then fails it with Err. That is what a client sees if
+	// the connection breaks before the response arrives; it must not blindly repeat the call.
+	LoseResponse bool
 
-	// Latency is how long the call takes before all else, or with Late after its effect. It waits for [Service.Advance], or
-	// for the end of its context. A test that makes the call and never advances waits for ever: use RealTime, or call from
-	// another goroutine, BlockUntil(1), then Advance. Waiting calls end with kms.ErrClosed when the test does.
+	// Latency is how long the call waits before anything else, or with LoseResponse after it has
+	// succeeded. The call waits for [Service.Advance] or for the end of its context; when the test
+	// ends, it fails with kms.ErrClosed. A test that makes the call and then calls Advance in the
+	// same goroutine blocks forever: make the call in another goroutine, call BlockUntil(1), then
+	// Advance; or set WallClock.
 	Latency time.Duration
 
-	// RealTime makes Latency a time of the computer's clock: of the bubble's in package testing/synctest, where it costs
-	// none.
-	RealTime bool
+	// WallClock makes Latency a time of the wall clock, or of the bubble in package
+	// testing/synctest.
+	WallClock bool
 }
 
-// ErrConnection is the error of a call whose connection breaks. Through package awsapi the connection breaks indeed, and the
-// client has an error of its transport.
+// ErrConnection is the error of a call whose connection breaks. Package awsapi breaks the
+// connection of its client, which gets a transport error.
 var ErrConnection = testhook.ErrConnection
 
-// Throttling is the error of a call beyond the request quota.
-func Throttling() error {
-	return &kms.Error{Code: kms.ThrottlingException,
-		Message: "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."}
+// Throttling returns the error of a call that exceeds the request quota.
+func Throttling() error { return withMessage(kms.ThrottlingException) }
+
+// Internal returns the error of a call that failed inside KMS. It can be retried.
+func Internal() error { return withMessage(kms.KMSInternalException) }
+
+// DependencyTimeout returns the error of a call that KMS could not complete in time. It can be
+// retried.
+func DependencyTimeout() error { return withMessage(kms.DependencyTimeoutException) }
+
+// messages are the messages of AWS that do not depend on the call.
+var messages = map[kms.ErrorCode]string{
+	kms.ThrottlingException:        "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
+	kms.KMSInternalException:       "The request could not be completed.",
+	kms.DependencyTimeoutException: "The request was not completed in time.",
+	kms.IncorrectKeyException:      "The key ID in the request does not identify a CMK that can perform this operation.",
+	kms.DryRunOperationException:   "The request would have succeeded, but the DryRun option is set.",
 }
 
-// Internal is the error of a call that failed inside of KMS, and may be repeated.
-func Internal() error {
-	return &kms.Error{Code: kms.KMSInternalException, Message: "The request could not be completed."}
-}
-
-// DependencyTimeout is the error of a call that KMS could not complete in time, and may be repeated.
-func DependencyTimeout() error {
-	return &kms.Error{Code: kms.DependencyTimeoutException, Message: "The request was not completed in time."}
-}
+func withMessage(code kms.ErrorCode) error { return &kms.Error{Code: code, Message: messages[code]} }
 
 type fault struct {
 	Fault
@@ -77,26 +100,25 @@ type fault struct {
 	random     *rand.Rand
 }
 
-// Inject adds a fault, until remove is called. Where several match a call, their latencies add up, and the first one with an
-// error decides; others with an error do not hit the call, and so keep their Count for later ones. A fault that no call meets
-// is not reported: look for [Call].Injected.
+// Inject adds a fault and returns a function that removes it. If several faults match a call, their
+// latencies add up, and the first one with an error decides; the call does not count as affected by
+// the others with an error. A fault that affects no call is not reported: see [Call].Injected.
 func (s *Service) Inject(f Fault) (remove func()) {
 	s.t.Helper()
 	for _, name := range f.Operations {
-		s.known(name)
-	}
-	if code, ok := f.Err.(kms.ErrorCode); ok {
-		f.Err = &kms.Error{Code: code}
+		s.requireOperation(name)
 	}
 	switch {
-	case resembles(f.Err):
-		s.t.Fatalf("kmstest: Err is not the service's: write &kms.Error{Code: kms.DisabledException}")
+	case isForeignException(f.Err):
+		s.t.Fatalf("kmstest: Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}")
+	case f.Err == nil && f.LoseResponse:
+		s.t.Fatalf("kmstest: a fault with LoseResponse needs an Err")
 	case f.Err == nil && f.Latency == 0:
 		s.t.Fatalf("kmstest: a fault needs an Err or a Latency")
-	case f.Err == nil && f.Late:
-		s.t.Fatalf("kmstest: a late fault needs an Err")
-	case f.Latency < 0 || f.After < 0 || f.Count < 0 || !(f.Probability >= 0 && f.Probability <= 1):
-		s.t.Fatalf("kmstest: Latency, After and Count are not negative, and Probability is between 0 and 1")
+	case f.Latency < 0 || f.After < 0 || f.Count < 0:
+		s.t.Fatalf("kmstest: Latency, After and Count must not be negative")
+	case !(f.Probability >= 0 && f.Probability <= 1):
+		s.t.Fatalf("kmstest: Probability must be between 0 and 1")
 	}
 	f.Operations = slices.Clone(f.Operations)
 	added := &fault{Fault: f, random: rand.New(rand.NewPCG(f.Seed, 0))}
@@ -110,10 +132,12 @@ func (s *Service) Inject(f Fault) (remove func()) {
 	}
 }
 
-// resembles tells whether err has the code of an exception, but is none that the service passes on: it is the AWS SDK's, or
-// wrapped. As a fault it would be another exception than it says.
-func resembles(err error) bool {
-	if _, ok := err.(*kms.Error); ok {
+// isForeignException reports whether err has the code of an exception in a form that the service
+// does not return as such: it is an error of the AWS SDK, or wrapped. As a fault it would become
+// another exception than it says.
+func isForeignException(err error) bool {
+	switch err.(type) {
+	case *kms.Error, kms.ErrorCode:
 		return false
 	}
 	_, bare := errors.AsType[kms.ErrorCode](err)
@@ -126,43 +150,46 @@ func resembles(err error) bool {
 
 // An effect is what all faults together do to a call.
 type effect struct {
-	before latency
-	err    error
-	late   bool
-	after  latency // with late
+	before       latency
+	err          error
+	loseResponse bool
+	after        latency // with loseResponse
 }
 
-type latency struct{ clock, realTime time.Duration }
+type latency struct{ clock, wall time.Duration }
 
 func (l *latency) add(f *fault) {
-	if f.RealTime {
-		l.realTime += f.Latency
+	if f.WallClock {
+		l.wall += f.Latency
 	} else {
 		l.clock += f.Latency
 	}
 }
 
-func (s *Service) effect(on *kms.Service, op kms.Operation, in any) (e effect) {
+func (s *Service) effect(call kms.Call) (e effect) {
 	s.mu.Lock()
 	faults := slices.Clone(s.faults)
 	s.mu.Unlock()
 	for _, f := range faults {
-		if !f.matches(s.Service, on, op, in) || !s.hit(f, e.err != nil) {
+		if !f.matches(s.Service, call) || !s.hit(f, e.err != nil) {
 			continue
 		}
 		if f.Err != nil {
-			e.err, e.late = f.Err, f.Late
+			e.err, e.loseResponse = f.Err, f.LoseResponse
 		}
-		if f.Late {
+		if f.LoseResponse {
 			e.after.add(f)
 		} else {
 			e.before.add(f)
 		}
 	}
+	if code, ok := e.err.(kms.ErrorCode); ok {
+		e.err = &kms.Error{Code: code, Message: message(code, call)}
+	}
 	return e
 }
 
-// hit tells whether f, which matches a call, hits it. If the call has an error already, another one does not.
+// hit reports whether f, which matches a call, affects it. A second error does not affect a call.
 func (s *Service) hit(f *fault, failed bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,8 +203,8 @@ func (s *Service) hit(f *fault, failed bool) bool {
 }
 
 func (s *Service) delay(ctx context.Context, l latency) error {
-	if l.realTime > 0 {
-		if err := s.clock.waitRealTime(ctx, l.realTime); err != nil {
+	if l.wall > 0 {
+		if err := s.clock.waitWallClock(ctx, l.wall); err != nil {
 			return err
 		}
 	}
@@ -187,66 +214,123 @@ func (s *Service) delay(ctx context.Context, l latency) error {
 	return nil
 }
 
-// matches tells whether a call on a view of home is one that the fault is about.
-func (f *fault) matches(home, on *kms.Service, op kms.Operation, in any) bool {
-	named := len(f.Operations) == 0 || slices.Contains(f.Operations, op.Name())
+// matches reports whether the fault applies to a call. home is the view that the test has.
+func (f *fault) matches(home *kms.Service, call kms.Call) bool {
+	named := len(f.Operations) == 0 || slices.Contains(f.Operations, call.Operation.Name())
 	if !named || f.Key == "" {
 		return named
 	}
-	abouts := []string{resolve(on, f.Key), resolve(home, f.Key)} // for the caller, and for the writer of the test
-	return slices.ContainsFunc(identifiers(on, in), func(sent string) bool {
-		arn := resolve(on, sent)
-		return sent == f.Key || arn != "" && slices.Contains(abouts, arn)
+	view := call.Service
+	arns := []string{keyARN(view, f.Key), keyARN(home, f.Key)}
+	return slices.ContainsFunc(identifiers(view, call.Input), func(id string) bool {
+		arn := keyARN(view, id)
+		return id == f.Key || arn != "" && slices.Contains(arns, arn)
 	})
 }
 
-// identifiers are what an input names keys by.
-func identifiers(on *kms.Service, in any) (sent []string) {
-	v := reflect.ValueOf(in).Elem()
-	text := func(member string) string {
-		if f := v.FieldByName(member); f.IsValid() {
-			return f.String()
-		}
-		return ""
+// identifiers returns what an input names keys by. The first one is the key that the call is
+// refused for first.
+func identifiers(view *kms.Service, in any) (ids []string) {
+	if arn := ciphertextARN(view, in); arn != "" {
+		ids = append(ids, arn)
 	}
 	for _, member := range []string{"KeyId", "SourceKeyId", "DestinationKeyId", "TargetKeyId", "AliasName"} {
-		if id := text(member); id != "" {
-			sent = append(sent, id)
+		if id := text(in, member); id != "" {
+			ids = append(ids, id)
 		}
 	}
-	if blob := v.FieldByName("CiphertextBlob"); blob.IsValid() && text("KeyId")+text("SourceKeyId") == "" {
-		sent = append(sent, keyOfCiphertext(on, blob.Bytes()))
-	}
-	return sent
+	return ids
 }
 
-// resolve returns the ARN of the key that an identifier means on a view of the service; empty if there is none.
-func resolve(on *kms.Service, id string) string {
-	partition, account := on.Caller().Partition(), on.Caller().Account()
-	bare := !strings.HasPrefix(id, "arn:")
-	switch {
-	case id == "" || strings.Contains(id, "alias/aws/"): // to describe one would make its key
+// ciphertextARN returns the ARN of the key that the header of a ciphertext names. It returns "" if
+// the input names the key itself or has no ciphertext of a symmetric key.
+func ciphertextARN(view *kms.Service, in any) string {
+	blob := reflect.ValueOf(in).Elem().FieldByName("CiphertextBlob")
+	if !blob.IsValid() || text(in, "KeyId") != "" || text(in, "SourceKeyId") != "" {
 		return ""
-	case !bare && strings.Contains(id, ":key/"):
-		return id
-	case bare && !strings.HasPrefix(id, "alias/"):
-		return keyARN(partition, on.Region(), account, id)
-	case !bare:
-		if parts := strings.Split(id, ":"); len(parts) == 6 {
-			account = parts[4]
-		}
 	}
-	root, err := kms.ParsePrincipal("arn:" + partition + ":iam::" + account + ":root")
+	h := ciphertext.Parse(blob.Bytes())
+	if h == nil {
+		return ""
+	}
+	return arn.Key(h.Account(view.Caller().Account()), view.Region(), h.KeyID())
+}
+
+// text returns a member of an input, or "" if it has none of that name.
+func text(in any, member string) string {
+	if f := reflect.ValueOf(in).Elem().FieldByName(member); f.IsValid() {
+		return f.String()
+	}
+	return ""
+}
+
+// keyARN returns the ARN of the key that an identifier means on a view of the service, or "" if
+// there is no such alias. It does not check that the key exists.
+func keyARN(view *kms.Service, id string) string {
+	account, resource := view.Caller().Account(), id
+	parsed, isARN := arn.Parse(id)
+	if isARN {
+		account, resource = parsed.Account, parsed.Resource
+	}
+	switch {
+	case id == "", strings.HasPrefix(resource, arn.ReservedAliasPrefix): // to describe one would create its key
+		return ""
+	case isARN && !strings.HasPrefix(resource, arn.AliasPrefix):
+		return id
+	case !strings.HasPrefix(resource, arn.AliasPrefix):
+		return arn.Key(account, view.Region(), id)
+	}
+	root, err := kms.ParsePrincipal(arn.Root(arn.Partition(view.Region()), account))
 	if err != nil {
 		return ""
 	}
-	out, err := on.As(root).DescribeKey(ownContext(), &kms.DescribeKeyInput{KeyId: id})
+	out, err := view.As(root).DescribeKey(internalContext(), &kms.DescribeKeyInput{KeyId: id})
 	if err != nil {
 		return ""
 	}
 	return out.KeyMetadata.Arn
 }
 
-func keyARN(partition, region, account, id string) string {
-	return "arn:" + partition + ":kms:" + region + ":" + account + ":key/" + id
+// message returns the message that AWS most often has for an exception of a call, or "" if none is
+// known.
+func message(code kms.ErrorCode, call kms.Call) string {
+	if m, ok := messages[code]; ok {
+		return m
+	}
+	view := call.Service
+	ids := identifiers(view, call.Input)
+	if len(ids) == 0 {
+		return ""
+	}
+	if code == kms.NotFoundException {
+		if arn.IsAlias(ids[0]) {
+			return "Alias " + arn.Alias(view.Caller().Account(), view.Region(), ids[0]) + " is not found."
+		} else if a, ok := arn.Parse(ids[0]); ok && arn.IsAlias(a.Resource) {
+			return "Alias " + ids[0] + " is not found."
+		}
+	}
+	key := keyARN(view, ids[0])
+	if key == "" {
+		return ""
+	}
+	switch code {
+	case kms.NotFoundException:
+		return "Key '" + key + "' does not exist"
+	case kms.DisabledException:
+		return key + " is disabled."
+	case kms.KMSInvalidStateException:
+		return key + " is pending deletion."
+	case kms.AccessDeniedException:
+		resource := "resource: " + key
+		if arn := ciphertextARN(view, call.Input); arn != "" {
+			resource = "resource: " + arn
+		}
+		action := "kms:" + call.Operation.Name()
+		if action == "kms:ReEncrypt" {
+			action = "kms:ReEncryptFrom"
+		}
+		return fmt.Sprintf("User: %s is not authorized to perform: %s on %s because no identity-based policy allows the %s action",
+			view.Caller(), action, resource, action)
+	}
+	return ""
 }

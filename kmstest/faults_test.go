@@ -30,7 +30,7 @@ func TestACallFailsWithTheFaultsError(t *testing.T) {
 		"a timeout": {kmstest.DependencyTimeout(), kms.DependencyTimeoutException,
 			"kms: Encrypt: DependencyTimeoutException: The request was not completed in time."},
 		"a bare code":              {kms.KeyUnavailableException, kms.KeyUnavailableException, "kms: Encrypt: KeyUnavailableException"},
-		"a code of nobody's":       {&kms.Error{Code: "TooHot"}, kms.ErrorCode("TooHot"), "kms: Encrypt: TooHot"},
+		"a code of no exception":   {&kms.Error{Code: "TooHot"}, kms.ErrorCode("TooHot"), "kms: Encrypt: TooHot"},
 		"any exception":            {&kms.Error{Code: kms.KeyUnavailableException}, kms.KeyUnavailableException, "kms: Encrypt: KeyUnavailableException"},
 		"a broken connection":      {kmstest.ErrConnection, kmstest.ErrConnection, "kmstest: the connection broke"},
 		"a wrapped one":            {fmt.Errorf("at night: %w", kmstest.ErrConnection), kmstest.ErrConnection, "at night: kmstest: the connection broke"},
@@ -52,7 +52,87 @@ func TestACallFailsWithTheFaultsError(t *testing.T) {
 	}
 }
 
-// hits tells by one letter for each of n calls whether it met a fault.
+// A bare code has the message of the exception itself.
+func TestABareCodeHasTheMessageOfAWS(t *testing.T) {
+	t.Parallel()
+	const region = "us-gov-west-1"
+	svc := kmstest.New(t, kmstest.Configure(func(c *kms.Config) { c.Region = region }))
+	id := createKey(t, svc.Service)
+	createAlias(t, svc.Service, "alias/app", id)
+	blob, err := encrypt(svc.Service, id)
+	require.NoError(t, err)
+	user, err := kms.ParsePrincipal("arn:aws-us-gov:iam::111122223333:user/alice")
+	require.NoError(t, err)
+	refused := func(code kms.ErrorCode, svc *kms.Service, call func(*kms.Service) error) string {
+		t.Helper()
+		err := call(svc)
+		require.ErrorIs(t, err, code)
+		return err.Error()
+	}
+	use := func(id string) func(*kms.Service) error {
+		return func(svc *kms.Service) error { _, err := encrypt(svc, id); return err }
+	}
+	change := func(err error) { t.Helper(); require.NoError(t, err) }
+
+	for name, tt := range map[string]struct {
+		code    kms.ErrorCode
+		view    func(*kms.Service) *kms.Service // of the caller
+		prepare func(*kmstest.Service)          // makes call fail with code
+		call    func(*kms.Service) error
+	}{
+		"a disabled key": {kms.DisabledException, nil, func(svc *kmstest.Service) {
+			_, err := svc.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: id})
+			change(err)
+		}, use("alias/app")},
+		"a key that is pending deletion": {kms.KMSInvalidStateException, nil, func(svc *kmstest.Service) {
+			_, err := svc.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: id})
+			change(err)
+		}, use(id)},
+		"a key that does not exist": {kms.NotFoundException, nil, nil, use("00000000-0000-4000-8000-000000000000")},
+		"a deleted alias": {kms.NotFoundException, nil, func(svc *kmstest.Service) {
+			_, err := svc.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: "alias/app"})
+			change(err)
+		}, use("alias/app")},
+		"an alias ARN":               {kms.NotFoundException, nil, nil, use("arn:aws-us-gov:kms:" + region + ":111122223333:alias/none")},
+		"a user without permissions": {kms.AccessDeniedException, func(svc *kms.Service) *kms.Service { return svc.As(user) }, nil, use(id)},
+		"a user with a ciphertext": {kms.AccessDeniedException, func(svc *kms.Service) *kms.Service { return svc.As(user) }, nil,
+			func(svc *kms.Service) error { return decrypt(svc, "", blob) }},
+		"a user with a ciphertext for another key": {kms.AccessDeniedException, func(svc *kms.Service) *kms.Service { return svc.As(user) }, nil,
+			func(svc *kms.Service) error {
+				_, err := svc.ReEncrypt(context.Background(), &kms.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: id})
+				return err
+			}},
+		"another key's ciphertext": {kms.IncorrectKeyException, nil, func(svc *kmstest.Service) {
+			_, err := svc.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: "alias/app", TargetKeyId: createKey(t, svc.Service)})
+			change(err)
+		}, func(svc *kms.Service) error { return decrypt(svc, "alias/app", blob) }},
+		"garbage": {kms.InvalidCiphertextException, nil, nil, func(svc *kms.Service) error { return decrypt(svc, "", []byte("garbage")) }},
+		"a dry run": {kms.DryRunOperationException, nil, nil, func(svc *kms.Service) error {
+			_, err := svc.Encrypt(context.Background(), &kms.EncryptInput{KeyId: id, Plaintext: []byte("hello"), DryRun: true})
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			real, faulty := svc.Fork(t), svc.Fork(t)
+			if tt.prepare != nil {
+				tt.prepare(real)
+			}
+			faulty.Inject(kmstest.Fault{Err: tt.code})
+			if tt.view == nil {
+				tt.view = func(svc *kms.Service) *kms.Service { return svc }
+			}
+			require.Equal(t, refused(tt.code, tt.view(real.Service), tt.call), refused(tt.code, tt.view(faulty.Service), tt.call))
+		})
+	}
+	t.Run("a call without a key", func(t *testing.T) {
+		svc := svc.Fork(t)
+		svc.Inject(kmstest.Fault{Err: kms.DisabledException})
+		_, err := svc.ListKeys(t.Context(), nil)
+		require.EqualError(t, err, "kms: ListKeys: DisabledException")
+	})
+}
+
+// hits returns one letter for each of n calls: x if it failed, a dot if not.
 func hits(svc *kmstest.Service, n int, call func() error) (pattern string) {
 	for range n {
 		if err := call(); err != nil {
@@ -64,7 +144,7 @@ func hits(svc *kmstest.Service, n int, call func() error) (pattern string) {
 	return pattern
 }
 
-func TestAFaultHitsSoManyCallsAfterSoMany(t *testing.T) {
+func TestAFaultAffectsCountCallsAfterOthers(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		fault kmstest.Fault
@@ -87,7 +167,7 @@ func TestAFaultHitsSoManyCallsAfterSoMany(t *testing.T) {
 	}
 }
 
-func TestOfSeveralFaultsTheFirstErrorDecides(t *testing.T) {
+func TestTheFirstErrorOfSeveralFaultsDecides(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t)
 	svc.Inject(kmstest.Fault{Err: kmstest.Throttling(), Count: 2})
@@ -103,9 +183,9 @@ func TestOfSeveralFaultsTheFirstErrorDecides(t *testing.T) {
 	require.Equal(t, []string{"ThrottlingException", "ThrottlingException", "KMSInternalException", "DependencyTimeoutException"}, codes)
 }
 
-// Wherever they stand among the faults, latencies come before the effect, but that of the late fault.
+// In any order of the faults, latencies come before the effect, except that of a lost response.
 func TestLatenciesAddUpInAnyOrder(t *testing.T) {
-	slow, late := kmstest.Fault{Latency: time.Hour, RealTime: true}, kmstest.Fault{Latency: time.Minute, RealTime: true, Late: true, Err: kmstest.ErrConnection}
+	slow, late := kmstest.Fault{Latency: time.Hour, WallClock: true}, kmstest.Fault{Latency: time.Minute, WallClock: true, LoseResponse: true, Err: kmstest.ErrConnection}
 	for name, faults := range map[string][]kmstest.Fault{"error last": {slow, late}, "error first": {late, slow}} {
 		synctest.Test(t, func(t *testing.T) {
 			svc := kmstest.New(t)
@@ -115,7 +195,7 @@ func TestLatenciesAddUpInAnyOrder(t *testing.T) {
 			start := time.Now()
 			result := make(chan error)
 			go func() { _, err := svc.CreateKey(t.Context(), nil); result <- err }()
-			// The bubble's time: nobody waits for it.
+			// The time of the bubble: it takes none.
 			time.Sleep(time.Hour - time.Second)
 			require.Equal(t, 0, keys(t, svc), name)
 			time.Sleep(2 * time.Second)
@@ -140,7 +220,7 @@ func TestProbableFaultsAreTheSameOnEveryRun(t *testing.T) {
 	require.Equal(t, "..............x..x..x....x...xx...x............x..x.......xx", quarter)
 }
 
-func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
+func TestAFaultOfAKeyMatchesAnyOfItsNames(t *testing.T) {
 	t.Parallel()
 	var events int
 	svc := kmstest.New(t, kmstest.Configure(func(c *kms.Config) { c.Audit = sink(func(*audit.Event) { events++ }) }))
@@ -166,7 +246,7 @@ func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
 				_, err := encrypt(svc.Service, name)
 				require.ErrorIs(t, err, kms.ThrottlingException, sent)
 			}
-			require.ErrorIs(t, decrypt(svc.Service, "", blob), kms.ThrottlingException, "a ciphertext alone")
+			require.ErrorIs(t, decrypt(svc.Service, "", blob), kms.ThrottlingException, "only a ciphertext")
 			_, err := svc.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: otherBlob, DestinationKeyId: id})
 			require.ErrorIs(t, err, kms.ThrottlingException)
 			_, err = svc.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: "alias/other", TargetKeyId: id})
@@ -182,7 +262,7 @@ func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
 			require.NoError(t, err)
 			_, err = encrypt(svc.In("eu-west-1"), id)
 			if key == id {
-				require.ErrorIs(t, err, kms.ThrottlingException, "as sent, in whatever Region")
+				require.ErrorIs(t, err, kms.ThrottlingException, "the same text in any Region")
 			} else {
 				require.ErrorIs(t, err, kms.NotFoundException, "another Region's key of that ID")
 			}
@@ -195,11 +275,11 @@ func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
 		_, err = encrypt(svc.As(alice), names["alias ARN"])
 		require.ErrorIs(t, err, kms.ThrottlingException)
 		_, err = encrypt(svc.As(alice), "alias/app")
-		require.ErrorIs(t, err, kms.NotFoundException, "which is her own")
+		require.ErrorIs(t, err, kms.NotFoundException, "her own alias")
 		require.ErrorIs(t, decrypt(svc.As(alice), "", blob), kms.ThrottlingException)
 		require.ErrorIs(t, decrypt(svc.As(kms.Principal{}), "", []byte{1}), kms.AccessDeniedException)
 	})
-	t.Run("by the writer's name for it, whoever calls", func(t *testing.T) {
+	t.Run("by the name that the test has for it, for any caller", func(t *testing.T) {
 		bob, err := kms.ParsePrincipal("arn:aws:iam::444455556666:root")
 		require.NoError(t, err)
 		for _, name := range names {
@@ -215,10 +295,10 @@ func TestAFaultOfAKeyHitsItByAnyOfItsNames(t *testing.T) {
 		svc.Inject(kmstest.Fault{Key: multi.KeyMetadata.KeyId, Err: kmstest.Throttling()})
 		require.ErrorIs(t, decrypt(svc.Service, "", multiBlob), kms.ThrottlingException)
 	})
-	require.Equal(t, len(svc.Calls()), events, "to find out what an alias means is no call")
+	require.Equal(t, len(svc.Calls()), events, "resolving an alias is not recorded")
 }
 
-func TestTheFaultsOfAKeyMakeNone(t *testing.T) {
+func TestAFaultOfAKeyCreatesNoKey(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t)
 	svc.Inject(kmstest.Fault{Key: "alias/aws/s3", Err: kmstest.Throttling()})
@@ -231,15 +311,15 @@ func TestTheFaultsOfAKeyMakeNone(t *testing.T) {
 	require.Empty(t, keys.Keys)
 }
 
-func TestALateFaultLosesOnlyTheAnswer(t *testing.T) {
+func TestLoseResponseLosesOnlyTheResponse(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t)
-	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, Late: true, Err: kmstest.ErrConnection})
+	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, LoseResponse: true, Err: kmstest.ErrConnection})
 	_, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: "none"})
-	require.ErrorIs(t, err, kms.ValidationException, "there was no answer to lose")
+	require.ErrorIs(t, err, kms.ValidationException, "there was no response to lose")
 	require.False(t, svc.Calls()[0].Injected)
 
-	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, Late: true, Err: kmstest.ErrConnection})
+	svc.Inject(kmstest.Fault{Operations: []string{"CreateKey"}, Count: 1, LoseResponse: true, Err: kmstest.ErrConnection})
 	_, err = svc.CreateKey(t.Context(), nil)
 	require.ErrorIs(t, err, kmstest.ErrConnection)
 	require.True(t, svc.Calls()[1].Injected)
@@ -278,7 +358,7 @@ func TestASlowCallEndsWithItsContextAndWithTheService(t *testing.T) {
 	e := &ended{TB: t}
 	svc := kmstest.New(e)
 	svc.Inject(kmstest.Fault{Operations: []string{"ListKeys"}, Latency: time.Hour})
-	svc.Inject(kmstest.Fault{Operations: []string{"ListAliases"}, Latency: time.Hour, RealTime: true})
+	svc.Inject(kmstest.Fault{Operations: []string{"ListAliases"}, Latency: time.Hour, WallClock: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	results := make(chan error)
 	call := func() { _, err := svc.ListKeys(ctx, nil); results <- err }
@@ -297,10 +377,10 @@ func TestASlowCallEndsWithItsContextAndWithTheService(t *testing.T) {
 	require.ErrorIs(t, <-results, kms.ErrClosed)
 }
 
-func TestLatencyInRealTimeIsThatOfTheBubble(t *testing.T) {
+func TestWallClockLatencyIsThatOfTheBubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc := kmstest.New(t)
-		svc.Inject(kmstest.Fault{Latency: time.Hour, RealTime: true})
+		svc.Inject(kmstest.Fault{Latency: time.Hour, WallClock: true})
 		start := time.Now()
 		_, err := svc.ListKeys(t.Context(), nil)
 		require.NoError(t, err)
@@ -314,14 +394,14 @@ func TestLatencyInRealTimeIsThatOfTheBubble(t *testing.T) {
 	})
 }
 
-func TestFaultsThatSayNothingFailTheTest(t *testing.T) {
+func TestImpossibleFaultsFailTheTest(t *testing.T) {
 	t.Parallel()
 	for want, fault := range map[string]kmstest.Fault{
 		`the Service has no operation "Decyrpt"`: {Operations: []string{"Decyrpt"}, Err: kmstest.Internal()},
 		"needs an Err or a Latency":              {Count: 1},
-		"a late fault needs an Err":              {Late: true, Latency: 1},
-		"are not negative":                       {Count: -1, Err: kmstest.Internal()},
-		"Probability is between 0 and 1":         {Probability: 1.5, Err: kmstest.Internal()},
+		"with LoseResponse needs an Err":         {LoseResponse: true, Latency: 1},
+		"must not be negative":                   {Count: -1, Err: kmstest.Internal()},
+		"Probability must be between 0 and 1":    {Probability: 1.5, Err: kmstest.Internal()},
 	} {
 		requireFailure(t, want, func(t testing.TB) { kmstest.New(t).Inject(fault) })
 	}
@@ -333,7 +413,7 @@ type disabled struct{}
 func (*disabled) Error() string     { return "DisabledException: " }
 func (*disabled) ErrorCode() string { return "DisabledException" }
 
-func TestErrorsThatWouldBecomeOthersFailTheTest(t *testing.T) {
+func TestForeignExceptionsFailTheTest(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
 		new(disabled),
@@ -341,12 +421,12 @@ func TestErrorsThatWouldBecomeOthersFailTheTest(t *testing.T) {
 		fmt.Errorf("at night: %w", kms.DisabledException),
 		fmt.Errorf("at night: %w", &kms.Error{Code: kms.DisabledException}),
 	} {
-		requireFailure(t, "kmstest: Err is not the service's: write &kms.Error{Code: kms.DisabledException}",
+		requireFailure(t, "kmstest: Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}",
 			func(t testing.TB) { kmstest.New(t).Inject(kmstest.Fault{Err: err}) })
 	}
 }
 
-// Of the calls of many goroutines exactly Count are hit.
+// Exactly Count of the calls of many goroutines are affected.
 func TestFaultsCountConcurrentCalls(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t)
@@ -370,7 +450,7 @@ func TestFaultsCountConcurrentCalls(t *testing.T) {
 	svc.RequireCalled(t, "ListKeys", 80)
 }
 
-// keys counts the keys of a service in passing, unharmed by its faults.
+// keys returns the number of keys of a service, in a fork, which has no faults.
 func keys(t *testing.T, svc *kmstest.Service) int {
 	fork := svc.Fork(t)
 	out, err := fork.ListKeys(t.Context(), nil)

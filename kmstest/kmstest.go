@@ -1,14 +1,30 @@
-// Package kmstest gives tests a KMS: a [kms.Service] in memory that answers, refuses and fails as AWS KMS does, on a clock
-// that the test moves.
+// Package kmstest provides a KMS for tests: a [kms.Service] in memory that answers, refuses and
+// fails as AWS KMS does, with a clock that the test moves.
 //
 //	svc := kmstest.New(t)
-//	svc.Advance(30 * 24 * time.Hour)                    // what a month changes has changed
-//	svc.Inject(kmstest.Fault{Err: kmstest.Throttling()}) // every call fails, until told otherwise
-//	svc.Calls("Decrypt")                                // what was called, with what
-//	svc.Fork(t)                                         // a copy for the next row of the table
+//	svc.Advance(30 * 24 * time.Hour)                     // what becomes due happens
+//	svc.Inject(kmstest.Fault{Err: kmstest.Throttling()}) // every call fails until removed
+//	svc.Calls("Decrypt")                                 // the calls so far, with their inputs
+//	svc.Fork(t)                                          // a copy for the next row of a table
 //
-// Code that takes an SDK client gets one from package awsclient, for svc.Service; faults then are errors of the SDK, which
-// its retryer sees. A Service shares nothing with any other, so tests may run in parallel.
+// A Service shares nothing with any other, so tests may run in parallel. At the end of its test it
+// checks its records, as [kms.Service.Check] does, and closes. The check takes time for each key;
+// it is left out for a fork that has changed nothing, and for a Service that the test closes
+// itself.
+//
+// # The AWS SDK
+//
+// Code that takes an SDK client gets one from package awsclient, bound to the embedded service:
+//
+//	client := awsclient.New(svc.Service)
+//
+// Faults are then errors of the SDK, which its retryer sees. Between attempts the SDK waits in real
+// time. In a bubble of package testing/synctest that takes no time; create the Service and the
+// client inside the bubble. Outside of one, awsclient.WithoutBackoff retries at once.
+//
+// Code that loads the SDK's configuration itself gets the HTTP client of package awsapi, with
+// config.WithHTTPClient(awsapi.HTTPClient(svc.Service)). The SDK refuses any HTTP client but its
+// own if the environment variable AWS_CA_BUNDLE is set: call t.Setenv("AWS_CA_BUNDLE", "") first.
 package kmstest
 
 import (
@@ -29,22 +45,22 @@ import (
 	"github.com/pocketkms/kms/seed"
 )
 
-// A Service is a [kms.Service] for one test. All views of it (As, In) are on its clock, meet its faults, and are recorded.
-// Its methods may be called concurrently.
+// A Service is a [kms.Service] for one test. All views of it (As, In) have its clock and its
+// faults, and their calls are recorded. Its methods may be called concurrently.
 type Service struct {
 	*kms.Service
 	t      testing.TB
-	config kms.Config // as the options had it
+	config kms.Config // as the options left it
 	root   keystore.RootKey
-	store  *history
+	store  *laggedStore
 	clock  *clock
 
 	mu     sync.Mutex
 	faults []*fault
-	calls  []*record // in the order of their beginnings
+	calls  []*record // in the order in which they began
 }
 
-// An Option changes what [New] or [Service.Fork] gives.
+// An Option configures the Service that [New] or [Service.Fork] returns.
 type Option func(*settings)
 
 type settings struct {
@@ -54,18 +70,19 @@ type settings struct {
 	lag    time.Duration
 }
 
-// Start sets the clock at the beginning, which is 2026-01-01 00:00 UTC otherwise. A fork cannot start before its parent's
-// now.
+// Start sets the time at which the clock starts; the default is 2026-01-01 00:00 UTC. A fork cannot
+// start before the current time of its parent.
 func Start(at time.Time) Option { return func(o *settings) { o.start = at } }
 
-// Seed makes keys whose IDs and material are fixed. They are there at once, and their making is no recorded call.
+// Seed creates keys with fixed IDs and key material. They exist from the start, and creating them
+// is not recorded.
 func Seed(keys ...seed.Key) Option {
 	return func(o *settings) {
-		o.seeds = append(o.seeds, func(ctx context.Context, svc *kms.Service) error { return seed.Make(ctx, svc, keys...) })
+		o.seeds = append(o.seeds, func(ctx context.Context, svc *kms.Service) error { return seed.Apply(ctx, svc, keys...) })
 	}
 }
 
-// SeedFile is [Seed] with the keys of a YAML file; docs/seed.md describes its form.
+// SeedFile is [Seed] for the keys of a YAML file in the format of docs/seed.md.
 func SeedFile(path string) Option {
 	return func(o *settings) {
 		o.seeds = append(o.seeds, func(ctx context.Context, svc *kms.Service) error {
@@ -82,23 +99,24 @@ func SeedFile(path string) Option {
 	}
 }
 
-// Configure changes the Config, such as its Account, Region or Audit. Backend, RootKey and Clock are the Service's own, and
-// changes of them are not heeded.
+// Configure changes the Config, such as its Account, Region or Audit. Backend, RootKey and Clock
+// belong to the Service: changes to them are ignored.
 func Configure(change func(*kms.Config)) Option { return func(o *settings) { change(&o.config) } }
 
-// New returns a Service for t, which is closed with it. What it logs, t logs.
+// New returns a Service for t. It logs to t. When t ends, it checks its records and closes.
 func New(t testing.TB, options ...Option) *Service {
 	t.Helper()
 	o := settings{start: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	for _, set := range options {
 		set(&o)
 	}
-	return start(t, o, &history{Backend: memory.New()}, keystore.Ephemeral())
+	return start(t, o, &laggedStore{Backend: memory.New()}, keystore.Ephemeral())
 }
 
-// Fork returns a copy of s as it is now, for t, with a clock of its own that starts at the now of s. Neither sees the other's
-// changes. The copy has neither faults nor recorded calls yet; options change the rest. It takes the same time however many
-// keys s has. The test of s must not have ended.
+// Fork returns a copy of s as it is now, for t. The clock of the copy starts at the current time of
+// s; from then on neither sees changes to the other. The copy has no faults and no recorded calls;
+// options change the rest. Fork takes the same time however many keys s has. The test of s must not
+// have ended.
 func (s *Service) Fork(t testing.TB, options ...Option) *Service {
 	t.Helper()
 	select {
@@ -116,12 +134,12 @@ func (s *Service) Fork(t testing.TB, options ...Option) *Service {
 		set(&o)
 	}
 	if o.start.Before(now) {
-		t.Fatalf("kmstest: the fork would start at %v, before its parent's now, %v", o.start, now)
+		t.Fatalf("kmstest: the fork would start at %v, before the current time of its parent, %v", o.start, now)
 	}
 	return start(t, o, store, s.root)
 }
 
-func start(t testing.TB, o settings, store *history, root keystore.RootKey) *Service {
+func start(t testing.TB, o settings, store *laggedStore, root keystore.RootKey) *Service {
 	t.Helper()
 	s := &Service{t: t, config: o.config, root: root, store: store, clock: newClock(o.start)}
 	config := o.config
@@ -130,34 +148,44 @@ func start(t testing.TB, o settings, store *history, root keystore.RootKey) *Ser
 		config.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
 	if config.Audit != nil {
-		config.Audit = discreet{config.Audit}
+		config.Audit = filteredSink{config.Audit}
 	}
 	config.Intercept = s.intercept
 	var err error
 	if s.Service, err = kms.New(config); err != nil {
 		t.Fatalf("kmstest: %v", err)
 	}
-	t.Cleanup(func() {
-		s.clock.close()
-		if err := s.Close(); err != nil && !errors.Is(err, kms.ErrClosed) {
-			t.Errorf("kmstest: %v", err)
-		}
-	})
-	store.lags(config, 0) // what is there from the beginning is visible
-	for _, plant := range o.seeds {
-		if err := plant(ownContext(), s.Service); err != nil {
+	t.Cleanup(s.end)
+	store.setLag(config, 0) // what exists from the start is visible
+	for _, apply := range o.seeds {
+		if err := apply(internalContext(), s.Service); err != nil {
 			t.Fatalf("kmstest: %v", err)
 		}
 	}
-	store.lags(config, o.lag)
+	store.setLag(config, o.lag)
 	return s
 }
 
-// Now returns the time of the Service's clock, which stands still between calls of [Service.Advance].
+// end checks the records of s and closes it, unless the test has closed it.
+func (s *Service) end() {
+	s.clock.close()
+	if s.store.needsCheck() {
+		for err := range s.Check(context.Background(), nil) {
+			if !errors.Is(err, kms.ErrClosed) {
+				s.t.Errorf("kmstest: the key store is damaged: %v", err)
+			}
+		}
+	}
+	if err := s.Close(); err != nil && !errors.Is(err, kms.ErrClosed) {
+		s.t.Errorf("kmstest: %v", err)
+	}
+}
+
+// Now returns the time of the Service's clock, which only [Service.Advance] moves.
 func (s *Service) Now() time.Time { return s.clock.read() }
 
-// Advance moves the clock on by d. Calls that were waiting for that time go on; what it brings about, such as the deletion or
-// rotation of a key, has come about for the next call.
+// Advance moves the clock forward by d. Calls that wait for that time continue. What becomes due,
+// such as the deletion or rotation of a key, has happened before the next call.
 func (s *Service) Advance(d time.Duration) {
 	s.t.Helper()
 	if d < 0 {
@@ -166,24 +194,25 @@ func (s *Service) Advance(d time.Duration) {
 	s.clock.advance(d)
 }
 
-// intercept is the way of every call: recorded, delayed or failed by faults, and answered by what is visible.
+// intercept runs around every call. It records the call, delays it or fails it as the faults say,
+// and lets it see only what is visible.
 func (s *Service) intercept(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (out any, err error) {
-	if isOwn(ctx) {
+	if isInternal(ctx) {
 		return next(ctx)
 	}
-	r := s.begin(call.Service, call.Operation, call.Input)
+	r := s.beginCall(call)
 	injected := false
-	defer func() { s.end(r, out, err, injected) }()
-	visible := func(ctx context.Context) (any, error) { return s.answer(ctx, call, next) }
+	defer func() { s.endCall(r, out, err, injected) }()
+	visible := func(ctx context.Context) (any, error) { return s.runVisible(ctx, call, next) }
 	if s.config.Intercept != nil {
 		inner := visible
 		visible = func(ctx context.Context) (any, error) { return s.config.Intercept(ctx, call, inner) }
 	}
-	e := s.effect(call.Service, call.Operation, call.Input)
+	e := s.effect(call)
 	if err = s.delay(ctx, e.before); err != nil {
 		return nil, err
 	}
-	if e.late {
+	if e.loseResponse {
 		if _, err = visible(ctx); err != nil {
 			return nil, err
 		}
@@ -198,23 +227,29 @@ func (s *Service) intercept(ctx context.Context, call kms.Call, next func(contex
 	return visible(ctx)
 }
 
-// Calls that kmstest makes itself, for its own ends, are neither recorded nor audited and meet no faults.
-type own struct{}
+// internalCall is the key of the context value that marks the calls that this package makes for its
+// own ends. They are neither recorded nor audited, and no fault applies to them.
+type internalCall struct{}
 
-func ownContext() context.Context    { return context.WithValue(context.Background(), own{}, true) }
-func isOwn(ctx context.Context) bool { return ctx.Value(own{}) != nil }
-
-type discreet struct{ audit.Sink }
-
-func (d discreet) Record(ctx context.Context, e *audit.Event) error {
-	if isOwn(ctx) {
-		return nil
-	}
-	return d.Sink.Record(ctx, e)
+func internalContext() context.Context {
+	return context.WithValue(context.Background(), internalCall{}, true)
 }
 
-// known fails the test if an operation has no such name: an assertion about it would hold for ever.
-func (s *Service) known(name string) {
+func isInternal(ctx context.Context) bool { return ctx.Value(internalCall{}) != nil }
+
+// A filteredSink drops the events of internal calls.
+type filteredSink struct{ audit.Sink }
+
+func (f filteredSink) Record(ctx context.Context, e *audit.Event) error {
+	if isInternal(ctx) {
+		return nil
+	}
+	return f.Sink.Record(ctx, e)
+}
+
+// requireOperation fails the test if no operation has that name: an assertion about it would always
+// hold, or never.
+func (s *Service) requireOperation(name string) {
 	s.t.Helper()
 	if !slices.ContainsFunc(kms.Operations(), func(op kms.Operation) bool { return op.Name() == name }) {
 		s.t.Fatalf("kmstest: the Service has no operation %q", name)

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const day = 24 * time.Hour
 
-// failing is a test that may fail: it keeps the message of the failure.
+// failing is a test that can fail: it keeps the message of the failure.
 type failing struct {
 	ended
 	message string
@@ -135,11 +135,11 @@ func TestTheServiceIsClosedWithItsTest(t *testing.T) {
 	require.ErrorIs(t, err, kms.ErrClosed)
 
 	svc = kmstest.New(e)
-	require.NoError(t, svc.Close(), "the test may do it before")
+	require.NoError(t, svc.Close(), "a test can close it")
 	e.end()
 }
 
-func TestSeedsAreThereFromTheBeginning(t *testing.T) {
+func TestSeedsExistFromTheStart(t *testing.T) {
 	t.Parallel()
 	var events []string
 	svc := kmstest.New(t,
@@ -169,7 +169,7 @@ type sink func(*audit.Event)
 
 func (s sink) Record(_ context.Context, e *audit.Event) error { s(e); return nil }
 
-func TestAConfiguredInterceptorIsAskedToo(t *testing.T) {
+func TestAConfiguredInterceptorIsCalledToo(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t, kmstest.Configure(func(c *kms.Config) {
 		c.Intercept = func(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
@@ -184,7 +184,7 @@ func TestAConfiguredInterceptorIsAskedToo(t *testing.T) {
 	require.False(t, svc.Calls("Encrypt")[0].Injected, "by no fault")
 }
 
-func TestAForkAndItsParentGoTheirOwnWays(t *testing.T) {
+func TestAForkAndItsParentAreIndependent(t *testing.T) {
 	t.Parallel()
 	parent := kmstest.New(t)
 	id := createKey(t, parent.Service)
@@ -254,15 +254,15 @@ func TestForksOutliveTheirParent(t *testing.T) {
 	requireFailure(t, "whose test has ended", func(t testing.TB) { parent.Fork(t) })
 }
 
-func TestAForkCannotStartBeforeItsParentsNow(t *testing.T) {
+func TestAForkCannotStartBeforeItsParent(t *testing.T) {
 	t.Parallel()
 	parent := kmstest.New(t)
 	require.Equal(t, parent.Now().Add(day), parent.Fork(t, kmstest.Start(parent.Now().Add(day))).Now())
-	requireFailure(t, "before its parent's now", func(t testing.TB) { parent.Fork(t, kmstest.Start(parent.Now().Add(-1))) })
+	requireFailure(t, "before the current time of its parent", func(t testing.TB) { parent.Fork(t, kmstest.Start(parent.Now().Add(-1))) })
 }
 
-// One prepared service, forked by parallel rows while it is used itself.
-func TestForksMayBeMadeConcurrently(t *testing.T) {
+// Parallel rows fork one prepared service while it is in use.
+func TestForksCanBeCreatedConcurrently(t *testing.T) {
 	t.Parallel()
 	parent := kmstest.New(t)
 	id := createKey(t, parent.Service)

@@ -16,12 +16,12 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// held is Material whose bytes the test keeps an eye on.
-func held(material []byte, private bool) Material {
+// watchedMaterial is Material whose bytes the test can see.
+func watchedMaterial(material []byte, private bool) Material {
 	return Material{func() ([]byte, bool, error) { return material, private, nil }}
 }
 
-func TestMaterialIsErasedWhateverComesOfIt(t *testing.T) {
+func TestMaterialIsErased(t *testing.T) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(private)
@@ -34,13 +34,20 @@ func TestMaterialIsErasedWhateverComesOfIt(t *testing.T) {
 		keys     func(Material) []Key
 		fails    bool
 	}{
-		"a key is made": {aes, func(m Material) []Key { return []Key{{ID: id, Material: m}} }, false},
-		"a private key is made": {der, func(m Material) []Key {
+		"a key is created": {aes, func(m Material) []Key { return []Key{{ID: id, Material: m}} }, false},
+		"a private key is created": {der, func(m Material) []Key {
 			return []Key{{ID: id, Spec: "ECC_NIST_P256", Usage: "SIGN_VERIFY", Material: m}}
 		}, false},
+		"a previous material": {aes, func(m Material) []Key {
+			return []Key{{ID: id, PreviousMaterials: []Material{m}, Material: Bytes(make([]byte, 32))}}
+		}, false},
+		"a previous material without a next": {aes, func(m Material) []Key { return []Key{{ID: id, PreviousMaterials: []Material{m}}} }, true},
+		"a previous material before one that cannot be read": {aes, func(m Material) []Key {
+			return []Key{{ID: id, PreviousMaterials: []Material{m}, Material: unreadable}}
+		}, true},
 		"a private key for another spec": {der, func(m Material) []Key { return []Key{{ID: id, Material: m}} }, true},
 		"the service refuses the key":    {aes, func(m Material) []Key { return []Key{{ID: id, Region: "a/b", Material: m}} }, true},
-		"it is of no use for the spec": {aes, func(m Material) []Key {
+		"it does not suit the spec": {aes, func(m Material) []Key {
 			return []Key{{ID: id, Spec: "ECC_NIST_P256", Usage: "SIGN_VERIFY", Material: m}}
 		}, true},
 		"another key cannot be read": {aes, func(m Material) []Key { return []Key{{ID: id, Material: m}, {ID: other, Material: unreadable}} }, true},
@@ -51,14 +58,14 @@ func TestMaterialIsErasedWhateverComesOfIt(t *testing.T) {
 			require.NoError(t, err)
 			defer svc.Close()
 			material := bytes.Clone(tt.material)
-			err = Make(t.Context(), svc, tt.keys(held(material, name == "a private key for another spec"))...)
+			err = Apply(t.Context(), svc, tt.keys(watchedMaterial(material, name == "a private key for another spec"))...)
 			require.Equal(t, tt.fails, err != nil, "%v", err)
 			require.Equal(t, make([]byte, len(material)), material)
 		})
 	}
 }
 
-// A watched reader remembers what it was read into.
+// A watched reader remembers the buffers that it was read into.
 type watched struct {
 	io.Reader
 	into [][]byte
@@ -69,7 +76,7 @@ func (w *watched) Read(b []byte) (int, error) {
 	return w.Reader.Read(b)
 }
 
-func TestAFileIsErasedWhateverComesOfIt(t *testing.T) {
+func TestAFileIsErased(t *testing.T) {
 	for name, tt := range map[string]struct {
 		file  string
 		fails bool
@@ -79,8 +86,8 @@ func TestAFileIsErasedWhateverComesOfIt(t *testing.T) {
 		"it is too long":         {strings.Repeat("#", maxFileBytes), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &watched{Reader: strings.NewReader(tt.file + strings.Repeat("#\n", 4096))} // more than a buffer has that grows
-			_, err := Read(w)
+			w := &watched{Reader: strings.NewReader(tt.file + strings.Repeat("#\n", 4096))} // so long that the buffer has to grow
+			_, err := Parse(w)
 			require.Equal(t, tt.fails, err != nil, "%v", err)
 			require.NotEmpty(t, w.into)
 			for _, b := range w.into {
@@ -90,13 +97,13 @@ func TestAFileIsErasedWhateverComesOfIt(t *testing.T) {
 	}
 }
 
-func TestMaterialIsGoodForMoreThanOneRun(t *testing.T) {
+func TestMaterialCanBeUsedAgain(t *testing.T) {
 	m := Bytes(bytes.Repeat([]byte{1}, 32))
 	var ids [2]string
 	for i := range ids {
 		svc, err := kms.New(kms.Config{})
 		require.NoError(t, err)
-		require.NoError(t, Make(t.Context(), svc, Key{ID: "1234abcd-12ab-34cd-56ef-1234567890ab", Material: m}))
+		require.NoError(t, Apply(t.Context(), svc, Key{ID: "1234abcd-12ab-34cd-56ef-1234567890ab", Material: m}))
 		out, err := svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: "1234abcd-12ab-34cd-56ef-1234567890ab"})
 		require.NoError(t, err)
 		ids[i] = out.KeyMetadata.CurrentKeyMaterialId

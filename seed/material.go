@@ -14,93 +14,102 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/spec"
 )
 
-// Material is key material that was chosen beforehand. Its text is read when the key is made; what is wrong with it is the
-// error of that. Whatever text a private key came from, the material and its ID are the same.
+// Material is key material that was chosen beforehand. It is decoded when the key is created, which
+// fails if it is malformed. The same private key is the same material, with the same ID, in
+// whatever encoding.
 //
-// Nothing that prints or encodes a Material shows what is in it.
+// Printing or encoding a Material does not disclose it.
 type Material struct {
-	read func() (material []byte, private bool, err error) // a function, because fmt looks into all else
+	decode func() (material []byte, private bool, err error) // a function, because fmt prints everything else
 }
 
-// Bytes is material as it is: 32 bytes for SYMMETRIC_DEFAULT, as many as the hash has or up to 128 for an HMAC key, and a DER
-// PKCS#8 PrivateKeyInfo for any other. It is copied.
+// Bytes returns the material itself: 32 bytes for SYMMETRIC_DEFAULT, from the size of the hash up
+// to 128 bytes for an HMAC key, and a DER-encoded PKCS#8 PrivateKeyInfo for any other spec. It is
+// copied.
 func Bytes(material []byte) Material {
 	material = bytes.Clone(material)
 	return Material{func() ([]byte, bool, error) { return bytes.Clone(material), false, nil }}
 }
 
-// Hex is [Bytes] in hexadecimal digits.
+// Hex is [Bytes] in hexadecimal.
 func Hex(text string) Material {
 	return Material{func() ([]byte, bool, error) {
 		material, err := hex.DecodeString(strings.TrimSpace(text))
 		if err != nil {
-			err = errors.New("the material is not in hexadecimal digits") // without the digit that is none
+			err = errors.New("the material is not hexadecimal") // does not repeat the wrong digit
 		}
 		return material, false, err
 	}}
 }
 
-// Base64 is [Bytes] in base64, of either alphabet, padded or not.
+// Base64 is [Bytes] in base64, in the standard or the URL alphabet, with or without padding.
 func Base64(text string) Material {
 	return Material{func() ([]byte, bool, error) {
 		material, err := decodeBase64(text)
 		if err != nil {
-			err = errors.New("the material is not in base64")
+			err = errors.New("the material is not base64")
 		}
 		return material, false, err
 	}}
 }
 
-// PEM is a private key in a block "PRIVATE KEY" (PKCS#8) or "EC PRIVATE KEY" (SEC 1), not encrypted. "EC PARAMETERS", which
-// openssl writes before it, is passed over.
+// PEM is a private key in a block "PRIVATE KEY" (PKCS#8) or "EC PRIVATE KEY" (SEC 1), not
+// encrypted. A block "EC PARAMETERS", which openssl writes before it, is ignored.
 func PEM(text string) Material {
 	return Material{func() ([]byte, bool, error) {
-		material, err := readPEM([]byte(text))
+		material, err := decodePEM([]byte(text))
 		return material, true, err
 	}}
 }
 
-// JWK is a JSON Web Key (RFC 7517): "kty" is "oct" for symmetric and HMAC keys, and "EC" for private keys on a curve.
+// JWK is a JSON Web Key (RFC 7517) with "kty" "oct" for symmetric and HMAC keys, or "EC" for the
+// private key of an elliptic curve.
 func JWK(text string) Material {
 	return Material{func() ([]byte, bool, error) {
 		var k jwk
 		if json.Unmarshal([]byte(text), &k) != nil {
 			return nil, false, errJWK
 		}
-		return k.read()
+		return k.decode()
 	}}
 }
 
-// bytes returns the stored form of the material for a key of that spec, which the caller erases; nil if there is none.
-func (m Material) bytes(spec kms.KeySpec) ([]byte, error) {
-	if m.read == nil {
+// bytes returns the stored form of the material for a key of that spec; the caller erases it. It
+// returns nil for the zero Material.
+func (m Material) bytes(keySpec kms.KeySpec) ([]byte, error) {
+	if m.decode == nil {
 		return nil, nil
 	}
-	material, private, err := m.read()
+	material, private, err := m.decode()
 	if err != nil {
 		return nil, err
 	}
-	if material == nil { // which would mean: to be drawn
+	if material == nil { // nil would mean to generate it
 		material = []byte{}
 	}
-	if spec == kms.KeySpecSymmetricDefault || strings.HasPrefix(string(spec), "HMAC_") {
+	s := spec.Of(string(keySpec))
+	if s == nil {
+		return material, nil // the service refuses the spec
+	}
+	if s.Kind != spec.Asymmetric {
 		if private {
 			secret.Clear(material)
-			return nil, errors.New("a private key is no material for KeySpec " + string(spec))
+			return nil, errors.New("a private key cannot be the material for KeySpec " + s.Name)
 		}
 		return material, nil
 	}
 	key, err := x509.ParsePKCS8PrivateKey(material)
 	if err != nil {
-		return material, nil // the service knows more kinds than x509, and says what is wrong
+		return material, nil // the service knows more kinds of keys than x509, and says what is wrong
 	}
 	secret.Clear(material)
 	return x509.MarshalPKCS8PrivateKey(key)
 }
 
-func readPEM(text []byte) (_ []byte, err error) {
+func decodePEM(text []byte) (_ []byte, err error) {
 	var found []byte
 	defer func() {
 		if err != nil {
@@ -127,19 +136,19 @@ func readPEM(text []byte) (_ []byte, err error) {
 			key, err = x509.ParseECPrivateKey(block.Bytes)
 		default:
 			secret.Clear(block.Bytes)
-			return nil, errors.New("a PEM block of this type, or an encrypted one, is not read")
+			return nil, errors.New("a PEM block of this type, or an encrypted one, is not supported")
 		}
 		secret.Clear(block.Bytes)
 		if err == nil {
 			found, err = x509.MarshalPKCS8PrivateKey(key)
 		}
 		if err != nil {
-			return nil, errors.New("the PEM block does not hold the private key that its type promises")
+			return nil, errors.New("the PEM block does not hold a private key of its type")
 		}
 	}
 }
 
-// A jwk has the members of RFC 7518 that make a key, and those that only describe it.
+// A jwk has the members of RFC 7518 that hold a key, and then those that only describe it.
 type jwk struct {
 	Type  string `json:"kty" yaml:"kty"`
 	Curve string `json:"crv" yaml:"crv"`
@@ -155,9 +164,9 @@ type jwk struct {
 	Extract    bool     `json:"ext" yaml:"ext"`
 }
 
-var errJWK = errors.New("the material is not a JSON Web Key with a private key on a curve (EC), or symmetric (oct)")
+var errJWK = errors.New("the material is not a JSON Web Key of type oct, or of type EC with a private key")
 
-func (k *jwk) read() (material []byte, private bool, err error) {
+func (k *jwk) decode() (material []byte, private bool, err error) {
 	switch k.Type {
 	case "oct":
 		material, err := base64.RawURLEncoding.Strict().DecodeString(k.K)

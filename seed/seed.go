@@ -1,144 +1,188 @@
-// Package seed makes keys whose IDs and material were chosen beforehand, from Go or from a YAML file, so that a test or a
-// local service has the same keys on every run: what one run encrypts, the next one decrypts.
+// Package seed creates keys with IDs and key material that were chosen beforehand, from Go or from
+// a YAML file. A test or a local service then has the same keys on every run: what one run
+// encrypts, the next one decrypts.
 //
-// Such material is as secret as the place where it is written down. It is for tests and for development.
+// Such key material is only as secret as the place where it is written down. Use it for tests and
+// development.
 package seed
 
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"regexp"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/testhook"
 )
 
-// A Key is a key to make. Only its ID is required.
+// A Key describes a key to create. Only its ID is required.
 type Key struct {
-	// ID is a lower-case UUID or, for a multi-Region key, "mrk-" and 32 lower-case hexadecimal digits. Two Regions may have
-	// a multi-Region key of the same ID and material: each then decrypts what the other encrypted.
+	// ID is a lower-case UUID or, for a multi-Region key, "mrk-" and 32 lower-case hexadecimal
+	// digits. A multi-Region key can have the same ID and material in two Regions: each decrypts
+	// what the other encrypted.
 	ID string
 
-	// Account and Region say where the key lives; absent means where the Service's view stands.
+	// Account and Region say where the key is; the defaults are those of the Service's view.
 	Account string
 	Region  string
 
-	// Spec and Usage are those of CreateKey: Usage may be absent only where Spec is, or is SYMMETRIC_DEFAULT.
+	// Spec and Usage are those of CreateKey. Usage is required unless Spec is empty or
+	// SYMMETRIC_DEFAULT.
 	Spec  kms.KeySpec
 	Usage kms.KeyUsageType
 
-	// Material is the key material; its zero value lets the Service draw it, another on each run.
+	// Material is the current key material. With the zero value the Service generates it,
+	// differently on each run.
 	Material Material
 
-	// State is Enabled, Disabled or PendingDeletion; absent means Enabled, or as it is if the key is there already.
-	// PendingWindowInDays goes with PendingDeletion: 7 to 30 days from the making of the key; 0 means 30.
+	// PreviousMaterials are the materials that Material has replaced, oldest first. They only
+	// decrypt. Only a symmetric encryption key can have them, at most 25, and it needs a Material.
+	// They count as on-demand rotations that happened when the key was created.
+	PreviousMaterials []Material
+
+	// State is Enabled, Disabled or PendingDeletion. The default is Enabled for a new key; the
+	// state of a key that exists stays as it is. PendingWindowInDays is for PendingDeletion: 7 to
+	// 30 days from the creation of the key; 0 means 30.
 	State               kms.KeyState
 	PendingWindowInDays int32
 
-	Aliases     []string // with their prefix "alias/"
+	Aliases     []string // with the prefix "alias/"
 	Description string
 	Tags        map[string]string
-	Policy      string // a JSON document, not checked for whether it locks out its author; absent means the default policy
+	Policy      string // a JSON document that may lock out its author; empty means the default policy
 }
 
-// Load makes the keys of a file in the form that docs/seed.md describes, as [Read] and [Make] do. A file that cannot be
-// read makes none.
+// Load creates the keys of a file in the format that docs/seed.md describes: it calls [Parse] and
+// [Apply]. If the file has an error, it creates none.
 func Load(ctx context.Context, svc *kms.Service, file io.Reader) error {
-	keys, err := Read(file)
+	keys, err := Parse(file)
 	if err != nil {
 		return err
 	}
-	return Make(ctx, svc, keys...)
+	return Apply(ctx, svc, keys...)
 }
 
-// Make makes keys in svc, in their order. Of a key that svc has already, of the same spec, usage and material, it completes
-// or sets right what the Key says, and leaves alone what the Key is silent on: so to make the same keys again changes nothing,
-// and what was interrupted is made up for. If svc has another key of that ID, the error is a ConflictException; an alias is
-// not taken from another key, nor a deletion cancelled. A key that is to be deleted takes no description, tags and aliases any
-// more: they are left as they are if the Key says nothing of its State.
+// Apply makes svc have the keys, in their order. It creates keys that do not exist. In a key that
+// exists with the same spec, usage and material it changes what differs from the Key, and leaves
+// what the Key does not mention: to apply the same keys again changes nothing, and completes what
+// was interrupted. If another key has that ID, the error is a ConflictException. Apply does not
+// take an alias from another key and does not cancel a deletion. A key that is pending deletion
+// cannot get a description, tags or aliases: if the Key has no State, they are left as they are.
 //
-// Nothing is made if an ID is none, if a key's material cannot be read, or if two keys have the same ID or alias. Any other
-// error ends it where it occurs; errors name the key, and what the service says of it is a [kms.Error] in them.
-func Make(ctx context.Context, svc *kms.Service, keys ...Key) error {
-	plans, err := plan(svc, keys)
+// Apply creates nothing if an ID is malformed, if key material cannot be read, or if two keys have
+// the same ID or alias. At any other error it stops. Errors name the key; what the service answered
+// is a [kms.Error] in them.
+func Apply(ctx context.Context, svc *kms.Service, keys ...Key) error {
+	plans, err := newPlans(svc, keys)
 	defer func() {
 		for _, p := range plans {
-			secret.Clear(p.material)
+			clearAll(p.materials)
 		}
 	}()
 	if err != nil {
 		return err
 	}
 	for i, p := range plans {
-		if err := p.make(ctx); err != nil {
-			return entryError(i, p.Key, err)
+		if err := p.apply(ctx); err != nil {
+			return keyError(i, p.Key, err)
 		}
 	}
 	return nil
 }
 
-func entryError(i int, k Key, err error) error {
+func clearAll(materials [][]byte) {
+	for _, m := range materials {
+		secret.Clear(m)
+	}
+}
+
+func keyError(i int, k Key, err error) error {
 	return fmt.Errorf("seed: keys[%d] (%.64q): %w", i, k.ID, err)
 }
 
-// A planned key has its place and its material.
-type planned struct {
+// A plan is a Key with what is needed to apply it.
+type plan struct {
 	Key
-	svc      *kms.Service // a view of its account's root in its Region
-	material []byte       // in the stored form; nil: to be drawn
+	svc       *kms.Service // the view of the root of the key's account in its Region
+	materials [][]byte     // in the stored form, oldest first; none: generated
 }
 
-// keyID is the form of IDs that the service takes.
-var keyID = regexp.MustCompile(`^(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
+var errKeyID = errors.New(`this is not a key ID: it must be a lower-case UUID, or "` + arn.MultiRegionPrefix +
+	`" and 32 lower-case hexadecimal digits for a multi-Region key`)
 
-var errNoKeyID = errors.New(`this is not a key ID: that is a lower-case UUID, or "mrk-" and 32 hexadecimal digits for a multi-Region key`)
-
-func plan(svc *kms.Service, keys []Key) ([]planned, error) {
-	partition := svc.Caller().Partition()
+// newPlans returns what to do for each key. With an error, too, the caller erases the materials of
+// the plans.
+func newPlans(svc *kms.Service, keys []Key) ([]plan, error) {
 	type place struct{ account, region, name string }
 	taken := map[place]int{}
-	var plans []planned
+	var plans []plan
 	for i, k := range keys {
 		k.Account, k.Region = cmp.Or(k.Account, svc.Caller().Account()), cmp.Or(k.Region, svc.Region())
-		if !keyID.MatchString(k.ID) {
-			return plans, entryError(i, k, errNoKeyID)
+		if !arn.IsKeyID(k.ID) {
+			return plans, keyError(i, k, errKeyID)
 		}
-		root, err := kms.ParsePrincipal("arn:" + partition + ":iam::" + k.Account + ":root")
+		root, err := kms.ParsePrincipal(arn.Root(arn.Partition(k.Region), k.Account))
 		if err != nil {
-			return plans, entryError(i, k, fmt.Errorf("the account %.20q is not 12 digits", k.Account))
+			return plans, keyError(i, k, fmt.Errorf("the account %.20q is not 12 digits", k.Account))
 		}
 		for _, name := range append([]string{k.ID}, k.Aliases...) {
 			if j, ok := taken[place{k.Account, k.Region, name}]; ok {
-				return plans, entryError(i, k, fmt.Errorf("%.256q is taken by keys[%d]", name, j))
+				return plans, keyError(i, k, fmt.Errorf("%.256q is taken by keys[%d]", name, j))
 			}
 			taken[place{k.Account, k.Region, name}] = i
 		}
 		switch k.State {
 		case "", kms.KeyStateEnabled, kms.KeyStateDisabled, kms.KeyStatePendingDeletion:
 		default:
-			return plans, entryError(i, k, fmt.Errorf("the state %.32q is not Enabled, Disabled or PendingDeletion", k.State))
+			return plans, keyError(i, k, fmt.Errorf("the state %.32q is not Enabled, Disabled or PendingDeletion", k.State))
 		}
 		if k.PendingWindowInDays != 0 && k.State != kms.KeyStatePendingDeletion {
-			return plans, entryError(i, k, errors.New("only a key in PendingDeletion has a pending window"))
+			return plans, keyError(i, k, errors.New("a pending window is only for the state PendingDeletion"))
 		}
-		material, err := k.Material.bytes(cmp.Or(k.Spec, kms.KeySpecSymmetricDefault))
+		materials, err := k.materials()
 		if err != nil {
-			return plans, entryError(i, k, err)
+			return plans, keyError(i, k, err)
 		}
-		plans = append(plans, planned{k, svc.In(k.Region).As(root), material})
+		plans = append(plans, plan{k, svc.In(k.Region).As(root), materials})
 	}
 	return plans, nil
 }
 
-// present is what of a planned key is there already.
-type present struct {
+// materials returns the key's materials in the stored form, oldest first; the caller erases them.
+// There are none if the service is to generate one.
+func (k *Key) materials() (materials [][]byte, err error) {
+	defer func() {
+		if err != nil {
+			clearAll(materials)
+			materials = nil
+		}
+	}()
+	for _, m := range append(slices.Clone(k.PreviousMaterials), k.Material) {
+		material, err := m.bytes(cmp.Or(k.Spec, kms.KeySpecSymmetricDefault))
+		if err != nil {
+			return materials, err
+		}
+		if material != nil {
+			materials = append(materials, material)
+		}
+	}
+	if len(k.PreviousMaterials) > 0 && len(materials) <= len(k.PreviousMaterials) {
+		return materials, errors.New("a key with previous materials needs a material, and none of them can be empty")
+	}
+	return materials, nil
+}
+
+// existing is what a key has before it is completed.
+type existing struct {
 	description string
 	tags        []kms.Tag
 	aliases     []string
@@ -146,40 +190,41 @@ type present struct {
 	policy      string
 }
 
-func (p *planned) make(ctx context.Context) error {
+func (p *plan) apply(ctx context.Context) error {
 	in := &kms.CreateKeyInput{
 		KeySpec:     p.Spec,
 		KeyUsage:    p.Usage,
-		MultiRegion: strings.HasPrefix(p.ID, "mrk-"),
+		MultiRegion: strings.HasPrefix(p.ID, arn.MultiRegionPrefix),
 		Description: p.Description,
 	}
 	for _, tag := range slices.Sorted(maps.Keys(p.Tags)) {
 		in.Tags = append(in.Tags, kms.Tag{TagKey: tag, TagValue: p.Tags[tag]})
 	}
-	_, err := p.svc.CreateKey(testhook.WithKey(ctx, &testhook.SeedKey{ID: p.ID, Material: p.material}), in)
+	_, err := p.svc.CreateKey(testhook.WithKey(ctx, &testhook.SeedKey{ID: p.ID, Materials: p.materials}), in)
 	switch {
 	case err == nil:
-		return p.complete(ctx, &present{description: in.Description, tags: in.Tags, state: kms.KeyStateEnabled}, in.Tags)
+		return p.complete(ctx, &existing{description: in.Description, tags: in.Tags, state: kms.KeyStateEnabled}, in.Tags)
 	case !errors.Is(err, kms.AlreadyExistsException):
 		return err
 	}
-	there, err := p.look(ctx)
+	e, err := p.fetch(ctx)
 	if err != nil {
 		return err
 	}
-	return p.complete(ctx, there, in.Tags)
+	return p.complete(ctx, e, in.Tags)
 }
 
-func (p *planned) look(ctx context.Context) (*present, error) {
+// fetch returns what the key has. One page of a list holds all the tags and aliases of a key.
+func (p *plan) fetch(ctx context.Context) (*existing, error) {
 	key, err := p.svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: p.ID})
 	if err != nil {
 		return nil, err
 	}
-	tags, err := p.svc.ListResourceTags(ctx, &kms.ListResourceTagsInput{KeyId: p.ID}) // a page holds all that a key can have
+	tags, err := p.svc.ListResourceTags(ctx, &kms.ListResourceTagsInput{KeyId: p.ID})
 	if err != nil {
 		return nil, err
 	}
-	aliases, err := p.svc.ListAliases(ctx, &kms.ListAliasesInput{KeyId: p.ID}) // likewise
+	aliases, err := p.svc.ListAliases(ctx, &kms.ListAliasesInput{KeyId: p.ID})
 	if err != nil {
 		return nil, err
 	}
@@ -187,53 +232,61 @@ func (p *planned) look(ctx context.Context) (*present, error) {
 	if err != nil {
 		return nil, err
 	}
-	there := &present{description: key.KeyMetadata.Description, tags: tags.Tags, state: key.KeyMetadata.KeyState, policy: policy.Policy}
+	e := &existing{description: key.KeyMetadata.Description, tags: tags.Tags, state: key.KeyMetadata.KeyState, policy: policy.Policy}
 	for _, alias := range aliases.Aliases {
-		there.aliases = append(there.aliases, alias.AliasName)
+		e.aliases = append(e.aliases, alias.AliasName)
 	}
-	return there, nil
+	return e, nil
 }
 
-// complete changes only what is not yet as planned.
-func (p *planned) complete(ctx context.Context, there *present, tags []kms.Tag) error {
-	if there.state == kms.KeyStatePendingDeletion && p.State != "" && p.State != there.state {
-		return fmt.Errorf("the key is there, but it is to be deleted: it cannot be made %s", p.State)
+// complete changes what is not yet as planned.
+func (p *plan) complete(ctx context.Context, e *existing, tags []kms.Tag) error {
+	if e.state == kms.KeyStatePendingDeletion && p.State != "" && p.State != e.state {
+		return fmt.Errorf("the key exists and is pending deletion: it cannot become %s", p.State)
 	}
-	if there.state != kms.KeyStatePendingDeletion || p.State != "" {
-		if err := p.label(ctx, there, tags); err != nil {
+	if e.state != kms.KeyStatePendingDeletion || p.State != "" {
+		if err := p.applyLabels(ctx, e, tags); err != nil {
 			return err
 		}
 	}
-	if p.State != "" && p.State != there.state {
-		if err := p.enter(ctx); err != nil {
+	if p.State != "" && p.State != e.state {
+		if err := p.applyState(ctx); err != nil {
 			return err
 		}
 	}
-	if p.Policy == "" || p.Policy == there.policy {
+	if p.Policy == "" || sameJSON(p.Policy, e.policy) {
 		return nil
 	}
-	_, err := p.svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{ // at last: it may forbid all of the above
+	_, err := p.svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{ // last: it may forbid all of the above
 		KeyId: p.ID, Policy: p.Policy, BypassPolicyLockoutSafetyCheck: true,
 	})
 	return err
 }
 
-// label gives the key its description, tags and aliases, which the service refuses while a deletion is pending.
-func (p *planned) label(ctx context.Context, there *present, tags []kms.Tag) error {
-	if p.Description != "" && p.Description != there.description {
+// sameJSON reports whether two texts are the same JSON value: GetKeyPolicy returns a policy in a
+// layout of its own.
+func sameJSON(a, b string) bool {
+	var x, y any
+	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// applyLabels sets the description, tags and aliases, which the service refuses while a deletion is
+// pending.
+func (p *plan) applyLabels(ctx context.Context, e *existing, tags []kms.Tag) error {
+	if p.Description != "" && p.Description != e.description {
 		_, err := p.svc.UpdateKeyDescription(ctx, &kms.UpdateKeyDescriptionInput{KeyId: p.ID, Description: p.Description})
 		if err != nil {
 			return err
 		}
 	}
-	tags = slices.DeleteFunc(slices.Clone(tags), func(t kms.Tag) bool { return slices.Contains(there.tags, t) })
+	tags = slices.DeleteFunc(slices.Clone(tags), func(t kms.Tag) bool { return slices.Contains(e.tags, t) })
 	if len(tags) > 0 {
 		if _, err := p.svc.TagResource(ctx, &kms.TagResourceInput{KeyId: p.ID, Tags: tags}); err != nil {
 			return err
 		}
 	}
 	for _, alias := range p.Aliases {
-		if slices.Contains(there.aliases, alias) {
+		if slices.Contains(e.aliases, alias) {
 			continue
 		}
 		if _, err := p.svc.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: alias, TargetKeyId: p.ID}); err != nil {
@@ -243,8 +296,7 @@ func (p *planned) label(ctx context.Context, there *present, tags []kms.Tag) err
 	return nil
 }
 
-// enter brings the key into its state.
-func (p *planned) enter(ctx context.Context) (err error) {
+func (p *plan) applyState(ctx context.Context) (err error) {
 	switch p.State {
 	case kms.KeyStateEnabled:
 		_, err = p.svc.EnableKey(ctx, &kms.EnableKeyInput{KeyId: p.ID})

@@ -1,6 +1,7 @@
 package seed_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,17 +30,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const symmetricID = "1234abcd-12ab-34cd-56ef-1234567890ab"
 
-// example is the one in docs/seed.md.
-func example(t testing.TB) string {
+// yamlBlocks returns the YAML blocks of docs/seed.md.
+func yamlBlocks(t testing.TB) (blocks []string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/seed.md")
 	require.NoError(t, err)
-	_, rest, ok := strings.Cut(string(text), "```yaml\n")
-	require.True(t, ok)
-	example, _, ok := strings.Cut(rest, "```\n")
-	require.True(t, ok)
-	return example
+	for _, rest := range strings.Split(string(text), "```yaml\n")[1:] {
+		block, _, ok := strings.Cut(rest, "```\n")
+		require.True(t, ok)
+		blocks = append(blocks, block)
+	}
+	return blocks
 }
+
+// example is the complete example of docs/seed.md.
+func example(t testing.TB) string { return yamlBlocks(t)[0] }
 
 func newService(t testing.TB) *kms.Service { return newAuditedService(t, nil) }
 
@@ -65,7 +71,7 @@ func describe(t testing.TB, svc *kms.Service, id string) *kms.KeyMetadata {
 	return out.KeyMetadata
 }
 
-func TestTheExampleOfTheDocumentIsAsItSays(t *testing.T) {
+func TestTheExampleOfTheDocumentCreatesItsKeys(t *testing.T) {
 	svc := loaded(t)
 	ctx := t.Context()
 
@@ -96,7 +102,7 @@ func TestTheExampleOfTheDocumentIsAsItSays(t *testing.T) {
 	require.Equal(t, pending.CreationDate.Add(7*24*time.Hour), pending.DeletionDate)
 }
 
-// Every spec that the service has is in the example with fixed material.
+// The example has a key with fixed material of every spec that the service supports.
 func TestTheExampleHasEverySpecOfTheService(t *testing.T) {
 	file := example(t)
 	svc := newService(t)
@@ -110,7 +116,8 @@ func TestTheExampleHasEverySpecOfTheService(t *testing.T) {
 	}
 }
 
-// golden was encrypted by the key of the example in a run long ago: its material and its ID decide that it decrypts.
+// golden was encrypted by the key of the example in an earlier run. It decrypts if the key has the
+// same ID and material.
 const golden = "AQAZ32aQ5RI0q80SqzTNVu8SNFZ4kKvjJsa43jJba8mIkl39l4CmS/WRbFHh8pYfenChnaSwD+W4x0xmuH5sYrVsESptZyPh2lAMzsDkDM/xhF9Yn9DpIVVVPxv+jZhdb8aTnNd4flrP"
 
 func TestWhatOneRunEncryptsTheNextDecrypts(t *testing.T) {
@@ -127,7 +134,9 @@ func TestKeyMaterialIDsAreTheSameOnEveryRun(t *testing.T) {
 	require.Equal(t, hex.EncodeToString(want[:]), describe(t, loaded(t), symmetricID).CurrentKeyMaterialId)
 }
 
-// RFC 4231 has no such key; the value is from openssl: printf 'message' | openssl dgst -sha256 -mac HMAC -macopt hexkey:0001...1f
+// RFC 4231 has no such key. The value is that of
+//
+//	printf message | openssl dgst -sha256 -mac HMAC -macopt hexkey:0001...1f
 func TestAMACIsThatOfTheMaterial(t *testing.T) {
 	out, err := loaded(t).GenerateMac(t.Context(), &kms.GenerateMacInput{
 		KeyId: "aaaaaaaa-0000-4000-8000-000000000256", MacAlgorithm: kms.MacAlgorithmHMACSHA256, Message: []byte("message"),
@@ -136,7 +145,7 @@ func TestAMACIsThatOfTheMaterial(t *testing.T) {
 	require.Equal(t, "6297b77508a1a30ea4dfadd8f847c31b49aba45de10a79daf721d3f7ec112a24", hex.EncodeToString(out.Mac))
 }
 
-// The private key of RFC 7515, appendix A.3, comes in every form there is for it.
+// The private key of RFC 7515, appendix A.3, in every encoding.
 const (
 	rfcX = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"
 	rfcY = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
@@ -150,7 +159,7 @@ func rfcKey(t testing.TB) *ecdsa.PrivateKey {
 	y, err2 := base64.RawURLEncoding.DecodeString(rfcY)
 	d, err3 := base64.RawURLEncoding.DecodeString(rfcD)
 	require.NoError(t, errors.Join(err1, err2, err3))
-	// An ECPrivateKey (RFC 5915) by hand.
+	// An ECPrivateKey (RFC 5915), encoded by hand.
 	der := append([]byte{0x30, 0x77, 2, 1, 1, 4, 32}, d...)
 	der = append(der, 0xa0, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7, 0xa1, 0x44, 3, 0x42, 0, 4)
 	key, err := x509.ParseECPrivateKey(append(append(der, x...), y...))
@@ -158,7 +167,7 @@ func rfcKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func TestEveryFormOfAPrivateKeyIsTheSameKey(t *testing.T) {
+func TestEveryEncodingOfAPrivateKeyIsTheSameKey(t *testing.T) {
 	key := rfcKey(t)
 	sec1, err := x509.MarshalECPrivateKey(key)
 	require.NoError(t, err)
@@ -182,9 +191,9 @@ func TestEveryFormOfAPrivateKeyIsTheSameKey(t *testing.T) {
 		"base64 of DER":              seed.Base64(base64.URLEncoding.EncodeToString(pkcs8)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			svc := loaded(t) // which has the key: other material would be a conflict
+			svc := loaded(t) // has the key: other material would be a conflict
 			same := seed.Key{ID: "eeeeeeee-0000-4000-8000-000000000256", Spec: kms.KeySpecECCNISTP256, Usage: kms.KeyUsageSignVerify, Material: material}
-			require.NoError(t, seed.Make(t.Context(), svc, same))
+			require.NoError(t, seed.Apply(t.Context(), svc, same))
 
 			signed, err := svc.Sign(t.Context(), &kms.SignInput{
 				KeyId: same.ID, Message: []byte("message"), SigningAlgorithm: kms.SigningAlgorithmECDSASHA256,
@@ -196,7 +205,7 @@ func TestEveryFormOfAPrivateKeyIsTheSameKey(t *testing.T) {
 	}
 }
 
-func TestMakingTheSameKeysAgainChangesNothing(t *testing.T) {
+func TestApplyingTheSameKeysAgainChangesNothing(t *testing.T) {
 	var changes []string
 	svc := newAuditedService(t, audit.SinkFunc(func(_ context.Context, e *audit.Event) error {
 		if !e.ReadOnly {
@@ -213,7 +222,7 @@ func TestMakingTheSameKeysAgainChangesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatAKeyIsSilentOnIsLeftAsItIs(t *testing.T) {
+func TestWhatAKeyDoesNotMentionStays(t *testing.T) {
 	svc := loaded(t)
 	ctx := t.Context()
 	_, err := svc.DisableKey(ctx, &kms.DisableKeyInput{KeyId: symmetricID})
@@ -224,7 +233,7 @@ func TestWhatAKeyIsSilentOnIsLeftAsItIs(t *testing.T) {
 	require.NoError(t, err)
 
 	require.NoError(t, seed.Load(ctx, svc, strings.NewReader(example(t))))
-	require.NoError(t, seed.Make(ctx, svc, seed.Key{ID: symmetricID}))
+	require.NoError(t, seed.Apply(ctx, svc, seed.Key{ID: symmetricID}))
 
 	require.Equal(t, kms.KeyStateDisabled, describe(t, svc, "alias/more").KeyState)
 	require.Equal(t, "encrypts what the app stores", describe(t, svc, symmetricID).Description)
@@ -235,7 +244,7 @@ func TestWhatAKeyIsSilentOnIsLeftAsItIs(t *testing.T) {
 
 const policy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`
 
-// requireAsAsked requires that the key, made with this state, has all that the tests below ask for.
+// requireAsAsked requires that the key, made with this state, has what the tests below ask for.
 func requireAsAsked(t *testing.T, svc *kms.Service, state kms.KeyState) {
 	t.Helper()
 	for _, name := range []string{"alias/a", "alias/b", "alias/c"} {
@@ -249,7 +258,7 @@ func requireAsAsked(t *testing.T, svc *kms.Service, state kms.KeyState) {
 	require.Equal(t, []kms.Tag{{TagKey: "stage", TagValue: "test"}, {TagKey: "team", TagValue: "payments"}}, tags.Tags)
 	got, err := svc.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: symmetricID})
 	require.NoError(t, err)
-	require.Equal(t, policy, got.Policy)
+	require.JSONEq(t, policy, got.Policy)
 }
 
 func TestAnInterruptedSeedIsCompleted(t *testing.T) {
@@ -265,26 +274,26 @@ func TestAnInterruptedSeedIsCompleted(t *testing.T) {
 				ID: symmetricID, Material: seed.Bytes(make([]byte, 32)), Aliases: []string{"alias/a", "alias/b", "alias/c"},
 				Description: "as asked", Tags: map[string]string{"team": "payments", "stage": "test"}, State: state, Policy: policy,
 			}
-			for range 2 { // it is not taken away, however often it is asked for
-				require.ErrorIs(t, seed.Make(ctx, svc, key), kms.AlreadyExistsException)
+			for range 2 { // the alias is not taken from its key
+				require.ErrorIs(t, seed.Apply(ctx, svc, key), kms.AlreadyExistsException)
 				require.Equal(t, other.KeyMetadata.KeyId, describe(t, svc, "alias/b").KeyId)
 			}
 			_, err = svc.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: "alias/b"})
 			require.NoError(t, err)
 
 			for range 2 {
-				require.NoError(t, seed.Make(ctx, svc, key))
+				require.NoError(t, seed.Apply(ctx, svc, key))
 				requireAsAsked(t, svc, state)
 			}
 		})
 	}
 }
 
-func TestWhatHasBecomeOfAKeyIsSetRight(t *testing.T) {
+func TestAChangedKeyIsRestored(t *testing.T) {
 	svc := newService(t)
 	ctx := t.Context()
 	key := seed.Key{ID: symmetricID}
-	require.NoError(t, seed.Make(ctx, svc, key))
+	require.NoError(t, seed.Apply(ctx, svc, key))
 	_, err1 := svc.DisableKey(ctx, &kms.DisableKeyInput{KeyId: symmetricID})
 	_, err2 := svc.UpdateKeyDescription(ctx, &kms.UpdateKeyDescriptionInput{KeyId: symmetricID, Description: "another"})
 	_, err3 := svc.TagResource(ctx, &kms.TagResourceInput{KeyId: symmetricID, Tags: []kms.Tag{{TagKey: "stage", TagValue: "production"}}})
@@ -292,24 +301,25 @@ func TestWhatHasBecomeOfAKeyIsSetRight(t *testing.T) {
 
 	key.Aliases, key.Description, key.Policy = []string{"alias/a", "alias/b", "alias/c"}, "as asked", policy
 	key.Tags, key.State = map[string]string{"team": "payments", "stage": "test"}, kms.KeyStateEnabled
-	require.NoError(t, seed.Make(ctx, svc, key))
+	require.NoError(t, seed.Apply(ctx, svc, key))
 	requireAsAsked(t, svc, kms.KeyStateEnabled)
 }
 
 func TestAPendingDeletionIsNotCancelled(t *testing.T) {
 	svc := newService(t)
-	require.NoError(t, seed.Make(t.Context(), svc, seed.Key{ID: symmetricID, State: kms.KeyStatePendingDeletion, PendingWindowInDays: 7}))
+	require.NoError(t, seed.Apply(t.Context(), svc, seed.Key{ID: symmetricID, State: kms.KeyStatePendingDeletion, PendingWindowInDays: 7}))
 	before := describe(t, svc, symmetricID)
 	for _, state := range []kms.KeyState{kms.KeyStateEnabled, kms.KeyStateDisabled} {
-		err := seed.Make(t.Context(), svc, seed.Key{ID: symmetricID, State: state, Policy: policy})
-		require.ErrorContains(t, err, "the key is there, but it is to be deleted: it cannot be made "+string(state))
+		err := seed.Apply(t.Context(), svc, seed.Key{ID: symmetricID, State: state, Policy: policy})
+		require.ErrorContains(t, err, "the key exists and is pending deletion: it cannot become "+string(state))
 	}
-	require.NoError(t, seed.Make(t.Context(), svc, seed.Key{ID: symmetricID, State: kms.KeyStatePendingDeletion, PendingWindowInDays: 30}))
+	require.NoError(t, seed.Apply(t.Context(), svc, seed.Key{ID: symmetricID, State: kms.KeyStatePendingDeletion, PendingWindowInDays: 30}))
 	require.Equal(t, before, describe(t, svc, symmetricID))
 }
 
-// What an application does to its keys does not keep the service that is seeded at each start from starting.
-func TestAKeyThatIsToBeDeletedIsLeftAloneByWhatNamesNoState(t *testing.T) {
+// A service that is seeded at every start also starts after an application has scheduled the
+// deletion of a key.
+func TestAKeyPendingDeletionStaysIfTheSeedHasNoState(t *testing.T) {
 	for name, change := range map[string]func(*seed.Key){
 		"the alias is gone":   func(*seed.Key) {},
 		"another description": func(k *seed.Key) { k.Description = "another" },
@@ -319,22 +329,22 @@ func TestAKeyThatIsToBeDeletedIsLeftAloneByWhatNamesNoState(t *testing.T) {
 			svc := newService(t)
 			ctx := t.Context()
 			key := seed.Key{ID: symmetricID, Aliases: []string{"alias/app"}, Description: "one", Tags: map[string]string{"stage": "test"}}
-			require.NoError(t, seed.Make(ctx, svc, key))
+			require.NoError(t, seed.Apply(ctx, svc, key))
 			_, err1 := svc.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: "alias/app"})
 			_, err2 := svc.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: symmetricID})
 			require.NoError(t, errors.Join(err1, err2))
 			before := describe(t, svc, symmetricID)
 			change(&key)
-			key.Policy = policy // which such a key takes
+			key.Policy = policy // it can be changed
 
-			require.NoError(t, seed.Make(ctx, svc, key))
+			require.NoError(t, seed.Apply(ctx, svc, key))
 			require.Equal(t, before, describe(t, svc, symmetricID))
 			got, err := svc.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: symmetricID})
 			require.NoError(t, err)
-			require.Equal(t, policy, got.Policy)
+			require.JSONEq(t, policy, got.Policy)
 
-			key.State = kms.KeyStatePendingDeletion // now it is asked for
-			require.ErrorIs(t, seed.Make(ctx, svc, key), kms.KMSInvalidStateException)
+			key.State = kms.KeyStatePendingDeletion // now the labels are required
+			require.ErrorIs(t, seed.Apply(ctx, svc, key), kms.KMSInvalidStateException)
 		})
 	}
 }
@@ -343,18 +353,20 @@ func TestAnotherKeyOfTheSameIDIsAConflict(t *testing.T) {
 	svc := loaded(t)
 	for name, key := range map[string]seed.Key{
 		"other material": {ID: symmetricID, Material: seed.Bytes(make([]byte, 32))},
+		"more material": {ID: symmetricID, Material: seed.Bytes(make([]byte, 32)), PreviousMaterials: []seed.Material{
+			seed.Hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")}},
 		"another spec": {ID: symmetricID, Spec: kms.KeySpecHMAC256, Usage: kms.KeyUsageGenerateVerifyMac,
 			Material: seed.Hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.ErrorIs(t, seed.Make(t.Context(), svc, key), kms.ConflictException)
+			require.ErrorIs(t, seed.Apply(t.Context(), svc, key), kms.ConflictException)
 		})
 	}
 }
 
-func TestKeysThatCannotBeAreRefused(t *testing.T) {
+func TestImpossibleKeysAreRefused(t *testing.T) {
 	const id = "00000000-0000-4000-8000-000000000000"
-	const notKeyID = `): this is not a key ID: that is a lower-case UUID, or "mrk-" and 32 hexadecimal digits for a multi-Region key`
+	const notKeyID = `): this is not a key ID: it must be a lower-case UUID, or "mrk-" and 32 lower-case hexadecimal digits for a multi-Region key`
 	sign := func(m seed.Material) seed.Key {
 		return seed.Key{ID: id, Spec: kms.KeySpecECCNISTP256, Usage: kms.KeyUsageSignVerify, Material: m}
 	}
@@ -374,17 +386,17 @@ func TestKeysThatCannotBeAreRefused(t *testing.T) {
 		"a tag of AWS":               {seed.Key{ID: id, Tags: map[string]string{"aws:x": "y"}}, "TagException"},
 		"a policy":                   {seed.Key{ID: id, Policy: "{}"}, "MalformedPolicyDocumentException"},
 		"a state":                    {seed.Key{ID: id, State: kms.KeyStateCreating}, `the state "Creating" is not`},
-		"a window without a state":   {seed.Key{ID: id, PendingWindowInDays: 7}, "only a key in PendingDeletion"},
+		"a window without a state":   {seed.Key{ID: id, PendingWindowInDays: 7}, "only for the state PendingDeletion"},
 		"a window":                   {seed.Key{ID: id, State: kms.KeyStatePendingDeletion, PendingWindowInDays: 6}, "ValidationException"},
 		"a spec":                     {seed.Key{ID: id, Spec: "AES_256"}, "ValidationException"},
 		"a spec without a usage":     {seed.Key{ID: id, Spec: kms.KeySpecHMAC256}, "You must specify a KeyUsage value"},
 		"31 bytes":                   {seed.Key{ID: id, Material: seed.Bytes(make([]byte, 31))}, "31 bytes instead of 32"},
 		"no bytes":                   {seed.Key{ID: id, Material: seed.Bytes(nil)}, "0 bytes instead of 32"},
-		"hexadecimal digits":         {seed.Key{ID: id, Material: seed.Hex("0g")}, "not in hexadecimal digits"},
-		"base64":                     {seed.Key{ID: id, Material: seed.Base64("*")}, "not in base64"},
-		"a private key for AES":      {seed.Key{ID: id, Material: seed.JWK(rfc)}, "a private key is no material for KeySpec SYMMETRIC_DEFAULT"},
-		"bytes for a private key":    {sign(seed.Bytes(make([]byte, 32))), "unfit key material"},
-		"a symmetric JWK for it":     {sign(seed.JWK(`{"kty":"oct","k":"AAEC"}`)), "unfit key material"},
+		"hexadecimal digits":         {seed.Key{ID: id, Material: seed.Hex("0g")}, "not hexadecimal"},
+		"base64":                     {seed.Key{ID: id, Material: seed.Base64("*")}, "not base64"},
+		"a private key for AES":      {seed.Key{ID: id, Material: seed.JWK(rfc)}, "a private key cannot be the material for KeySpec SYMMETRIC_DEFAULT"},
+		"bytes for a private key":    {sign(seed.Bytes(make([]byte, 32))), "invalid key material"},
+		"a symmetric JWK for it":     {sign(seed.JWK(`{"kty":"oct","k":"AAEC"}`)), "invalid key material"},
 		"another curve":              {sign(seed.JWK(strings.Replace(rfc, "P-256", "P-384", 1))), "not a JSON Web Key"},
 		"an unknown curve":           {sign(seed.JWK(strings.Replace(rfc, "P-256", "P-255", 1))), "not a JSON Web Key"},
 		"a public JWK":               {sign(seed.JWK(strings.Replace(rfc, rfcD, "", 1))), "not a JSON Web Key"},
@@ -397,12 +409,12 @@ func TestKeysThatCannotBeAreRefused(t *testing.T) {
 		"an encrypted PEM block":     {sign(seed.PEM("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")), "encrypted"},
 		"a PEM block of RSA":         {sign(seed.PEM("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n")), "PEM block of this type"},
 		"a certificate":              {sign(seed.PEM("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")), "PEM block of this type"},
-		"an empty PEM block":         {sign(seed.PEM("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n")), "does not hold the private key"},
-		"a PEM block of something":   {sign(seed.PEM("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")), "unfit key material"},
+		"an empty PEM block":         {sign(seed.PEM("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n")), "does not hold a private key of its type"},
+		"a PEM block of something":   {sign(seed.PEM("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")), "invalid key material"},
 		"a key of an impossible use": {seed.Key{ID: id, Usage: kms.KeyUsageSignVerify}, "not compatible with KeySpec"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := seed.Make(t.Context(), newService(t), tt.key)
+			err := seed.Apply(t.Context(), newService(t), tt.key)
 			require.ErrorContains(t, err, tt.want)
 			require.ErrorContains(t, err, fmt.Sprintf("seed: keys[0] (%.64q)", tt.key.ID))
 			require.NotContains(t, err.Error(), rfcD[:6])
@@ -415,52 +427,55 @@ func TestTwoKeysCannotHaveTheSameName(t *testing.T) {
 	two := seed.Key{ID: "00000000-0000-4000-8000-000000000000", Aliases: []string{"alias/b", "alias/a"}}
 	svc := newService(t)
 
-	require.EqualError(t, seed.Make(t.Context(), svc, one, two),
+	require.EqualError(t, seed.Apply(t.Context(), svc, one, two),
 		`seed: keys[1] ("00000000-0000-4000-8000-000000000000"): "alias/a" is taken by keys[0]`)
-	require.ErrorContains(t, seed.Make(t.Context(), svc, one, one), `"`+symmetricID+`" is taken by keys[0]`)
+	require.ErrorContains(t, seed.Apply(t.Context(), svc, one, one), `"`+symmetricID+`" is taken by keys[0]`)
 	keys, err := svc.ListKeys(t.Context(), nil)
 	require.NoError(t, err)
-	require.Empty(t, keys.Keys, "made none")
+	require.Empty(t, keys.Keys, "none was created")
 
 	two.Region = "eu-west-1" // where both names are free
-	require.NoError(t, seed.Make(t.Context(), svc, one, two))
+	require.NoError(t, seed.Apply(t.Context(), svc, one, two))
 }
 
-func TestFilesThatAreNotAsDescribedAreRefused(t *testing.T) {
+func TestMalformedFilesAreRefused(t *testing.T) {
 	const id = "version: 1\nkeys:\n  - id: " + symmetricID + "\n"
 	for name, tt := range map[string]struct{ file, want string }{
 		"an empty file":   {"", "the file is empty"},
-		"no version":      {"keys: []", `seed: the file does not begin with "version: 1"`},
+		"no version":      {"keys: []", `seed: the file does not have the member "version: 1"`},
 		"a later version": {"version: 2\nkeys: []", "the file has version 2"},
 		"not YAML":        {"\t", "seed: the file is not as docs/seed.md describes"},
 		"a list":          {"- version: 1", "line 1: a mapping is wanted"},
 		"two documents":   {"version: 1\n---\nversion: 1\n", "more than one document"},
-		"an unknown member": {id + "    keyid: x\n", "seed: line 4: a key has id, account, region, spec, usage, material, state, " +
+		"an unknown member": {id + "    keyid: x\n", "seed: line 4: a key has id, account, region, spec, usage, material, previousMaterials, state, " +
 			"pendingWindowInDays, aliases, description, tags, policy and nothing else"},
-		"an alias for aliases":   {id + "    aliases: alias/x\n", "seed: line 4: a list is wanted"},
-		"a member of singular":   {id + "    alias: alias/x\n", "seed: line 4: a key has id, "},
-		"a member twice":         {id + "    spec: HMAC_256\n    spec: HMAC_256\n", "line 5: a member is there twice"},
-		"a key without an ID":    {"version: 1\nkeys:\n  - spec: HMAC_256\n", "keys[0] (\"\"): a key needs an id"},
-		"material out of place":  {id + "    material: s3cr3tmaterial\n", "seed: line 4: a mapping is wanted"},
-		"material of no form":    {id + "    material: {}\n", "exactly one of hex, base64, pem and jwk"},
-		"material of two forms":  {id + "    material: {hex: s3cr3t, base64: s3cr3t}\n", "exactly one of hex, base64, pem and jwk"},
-		"unreadable material":    {id + "    material: {hex: s3cr3t}\n", `keys[0] ("` + symmetricID + `"): the material is not in hexadecimal digits`},
-		"an unknown JWK member":  {id + "    material: {jwk: {kty: oct, s3cr3t: x}}\n", "line 4: jwk has kty, crv, x, y, d, k, kid, use, alg, key_ops, ext and nothing else"},
-		"material and no colon":  {id + "    material: {hexs3cr3t}\n", "line 4: material has hex, base64, pem, jwk and nothing else"},
-		"a member and no space":  {id + "    material: {hex:s3cr3t}\n", "line 4: material has hex"},
-		"material as an alias":   {id + "    material: {base64: *s3cr3t}\n", "seed: the file is not as"},
-		"one in a 2nd document":  {id + "---\n*s3cr3t\n", "seed: the file is not as"},
-		"a name like a line":     {id + "    material: {\"line 0531 s3cr3t\": x}\n", "line 4: material has hex"},
-		"a backtick in a value":  {id + "    material: a`s3cr3t\n", "line 4: a mapping is wanted"},
-		"a line end in a value":  {id + "    material: \"a\\ns3cr3t\"\n", "line 4: a mapping is wanted"},
-		"a tag":                  {id + "    material: !s3cr3t {hex: 00}\n", "seed: "},
-		"a tag of a scalar":      {id + "    pendingWindowInDays: !!int s3cr3t\n", "seed: "},
-		"a handle of a tag":      {id + "    material: !s3cr3t!x y\n", "is not as"},
-		"too many keys":          {"version: 1\nkeys: [" + strings.Repeat("{id: a},", 10_001) + "]", "line 2: a list has at most 10000 entries"},
-		"too long a mapping":     {"version: 1\nkeys:\n  - id: a\n    tags: {" + strings.Repeat("a: b, ", 65) + "}", "line 4: a mapping has at most 64 members"},
-		"an empty entry":         {id + "  -\n", "line 4: an entry of a list is empty"},
-		"too long a file":        {"version: 1\n" + strings.Repeat("#\n", 2<<20), "longer than 4194304 bytes"},
-		"a file full of aliases": {"version: 1\nkeys:\n  - &a {id: a, tags: &t {a: b}}\n" + strings.Repeat("  - *a\n", 9_999), "seed: "},
+		"an alias for aliases":         {id + "    aliases: alias/x\n", "seed: line 4: a list is wanted"},
+		"a member of singular":         {id + "    alias: alias/x\n", "seed: line 4: a key has id, "},
+		"a member twice":               {id + "    spec: HMAC_256\n    spec: HMAC_256\n", "line 5: a member is there twice"},
+		"a key without an ID":          {"version: 1\nkeys:\n  - spec: HMAC_256\n", "keys[0] (\"\"): a key needs an id"},
+		"material out of place":        {id + "    material: s3cr3tmaterial\n", "seed: line 4: a mapping is wanted"},
+		"material of no form":          {id + "    material: {}\n", "exactly one of hex, base64, pem and jwk"},
+		"material of two forms":        {id + "    material: {hex: s3cr3t, base64: s3cr3t}\n", "exactly one of hex, base64, pem and jwk"},
+		"unreadable material":          {id + "    material: {hex: s3cr3t}\n", `keys[0] ("` + symmetricID + `"): the material is not hexadecimal`},
+		"unreadable previous material": {id + "    previousMaterials: [{hex: 00}, {hex: s3cr3t}]\n", "the material is not hexadecimal"},
+		"previous material of no form": {id + "    previousMaterials: [{hex: 00}, {}]\n", "exactly one of hex, base64, pem and jwk"},
+		"only a previous material":     {id + "    previousMaterials: [{hex: 00}]\n", "needs a material"},
+		"an unknown JWK member":        {id + "    material: {jwk: {kty: oct, s3cr3t: x}}\n", "line 4: jwk has kty, crv, x, y, d, k, kid, use, alg, key_ops, ext and nothing else"},
+		"material and no colon":        {id + "    material: {hexs3cr3t}\n", "line 4: material has hex, base64, pem, jwk and nothing else"},
+		"a member and no space":        {id + "    material: {hex:s3cr3t}\n", "line 4: material has hex"},
+		"material as an alias":         {id + "    material: {base64: *s3cr3t}\n", "seed: the file is not as"},
+		"one in a 2nd document":        {id + "---\n*s3cr3t\n", "seed: the file is not as"},
+		"a name like a line":           {id + "    material: {\"line 0531 s3cr3t\": x}\n", "line 4: material has hex"},
+		"a backtick in a value":        {id + "    material: a`s3cr3t\n", "line 4: a mapping is wanted"},
+		"a line end in a value":        {id + "    material: \"a\\ns3cr3t\"\n", "line 4: a mapping is wanted"},
+		"a tag":                        {id + "    material: !s3cr3t {hex: 00}\n", "seed: "},
+		"a tag of a scalar":            {id + "    pendingWindowInDays: !!int s3cr3t\n", "seed: "},
+		"a handle of a tag":            {id + "    material: !s3cr3t!x y\n", "is not as"},
+		"too many keys":                {"version: 1\nkeys: [" + strings.Repeat("{id: a},", 10_001) + "]", "line 2: a list has at most 10000 entries"},
+		"too long a mapping":           {"version: 1\nkeys:\n  - id: a\n    tags: {" + strings.Repeat("a: b, ", 65) + "}", "line 4: a mapping has at most 64 members"},
+		"an empty entry":               {id + "  -\n", "line 4: an entry of a list is empty"},
+		"too long a file":              {"version: 1\n" + strings.Repeat("#\n", 2<<20), "longer than 4194304 bytes"},
+		"a file full of aliases":       {"version: 1\nkeys:\n  - &a {id: a, tags: &t {a: b}}\n" + strings.Repeat("  - *a\n", 9_999), "seed: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			svc := newService(t)
@@ -470,6 +485,126 @@ func TestFilesThatAreNotAsDescribedAreRefused(t *testing.T) {
 			require.NotContains(t, err.Error(), "0531")
 		})
 	}
+}
+
+// Materials of a key that was rotated twice, oldest first.
+var rotated = []seed.Material{
+	seed.Bytes(bytes.Repeat([]byte{1}, 32)), seed.Bytes(bytes.Repeat([]byte{2}, 32)), seed.Bytes(bytes.Repeat([]byte{3}, 32)),
+}
+
+func rotatedKey(materials ...seed.Material) seed.Key {
+	last := len(materials) - 1
+	return seed.Key{ID: symmetricID, PreviousMaterials: materials[:last], Material: materials[last]}
+}
+
+func TestAKeyCanHavePreviousMaterials(t *testing.T) {
+	ctx := t.Context()
+	svc := newService(t)
+	require.NoError(t, seed.Apply(ctx, svc, rotatedKey(rotated...)))
+	key := describe(t, svc, symmetricID)
+	var ids []string
+	for i, m := range rotated {
+		single := newService(t)
+		require.NoError(t, seed.Apply(ctx, single, rotatedKey(m)))
+		ids = append(ids, describe(t, single, symmetricID).CurrentKeyMaterialId)
+		encrypted, err := single.Encrypt(ctx, &kms.EncryptInput{KeyId: symmetricID, Plaintext: []byte("hello")})
+		require.NoError(t, err)
+		decrypted, err := svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: encrypted.CiphertextBlob})
+		require.NoError(t, err, "material %d", i)
+		require.Equal(t, "hello", string(decrypted.Plaintext))
+		require.Equal(t, ids[i], decrypted.KeyMaterialId)
+	}
+	require.Equal(t, ids[2], key.CurrentKeyMaterialId)
+
+	list, err := svc.ListKeyRotations(ctx, &kms.ListKeyRotationsInput{KeyId: symmetricID, IncludeKeyMaterial: kms.IncludeKeyMaterialAllKeyMaterial})
+	require.NoError(t, err)
+	require.Len(t, list.Rotations, 3)
+	for i, r := range list.Rotations {
+		require.Equal(t, ids[i], r.KeyMaterialId)
+	}
+	require.Zero(t, list.Rotations[0].RotationDate)
+	require.Equal(t, key.CreationDate, list.Rotations[2].RotationDate)
+	require.Equal(t, kms.RotationTypeOnDemand, list.Rotations[2].RotationType)
+	require.Equal(t, kms.KeyMaterialStateCurrent, list.Rotations[2].KeyMaterialState)
+
+	require.NoError(t, seed.Apply(ctx, svc, rotatedKey(rotated...)), "it exists")
+	_, err = svc.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: symmetricID})
+	require.NoError(t, err)
+	require.NoError(t, seed.Apply(ctx, svc, rotatedKey(rotated...)), "it was rotated since")
+	for name, other := range map[string]seed.Key{
+		"another order":     rotatedKey(rotated[1], rotated[0], rotated[2]),
+		"fewer from behind": rotatedKey(rotated[1:]...),
+		"one more":          rotatedKey(append(slices.Clone(rotated), seed.Bytes(bytes.Repeat([]byte{4}, 32)))...),
+	} {
+		require.ErrorIs(t, seed.Apply(ctx, svc, other), kms.ConflictException, name)
+	}
+}
+
+func TestPreviousMaterialsCountAsOnDemandRotations(t *testing.T) {
+	materials := make([]seed.Material, 27)
+	for i := range materials {
+		materials[i] = seed.Bytes(bytes.Repeat([]byte{byte(i)}, 32))
+	}
+	svc := newService(t)
+	require.ErrorContains(t, seed.Apply(t.Context(), svc, rotatedKey(materials...)), "A key has at most 26 key materials.")
+	require.NoError(t, seed.Apply(t.Context(), svc, rotatedKey(materials[:26]...)))
+	_, err := svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: symmetricID})
+	require.ErrorIs(t, err, kms.LimitExceededException)
+}
+
+func TestImpossiblePreviousMaterialsAreRefused(t *testing.T) {
+	hmac := rotatedKey(rotated...)
+	hmac.Spec, hmac.Usage = kms.KeySpecHMAC256, kms.KeyUsageGenerateVerifyMac
+	for name, tt := range map[string]struct {
+		key  seed.Key
+		want string
+	}{
+		"without a current one": {seed.Key{ID: symmetricID, PreviousMaterials: rotated}, "a key with previous materials needs a material"},
+		"an empty one":          {rotatedKey(seed.Material{}, rotated[0]), "none of them can be empty"},
+		"an unreadable one":     {rotatedKey(seed.Hex("0g"), rotated[0]), "not hexadecimal"},
+		"a short one":           {rotatedKey(seed.Hex("00"), rotated[0]), "1 bytes instead of 32"},
+		"one twice":             {rotatedKey(rotated[0], rotated[0]), "The key materials of a key must differ."},
+		"of a key for MACs":     {hmac, "A key of KeySpec HMAC_256 has one key material."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := newService(t)
+			require.ErrorContains(t, seed.Apply(t.Context(), svc, tt.key), tt.want)
+			keys, err := svc.ListKeys(t.Context(), nil)
+			require.NoError(t, err)
+			require.Empty(t, keys.Keys)
+		})
+	}
+}
+
+func TestTheOwnerOfAKeyIsOfThePartitionOfItsRegion(t *testing.T) {
+	svc := newService(t)
+	require.NoError(t, seed.Apply(t.Context(), svc, seed.Key{ID: symmetricID, Region: "cn-north-1", Aliases: []string{"alias/app"}}))
+	require.Equal(t, "arn:aws-cn:kms:cn-north-1:111122223333:key/"+symmetricID, describe(t, svc.In("cn-north-1"), "alias/app").Arn)
+}
+
+// docs/seed.md has a file of local-kms, and the same keys in this format.
+func TestAFileOfLocalKMSIsRefusedAndCanBeConverted(t *testing.T) {
+	blocks := yamlBlocks(t)
+	require.Len(t, blocks, 3, "the example, a file of local-kms, and what becomes of it")
+	svc := newService(t)
+	for name, file := range map[string]string{
+		"of the document": blocks[1],
+		"with CRLF":       strings.ReplaceAll(blocks[1], "\n", "\r\n"),
+		"aliases only":    "Aliases:\n  - AliasName: alias/testing\n    TargetKeyId: " + symmetricID + "\n",
+	} {
+		require.EqualError(t, seed.Load(t.Context(), svc, strings.NewReader(file)), "seed: this is a seed file of local-kms "+
+			"(nsmithuk/local-kms), which has another format: docs/seed.md shows how to write its keys and aliases in this one", name)
+	}
+	err := seed.Load(t.Context(), svc, strings.NewReader("version: 1\nkeys:\n  - id: a\n    Keys: x\n"))
+	require.ErrorContains(t, err, "seed: line 4: a key has id", "only at the top level")
+
+	svc = newService(t).In("eu-west-2")
+	require.NoError(t, seed.Load(t.Context(), svc, strings.NewReader(blocks[2])))
+	list, err := svc.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: "6f1d5c2e-8a34-4b7d-9c21-3e5f7a9b1d02"})
+	require.NoError(t, err)
+	require.Len(t, list.Rotations, 1)
+	require.Equal(t, "an AES key, rotated once", describe(t, svc, "alias/testing").Description)
+	require.Equal(t, kms.KeySpecECCNISTP256, describe(t, svc, "9a8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c6d").KeySpec)
 }
 
 func TestMaterialIsNotPrinted(t *testing.T) {
@@ -482,11 +617,11 @@ func TestMaterialIsNotPrinted(t *testing.T) {
 	}
 }
 
-func FuzzRead(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add(example(f))
 	f.Add("version: 1\nkeys: [{id: a, material: {jwk: {kty: EC}}}]")
 	f.Fuzz(func(t *testing.T, file string) {
-		keys, err := seed.Read(strings.NewReader(file))
+		keys, err := seed.Parse(strings.NewReader(file))
 		if err != nil {
 			require.True(t, strings.HasPrefix(err.Error(), "seed: "), err.Error())
 			require.Nil(t, keys)
@@ -494,14 +629,14 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-func ExampleMake() {
+func ExampleApply() {
 	svc, err := kms.New(kms.Config{})
 	if err != nil {
 		panic(err)
 	}
 	defer svc.Close()
 	ctx := context.Background()
-	err = seed.Make(ctx, svc, seed.Key{
+	err = seed.Apply(ctx, svc, seed.Key{
 		ID:       "1234abcd-12ab-34cd-56ef-1234567890ab",
 		Aliases:  []string{"alias/app"},
 		Material: seed.Hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"),

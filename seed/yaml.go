@@ -1,7 +1,7 @@
 package seed
 
 import (
-	"cmp"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +17,7 @@ const (
 	maxFileBytes  = 4 << 20
 )
 
-// A file is what docs/seed.md describes.
+// A file has the format that docs/seed.md describes.
 type file struct {
 	Version int     `yaml:"version"`
 	Keys    []entry `yaml:"keys"`
@@ -30,6 +30,7 @@ type entry struct {
 	Spec                kms.KeySpec       `yaml:"spec"`
 	Usage               kms.KeyUsageType  `yaml:"usage"`
 	Material            *material         `yaml:"material"`
+	PreviousMaterials   []material        `yaml:"previousMaterials"`
 	State               kms.KeyState      `yaml:"state"`
 	PendingWindowInDays int32             `yaml:"pendingWindowInDays"`
 	Aliases             []string          `yaml:"aliases"`
@@ -38,7 +39,7 @@ type entry struct {
 	Policy              string            `yaml:"policy"`
 }
 
-// A material is written in one of these forms.
+// A material has exactly one member.
 type material struct {
 	Hex    string `yaml:"hex"`
 	Base64 string `yaml:"base64"`
@@ -46,9 +47,14 @@ type material struct {
 	JWK    *jwk   `yaml:"jwk"`
 }
 
-// Read reads a file of at most 4 MiB and 10,000 keys in the form that docs/seed.md describes. It refuses whatever that does
-// not, and material that cannot be read. Its errors name the line or the key, and repeat no material.
-func Read(r io.Reader) ([]Key, error) {
+// errLocalKMS is the error for a seed file of local-kms, which users often have.
+var errLocalKMS = errors.New("seed: this is a seed file of local-kms (nsmithuk/local-kms), which has another format: " +
+	"docs/seed.md shows how to write its keys and aliases in this one")
+
+// Parse reads a file of at most 4 MiB and 10,000 keys in the format that docs/seed.md describes. It
+// refuses anything that is not described there, and key material that cannot be decoded. Its errors
+// name the line or the key, and repeat no material.
+func Parse(r io.Reader) ([]Key, error) {
 	text, err := securefile.Read(r, "the file", maxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("seed: %w", err)
@@ -56,55 +62,81 @@ func Read(r io.Reader) ([]Key, error) {
 	defer secret.Clear(text)
 	var f file
 	if err := strictyaml.Decode(text, &f, "docs/seed.md"); err != nil {
+		if isLocalKMS(text) {
+			return nil, errLocalKMS
+		}
 		return nil, fmt.Errorf("seed: %w", err)
 	}
 	switch f.Version {
 	case formatVersion:
 	case 0:
-		return nil, errors.New(`seed: the file does not begin with "version: 1"`)
+		return nil, errors.New(`seed: the file does not have the member "version: 1"`)
 	default:
-		return nil, fmt.Errorf("seed: the file has version %d; this program reads version %d", f.Version, formatVersion)
+		return nil, fmt.Errorf("seed: the file has version %d; this program supports version %d", f.Version, formatVersion)
 	}
 	keys := make([]Key, len(f.Keys))
 	for i, e := range f.Keys {
-		keys[i] = Key{
-			ID: e.ID, Account: e.Account, Region: e.Region, Spec: e.Spec, Usage: e.Usage, State: e.State,
-			PendingWindowInDays: e.PendingWindowInDays, Aliases: e.Aliases, Description: e.Description, Tags: e.Tags, Policy: e.Policy,
-		}
-		if e.ID == "" {
-			return nil, entryError(i, keys[i], errors.New("a key needs an id"))
-		}
-		if e.Material == nil {
-			continue
-		}
-		if keys[i].Material, err = e.Material.form(); err != nil {
-			return nil, entryError(i, keys[i], err)
-		}
-		readable, err := keys[i].Material.bytes(cmp.Or(e.Spec, kms.KeySpecSymmetricDefault))
-		secret.Clear(readable)
-		if err != nil {
-			return nil, entryError(i, keys[i], err)
+		if keys[i], err = e.key(); err != nil {
+			return nil, keyError(i, keys[i], err)
 		}
 	}
 	return keys, nil
 }
 
-func (m *material) form() (Material, error) {
-	var forms []Material
+// isLocalKMS reports whether a file that cannot be decoded has a top-level member of local-kms.
+func isLocalKMS(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(line, []byte("Keys:")) || bytes.HasPrefix(line, []byte("Aliases:")) {
+			return true
+		}
+	}
+	return false
+}
+
+// key returns the Key of an entry. With an error, the Key is only good for naming it.
+func (e *entry) key() (Key, error) {
+	k := Key{
+		ID: e.ID, Account: e.Account, Region: e.Region, Spec: e.Spec, Usage: e.Usage, State: e.State,
+		PendingWindowInDays: e.PendingWindowInDays, Aliases: e.Aliases, Description: e.Description, Tags: e.Tags, Policy: e.Policy,
+	}
+	if e.ID == "" {
+		return k, errors.New("a key needs an id")
+	}
+	var err error
+	if e.Material != nil {
+		if k.Material, err = e.Material.encoded(); err != nil {
+			return k, err
+		}
+	}
+	for i := range e.PreviousMaterials {
+		m, err := e.PreviousMaterials[i].encoded()
+		if err != nil {
+			return k, err
+		}
+		k.PreviousMaterials = append(k.PreviousMaterials, m)
+	}
+	materials, err := k.materials()
+	clearAll(materials)
+	return k, err
+}
+
+// encoded returns the Material that m holds.
+func (m *material) encoded() (Material, error) {
+	var all []Material
 	if m.Hex != "" {
-		forms = append(forms, Hex(m.Hex))
+		all = append(all, Hex(m.Hex))
 	}
 	if m.Base64 != "" {
-		forms = append(forms, Base64(m.Base64))
+		all = append(all, Base64(m.Base64))
 	}
 	if m.PEM != "" {
-		forms = append(forms, PEM(m.PEM))
+		all = append(all, PEM(m.PEM))
 	}
 	if m.JWK != nil {
-		forms = append(forms, Material{m.JWK.read})
+		all = append(all, Material{m.JWK.decode})
 	}
-	if len(forms) != 1 {
-		return Material{}, errors.New("material has exactly one of hex, base64, pem and jwk")
+	if len(all) != 1 {
+		return Material{}, errors.New("a material has exactly one of hex, base64, pem and jwk")
 	}
-	return forms[0], nil
+	return all[0], nil
 }

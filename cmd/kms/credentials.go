@@ -17,11 +17,12 @@ const (
 	credentialsVersion  = 1
 	maxCredentialsBytes = 1 << 20
 
-	// minSecretBytes keeps out what can be guessed: whoever has seen a signed request can try secrets at leisure.
+	// minSecretBytes keeps out secrets that can be guessed: anyone who has seen a signed request
+	// can try secrets offline.
 	minSecretBytes = 16
 )
 
-// A credentialsFile is what docs/serve.md describes.
+// A credentialsFile has the form that docs/serve.md describes.
 type credentialsFile struct {
 	Version     int                `yaml:"version"`
 	Credentials []credentialsEntry `yaml:"credentials"`
@@ -34,7 +35,8 @@ type credentialsEntry struct {
 	Principal       string `yaml:"principal"`
 }
 
-// readCredentials returns the credentials of a file by their access key IDs. No error repeats a secret.
+// readCredentials reads a file and returns its credentials by access key ID. No error contains a
+// secret.
 func readCredentials(path string) (map[string]*awsapi.Credentials, error) {
 	data, err := securefile.ReadPrivate(path, maxCredentialsBytes)
 	if err != nil {
@@ -75,7 +77,8 @@ func parseCredentials(data []byte) (map[string]*awsapi.Credentials, error) {
 	return known, nil
 }
 
-// accessKeyID is what IAM takes for one, but for its least length of 16.
+// accessKeyID matches access key IDs as IAM defines them, except that IAM's have at least 16
+// characters.
 var accessKeyID = regexp.MustCompile(`^\w{1,128}$`)
 
 func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {
@@ -90,7 +93,7 @@ func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {
 		return nil, errors.New("its principal is not the ARN of one, such as arn:aws:iam::111122223333:root")
 	}
 	if e.SessionToken == "" {
-		return awsapi.NewCredentials(principal, e.SecretAccessKey), nil
+		return awsapi.NewCredentials(principal, e.SecretAccessKey)
 	}
-	return awsapi.NewSessionCredentials(principal, e.SecretAccessKey, e.SessionToken, time.Time{}), nil
+	return awsapi.NewSessionCredentials(principal, e.SecretAccessKey, e.SessionToken, time.Time{})
 }

@@ -24,7 +24,7 @@ credentials:
 `
 )
 
-func TestCredentialsAreFoundByTheirAccessKey(t *testing.T) {
+func TestCredentialsAreFoundByAccessKeyID(t *testing.T) {
 	known, err := readCredentials(file(t, "credentials", credentialsText))
 	require.NoError(t, err)
 	for _, id := range []string{"AKIDEXAMPLE", "ASIAEXAMPLE"} {
@@ -44,25 +44,25 @@ func TestCredentialsMayBeJSON(t *testing.T) {
 	require.Len(t, known, 1)
 }
 
-func TestCredentialsOfAnotherFormAreRefused(t *testing.T) {
+func TestMalformedCredentialsAreRefused(t *testing.T) {
 	entry := func(members string) string { return "version: 1\ncredentials:\n- {" + members + "}\n" }
 	const id, secretKey, arn = "accessKeyId: A, ", "secretAccessKey: " + longTerm + ", ", "principal: 'arn:aws:iam::111122223333:root'"
 	_, err := parseCredentials([]byte(entry(id + secretKey + arn)))
 	require.NoError(t, err)
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing", "", "is empty"},
-		{"no YAML", "version: 1\n\t" + longTerm, "line 2 is not"},
+		{"not YAML", "version: 1\n\t" + longTerm, "line 2 is not"},
 		{"a secret in place of an entry", "version: 1\ncredentials: [" + longTerm + "]", "line 2: a mapping is wanted"},
 		{"a secret in place of a member", entry(longTerm + ": x"), "line 3: a credential has accessKeyId, secretAccessKey, sessionToken, principal and nothing else"},
-		{"a secret that YAML takes for an alias", entry("secretAccessKey: *" + longTerm[:8]), "the file is not"},
+		{"a secret that looks like a YAML alias", entry("secretAccessKey: *" + longTerm[:8]), "the file is not"},
 		{"a secret that reads like a line number", "version: !!int 'line 0531 " + longTerm + "'", "the file is not"},
 		{"a list of secrets", entry(id + "secretAccessKey: [" + longTerm + "], " + arn), "line 3: text is wanted"},
 		{"a member twice", entry(id + id + secretKey + arn), "line 3: a member is there twice"},
-		{"a member in other letters", entry("accesskeyid: A, " + secretKey + arn), "line 3: a credential has accessKeyId, "},
+		{"a member in another case", entry("accesskeyid: A, " + secretKey + arn), "line 3: a credential has accessKeyId, "},
 		{"no version", "credentials: []", `does not begin with "version: 1"`},
 		{"a later version", "version: 2", "version 2"},
 		{"two documents", entry(id+secretKey+arn) + "---\n", "more than one document"},
-		{"none", "version: 1", "no credentials"},
+		{"no credentials", "version: 1", "no credentials"},
 		{"too many", "version: 1\ncredentials: [" + strings.Repeat("{},", 10_001) + "]", "at most 10000 entries"},
 		{"an empty one", entry(id+secretKey+arn) + "-\n", "line 4: an entry of a list is empty"},
 		{"no access key ID", entry(secretKey + arn), "credentials[0]: an accessKeyId"},
@@ -70,7 +70,7 @@ func TestCredentialsOfAnotherFormAreRefused(t *testing.T) {
 		{"no secret", entry(id + arn), "at least 16 bytes"},
 		{"a short secret", entry(id + "secretAccessKey: 123456789012345, " + arn), "at least 16 bytes"},
 		{"no principal", entry(id + secretKey), "ARN"},
-		{"a principal that is none", entry(id + secretKey + "principal: " + longTerm), "ARN"},
+		{"an invalid principal", entry(id + secretKey + "principal: " + longTerm), "ARN"},
 		{"an access key ID twice", entry(id+secretKey+arn) + "- {" + id + secretKey + arn + "}\n", "credentials[1]: its accessKeyId is there twice"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

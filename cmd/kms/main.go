@@ -1,9 +1,11 @@
-// Kms is a key management service on a port of this machine, for programs in any language that has an SDK of AWS:
+// Kms serves a key management service on a port of this machine, for programs in every language
+// that has an AWS SDK.
 //
 //	kms serve [flags]
+//	kms check [flags]
 //	kms version
 //
-// docs/serve.md says how to use it.
+// See docs/serve.md.
 package main
 
 import (
@@ -20,12 +22,13 @@ import (
 	"time"
 )
 
-const usage = `Kms is a key management service on a port of this machine. It speaks the protocol of AWS KMS.
+const usage = `Kms serves a key management service on a port of this machine, by the protocol of AWS KMS.
 
 usage:
 
   kms serve [flags]   serve until SIGINT or SIGTERM; kms serve -h lists the flags
-  kms version         print the version, and that of Go which built it
+  kms check [flags]   check all records and indexes of a store; kms check -h lists the flags
+  kms version         print the versions of kms and of the Go that built it
   kms help            print this text
 `
 
@@ -35,26 +38,39 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		received := <-signals
-		signal.Stop(signals) // a second one does what signals do: it ends the process at once
+		signal.Stop(signals) // a second signal ends the process at once
 		cancel(fmt.Errorf("received signal: %v", received))
 	}()
-	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, grace: 10 * time.Second}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	p := &program{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		terminal: isTerminal(os.Stderr), hangups: hangups, grace: 10 * time.Second,
+	}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }
 
-// A program is a process as its commands see it.
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// A program is the environment of a command.
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	grace          time.Duration // that requests have left when the program is told to stop
+	terminal       bool             // stderr is one
+	hangups        <-chan os.Signal // SIGHUP; may be nil
+	grace          time.Duration    // how long requests may go on after the signal to stop
 }
 
-// A usageError says what is wrong with the command line.
+// A usageError describes a mistake in the command line.
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// run returns the exit status: 0, 1 for a failure, or 2 for a command line that cannot be carried out.
+// run runs a command and returns the exit status: 0, 1 for a failure, or 2 for a mistake in the
+// command line.
 func (p *program) run(ctx context.Context, args []string) int {
 	err := p.command(ctx, args)
 	if err == nil {
@@ -74,6 +90,8 @@ func (p *program) command(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "serve":
 		return p.serve(ctx, args[1:])
+	case "check":
+		return p.check(ctx, args[1:])
 	case "version", "-version", "--version":
 		return p.version()
 	case "help", "-h", "-help", "--help":

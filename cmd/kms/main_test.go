@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// lines are what was written, by calls of Write.
+// lines receives an element for each call of Write.
 type lines chan string
 
 func (l lines) Write(p []byte) (int, error) {
@@ -28,7 +29,7 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// all takes what is there.
+// all returns what has been written since the last call.
 func (l lines) all() string {
 	var b strings.Builder
 	for len(l) > 0 {
@@ -37,21 +38,25 @@ func (l lines) all() string {
 	return b.String()
 }
 
-// An invocation is a command under way in this process.
+// An invocation is a command that runs in this process.
 type invocation struct {
 	*testing.T
 	url            string
 	stdout, stderr lines
-	tell           context.CancelFunc // to stop
+	cancel         context.CancelFunc
 	status         chan int
 	client         *http.Client
 }
 
-// start runs kms serve until it is ready.
+// start starts kms serve and waits until it is ready. Without another address it listens on a free
+// port of the loopback interface.
 func start(t *testing.T, p program, args ...string) *invocation {
 	t.Helper()
+	if !slices.Contains(args, "--insecure-listen") && !slices.Contains(args, "--listen") {
+		args = append([]string{"--listen", "127.0.0.1:0"}, args...)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	i := &invocation{T: t, stdout: make(lines, 100), stderr: make(lines, 1000), tell: cancel, status: make(chan int, 1)}
+	i := &invocation{T: t, stdout: make(lines, 100), stderr: make(lines, 1000), cancel: cancel, status: make(chan int, 1)}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	i.client = &http.Client{Transport: transport, Timeout: time.Minute}
 	p.stdout, p.stderr = i.stdout, i.stderr
@@ -61,7 +66,7 @@ func start(t *testing.T, p program, args ...string) *invocation {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		i.status <- p.run(ctx, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...))
+		i.status <- p.run(ctx, append([]string{"serve"}, args...))
 	}()
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
@@ -79,11 +84,11 @@ func start(t *testing.T, p program, args ...string) *invocation {
 
 // stop returns the exit status.
 func (i *invocation) stop() int {
-	i.tell()
+	i.cancel()
 	return <-i.status
 }
 
-// run runs a command that ends by itself. A service is ended when it is ready.
+// run runs a command to its end. It stops a service as soon as that is ready.
 func run(t *testing.T, stdin string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,7 +113,7 @@ func file(t *testing.T, name, text string) string {
 	return path
 }
 
-func TestHelpIsPrintedWhenItIsAskedFor(t *testing.T) {
+func TestHelpIsPrinted(t *testing.T) {
 	for _, args := range [][]string{{"help"}, {"-h"}, {"-help"}, {"--help"}} {
 		status, stdout, stderr := run(t, "", args...)
 		require.Zero(t, status)
@@ -118,7 +123,7 @@ func TestHelpIsPrintedWhenItIsAskedFor(t *testing.T) {
 	status, stdout, stderr := run(t, "", "serve", "-h")
 	require.Zero(t, status)
 	require.Empty(t, stderr)
-	require.Equal(t, 10, strings.Count(stdout, "\n  --"))
+	require.Equal(t, 13, strings.Count(stdout, "\n  --"))
 	require.Contains(t, stdout, "\n  --listen ADDRESS\n        ADDRESS and port")
 	require.Contains(t, stdout, "(us-east-1)\n")
 }
@@ -132,22 +137,22 @@ func TestVersionIsPrinted(t *testing.T) {
 	}
 }
 
-func TestDocumentHasEveryFlagAndAnExampleThatIsRead(t *testing.T) {
+func TestDocumentListsEveryFlagAndHasAValidExample(t *testing.T) {
 	text, err := os.ReadFile("../../docs/serve.md")
 	require.NoError(t, err)
 	_, help, _ := run(t, "", "serve", "-h")
 	for _, flag := range regexp.MustCompile(`(?m)^  (--[a-z-]+ [A-Z]+)$`).FindAllStringSubmatch(help, -1) {
 		require.Regexp(t, "(?m)^\\| .*`"+flag[1]+"`.* \\|.*\\|.*\\|$", string(text))
 	}
-	_, example, ok := strings.Cut(string(text), "```yaml\n")
+	_, example, ok := strings.Cut(string(text), "```yaml\nversion:")
 	require.True(t, ok)
 	example, _, _ = strings.Cut(example, "```")
-	known, err := parseCredentials([]byte(example))
+	known, err := parseCredentials([]byte("version:" + example))
 	require.NoError(t, err)
 	require.Len(t, known, 2)
 }
 
-func TestACommandLineThatCannotBeCarriedOutIsRefused(t *testing.T) {
+func TestMistakesInTheCommandLineAreRefused(t *testing.T) {
 	credentials, cert, key := file(t, "credentials", credentialsText), "no-such-cert", "no-such-key"
 	for _, tt := range []struct {
 		name string
@@ -164,16 +169,25 @@ func TestACommandLineThatCannotBeCarriedOutIsRefused(t *testing.T) {
 		{"a passphrase without a store", []string{"serve", "--passphrase-file", "p"}, "--store and --passphrase-file go together"},
 		{"a certificate without its key", []string{"serve", "--tls-cert", cert}, "--tls-cert and --tls-key go together"},
 		{"a key without its certificate", []string{"serve", "--tls-key", key}, "--tls-cert and --tls-key go together"},
+		{"two addresses", []string{"serve", "--listen", ":0", "--insecure-listen", ":0"}, "--listen and --insecure-listen exclude each other"},
+		{"an empty address", []string{"serve", "--insecure-listen", ""}, "--insecure-listen is empty"},
+		{"no port, insecurely", []string{"serve", "--insecure-listen", "0.0.0.0"}, `--insecure-listen "0.0.0.0" is not an address and a port`},
+		{"an empty host", []string{"serve", "--allow-host", ""}, "--allow-host is empty"},
+		{"a host with a port", []string{"serve", "--allow-host", "kms:8080"}, "not a host name or an address"},
+		{"a host with credentials", []string{"serve", "--allow-host", "kms", "--credentials", credentials}, "--allow-host has no effect with --credentials"},
+		{"no connections", []string{"serve", "--max-connections", "0"}, "--max-connections is a number from 1 to 1000000"},
+		{"too many connections", []string{"serve", "--max-connections", "1000001"}, "--max-connections is a number from 1 to 1000000"},
+		{"connections that are not a number", []string{"serve", "--max-connections", "many"}, "-max-connections"},
 		{"no port", []string{"serve", "--listen", "127.0.0.1"}, "is not an address and a port"},
-		{"a port that is none", []string{"serve", "--listen", ":99999"}, `--listen ":99999": "99999" is not a port`},
-		{"one of no network", []string{"serve", "--listen", "127.0.0.1:htpt"}, `"htpt" is not a port`},
+		{"an invalid port", []string{"serve", "--listen", ":99999"}, `--listen ":99999": "99999" is not a port`},
+		{"an unknown service", []string{"serve", "--listen", "127.0.0.1:htpt"}, `"htpt" is not a port`},
 		{"all addresses", []string{"serve", "--listen", "0.0.0.0:0"}, "open to other machines"},
-		{"all addresses, unsaid", []string{"serve", "--listen", ":0"}, "open to other machines"},
+		{"all addresses, by default", []string{"serve", "--listen", ":0"}, "open to other machines"},
 		{"all addresses of IPv6", []string{"serve", "--listen", "[::]:0"}, "open to other machines"},
 		{"an address of a network", []string{"serve", "--listen", "192.0.2.1:0"}, "open to other machines"},
-		{"the same as IPv6 has it", []string{"serve", "--listen", "[::ffff:192.0.2.1]:0"}, "open to other machines"},
-		{"a network with TLS alone", []string{"serve", "--listen", "0.0.0.0:0", "--tls-cert", cert, "--tls-key", key}, "open to other machines"},
-		{"a network with credentials alone", []string{"serve", "--listen", "0.0.0.0:0", "--credentials", credentials}, "open to other machines"},
+		{"the same, mapped to IPv6", []string{"serve", "--listen", "[::ffff:192.0.2.1]:0"}, "open to other machines"},
+		{"a network with only TLS", []string{"serve", "--listen", "0.0.0.0:0", "--tls-cert", cert, "--tls-key", key}, "open to other machines"},
+		{"a network with only credentials", []string{"serve", "--listen", "0.0.0.0:0", "--credentials", credentials}, "open to other machines"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, stdout, stderr := run(t, "", tt.args...)
@@ -209,22 +223,22 @@ func TestAFailureNamesItsCause(t *testing.T) {
 		want  string
 	}{
 		{"a wrong passphrase", "", []string{"--store", store, "--passphrase-file", file(t, "wrong", "another")}, "kms: --passphrase-file: not the passphrase of " + store + "\n"},
-		{"a passphrase too many newlines", "a good passphrase\n\n", []string{"--store", store, "--passphrase-file", "-"}, "kms: --passphrase-file: not the passphrase of " + store + "\n"},
-		{"a passphrase for the store of a key file", "", []string{"--store", withKeyFile, "--passphrase-file", passphrase}, `sealed with one of kind "keyfile"`},
-		{"a store in use", "", []string{"--store", inUse, "--passphrase-file", passphrase}, "the file is open already"},
-		{"a store that is something else", "", []string{"--store", passphrase, "--passphrase-file", passphrase}, "damaged"},
-		{"a passphrase for others to read", "", []string{"--store", store, "--passphrase-file", readable}, "mode 0600 or less"},
+		{"a passphrase with two newlines", "a good passphrase\n\n", []string{"--store", store, "--passphrase-file", "-"}, "kms: --passphrase-file: not the passphrase of " + store + "\n"},
+		{"a passphrase for the store of a key file", "", []string{"--store", withKeyFile, "--passphrase-file", passphrase}, `sealed under one of kind "keyfile"`},
+		{"a store in use", "", []string{"--store", inUse, "--passphrase-file", passphrase}, "the file is already open"},
+		{"a store that is another file", "", []string{"--store", passphrase, "--passphrase-file", passphrase}, "damaged"},
+		{"a passphrase that others can read", "", []string{"--store", store, "--passphrase-file", readable}, "mode 0600 or less"},
 		{"a passphrase that is a directory", "", []string{"--store", store, "--passphrase-file", t.TempDir()}, "a regular file"},
-		{"no passphrase file", "", []string{"--store", store, "--passphrase-file", passphrase + "-"}, "no such file"},
+		{"a missing passphrase file", "", []string{"--store", store, "--passphrase-file", passphrase + "-"}, "no such file"},
 		{"an empty passphrase", "\n", []string{"--store", store, "--passphrase-file", "-"}, "- is empty"},
-		{"a passphrase without end", strings.Repeat("a", maxPassphraseBytes+1), []string{"--store", store, "--passphrase-file", "-"}, "longer than 4096 bytes"},
+		{"a passphrase that is too long", strings.Repeat("a", maxPassphraseBytes+1), []string{"--store", store, "--passphrase-file", "-"}, "longer than 4096 bytes"},
 		{"a port in use", "", []string{"--listen", strings.TrimPrefix(busy.url, "http://")}, "address already in use"},
-		{"an account that is none", "", []string{"--account", "1"}, "not 12 digits"},
-		{"a Region that is none", "", []string{"--region", "Mars"}, "not the name of a Region"},
-		{"a seed that is none", "", []string{"--seed", passphrase}, "seed:"},
-		{"credentials that are none", "", []string{"--credentials", passphrase}, "line 1: a mapping is wanted"},
-		{"a certificate that is none", "", []string{"--tls-cert", passphrase, "--tls-key", passphrase}, "--tls-cert and --tls-key: "},
-		{"a private key for others to read", "", []string{"--tls-cert", passphrase, "--tls-key", readable}, "mode 0600 or less"},
+		{"an invalid account", "", []string{"--account", "1"}, "not 12 digits"},
+		{"an invalid Region", "", []string{"--region", "Mars"}, "not the name of a Region"},
+		{"an invalid seed file", "", []string{"--seed", passphrase}, "seed:"},
+		{"invalid credentials", "", []string{"--credentials", passphrase}, "line 1: a mapping is wanted"},
+		{"an invalid certificate", "", []string{"--tls-cert", passphrase, "--tls-key", passphrase}, "--tls-cert and --tls-key: "},
+		{"a private key that others can read", "", []string{"--tls-cert", passphrase, "--tls-key", readable}, "mode 0600 or less"},
 		{"an audit log that cannot be written", "", []string{"--audit", t.TempDir()}, "--audit: "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -237,7 +251,7 @@ func TestAFailureNamesItsCause(t *testing.T) {
 	}
 }
 
-func TestURLThatNobodyReadsEndsTheService(t *testing.T) {
+func TestServiceEndsIfItsURLCannotBePrinted(t *testing.T) {
 	stdout, w := io.Pipe()
 	require.NoError(t, stdout.Close())
 	p := program{stdout: w, stderr: io.Discard}

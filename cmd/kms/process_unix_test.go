@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A child is the command in a process of its own.
+// A child is the command in its own process.
 type child struct {
 	*exec.Cmd
 	invocation
@@ -45,7 +45,7 @@ func startChild(t *testing.T, binary string, args ...string) *child {
 	return c
 }
 
-// end sends a signal and returns the exit status, what else was printed, and the log.
+// end sends a signal and returns the exit status, the rest of the standard output, and the log.
 func (c *child) end(signal syscall.Signal) (int, string, string) {
 	c.Helper()
 	require.NoError(c, c.Process.Signal(signal))
@@ -53,22 +53,25 @@ func (c *child) end(signal syscall.Signal) (int, string, string) {
 	require.NoError(c, err)
 	log, err := io.ReadAll(c.stderr)
 	require.NoError(c, err)
-	_ = c.Wait() // an error for each status but 0
+	_ = c.Wait() // returns an error unless the status is 0
 	return c.ProcessState.ExitCode(), string(rest), string(log)
 }
 
-func TestAnAuditPipeWithoutAReaderFailsTheCalls(t *testing.T) {
+func TestAnAuditPipeThatNobodyReadsIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit")
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
-	opened := make(chan error, 1)
-	var reader *os.File
-	go func() {
-		var err error
-		reader, err = os.Open(path) // waits for the service to open it too
-		opened <- err
-	}()
+	status, stdout, stderr := run(t, "", "serve", "--listen", "127.0.0.1:0", "--audit", path)
+	require.Equal(t, 1, status)
+	require.Empty(t, stdout)
+	require.Equal(t, "kms: --audit: "+path+" is a named pipe that nobody reads: start its reader first\n", stderr)
+}
+
+func TestCallsFailIfTheAuditPipeLosesItsReader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit")
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	reader, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	require.NoError(t, err)
 	i := start(t, program{}, "--audit", path)
-	require.NoError(t, <-opened)
 	status, _ := i.call(access{}, "CreateKey", `{}`)
 	require.Equal(t, http.StatusOK, status)
 	require.NoError(t, reader.Close())
@@ -79,6 +82,7 @@ func TestAnAuditPipeWithoutAReaderFailsTheCalls(t *testing.T) {
 func TestTheProgram(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "kms")
 	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, ".")
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	output, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", output)
 
@@ -104,7 +108,7 @@ func TestTheProgram(t *testing.T) {
 		}
 	})
 
-	t.Run("ends at once when it is told twice", func(t *testing.T) {
+	t.Run("ends at once at a second signal", func(t *testing.T) {
 		c := startChild(t, binary)
 		unfinished(t, c.url)
 		require.NoError(t, c.Process.Signal(syscall.SIGTERM))
@@ -116,7 +120,7 @@ func TestTheProgram(t *testing.T) {
 		require.Equal(t, syscall.SIGTERM, c.ProcessState.Sys().(syscall.WaitStatus).Signal())
 	})
 
-	t.Run("refuses to be open to the world", func(t *testing.T) {
+	t.Run("refuses to be open to other machines", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		refused := exec.CommandContext(ctx, binary, "serve", "--listen", "0.0.0.0:0")

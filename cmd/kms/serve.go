@@ -16,6 +16,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
@@ -31,9 +33,11 @@ import (
 const (
 	maxPassphraseBytes = 4 << 10
 	maxPEMBytes        = 1 << 20
+
+	healthTimeout = 10 * time.Second
 )
 
-// serve is the command. It returns once ctx is done and all is closed.
+// serve runs kms serve. It returns when ctx is done and everything is closed.
 func (p *program) serve(ctx context.Context, args []string) (err error) {
 	s, err := parse(args, p.stdout)
 	if errors.Is(err, flag.ErrHelp) {
@@ -42,13 +46,13 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	// What costs nothing and changes nothing comes first.
+	// The checks that change nothing come first.
 	address, err := s.address(ctx)
 	if err != nil {
 		return err
 	}
 	logger := slog.New(slog.NewTextHandler(p.stderr, nil))
-	options := awsapi.Options{Logger: logger}
+	options := awsapi.Options{Logger: logger, InsecureTrustAll: s.credentials == "", AllowedHosts: s.hosts()}
 	var known map[string]*awsapi.Credentials
 	if s.credentials != "" {
 		if known, err = readCredentials(s.credentials); err != nil {
@@ -63,12 +67,12 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		}
 	}
 
-	// Where it cannot listen it makes and changes nothing. Who connects from here on waits.
+	// Without a listener nothing is created or changed. Connections wait from here on.
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
+		return fmt.Errorf("%s: %w", s.listenFlag(), err)
 	}
-	defer listener.Close() // the server, once there is one, does so too
+	defer listener.Close() // again, if the server has closed it
 
 	config := kms.Config{Account: s.account, Region: s.region, Logger: logger}
 	if s.audit != "" {
@@ -77,7 +81,8 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 			return fmt.Errorf("--audit: %w", err)
 		}
 		defer func() { err = errors.Join(err, log.Close()) }()
-		config.Audit = audit.JSONLines(log)
+		config.Audit = log
+		defer p.reopenOnHangup(log, logger)()
 	}
 	if config.Backend, config.RootKey, err = p.openStore(s); err != nil {
 		return err
@@ -85,22 +90,28 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	svc, err := kms.New(config)
 	if err != nil {
 		if s.store != "" && errors.Is(err, keystore.ErrRootKey) {
-			err = notThePassphrase(s.store, err)
+			err = wrongPassphrase(s.store, err)
 		}
 		return errors.Join(err, config.Backend.Close())
 	}
 	defer func() { err = errors.Join(err, svc.Close()) }()
 	if s.seed != "" {
-		if err := load(ctx, svc, s.seed); err != nil {
+		if err := loadSeed(ctx, svc, s.seed); err != nil {
 			return err
 		}
 	}
 
-	server := awsapi.Server(front(awsapi.Handler(svc, options), options, config.Backend))
+	server := awsapi.Server(withHealthCheck(awsapi.Handler(svc, options), svc, logger))
 	server.TLSConfig = transport
 	server.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
-	if options.Credentials == nil {
+	if options.InsecureTrustAll {
 		logger.Warn("there are no --credentials: everyone who can connect may use all keys")
+	}
+	if s.insecure {
+		logger.Warn("--insecure-listen: other machines may be able to connect", "address", listener.Addr())
+		if transport == nil {
+			logger.Warn("there is no --tls-cert: data keys and plaintexts cross the network unencrypted")
+		}
 	}
 	if s.store == "" {
 		logger.Warn("there is no --store: the keys are in memory, and lost when the service stops")
@@ -116,7 +127,8 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		about = append(about, "credentials", len(known))
 	}
 	logger.Info("serving", append(about, "account", s.account, "region", s.region)...)
-	return p.serveUntilDone(ctx, server, listener, s.url(listener), logger)
+	limited := limitConnections(listener, s.maxConnections, server)
+	return p.serveUntilDone(ctx, server, limited, s.url(listener), logger)
 }
 
 func (p *program) serveUntilDone(ctx context.Context, server *http.Server, listener net.Listener, url string, logger *slog.Logger) error {
@@ -147,7 +159,29 @@ func (p *program) serveUntilDone(ctx context.Context, server *http.Server, liste
 	return errors.Join(err, closed(<-served))
 }
 
-// closed is err unless it is how a server says that it was closed.
+// reopenOnHangup reopens the audit log at each SIGHUP, after it was renamed, until the function that
+// it returns is called.
+func (p *program) reopenOnHangup(log *audit.File, logger *slog.Logger) (stop func()) {
+	done := make(chan struct{})
+	var worker sync.WaitGroup
+	worker.Go(func() {
+		for {
+			select {
+			case <-p.hangups:
+				if err := log.Reopen(); err != nil {
+					logger.Error("the audit log cannot be reopened, and events go on to the former file", "error", err)
+				} else {
+					logger.Info("reopened the audit log")
+				}
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() { close(done); worker.Wait() }
+}
+
+// closed returns err, or nil if it says only that the server was closed.
 func closed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -155,25 +189,25 @@ func closed(err error) error {
 	return err
 }
 
-// openStore returns where the keys are kept, and what seals them.
+// openStore opens the store, and returns it with its root key.
 func (p *program) openStore(s *settings) (keystore.Backend, keystore.RootKey, error) {
 	if s.store == "" {
 		return memory.New(), keystore.Ephemeral(), nil
 	}
 	var passphrase []byte
 	var err error
-	if s.passphrase == "-" {
+	if s.passphraseFile == "-" {
 		passphrase, err = securefile.Read(p.stdin, "standard input", maxPassphraseBytes)
 	} else {
-		passphrase, err = securefile.ReadPrivate(s.passphrase, maxPassphraseBytes)
+		passphrase, err = securefile.ReadPrivate(s.passphraseFile, maxPassphraseBytes)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("--passphrase-file: %w", err)
 	}
 	defer secret.Clear(passphrase)
-	passphrase = bytes.TrimSuffix(passphrase, []byte("\n")) // which editors and echo put there
+	passphrase = bytes.TrimSuffix(passphrase, []byte("\n")) // added by editors and echo
 	if len(passphrase) == 0 {
-		return nil, nil, fmt.Errorf("--passphrase-file: %s is empty", s.passphrase)
+		return nil, nil, fmt.Errorf("--passphrase-file: %s is empty", s.passphraseFile)
 	}
 	backend, err := bolt.Open(s.store)
 	if err != nil {
@@ -182,8 +216,9 @@ func (p *program) openStore(s *settings) (keystore.Backend, keystore.RootKey, er
 	return backend, keystore.Passphrase(passphrase), nil
 }
 
-// notThePassphrase leaves out how the store says it, but for the kind of the root key if that is another.
-func notThePassphrase(store string, err error) error {
+// wrongPassphrase returns the error for a store that was sealed with another root key. Of the
+// store's own error it keeps only the kind of root key, if that is another.
+func wrongPassphrase(store string, err error) error {
 	text := "--passphrase-file: not the passphrase of " + store
 	if _, kinds, ok := strings.Cut(err.Error(), keystore.ErrRootKey.Error()+": "); ok {
 		text += ": " + kinds
@@ -191,7 +226,7 @@ func notThePassphrase(store string, err error) error {
 	return errors.New(text)
 }
 
-func load(ctx context.Context, svc *kms.Service, path string) error {
+func loadSeed(ctx context.Context, svc *kms.Service, path string) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("--seed: %w", err)
@@ -203,8 +238,8 @@ func load(ctx context.Context, svc *kms.Service, path string) error {
 	return nil
 }
 
-// tls is TLS 1.3. Its key exchange is left to Go, which prefers X25519MLKEM768, so that what is recorded today stays
-// closed to the quantum computers of later.
+// tls returns a configuration for TLS 1.3. Go chooses the key exchange and prefers X25519MLKEM768,
+// so that traffic recorded today stays confidential if there are quantum computers one day.
 func (s *settings) tls() (*tls.Config, error) {
 	file, err := os.Open(s.tlsCert)
 	if err != nil {
@@ -227,7 +262,8 @@ func (s *settings) tls() (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}}, nil
 }
 
-// url is where clients find the service: at the name that was given, which a certificate may be for.
+// url returns the URL of the service. Its host is the one that was configured, because a
+// certificate may be for that name.
 func (s *settings) url(listener net.Listener) string {
 	host, _, _ := net.SplitHostPort(s.listen)
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
@@ -241,14 +277,16 @@ func (s *settings) url(listener net.Listener) string {
 	return u.String()
 }
 
-// front puts a health check before the protocol.
-func front(api http.Handler, options awsapi.Options, backend keystore.Backend) http.Handler {
+// withHealthCheck returns a handler that answers GET /healthz, and passes other requests to api.
+func withHealthCheck(api http.Handler, svc *kms.Service, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		// Beneath the service, so that probes do not fill the audit log.
-		if _, err := backend.Scan(r.Context(), "", "", 1); err != nil {
-			options.Logger.Error("the store cannot be read", "error", err)
-			http.Error(w, "the store cannot be read", http.StatusServiceUnavailable)
+		// A probe that has closed its side of the connection is not a failure of the store.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), healthTimeout)
+		defer cancel()
+		if err := svc.Ping(ctx); err != nil {
+			logger.Error("the store cannot be used", "error", err)
+			http.Error(w, "the store cannot be used", http.StatusServiceUnavailable)
 			return
 		}
 		io.WriteString(w, "ok")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
@@ -21,20 +22,23 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 
-	"github.com/pocketkms/kms/awsapi"
-	"github.com/pocketkms/kms/keystore/memory"
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/keystore"
 )
 
-// An access signs requests; its zero value does not.
+// An access signs requests. The zero value does not sign.
 type access struct{ id, secret, token string }
 
-// request is one of the protocol, signed as the AWS General Reference says and by nothing of ours.
+// request returns a request of the protocol, signed as the IAM User Guide describes, without any
+// code of package awsapi.
 func (a access) request(t *testing.T, url, operation, body string) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/", strings.NewReader(body))
@@ -65,7 +69,7 @@ func (a access) request(t *testing.T, url, operation, body string) *http.Request
 
 func digest(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
 
-// answer is what an operation answers with.
+// An answer is the response of an operation.
 type answer struct {
 	KeyMetadata struct{ Arn, KeyId, Description string }
 	Type        string `json:"__type"`
@@ -95,7 +99,7 @@ func (i *invocation) health() (int, string) {
 	return i.do(r)
 }
 
-func TestServesUntilItIsToldToStop(t *testing.T) {
+func TestServesUntilItIsStopped(t *testing.T) {
 	i := start(t, program{}, "--account", "444455556666", "--region", "eu-central-1")
 	require.Regexp(t, `^http://127\.0\.0\.1:\d+$`, i.url)
 	status, body := i.health()
@@ -114,7 +118,7 @@ func TestServesUntilItIsToldToStop(t *testing.T) {
 	require.NotContains(t, log, "not for the log")
 }
 
-func TestStoreIsThereOnTheNextStart(t *testing.T) {
+func TestStoreIsKeptFromOneStartToTheNext(t *testing.T) {
 	store := filepath.Join(t.TempDir(), "keys")
 	first := start(t, program{}, "--store", store, "--passphrase-file", file(t, "passphrase", "correct horse\n"))
 	_, created := first.call(access{}, "CreateKey", `{}`)
@@ -127,7 +131,7 @@ func TestStoreIsThereOnTheNextStart(t *testing.T) {
 	require.Equal(t, created.KeyMetadata.Arn, found.KeyMetadata.Arn)
 }
 
-func TestNothingIsMadeWhereThePortIsTaken(t *testing.T) {
+func TestNothingIsCreatedIfThePortIsInUse(t *testing.T) {
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
@@ -141,14 +145,14 @@ func TestNothingIsMadeWhereThePortIsTaken(t *testing.T) {
 	require.Empty(t, made)
 }
 
-func TestSeedIsThereFromTheBeginning(t *testing.T) {
+func TestSeededKeysExistFromTheStart(t *testing.T) {
 	seed := file(t, "seed.yaml", "version: 1\nkeys:\n- id: 1234abcd-12ab-34cd-56ef-1234567890ab\n  aliases: [alias/app]\n")
 	i := start(t, program{}, "--seed", seed)
 	_, out := i.call(access{}, "DescribeKey", `{"KeyId":"alias/app"}`)
 	require.Equal(t, "1234abcd-12ab-34cd-56ef-1234567890ab", out.KeyMetadata.KeyId)
 }
 
-func TestAuditLogHasTheCallsAndNotTheProbes(t *testing.T) {
+func TestAuditLogHasCallsButNotProbes(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "audit")
 	for range 2 { // the second appends
 		i := start(t, program{}, "--audit", log)
@@ -165,7 +169,7 @@ func TestAuditLogHasTheCallsAndNotTheProbes(t *testing.T) {
 	require.Equal(t, os.FileMode(0o600), info.Mode())
 }
 
-func TestAnEventAfterATornOneHasItsOwnLine(t *testing.T) {
+func TestAnEventAfterAnIncompleteOneHasItsOwnLine(t *testing.T) {
 	const torn = `{"eventName":"Cre`
 	log := file(t, "audit", torn)
 	i := start(t, program{}, "--audit", log)
@@ -180,7 +184,7 @@ func TestAnEventAfterATornOneHasItsOwnLine(t *testing.T) {
 	require.Empty(t, lines[2])
 }
 
-func TestTheLogTellsWhatIsServed(t *testing.T) {
+func TestTheLogSaysWhatIsServed(t *testing.T) {
 	i := start(t, program{})
 	require.Regexp(t, `msg=serving address=127\.0\.0\.1:\d+ tls=false store=memory account=111122223333 region=us-east-1\n`, i.stderr.all())
 
@@ -220,27 +224,127 @@ func TestWebPagesAreAnsweredOnlyWithCredentials(t *testing.T) {
 		http.StatusOK:        {"--credentials", file(t, "credentials", credentialsText)},
 	} {
 		i := start(t, program{}, args...)
-		r := access{"AKIDEXAMPLE", longTerm, ""}.request(t, i.url, "CreateKey", `{}`)
-		r.Header.Set("Origin", "http://rebound.example")
-		status, _ := i.do(r)
-		require.Equal(t, want, status)
+		for _, header := range []string{"Origin", "Sec-Fetch-Site"} {
+			r := access{"AKIDEXAMPLE", longTerm, ""}.request(t, i.url, "CreateKey", `{}`)
+			r.Header.Set(header, "http://rebound.example")
+			status, _ := i.do(r)
+			require.Equal(t, want, status)
+		}
 	}
 }
 
-func TestAStoreThatCannotBeReadIsNotHealthy(t *testing.T) {
-	backend := memory.New()
-	h := front(http.NotFoundHandler(), awsapi.Options{Logger: slog.New(slog.DiscardHandler)}, backend)
+func TestInsecureListenIsOpenToOtherMachinesWithAWarning(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args              []string
+		everyone, inClear bool
+	}{
+		"nothing else":     {nil, true, true},
+		"with credentials": {[]string{"--credentials", file(t, "credentials", credentialsText)}, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := start(t, program{}, append([]string{"--insecure-listen", "0.0.0.0:0"}, tt.args...)...)
+			require.Regexp(t, `^http://localhost:\d+$`, i.url)
+			log := i.stderr.all()
+			require.Regexp(t, `level=WARN msg="--insecure-listen: other machines may be able to connect" address=(0\.0\.0\.0|\[::\]):\d+\n`, log)
+			require.Equal(t, tt.everyone, strings.Contains(log, "everyone who can connect may use all keys"))
+			require.Equal(t, tt.inClear, strings.Contains(log, "data keys and plaintexts cross the network unencrypted"))
+			status, _ := i.call(access{"AKIDEXAMPLE", longTerm, ""}, "CreateKey", `{}`)
+			require.Equal(t, http.StatusOK, status)
+		})
+	}
+}
+
+func TestOnlyKnownHostsAreAnsweredWithoutCredentials(t *testing.T) {
+	status := func(i *invocation, host string) int {
+		r := access{}.request(t, i.url, "CreateKey", `{}`)
+		r.Host = host
+		status, _ := i.do(r)
+		return status
+	}
+	i := start(t, program{}, "--allow-host", "kms", "--allow-host", "kms.internal")
+	for _, host := range []string{"localhost", "127.0.0.1:8080", "kms:8080", "kms.internal"} {
+		require.Equal(t, http.StatusOK, status(i, host), host)
+	}
+	require.Equal(t, http.StatusForbidden, status(i, "rebound.example"))
+
+	s, err := parse([]string{"--insecure-listen", "kms.example:0", "--allow-host", "::1"}, io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, []string{"kms.example", "::1"}, s.hosts())
+	for _, everywhere := range []string{":0", "0.0.0.0:0", "[::]:0"} {
+		s, err := parse([]string{"--insecure-listen", everywhere}, io.Discard)
+		require.NoError(t, err)
+		require.Empty(t, s.hosts())
+	}
+}
+
+// The recipe for containers in the manual, with the address changed to a free port.
+func TestTheRecipeForContainersWorks(t *testing.T) {
+	text, err := os.ReadFile("../../docs/serve.md")
+	require.NoError(t, err)
+	_, recipe, ok := strings.Cut(string(text), "```yaml\nservices:")
+	require.True(t, ok)
+	recipe, _, _ = strings.Cut(recipe, "```")
+	var compose struct {
+		Services struct {
+			KMS struct {
+				Build struct {
+					Dockerfile string `yaml:"dockerfile_inline"`
+				}
+				Command, Ports []string
+			}
+			App struct{ Environment map[string]string }
+		}
+	}
+	require.NoError(t, yaml.Unmarshal([]byte("services:"+recipe), &compose))
+	kms := compose.Services.KMS
+	for _, port := range kms.Ports {
+		require.Regexp(t, `^127\.0\.0\.1:`, port, "published to this machine only")
+	}
+	require.Contains(t, kms.Build.Dockerfile, "CGO_ENABLED=0 go build -buildvcs=false -o /kms ./cmd/kms", "as TestTheProgram builds it")
+
+	require.Equal(t, "serve", kms.Command[0])
+	args := kms.Command[1:]
+	at := slices.Index(args, "--insecure-listen") + 1
+	require.Equal(t, ":8080", args[at])
+	args[at] = ":0"
+	i := start(t, program{}, args...)
+	app := compose.Services.App.Environment
+	endpoint, ok := strings.CutPrefix(app["AWS_ENDPOINT_URL_KMS"], "http://")
+	require.True(t, ok)
+	r := access{app["AWS_ACCESS_KEY_ID"], app["AWS_SECRET_ACCESS_KEY"], ""}.request(t, i.url, "CreateKey", `{}`)
+	r.Host = endpoint
+	status, body := i.do(r)
+	require.Equal(t, http.StatusOK, status, body)
+	r = access{}.request(t, i.url, "CreateKey", `{}`)
+	r.Host = "rebound.example"
+	status, _ = i.do(r)
+	require.Equal(t, http.StatusForbidden, status)
+}
+
+func TestAStoreThatCannotBeUsedIsNotHealthy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	root := filepath.Join(t.TempDir(), "root.key")
+	require.NoError(t, keystore.CreateKeyFile(root))
+	svc, err := kms.Open(path, keystore.KeyFile(root), kms.Config{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	defer svc.Close()
+	h := withHealthCheck(http.NotFoundHandler(), svc, slog.New(slog.DiscardHandler))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel() // as for a probe that has closed its side of the connection
 	probe := func() int {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+		h.ServeHTTP(w, httptest.NewRequestWithContext(gone, http.MethodGet, "/healthz", nil))
 		return w.Code
 	}
 	require.Equal(t, http.StatusOK, probe())
-	require.NoError(t, backend.Close())
+	require.NoError(t, os.Remove(path))
 	require.Equal(t, http.StatusServiceUnavailable, probe())
+	_, err = svc.CreateKey(t.Context(), nil)
+	require.ErrorIs(t, err, keystore.ErrReplaced, "it is not acknowledged and lost")
 }
 
-// certificate writes a self-signed certificate for localhost and 127.0.0.1, and returns the pool to verify it by.
+// certificate writes a self-signed certificate for localhost and 127.0.0.1, and returns a pool with
+// it.
 func certificate(t *testing.T) (cert, key string, roots *x509.CertPool) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -285,7 +389,7 @@ func TestTLSIs13WithAHybridKeyExchange(t *testing.T) {
 	require.ErrorContains(t, err, "protocol version")
 }
 
-// trust gives the client of an invocation another configuration of TLS.
+// trust sets the TLS configuration of the client of an invocation.
 func trust(i *invocation, config *tls.Config) {
 	transport := i.client.Transport.(*http.Transport)
 	transport.CloseIdleConnections()
@@ -295,7 +399,7 @@ func trust(i *invocation, config *tls.Config) {
 	i.Cleanup(transport.CloseIdleConnections)
 }
 
-func TestBeyondLoopbackWithCredentialsAndTLS(t *testing.T) {
+func TestOtherMachinesNeedCredentialsAndTLS(t *testing.T) {
 	cert, key, roots := certificate(t)
 	i := start(t, program{}, "--listen", ":0", "--credentials", file(t, "credentials", credentialsText), "--tls-cert", cert, "--tls-key", key)
 	require.Regexp(t, `^https://localhost:\d+$`, i.url)
@@ -332,18 +436,19 @@ func TestANameIsResolvedOnce(t *testing.T) {
 	require.Contains(t, []string{"127.0.0.1:0", "[::1]:0"}, address)
 }
 
-// An unfinished request is one whose body lacks its last byte, and which the service is known to be waiting for.
+// unfinished sends a request without the last byte of its body, and returns when the service waits
+// for it.
 func unfinished(t *testing.T, url string) (net.Conn, *bufio.Reader) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
-	_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: kms\r\nContent-Type: application/x-amz-json-1.1\r\n"+
+	_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-amz-json-1.1\r\n"+
 		"X-Amz-Target: TrentService.CreateKey\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
 	require.NoError(t, err)
 	from := bufio.NewReader(conn)
-	line, err := from.ReadString('\n') // which comes when the handler reads
+	line, err := from.ReadString('\n') // sent when the handler reads the body
 	require.NoError(t, err)
 	require.Equal(t, "HTTP/1.1 100 Continue\r\n", line)
 	_, err = from.ReadString('\n')
@@ -353,10 +458,10 @@ func unfinished(t *testing.T, url string) (net.Conn, *bufio.Reader) {
 	return conn, from
 }
 
-func TestRequestsUnderWayAreFinished(t *testing.T) {
+func TestRequestsInProgressAreFinished(t *testing.T) {
 	i := start(t, program{})
 	conn, from := unfinished(t, i.url)
-	i.tell()
+	i.cancel()
 	for line := range i.stderr {
 		if strings.Contains(line, "stopping") {
 			break
@@ -372,7 +477,7 @@ func TestRequestsUnderWayAreFinished(t *testing.T) {
 	require.NotContains(t, i.stderr.all(), "cut off")
 }
 
-func TestRequestsThatDoNotEndAreCutOff(t *testing.T) {
+func TestRequestsThatDoNotEndAreInterrupted(t *testing.T) {
 	i := start(t, program{grace: time.Nanosecond})
 	_, from := unfinished(t, i.url)
 	require.Zero(t, i.stop())

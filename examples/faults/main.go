@@ -1,4 +1,5 @@
-// Faults is a retry policy, tested against injected faults. The program shows it at work on a KMS that throttles:
+// Faults is a retry policy that is tested with injected faults. The program shows the policy with a
+// KMS that throttles:
 //
 //	go run ./examples/faults
 package main
@@ -13,18 +14,18 @@ import (
 	"github.com/pocketkms/kms"
 )
 
-// A Policy tries again what may succeed later, and waits twice as long each time.
+// A Policy retries calls that may succeed later. It doubles the wait after each attempt.
 type Policy struct {
 	Attempts int
 	First    time.Duration                              // the first wait
-	Wait     func(context.Context, time.Duration) error // so that tests need not
+	Wait     func(context.Context, time.Duration) error // replaced in tests
 }
 
-// Do calls f until it succeeds, fails for good, or has failed Attempts times.
+// Do calls f until it succeeds, fails with a permanent error, or has failed Attempts times.
 func (p Policy) Do(ctx context.Context, f func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := f()
-		if err == nil || !mayPass(err) {
+		if err == nil || !isTransient(err) {
 			return err
 		}
 		if attempt == p.Attempts {
@@ -36,12 +37,12 @@ func (p Policy) Do(ctx context.Context, f func() error) error {
 	}
 }
 
-// mayPass tells whether an error may be gone the next time.
-func mayPass(err error) bool {
+// isTransient reports whether the next attempt may succeed.
+func isTransient(err error) bool {
 	return errors.Is(err, kms.ThrottlingException) || errors.Is(err, kms.KMSInternalException) || errors.Is(err, kms.DependencyTimeoutException)
 }
 
-// wait lets d pass, or less if ctx ends before.
+// wait returns after d, or with the error of ctx when ctx ends first.
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -86,11 +87,11 @@ func run(ctx context.Context) error {
 		fmt.Printf("  %4d ms   %s\n", time.Since(start).Milliseconds(), result)
 		return err
 	}
-	fmt.Println("A KMS that throttles its first three calls:")
+	fmt.Println("The KMS throttles three calls:")
 	if err := policy.Do(ctx, random); err != nil {
 		return err
 	}
-	fmt.Println("\nOne that throttles them all:")
+	fmt.Println("\nThe KMS throttles every call:")
 	calls, throttled, start, policy.Attempts = 0, 1<<30, time.Now(), 3
 	fmt.Printf("            %v\n", policy.Do(ctx, random))
 	return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/pocketkms/kms/kmstest"
 )
 
-func TestThePolicyTriesAgainWhatMayPass(t *testing.T) {
+func TestThePolicyRetriesTransientErrors(t *testing.T) {
 	ms := func(n ...time.Duration) (waits []time.Duration) {
 		for _, n := range n {
 			waits = append(waits, n*time.Millisecond)
@@ -22,14 +22,14 @@ func TestThePolicyTriesAgainWhatMayPass(t *testing.T) {
 	prepared := kmstest.New(t)
 	for name, tt := range map[string]struct {
 		fault kmstest.Fault
-		waits []time.Duration // before each further attempt
+		waits []time.Duration // between attempts
 		want  error
 	}{
-		"throttled twice":          {kmstest.Fault{Err: kmstest.Throttling(), Count: 2}, ms(10, 20), nil},
-		"throttled for ever":       {kmstest.Fault{Err: kmstest.Throttling()}, ms(10, 20, 40), kms.ThrottlingException},
-		"an internal failure":      {kmstest.Fault{Err: kmstest.Internal(), Count: 1}, ms(10), nil},
-		"a refusal, at the second": {kmstest.Fault{Err: &kms.Error{Code: kms.AccessDeniedException}, After: 1}, nil, nil},
-		"a refusal":                {kmstest.Fault{Err: &kms.Error{Code: kms.AccessDeniedException}}, nil, kms.AccessDeniedException},
+		"throttled twice":            {kmstest.Fault{Err: kmstest.Throttling(), Count: 2}, ms(10, 20), nil},
+		"always throttled":           {kmstest.Fault{Err: kmstest.Throttling()}, ms(10, 20, 40), kms.ThrottlingException},
+		"an internal failure":        {kmstest.Fault{Err: kmstest.Internal(), Count: 1}, ms(10), nil},
+		"a refusal of a second call": {kmstest.Fault{Err: kms.AccessDeniedException, After: 1}, nil, nil},
+		"a refusal":                  {kmstest.Fault{Err: kms.AccessDeniedException}, nil, kms.AccessDeniedException},
 	} {
 		t.Run(name, func(t *testing.T) {
 			svc := prepared.Fork(t)

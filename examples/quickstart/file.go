@@ -16,10 +16,10 @@ import (
 // forFile is the encryption context of the data keys of files.
 var forFile = map[string]string{"purpose": "quickstart", "what": "a data key"}
 
-// sealFile encrypts the file src, of any size, into the file dst: first a new
-// data key, encrypted by the key, behind its length in two bytes; then what is
-// in src, encrypted under the data key. The format has neither magic nor
-// version: give it both where files have to outlive the program.
+// sealFile encrypts the file src, of any size, to the file dst. dst begins with a new data key,
+// encrypted by the KMS and preceded by its length in two bytes; the contents of src follow,
+// encrypted with the data key. A format for files that outlive the program also needs a magic
+// number and a version.
 func sealFile(ctx context.Context, svc *kms.Service, src, dst string) error {
 	in, err := os.Open(src)
 	if err != nil {
@@ -49,11 +49,11 @@ func sealFile(ctx context.Context, svc *kms.Service, src, dst string) error {
 		if _, err := io.Copy(sealed, in); err != nil {
 			return err
 		}
-		return sealed.Close() // which writes the last segment
+		return sealed.Close() // writes the last segment
 	})
 }
 
-// openFile decrypts the file src, which sealFile made, into the file dst.
+// openFile decrypts the file src, which sealFile wrote, to the file dst.
 func openFile(ctx context.Context, svc *kms.Service, src, dst string) error {
 	in, err := os.Open(src)
 	if err != nil {
@@ -82,19 +82,19 @@ func openFile(ctx context.Context, svc *kms.Service, src, dst string) error {
 		return err
 	}
 	return create(dst, func(out io.Writer) error {
-		_, err := io.Copy(out, opened) // that nothing is missing shows at the end only
+		_, err := io.Copy(out, opened) // a truncated file is detected only at its end
 		return err
 	})
 }
 
-// streaming is Tink's AES256-GCM-HKDF: the file is cut into segments of 1 MiB,
-// each authenticated with its place and with whether it is the last.
+// streaming returns Tink's AES256-GCM-HKDF. It encrypts segments of 1 MiB and authenticates the
+// position of each, and which one is the last.
 func streaming(key []byte) (*subtle.AESGCMHKDF, error) {
 	return subtle.NewAESGCMHKDF(key, "SHA256", 32, 1<<20, 0)
 }
 
-// create makes a file of mode 0600 that gets its name once it is whole. If
-// write fails, nothing is left of it, and a file that had the name stays.
+// create creates a file with mode 0600, which gets its name when it is complete. If write fails,
+// the file is removed and an older file of that name stays.
 func create(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".unfinished-")
 	if err != nil {
@@ -102,7 +102,7 @@ func create(path string, write func(io.Writer) error) error {
 	}
 	err = write(f)
 	if err == nil {
-		err = f.Sync() // or else a crash could leave the name without the contents
+		err = f.Sync() // so that a crash cannot leave the name without the contents
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {

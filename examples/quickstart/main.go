@@ -1,9 +1,9 @@
-// Quickstart keeps a key in a file, and encrypts a text and a file with it:
+// Quickstart keeps a key in a local file and encrypts a text and a file with it:
 //
 //	go run ./examples/quickstart [PATH]
 //
-// Without PATH the store is in a temporary directory, and deleted in the end.
-// The environment variable KMS_PASSPHRASE chooses the passphrase.
+// Without PATH the key store is a temporary file that is deleted at the end. The environment
+// variable KMS_PASSPHRASE sets the passphrase.
 package main
 
 import (
@@ -27,7 +27,7 @@ const alias = "alias/quickstart"
 var (
 	text = []byte("The quick brown fox jumps over the lazy dog.")
 
-	// An encryption context says what a ciphertext is for: it decrypts for nothing else.
+	// A ciphertext decrypts only with the encryption context that it was encrypted with.
 	forText = map[string]string{"purpose": "quickstart", "what": "a text"}
 )
 
@@ -36,8 +36,8 @@ func main() {
 	if len(os.Args) > 1 {
 		path = os.Args[1]
 	}
-	// A passphrase in a program's source protects nothing: a real program asks for it.
-	passphrase := cmp.Or(os.Getenv("KMS_PASSPHRASE"), "the quickstart's own, known to the world")
+	// A passphrase in the source code protects nothing. A real program prompts for it.
+	passphrase := cmp.Or(os.Getenv("KMS_PASSPHRASE"), "the public passphrase of the quickstart")
 	if err := run(os.Stdout, path, []byte(passphrase)); err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
 		os.Exit(1)
@@ -50,10 +50,10 @@ func run(w io.Writer, path string, passphrase []byte) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	last := "Run this again to find the key in it."
+	last := "Run this again to use the same key."
 	if path == "" {
 		path = filepath.Join(dir, "keys")
-		last = "It goes now; to keep one, run this with a path."
+		last = "It is deleted now; pass a path to keep one."
 	}
 	program, err := os.Executable()
 	if err != nil {
@@ -64,46 +64,48 @@ func run(w io.Writer, path string, passphrase []byte) error {
 		return err
 	}
 	sealed, opened := filepath.Join(dir, "program.sealed"), filepath.Join(dir, "program")
-	ctx, say := context.Background(), &teller{w: w}
+	ctx, log := context.Background(), &stepLog{w: w}
 
 	var ciphertext []byte
-	say.title("A store of keys in one file")
-	err = with(path, passphrase, func(svc *kms.Service) (err error) {
-		say.done("open", "%s, under a passphrase", path)
-		if err := findKey(ctx, svc, say); err != nil {
+	log.title("A key in a local file")
+	err = withService(path, passphrase, func(svc *kms.Service) (err error) {
+		log.step("open", "the key store; deriving a key from the passphrase is slow by design")
+		key, err := svc.EnsureKey(ctx, alias, &kms.CreateKeyInput{Description: "quickstart"})
+		if err != nil {
 			return err
 		}
-		say.title("A short text, encrypted by the key itself")
-		if ciphertext, err = encryptText(ctx, svc, say); err != nil {
+		log.step("ensure", "a key for %s: %s", alias, key.KeyId)
+		log.title("A short text, encrypted with the key")
+		if ciphertext, err = encryptText(ctx, svc, log); err != nil {
 			return err
 		}
-		say.title("A large file, this very program, encrypted by a data key")
+		log.title("A large file (this program), encrypted with a data key")
 		if err := sealFile(ctx, svc, program, sealed); err != nil {
 			return err
 		}
-		say.done("encrypt", "%s; the data key is in front, itself encrypted", size(info.Size()))
+		log.step("encrypt", "%s, after the encrypted data key", size(info.Size()))
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 
-	say.title("Later, perhaps in another process")
-	err = with(path, []byte("a wrong one"), nothing)
+	log.title("The same key store, opened again")
+	err = withService(path, append([]byte("not "), passphrase...), func(*kms.Service) error { return nil })
 	if !errors.Is(err, keystore.ErrRootKey) {
 		return fmt.Errorf("a wrong passphrase was not refused: %w", err)
 	}
-	say.done("refuse", "a wrong passphrase: %v", keystore.ErrRootKey)
-	err = with(path, passphrase, func(svc *kms.Service) error {
-		say.done("open", "the store again")
+	log.step("refuse", "a wrong passphrase: %v", keystore.ErrRootKey)
+	err = withService(path, passphrase, func(svc *kms.Service) error {
+		log.step("open", "with the right passphrase")
 		if err := decryptText(ctx, svc, ciphertext); err != nil {
 			return err
 		}
-		say.done("decrypt", "the text: the same")
+		log.step("decrypt", "the text, which is unchanged")
 		if err := openFile(ctx, svc, sealed, opened); err != nil {
 			return err
 		}
-		say.done("decrypt", "the file, %s", size(info.Size()))
+		log.step("decrypt", "the file")
 		return nil
 	})
 	if err != nil {
@@ -112,13 +114,13 @@ func run(w io.Writer, path string, passphrase []byte) error {
 	if err := compare(opened, program); err != nil {
 		return err
 	}
-	say.done("compare", "it with the original: the same")
-	fmt.Fprintf(w, "\nThe store was %s. %s\n", path, last)
+	log.step("compare", "the file with the original: they are equal")
+	fmt.Fprintf(w, "\nThe key store was %s.\n%s\n", path, last)
 	return nil
 }
 
-// with opens the store and closes it when use is done.
-func with(path string, passphrase []byte, use func(*kms.Service) error) error {
+// withService opens the key store, calls use and closes the key store.
+func withService(path string, passphrase []byte, use func(*kms.Service) error) error {
 	svc, err := kms.Open(path, keystore.Passphrase(passphrase), kms.Config{})
 	if err != nil {
 		return err
@@ -126,46 +128,21 @@ func with(path string, passphrase []byte, use func(*kms.Service) error) error {
 	return errors.Join(use(svc), svc.Close())
 }
 
-func nothing(*kms.Service) error { return nil }
-
-// findKey makes the key if the alias names none yet.
-func findKey(ctx context.Context, svc *kms.Service, say *teller) error {
-	found, err := svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: alias})
-	if err == nil {
-		say.done("find", "the key that %s names: %s", alias, found.KeyMetadata.KeyId)
-		return nil
-	}
-	if !errors.Is(err, kms.NotFoundException) {
-		return err
-	}
-	created, err := svc.CreateKey(ctx, &kms.CreateKeyInput{Description: "quickstart"})
-	if err != nil {
-		return err
-	}
-	say.done("create", "a key, %s: %s", created.KeyMetadata.KeySpec, created.KeyMetadata.KeyId)
-	_, err = svc.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: alias, TargetKeyId: created.KeyMetadata.KeyId})
-	if err != nil {
-		return err
-	}
-	say.done("name", "it %s", alias)
-	return nil
-}
-
-func encryptText(ctx context.Context, svc *kms.Service, say *teller) ([]byte, error) {
+func encryptText(ctx context.Context, svc *kms.Service, log *stepLog) ([]byte, error) {
 	out, err := svc.Encrypt(ctx, &kms.EncryptInput{KeyId: alias, Plaintext: text, EncryptionContext: forText})
 	if err != nil {
 		return nil, err
 	}
-	say.done("encrypt", "%s into %s", size(len(text)), size(len(out.CiphertextBlob)))
+	log.step("encrypt", "%s to %s", size(len(text)), size(len(out.CiphertextBlob)))
 	if err := decryptText(ctx, svc, out.CiphertextBlob); err != nil {
 		return nil, err
 	}
-	say.done("decrypt", "the same text")
+	log.step("decrypt", "the text, which is unchanged")
 	_, err = svc.Decrypt(ctx, &kms.DecryptInput{KeyId: alias, CiphertextBlob: out.CiphertextBlob, EncryptionContext: forFile})
 	if !errors.Is(err, kms.InvalidCiphertextException) {
 		return nil, fmt.Errorf("another encryption context was not refused: %w", err)
 	}
-	say.done("refuse", "another encryption context: %v", err)
+	log.step("refuse", "another encryption context: %v", kms.InvalidCiphertextException)
 	return out.CiphertextBlob, nil
 }
 
@@ -175,11 +152,12 @@ func decryptText(ctx context.Context, svc *kms.Service, ciphertext []byte) error
 		return err
 	}
 	if !bytes.Equal(out.Plaintext, text) {
-		return errors.New("the text came back changed")
+		return errors.New("the decrypted text differs")
 	}
 	return nil
 }
 
+// compare returns an error if two files differ.
 func compare(file, original string) error {
 	got, err := sum(file)
 	if err != nil {
@@ -190,12 +168,12 @@ func compare(file, original string) error {
 		return err
 	}
 	if !bytes.Equal(got, want) {
-		return errors.New("the file came back changed")
+		return errors.New("the decrypted file differs")
 	}
 	return nil
 }
 
-// sum is the SHA-256 of a file, which is not read into memory for that.
+// sum returns the SHA-256 of a file without reading all of it into memory.
 func sum(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -209,24 +187,24 @@ func sum(path string) ([]byte, error) {
 	return h.Sum(nil), nil
 }
 
-// A teller says what was done, and how long it took.
-type teller struct {
-	w     io.Writer
-	since time.Time
+// A stepLog prints the steps of the program and how long each took.
+type stepLog struct {
+	w    io.Writer
+	last time.Time // when the last step ended
 }
 
-func (t *teller) title(text string) {
-	if !t.since.IsZero() {
-		fmt.Fprintln(t.w)
+func (l *stepLog) title(text string) {
+	if !l.last.IsZero() {
+		fmt.Fprintln(l.w)
 	}
-	fmt.Fprintln(t.w, text)
-	t.since = time.Now()
+	fmt.Fprintln(l.w, text)
+	l.last = time.Now()
 }
 
-func (t *teller) done(verb, format string, args ...any) {
-	took := time.Since(t.since)
-	fmt.Fprintf(t.w, "  ✓ %-8s %-70s %7s\n", verb, fmt.Sprintf(format, args...), human(took))
-	t.since = time.Now()
+func (l *stepLog) step(verb, format string, args ...any) {
+	took := time.Since(l.last)
+	fmt.Fprintf(l.w, "  ✓ %-8s %-70s %7s\n", verb, fmt.Sprintf(format, args...), human(took))
+	l.last = time.Now()
 }
 
 func human(d time.Duration) string {

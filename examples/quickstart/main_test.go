@@ -14,21 +14,22 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-func TestASecondRunFindsTheKeyOfTheFirst(t *testing.T) {
+func TestASecondRunUsesTheKeyOfTheFirst(t *testing.T) {
 	path, passphrase := filepath.Join(t.TempDir(), "keys"), "not to be seen"
 	var first, second strings.Builder
 	require.NoError(t, run(&first, path, []byte(passphrase)))
 	require.NoError(t, run(&second, path, []byte(passphrase)))
 
-	_, id, ok := strings.Cut(first.String(), "a key, SYMMETRIC_DEFAULT: ")
+	const named = "a key for alias/quickstart: "
+	_, id, ok := strings.Cut(first.String(), named)
 	require.True(t, ok, "%s", &first)
-	require.Contains(t, second.String(), "the key that alias/quickstart names: "+id[:36])
+	require.Contains(t, second.String(), named+id[:36])
 	require.NotContains(t, first.String()+second.String(), passphrase)
 }
 
 func TestAWrongPassphraseEndsTheRun(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
-	require.NoError(t, with(path, []byte("right"), nothing))
+	require.NoError(t, withService(path, []byte("the right one"), func(*kms.Service) error { return nil }))
 	before, err := os.ReadFile(path)
 	require.NoError(t, err)
 
@@ -43,7 +44,8 @@ func TestAFileOpensWholeOrNotAtAll(t *testing.T) {
 	svc, err := kms.New(kms.Config{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, svc.Close()) }()
-	require.NoError(t, findKey(t.Context(), svc, &teller{w: new(strings.Builder)}))
+	_, err = svc.EnsureKey(t.Context(), alias, nil)
+	require.NoError(t, err)
 	dir := t.TempDir()
 	plain, sealed, opened := filepath.Join(dir, "plain"), filepath.Join(dir, "sealed"), filepath.Join(dir, "opened")
 
@@ -69,7 +71,7 @@ func TestAFileOpensWholeOrNotAtAll(t *testing.T) {
 		"nothing":                       nil,
 		"half a length":                 whole[:1],
 		"a part of the data key":        whole[:50],
-		"the data key alone":            whole[:stream],
+		"only the data key":             whole[:stream],
 		"one byte less":                 whole[:len(whole)-1],
 		"without its last segment":      whole[:stream+5<<20],
 		"one byte more":                 append(bytes.Clone(whole), 0),
@@ -97,7 +99,8 @@ func TestAFileThatCannotBeReadIsNotSealed(t *testing.T) {
 	svc, err := kms.New(kms.Config{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, svc.Close()) }()
-	require.NoError(t, findKey(t.Context(), svc, &teller{w: new(strings.Builder)}))
+	_, err = svc.EnsureKey(t.Context(), alias, nil)
+	require.NoError(t, err)
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "src"), 0o700)) // which opens, but cannot be read
 

@@ -43,6 +43,13 @@ var layers = map[string]string{
 // storeFiles are the files of the root package that may import keystore: all others ask keydb.
 var storeFiles = []string{"kms.go"}
 
+// exceptions are the only files that may import a package that the layers keep from theirs.
+var exceptions = map[string]string{
+	// A Backend below keydb that delays when changes become visible: it asks keydb which records are
+	// those of keys and aliases, so that only keydb knows their names.
+	"kmstest/consistency.go": "internal/keydb",
+}
+
 // bottom are the packages whose tests, too, know nothing of what is built on them.
 var bottom = []string{"internal", "internal/spec", "internal/ciphertext", "internal/keydb", "crypto", "keystore", "audit"}
 
@@ -86,8 +93,9 @@ func imports(t *testing.T, tree fs.FS) (violations []string) {
 			if !mayTest && testingPackage.MatchString(imported) {
 				violations = append(violations, fmt.Sprintf("%s imports %s, which is for tests", name, imported))
 			}
+			excepted := there != "" && exceptions[name] == there
 			free := isTest && !slices.Contains(bottom, here)
-			if ours && !free && !slices.Contains(strings.Fields(layers[here]), there) && here != there {
+			if ours && !free && !slices.Contains(strings.Fields(layers[here]), there) && here != there && !excepted {
 				violations = append(violations, fmt.Sprintf("%s imports %s against the layers", name, imported))
 			}
 			if here == "." && there == "keystore" && !isTest && !slices.Contains(storeFiles, name) {
@@ -159,6 +167,9 @@ func TestAnImportAgainstTheLayersIsFound(t *testing.T) {
 		{"aliases_test.go", module + "/keystore", ""},
 		{"awsapi/http.go", module + "/internal/keydb", against},
 		{"kmstest/kmstest.go", module + "/internal/keydb", against},
+		{"kmstest/consistency.go", module + "/internal/keydb", ""},
+		{"kmstest/consistency.go", module + "/cmd/kms", against},
+		{"seed/consistency.go", module + "/internal/keydb", against},
 		{"kmstest/faults.go", module + "/internal/ciphertext", ""},
 		{"internal/keydb/key.go", module + "/keystore", ""},
 		{"internal/keydb/key.go", module, against},

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pocketkms/kms/internal/arn"
 )
@@ -110,8 +111,12 @@ func (h *Header) accountNumber() uint64 {
 // external key store has to accept as associated data.
 const MaxContextBytes = 8192
 
-// ErrContextTooLong is the error for an encryption context of more than MaxContextBytes.
-var ErrContextTooLong = errors.New("ciphertext: the encryption context is too long")
+// The reasons why an encryption context has no canonical form. Of several, the first one here counts.
+var (
+	ErrContextTooLong = errors.New("ciphertext: the encryption context is longer than MaxContextBytes")
+	ErrContextEmpty   = errors.New("ciphertext: a key or a value of the encryption context is empty")
+	ErrContextNotUTF8 = errors.New("ciphertext: the encryption context is not UTF-8")
+)
 
 // AppendContext appends the canonical form of an encryption context to dst, the same for every
 // order of the pairs: the pairs sorted by key, each key and value after its length in two bytes.
@@ -119,19 +124,54 @@ func AppendContext(dst []byte, encryptionContext map[string]string) ([]byte, err
 	type pair struct{ key, value string }
 	var few [4]pair
 	pairs := few[:0]
-	size := 0
+	size, empty := 0, false
 	for k, v := range encryptionContext {
 		if size += 4 + len(k) + len(v); size > MaxContextBytes {
 			return dst, ErrContextTooLong
 		}
+		empty = empty || k == "" || v == ""
 		pairs = append(pairs, pair{k, v})
 	}
-	slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+	if empty {
+		return dst, ErrContextEmpty
+	}
+	if len(pairs) <= len(few) {
+		for i := 1; i < len(pairs); i++ {
+			for j := i; j > 0 && pairs[j].key < pairs[j-1].key; j-- {
+				pairs[j], pairs[j-1] = pairs[j-1], pairs[j]
+			}
+		}
+	} else {
+		slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+	}
+	start := len(dst)
 	for _, p := range pairs {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.key)))
 		dst = append(dst, p.key...)
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.value)))
 		dst = append(dst, p.value...)
 	}
+	if !isASCII(dst[start:]) { // as most contexts and all short lengths are
+		for _, p := range pairs {
+			if !utf8.ValidString(p.key) || !utf8.ValidString(p.value) { // no audit event could show it
+				return dst, ErrContextNotUTF8
+			}
+		}
+	}
 	return dst, nil
+}
+
+func isASCII(b []byte) bool {
+	const high = 0x8080808080808080
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.NativeEndian.Uint64(b)&high != 0 {
+			return false
+		}
+	}
+	for _, c := range b {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }

@@ -211,21 +211,35 @@ var notRetryable = []error{keystore.ErrConflict, keystore.ErrClosed, keystore.Er
 
 // CreateOptions are optional parts of a new key.
 type CreateOptions struct {
-	Material []byte   // in the stored form of package crypto; nil: generated
-	Alias    AliasRef // points to the key from the beginning; zero: none
+	// Materials are the key materials, oldest first, in the stored form of package crypto. All but
+	// the first count as on-demand rotations when the key was created. If there are none, one is
+	// generated.
+	Materials [][]byte
+	Alias     AliasRef // points to the key from the beginning; zero: none
 }
 
-// Create stores a new key, with its first material. record is the DB's from then on. If the key or
-// the alias exists, the error is ErrConflict.
+// Create stores a new key with its materials. record is the DB's from then on. If the key or the
+// alias exists, the error is ErrConflict.
 func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options CreateOptions) (*Key, error) {
 	s := spec.Of(record.Spec)
-	m, put, err := db.newMaterial(ref, s.Usage(record.Usage), options.Material)
-	if err != nil {
-		return nil, err
+	var tx keystore.Tx
+	defer func() { clearPuts(tx.Puts) }()
+	materials := options.Materials
+	if len(materials) == 0 {
+		materials = [][]byte{nil}
 	}
-	tx := keystore.Tx{Puts: []keystore.Put{put}}
-	defer clearPuts(tx.Puts)
-	record.Materials = []MaterialRecord{m}
+	record.Materials, record.OnDemandRotations = nil, len(materials)-1
+	for i, bytes := range materials {
+		m, put, err := db.newMaterial(ref, s.Usage(record.Usage), bytes)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			m.Rotated, m.RotationType = new(record.Created), rotationOnDemand
+		}
+		tx.Puts = append(tx.Puts, put)
+		record.Materials = append(record.Materials, m)
+	}
 	if options.Alias != (AliasRef{}) {
 		options.Alias.bind(&tx, ref, record.Created)
 		defer db.aliases.invalidate(options.Alias.cacheKey())

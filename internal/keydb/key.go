@@ -124,6 +124,7 @@ type Material struct {
 	Header *ciphertext.Header // of the ciphertexts that it makes
 
 	primitive atomic.Pointer[crypto.Key]
+	present   atomic.Bool // its record has been read
 }
 
 // Primitive returns the primitive of a material of k. If the key changed or was deleted since the
@@ -138,13 +139,7 @@ func (db *DB) Primitive(ctx context.Context, k *Key, m *Material) (crypto.Key, e
 // loadPrimitive loads the material on its first use. If several callers do so at the same time, all
 // share the result of one.
 func (db *DB) loadPrimitive(ctx context.Context, k *Key, m *Material) (crypto.Key, error) {
-	r, err := db.store.Get(ctx, k.materialName(m.ID))
-	if errors.Is(err, keystore.ErrNotFound) {
-		if err := db.RequireCurrent(ctx, k); err != nil { // destroyed since the snapshot was taken
-			return nil, err
-		}
-		return nil, fmt.Errorf("%w: record %s does not exist, but the key has this material", keystore.ErrCorrupt, k.materialName(m.ID))
-	}
+	r, err := db.material(ctx, k, m)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +159,29 @@ func (db *DB) loadPrimitive(ctx context.Context, k *Key, m *Material) (crypto.Ke
 		}
 	}
 	return primitive, nil
+}
+
+// RequireMaterial returns an error if a material of k cannot be read.
+func (db *DB) RequireMaterial(ctx context.Context, k *Key, m *Material) error {
+	if m.present.Load() {
+		return nil
+	}
+	r, err := db.material(ctx, k, m)
+	secret.Clear(r.Value)
+	return err
+}
+
+// material returns the record of a material of k.
+func (db *DB) material(ctx context.Context, k *Key, m *Material) (keystore.Record, error) {
+	r, err := db.store.Get(ctx, k.materialName(m.ID))
+	if !errors.Is(err, keystore.ErrNotFound) {
+		m.present.Store(err == nil)
+		return r, err
+	}
+	if err := db.RequireCurrent(ctx, k); err != nil { // destroyed since the snapshot was taken
+		return keystore.Record{}, err
+	}
+	return keystore.Record{}, fmt.Errorf("%w: record %s does not exist, but the key has this material", keystore.ErrCorrupt, k.materialName(m.ID))
 }
 
 // newMaterial stores key material in memory: what a Record and a transaction take of it. It

@@ -1,6 +1,7 @@
 package keydb
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 	"github.com/pocketkms/kms/keystore/memory"
 )
 
@@ -48,7 +50,7 @@ type fixture struct {
 func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
 
 func newFixture(t *testing.T) *fixture {
-	f := &fixture{t: t, backend: &failing{Backend: memory.New()}, root: keystore.Ephemeral(), now: hour(0)}
+	f := &fixture{t: t, backend: &failing{Backend: memory.New()}, root: keystoretest.RootKey(), now: hour(0)}
 	f.DB = f.open(f.backend)
 	t.Cleanup(func() {
 		f.backend.before(nil)
@@ -177,6 +179,24 @@ func TestACreatedAliasPointsToItsKeyFromTheBeginning(t *testing.T) {
 	_, err = f.Create(t.Context(), Ref{k.Account, k.Region, arn.NewKeyID(false)}, &record, CreateOptions{Alias: alias})
 	require.ErrorIs(t, err, ErrConflict)
 	require.Len(t, f.recordNames(keyPrefix), 2, "no key is left over")
+}
+
+func TestAKeyIsCreatedWithSeveralMaterials(t *testing.T) {
+	f := newFixture(t)
+	record := *f.create().Record
+	ref := Ref{"111122223333", "us-east-1", arn.NewKeyID(false)}
+	commits := 0
+	f.backend.before(func(keystore.Tx) error { commits++; return nil })
+	materials := [][]byte{bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)}
+	k, err := f.Create(t.Context(), ref, &record, CreateOptions{Materials: materials})
+	require.NoError(t, err)
+	require.Equal(t, 1, commits)
+	require.Equal(t, []MaterialRecord{
+		{ID: MaterialID(ref.ID, materials[0])},
+		{ID: MaterialID(ref.ID, materials[1]), Rotated: new(record.Created), RotationType: rotationOnDemand},
+	}, k.Record.Materials)
+	require.Equal(t, 1, k.Record.OnDemandRotations)
+	require.Equal(t, k.Record.Materials[1].ID, k.Current().ID)
 }
 
 func TestADamagedKeyIsListed(t *testing.T) {

@@ -35,8 +35,11 @@ func (k *Key) Used(operation string, at time.Time) bool {
 	return u != nil && u.Operation == operation && u.Time.UnixMilli() == at.UnixMilli()
 }
 
-// NoteUse notes a use of k.
+// NoteUse notes a use of k. Whoever learns from Used that it is noted can rely on the next Flush to
+// store it.
 func (db *DB) NoteUse(k *Key, use Use) {
+	db.usesMu.Lock()
+	defer db.usesMu.Unlock()
 	if k.lastUse.note(&use) {
 		db.enqueue(k.Ref, k.lastUse, &use)
 	}
@@ -57,10 +60,8 @@ func (l *lastUse) note(use *Use) (first bool) {
 }
 
 // enqueue has the next Flush store l. If the key was loaded again meanwhile, and another lastUse of
-// it is in the queue, that one takes the use.
+// it is in the queue, that one takes the use. The caller must hold usesMu.
 func (db *DB) enqueue(ref Ref, l *lastUse, use *Use) {
-	db.usesMu.Lock()
-	defer db.usesMu.Unlock()
 	queued := db.uses[ref]
 	if queued == nil || queued == l {
 		db.uses[ref] = l

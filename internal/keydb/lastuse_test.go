@@ -2,6 +2,8 @@ package keydb
 
 import (
 	"errors"
+	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -146,4 +148,20 @@ func TestAUseIsNotedOnceAMillisecond(t *testing.T) {
 	require.True(t, k.Used("Encrypt", f.now.Add(999_000)))
 	require.False(t, k.Used("Encrypt", f.now.Add(1_000_000)))
 	require.False(t, k.Used("Decrypt", f.now))
+}
+
+// Who is not to note a use, because another call has, must be able to rely on the next Flush.
+func TestAUseIsInTheQueueOnceItIsSeen(t *testing.T) {
+	f := newFixture(t)
+	k := f.create()
+	f.usesMu.Lock() // the queue cannot be reached
+	var noting sync.WaitGroup
+	noting.Go(func() { f.NoteUse(k, Use{Operation: "Encrypt", Time: f.now}) })
+	for range 10_000 {
+		require.False(t, k.Used("Encrypt", f.now))
+		runtime.Gosched()
+	}
+	f.usesMu.Unlock()
+	noting.Wait()
+	require.True(t, k.Used("Encrypt", f.now))
 }

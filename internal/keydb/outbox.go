@@ -26,21 +26,17 @@ func (b *outbox) add(tx *keystore.Tx, name string, k *Key, now time.Time, detail
 		return
 	}
 	e := &audit.Event{
-		EventVersion:        audit.EventVersion,
-		UserIdentity:        audit.UserIdentity{AccountID: k.Account, InvokedBy: audit.Internal},
+		UserIdentity:        &audit.UserIdentity{AccountID: k.Account, InvokedBy: audit.AWSInternal},
 		EventTime:           now.UTC(),
-		EventSource:         audit.EventSource,
 		EventName:           name,
 		AWSRegion:           k.Region,
-		SourceIPAddress:     audit.Internal,
-		UserAgent:           audit.Internal,
-		EventID:             uuid.Format(uuid.New()),
+		SourceIPAddress:     audit.AWSInternal,
+		UserAgent:           audit.AWSInternal,
+		EventID:             uuid.New(),
 		Resources:           []audit.Resource{{AccountID: k.Account, Type: audit.KeyResource, ARN: k.ARN}},
 		EventType:           audit.ServiceEvent,
-		ServiceEventDetails: details,
-		ManagementEvent:     true,
+		ServiceEventDetails: audit.ObjectOf(details),
 		RecipientAccountID:  k.Account,
-		EventCategory:       audit.Management,
 	}
 	record := fmt.Sprintf("%s%s/%012d/%s", eventPrefix, dueTime(now), b.db.eventCount.Add(1), e.EventID) // in the process's order
 	b.db.inFlight.Store(record, true)
@@ -65,11 +61,16 @@ func (b *outbox) close() {
 	}
 }
 
-// deliverEvent gives an event to the sink, unless it has it already, and deletes its record.
+// deliverEvent gives an event to the sink, unless it has it already, and deletes its record, once the
+// sink has made the event durable if it can.
 func (db *DB) deliverEvent(ctx context.Context, name string, e *audit.Event) error {
 	ctx = context.WithoutCancel(ctx) // the change is committed: record it even if the caller is gone
 	if _, acked := db.acked.Load(name); !acked {
-		if err := db.guard("audit", func() error { return db.config.Sink.Record(ctx, e) }); err != nil {
+		err := db.guard("audit", func() error { return db.config.Sink.Record(ctx, e) })
+		if sink, ok := db.config.Sink.(audit.Syncer); ok && err == nil {
+			err = db.guard("audit", func() error { return sink.Sync(ctx) })
+		}
+		if err != nil {
 			return &sinkError{err}
 		}
 		db.acked.Store(name, true)

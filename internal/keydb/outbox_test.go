@@ -60,7 +60,10 @@ func TestAnEventStaysInTheStoreUntilTheSinkHasIt(t *testing.T) {
 func TestAnEventThatCannotBeDeliveredDoesNotHoldUpOthers(t *testing.T) {
 	f := newOutboxFixture(t)
 	var offered []string
-	f.sink = func(e *audit.Event) error { offered = append(offered, e.EventID); return errors.New("refused") }
+	f.sink = func(e *audit.Event) error {
+		offered = append(offered, e.EventID.String())
+		return errors.New("refused")
+	}
 	for range 6 {
 		f.rotate()
 	}
@@ -72,7 +75,7 @@ func TestAnEventThatCannotBeDeliveredDoesNotHoldUpOthers(t *testing.T) {
 	require.Error(t, f.deliverStored(t.Context()))
 	require.Len(t, offered, maxRefusals, "by then the sink is at fault")
 	f.sink = func(e *audit.Event) error {
-		if e.EventID == first {
+		if e.EventID.String() == first {
 			return errors.New("not this one")
 		}
 		return nil
@@ -131,9 +134,9 @@ func TestEventsAreDeliveredInTheirOrder(t *testing.T) {
 	f.now = hour(10 * 100 * 24)
 	k := f.fixture.key(f.key)
 	require.Len(t, k.Materials, 1+2+11)
-	var order []any
+	var order []string
 	f.sink = func(e *audit.Event) error {
-		order = append(order, e.ServiceEventDetails["currentKeyMaterialId"])
+		order = append(order, e.ServiceEventDetails.Get("currentKeyMaterialId").String())
 		return nil
 	}
 	require.NoError(t, f.deliverStored(t.Context()))

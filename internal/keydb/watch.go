@@ -16,7 +16,7 @@ func (db *DB) start(after keystore.Revision) {
 	ctx, cancel := context.WithCancel(context.Background())
 	db.cancel = cancel
 	db.workers.Go(func() { db.watch(ctx, after) })
-	for _, task := range []func(context.Context) error{db.destroyDue, db.Flush, db.deliverStored} {
+	for _, task := range []func(context.Context) error{db.destroyDue, db.Flush, db.deliverStored, db.Ping} {
 		db.workers.Go(func() { db.sweep(ctx, task) })
 	}
 }
@@ -27,6 +27,9 @@ func (db *DB) Close() error {
 	db.workers.Wait()
 	return errors.Join(db.Flush(context.Background()), db.store.Close())
 }
+
+// Ping returns nil if the store can be used.
+func (db *DB) Ping(ctx context.Context) error { return db.store.Ping(ctx) }
 
 const sweepInterval = time.Minute
 

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// openNonblocking does not wait for a writer if the path is a pipe.
+// openNonblocking opens a file for reading. It does not wait for a writer if the file is a pipe.
 func openNonblocking(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }

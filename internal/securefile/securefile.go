@@ -10,22 +10,23 @@ import (
 )
 
 var (
-	// ErrUnsafe: others than the owner could read or write the file.
-	ErrUnsafe = errors.New("what holds a secret must be a regular file of mode 0600 or less, owned by this user or by root")
-	// ErrTooLong: there are more bytes than were asked for. Read makes a sentence of its text.
+	// ErrUnsafe: users other than its owner can read or write the file.
+	ErrUnsafe = errors.New("a secret must be in a regular file of mode 0600 or less, owned by this user or by root")
+	// ErrTooLong: the input is longer than the limit.
 	ErrTooLong = errors.New("longer")
 )
 
-// ReadPrivate reads a file that holds a secret: a regular file of at most limit bytes, which nobody but its owner, this
-// user or root, can read; else the error is ErrUnsafe or ErrTooLong. Without Unix permissions only the kind of file is
-// checked. The caller erases what it returns.
+// ReadPrivate reads a file that holds a secret. The error is ErrTooLong if it has more than limit
+// bytes, and ErrUnsafe unless it is a regular file of mode 0600 or less that belongs to the current
+// user or to root. On systems without Unix permissions only the type of the file is checked. The
+// caller erases the result.
 func ReadPrivate(path string, limit int) ([]byte, error) {
 	f, err := openNonblocking(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat() // of what was opened: nobody can swap it in between
+	info, err := f.Stat() // of the open file, which cannot be replaced in between
 	if err != nil {
 		return nil, err
 	}
@@ -35,8 +36,8 @@ func ReadPrivate(path string, limit int) ([]byte, error) {
 	return Read(f, path, limit)
 }
 
-// Read reads all of r, which may hold a secret, up to limit bytes; name is for the error, ErrTooLong, if it has more. The
-// caller erases what it returns.
+// Read reads all of r, which may hold a secret. The error is ErrTooLong if r has more than limit
+// bytes; it contains name. The caller erases the result.
 func Read(r io.Reader, name string, limit int) ([]byte, error) {
 	b := make([]byte, limit+1)
 	n, err := io.ReadFull(r, b)

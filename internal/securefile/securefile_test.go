@@ -83,7 +83,7 @@ type broken struct{}
 
 func (broken) Read(b []byte) (int, error) { return copy(b, "horse"), errBroken }
 
-func TestWhatIsRefusedIsErased(t *testing.T) {
+func TestInputThatIsRefusedIsErased(t *testing.T) {
 	for want, text := range map[error]io.Reader{ErrTooLong: strings.NewReader("horses"), errBroken: broken{}} {
 		r := &spy{text: text}
 		got, err := Read(r, "x", 5)
@@ -96,7 +96,7 @@ func TestWhatIsRefusedIsErased(t *testing.T) {
 	require.EqualError(t, err, "x is longer than 5 bytes")
 }
 
-func TestSyncDirTellsOfADirectoryThatIsNone(t *testing.T) {
+func TestSyncDirFailsIfTheDirectoryDoesNotExist(t *testing.T) {
 	require.NoError(t, SyncDir(t.TempDir()))
 	require.ErrorIs(t, SyncDir(filepath.Join(t.TempDir(), "missing")), fs.ErrNotExist)
 }

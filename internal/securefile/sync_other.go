@@ -2,5 +2,5 @@
 
 package securefile
 
-// SyncDir makes the names of new files in a directory durable, where the system has a way to: here it has none.
+// SyncDir does nothing: this system cannot make the names of new files durable.
 func SyncDir(string) error { return nil }

@@ -4,7 +4,7 @@ package securefile
 
 import "os"
 
-// SyncDir makes the names of new files in a directory durable, where the system has a way to.
+// SyncDir makes the names of new files in a directory durable.
 func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {

@@ -61,14 +61,10 @@ const maxPrinted = 4096
 // Check returns every violation of in, a pointer to a struct of s's type; nil
 // when there is none. It does not allocate then.
 func (s *Struct) Check(in any) []error {
-	v := reflect.ValueOf(in)
-	if v.Type() != s.pointer {
-		panic("shape: a " + v.Type().String() + " is no " + s.pointer.String())
-	}
-	if s.fine(v.UnsafePointer()) {
+	if s.fastValid(s.pointerTo(in)) {
 		return nil
 	}
-	return s.check(v.Elem(), "", nil, nil)
+	return s.check(reflect.ValueOf(in).Elem(), "", nil, nil)
 }
 
 // Wire is an input as it came over a wire, where a member can be there and
@@ -88,16 +84,16 @@ func (s *Wire) empty(path string) bool {
 
 // CheckWire is Check for such an input.
 func (s *Struct) CheckWire(sent *Wire) []error {
-	if len(sent.Empty) == 0 && !s.present {
+	if len(sent.Empty) == 0 && !s.requiredOnWire {
 		return s.Check(sent.Input)
 	}
 	return s.check(reflect.ValueOf(sent.Input).Elem(), "", sent, nil)
 }
 
-// fine reports whether the structure at p certainly violates nothing; false
+// fastValid reports whether the structure at p certainly violates nothing; false
 // means that check must decide. It is for calls that take less time than a walk
 // by reflection.
-func (s *Struct) fine(p unsafe.Pointer) bool {
+func (s *Struct) fastValid(p unsafe.Pointer) bool {
 	for _, m := range s.checked {
 		field := unsafe.Add(p, m.offset)
 		ok := false
@@ -106,10 +102,10 @@ func (s *Struct) fine(p unsafe.Pointer) bool {
 			ok = *(*unsafe.Pointer)(field) == nil && !m.Required
 		case m.Kind == String:
 			text := *(*string)(field)
-			ok = text == "" && !m.Required || text != "" && m.plain && m.length.holds(len(text)) && (m.enum == nil || slices.Contains(m.enum, text))
+			ok = text == "" && !m.Required || text != "" && m.plain && m.length.contains(len(text)) && (m.enum == nil || slices.Contains(m.enum, text))
 		case m.Kind == Blob:
 			blob := *(*[]byte)(field)
-			ok = blob == nil && !m.Required || blob != nil && m.length.holds(len(blob))
+			ok = blob == nil && !m.Required || blob != nil && m.length.contains(len(blob))
 		case m.Kind == StringList:
 			ok = *(*[]string)(field) == nil && !m.Required
 		}
@@ -120,7 +116,7 @@ func (s *Struct) fine(p unsafe.Pointer) bool {
 	return true
 }
 
-func (b *bounds) holds(n int) bool {
+func (b *bounds) contains(n int) bool {
 	return (!b.hasMin || n >= b.min) && (!b.hasMax || n <= b.max)
 }
 
@@ -131,7 +127,7 @@ func (s *Struct) check(v reflect.Value, prefix string, sent *Wire, found []error
 			switch {
 			case m.Kind == String && sent.empty(prefix+m.Path):
 				found = m.check(f, prefix, sent, found)
-			case m.Required || m.Present && sent != nil:
+			case m.Required || m.RequiredOnWire && sent != nil:
 				found = append(found, Missing(prefix+m.Path))
 			}
 			continue

@@ -3,14 +3,15 @@
 //
 // A member's tag is `kms:"..."`, a comma-separated list of
 //
-//	required        the member must not be absent (its zero value)
-//	present         the same over a wire, where it may be there and empty; in Go, its zero value means that
-//	len=1..2048     characters of a string, bytes of a blob, entries of a list or map
-//	range=1..1000   an integer's value
-//	each=1..8192    characters of every string of a list
-//	pattern=NAME    the whole string matches the named pattern (see patterns)
-//	secret          never in a log, an audit event or an error
-//	always          on the wire even when zero
+//	required            the member must not be absent (its zero value)
+//	required-on-wire    over a wire it must not be absent, but may be empty; in Go, its zero value means empty
+//	len=1..2048         characters of a string, bytes of a blob, entries of a list or map
+//	range=1..1000       an integer's value
+//	each=1..8192        characters of every string of a list
+//	pattern=NAME        the whole string matches the named pattern (see patterns)
+//	secret              never in a log, an audit event or an error
+//	emitzero            on the wire, and in audit events, even if it is zero
+//	default=VALUE       what an audit event shows if it is absent; VALUE counts for strings, others show their zero value
 //
 // Either bound of a len, range or each may be missing. A type with a method
 // Values is an enumeration. Structures and lists of structures are descended
@@ -21,11 +22,11 @@ package shape
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 	"unsafe"
 )
 
@@ -51,28 +52,32 @@ type Struct struct {
 	Type    reflect.Type
 	Members []Member
 
-	pointer reflect.Type // to Type
-	checked []*Member    // those that a value can violate something of
-	present bool         // a member of it, or of a nested structure, is Present
+	pointer        reflect.Type // to Type
+	checked        []*Member    // those with constraints
+	loggable       []*Member    // those that may be logged, in the order of their paths
+	requiredOnWire bool         // a member of it, or of a nested structure, is RequiredOnWire
 }
 
 // A Member is one member of a structure.
 type Member struct {
-	Name     string // the API's name, which is the Go field's: "KeyId"
-	Path     string // the name in messages and audit events: "keyId"
-	Index    int    // of the Go field
-	Kind     Kind
-	Pointer  bool    // an *int32, *bool or *struct
-	offset   uintptr // of the Go field
-	Nested   *Struct // of a Structure or StructureList
-	Required bool
-	Present  bool
-	Secret   bool
-	Always   bool
+	Name           string // the API's name, which is the Go field's: "KeyId"
+	Path           string // the name in messages and audit events: "keyId"
+	Index          int    // of the Go field
+	Kind           Kind
+	Pointer        bool    // an *int32, *bool or *struct
+	offset         uintptr // of the Go field
+	Nested         *Struct // of a Structure or StructureList
+	Required       bool
+	RequiredOnWire bool
+	Secret         bool
+	EmitZero       bool
 
 	length, value, each bounds
 	pattern             *pattern
 	enum                []string
+	defaultValue        string
+	hasDefault          bool
+	narrow              bool // an Integer of 32 bits
 	plain               bool // a String without a pattern, and at least 0 or 1 long: its bytes can be counted as characters
 }
 
@@ -96,11 +101,16 @@ func OfType(t reflect.Type) *Struct {
 		s.Members = append(s.Members, compile(t.Field(i), i))
 	}
 	for i := range s.Members {
-		if m := &s.Members[i]; m.constrained() {
+		m := &s.Members[i]
+		if m.constrained() {
 			s.checked = append(s.checked, m)
-			s.present = s.present || m.Present || m.Nested != nil && m.Nested.present
+			s.requiredOnWire = s.requiredOnWire || m.RequiredOnWire || m.Nested != nil && m.Nested.requiredOnWire
+		}
+		if !m.Secret && m.Kind != Blob {
+			s.loggable = append(s.loggable, m)
 		}
 	}
+	slices.SortFunc(s.loggable, func(a, b *Member) int { return strings.Compare(a.Path, b.Path) })
 	actual, _ := compiled.LoadOrStore(t, s)
 	return actual.(*Struct)
 }
@@ -119,7 +129,7 @@ func (s *Struct) Member(name string) (*Member, bool) {
 // calls in which reflection would take a good part of the time.
 type Field[S, T any] struct {
 	offset uintptr
-	there  bool
+	exists bool
 }
 
 // FieldOf returns the Field of S named name. If S has no such member, every
@@ -138,15 +148,16 @@ func FieldOf[S, T any](name string) Field[S, T] {
 
 // Of returns the member's value in s.
 func (f Field[S, T]) Of(s *S) (value T) {
-	if f.there {
+	if f.exists {
 		value = *(*T)(unsafe.Add(unsafe.Pointer(s), f.offset))
 	}
 	return value
 }
 
 var (
-	timeType  = reflect.TypeFor[time.Time]()
-	bytesType = reflect.TypeFor[[]byte]()
+	timeType      = reflect.TypeFor[time.Time]()
+	bytesType     = reflect.TypeFor[[]byte]()
+	stringMapType = reflect.TypeFor[map[string]string]()
 )
 
 func compile(f reflect.StructField, index int) Member {
@@ -164,10 +175,10 @@ func compile(f reflect.StructField, index int) Member {
 	case t.Kind() == reflect.String:
 		m.Kind = String
 	case t.Kind() == reflect.Int32 || t.Kind() == reflect.Int64:
-		m.Kind = Integer
+		m.Kind, m.narrow = Integer, t.Kind() == reflect.Int32
 	case t.Kind() == reflect.Bool:
 		m.Kind = Boolean
-	case t.Kind() == reflect.Map && t.Elem().Kind() == reflect.String:
+	case t == stringMapType:
 		m.Kind = StringMap
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
 		m.Kind, scalar = StringList, t.Elem()
@@ -189,7 +200,7 @@ func compile(f reflect.StructField, index int) Member {
 }
 
 func (m *Member) constrained() bool {
-	return m.Required || m.Present || m.enum != nil || m.pattern != nil || m.length != bounds{} || m.value != bounds{} || m.each != bounds{} ||
+	return m.Required || m.RequiredOnWire || m.enum != nil || m.pattern != nil || m.length != bounds{} || m.value != bounds{} || m.each != bounds{} ||
 		m.Nested != nil && len(m.Nested.checked) > 0
 }
 
@@ -198,12 +209,14 @@ func (m *Member) apply(option string) {
 	switch name {
 	case "required":
 		m.Required = true
-	case "present":
-		m.Present = true
+	case "required-on-wire":
+		m.RequiredOnWire = true
 	case "secret":
 		m.Secret = true
-	case "always":
-		m.Always = true
+	case "emitzero":
+		m.EmitZero = true
+	case "default":
+		m.defaultValue, m.hasDefault = argument, true
 	case "len":
 		m.length = parseBounds(argument)
 	case "range":
@@ -256,10 +269,7 @@ func enumValues(t reflect.Type) []string {
 }
 
 // lowerCamel is the API's way to name a member in messages and in CloudTrail:
-// KeyId becomes keyId, and AWSAccountId stays.
+// KeyId becomes keyId, and AWSAccountId becomes aWSAccountId.
 func lowerCamel(name string) string {
-	if len(name) > 1 && unicode.IsUpper(rune(name[1])) {
-		return name
-	}
 	return strings.ToLower(name[:1]) + name[1:]
 }

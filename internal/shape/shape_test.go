@@ -1,8 +1,10 @@
 package shape
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +18,7 @@ func (colour) Values() []colour { return []colour{"RED", "GREEN"} }
 
 type label struct {
 	Name  string `kms:"required,len=1..3"`
-	Value string `kms:"len=..2,always"`
+	Value string `kms:"len=..2,emitzero"`
 }
 
 type sample struct {
@@ -33,9 +35,11 @@ type sample struct {
 	Context  map[string]string `kms:"len=..2"`
 	Label    *label            //
 	Labels   []label           `kms:"len=..60"`
-	Flag     bool              `kms:"always"`
+	Flag     bool              `kms:"emitzero"`
 	When     time.Time         //
 	Size     *int64            //
+	Mode     string            `kms:"default=AUTO"`
+	On       bool              `kms:"default=false"`
 }
 
 func fit() *sample {
@@ -67,8 +71,8 @@ func TestCheckFindsEveryViolationAndNoOther(t *testing.T) {
 		"absent":                    {func(s *sample) { s.KeyId = "" }, []string{"Value null at 'keyId' failed to satisfy constraint: Member must not be null"}},
 		"too long":                  {func(s *sample) { s.KeyId = "kkkkkk" }, []string{"Value 'kkkkkk' at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 5"}},
 		"too long in characters":    {func(s *sample) { s.KeyId = "éééééé" }, []string{"Value 'éééééé' at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 5"}},
-		"too short":                 {func(s *sample) { s.AWSThing = "a" }, []string{"Value 'a' at 'AWSThing' failed to satisfy constraint: Member must have length greater than or equal to 2"}},
-		"too short in characters":   {func(s *sample) { s.AWSThing = "é" }, []string{"Value 'é' at 'AWSThing' failed to satisfy constraint: Member must have length greater than or equal to 2"}},
+		"too short":                 {func(s *sample) { s.AWSThing = "a" }, []string{"Value 'a' at 'aWSThing' failed to satisfy constraint: Member must have length greater than or equal to 2"}},
+		"too short in characters":   {func(s *sample) { s.AWSThing = "é" }, []string{"Value 'é' at 'aWSThing' failed to satisfy constraint: Member must have length greater than or equal to 2"}},
 		"a pattern":                 {func(s *sample) { s.Alias = "a b" }, []string{"Value 'a b' at 'alias' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"}},
 		"a pattern with a line end": {func(s *sample) { s.Alias = "ab\n" }, []string{"Value 'ab\n' at 'alias' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"}},
 		"a secret":                  {func(s *sample) { s.Hidden = "hush" }, []string{"Value at 'hidden' failed to satisfy constraint: Member must have length less than or equal to 3"}},
@@ -81,7 +85,7 @@ func TestCheckFindsEveryViolationAndNoOther(t *testing.T) {
 		"a list of an enumeration":  {func(s *sample) { s.Colours = []colour{"RED", "BLUE"} }, []string{"Value '[RED, BLUE]' at 'colours' failed to satisfy constraint: Member must satisfy constraint: [Member must satisfy enum value set: [RED, GREEN]]"}},
 		"many entries":              {func(s *sample) { s.Tokens = []string{"a", "b", "c"} }, []string{"Value at 'tokens' failed to satisfy constraint: Member must have length less than or equal to 2"}},
 		"an unfit entry":            {func(s *sample) { s.Tokens = []string{"a", "long"} }, []string{"Value at 'tokens' failed to satisfy constraint: Member must satisfy constraint: [Member must have length less than or equal to 3, Member must have length greater than or equal to 1]"}},
-		"an empty entry, told":      {func(s *sample) { s.Names = []string{""} }, []string{"Value '[]' at 'names' failed to satisfy constraint: Member must satisfy constraint: [Member must have length less than or equal to 3, Member must have length greater than or equal to 1]"}},
+		"an empty entry":            {func(s *sample) { s.Names = []string{""} }, []string{"Value '[]' at 'names' failed to satisfy constraint: Member must satisfy constraint: [Member must have length less than or equal to 3, Member must have length greater than or equal to 1]"}},
 		"a large map":               {func(s *sample) { s.Context = map[string]string{"a": "", "b": "", "c": ""} }, []string{"Value at 'context' failed to satisfy constraint: Member must have length less than or equal to 2"}},
 		"a member of a structure":   {func(s *sample) { s.Label.Name = "" }, []string{"Value null at 'label.name' failed to satisfy constraint: Member must not be null"}},
 		"a member of one in a list": {func(s *sample) { s.Labels = []label{{"a", ""}, {"b", "abc"}} }, []string{"Value 'abc' at 'labels.2.member.value' failed to satisfy constraint: Member must have length less than or equal to 2"}},
@@ -138,22 +142,46 @@ func TestAListThatIsTooLongIsNotWalked(t *testing.T) {
 	}, got)
 }
 
-func TestPublicTellsNoSecret(t *testing.T) {
-	require.Equal(t, map[string]any{
-		"keyId": "k", "AWSThing": "ab", "alias": "alias/x", "number": int64(2), "colour": "RED", "colours": []any{"GREEN"}, "names": []any{"n"},
-		"context": map[string]any{"c": "v"}, "label": map[string]any{"name": "l", "value": ""}, "labels": []any{map[string]any{"name": "a", "value": "b"}},
-		"flag": true, "when": "Mar 1, 2026, 3:04:05 PM", "size": int64(7),
-	}, Of[sample]().Public(fit()))
-	require.Equal(t, map[string]any{"flag": false}, Of[sample]().Public(new(sample)))
-	require.Nil(t, Of[struct{ A string }]().Public(&struct{ A string }{}))
+// visits is a Visitor that notes what it is given.
+type visits []string
+
+func (v *visits) add(name, value string) { *v = append(*v, name+"="+value) }
+
+func (v *visits) String(name, value string)                  { v.add(name, strconv.Quote(value)) }
+func (v *visits) Int(name string, value int64)               { v.add(name, strconv.FormatInt(value, 10)) }
+func (v *visits) Bool(name string, value bool)               { v.add(name, strconv.FormatBool(value)) }
+func (v *visits) Time(name string, value time.Time)          { v.add(name, value.Format(time.RFC3339)) }
+func (v *visits) StringMap(name string, m map[string]string) { v.add(name, fmt.Sprint(m)) }
+func (v *visits) BeginObject(name string)                    { v.add(name, "{") }
+func (v *visits) BeginList(name string)                      { v.add(name, "[") }
+func (v *visits) End()                                       { v.add("", "end") }
+
+func TestALoggableMemberIsVisitedIfItIsPresent(t *testing.T) {
+	for name, tt := range map[string]struct {
+		in   *sample
+		want string
+	}{
+		"all": {fit(), `aWSThing="ab" alias="alias/x" colour="RED" colours=[ ="GREEN" =end context=map[c:v] flag=true keyId="k"` +
+			` label={ name="l" value="" =end labels=[ ={ name="a" value="b" =end =end mode="AUTO" names=[ ="n" =end number=2 on=false size=7 when=2026-03-01T15:04:05Z`},
+		"none": {new(sample), `flag=false mode="AUTO" on=false`},
+		"empty ones": {&sample{Number: new(int32), Colours: []colour{}, Context: map[string]string{}, Label: &label{}, Labels: []label{}, Mode: "MANUAL", Size: new(int64)},
+			`colours=[ =end context=map[] flag=false label={ value="" =end labels=[ =end mode="MANUAL" number=0 on=false size=0`},
+		"several elements": {&sample{Labels: []label{{"a", "1"}, {"b", "2"}, {"c", "3"}}},
+			`flag=false labels=[ ={ name="a" value="1" =end ={ name="b" value="2" =end ={ name="c" value="3" =end =end mode="AUTO" on=false`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got, sent visits
+			Of[sample]().VisitLoggableWithDefaults(tt.in, &got)
+			require.Equal(t, tt.want, strings.Join(got, " "))
+			Of[sample]().VisitLoggable(tt.in, &sent)
+			require.Equal(t, strings.ReplaceAll(strings.ReplaceAll(tt.want, ` mode="AUTO"`, ""), ` on=false`, ""), strings.Join(sent, " "))
+		})
+	}
 }
 
-func TestWhatPublicTellsIsTheCallersOwn(t *testing.T) {
-	s := fit()
-	told := Of[sample]().Public(s)
-	told["context"].(map[string]any)["c"] = "ruined"
-	told["names"].([]any)[0] = "ruined"
-	require.Equal(t, fit(), s)
+func TestAVisitOfAnotherTypeIsRefused(t *testing.T) {
+	require.Panics(t, func() { Of[sample]().VisitLoggable(&label{}, new(visits)) })
+	require.Panics(t, func() { Of[sample]().VisitLoggable(sample{}, new(visits)) })
 }
 
 func TestEraseOverwritesBlobs(t *testing.T) {

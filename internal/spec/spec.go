@@ -11,9 +11,10 @@ import (
 
 // A Spec is what the keys of one KeySpec of the API can be.
 type Spec struct {
-	Name   string // of the API: "RSA_2048"
-	Kind   Kind
-	Usages []Usage
+	Name          string // of the API: "RSA_2048"
+	Kind          Kind
+	Usages        []Usage
+	GeneratedOnly bool // material of such keys cannot be imported
 }
 
 // A Usage is one KeyUsage that keys of a spec can have.
@@ -47,30 +48,30 @@ const (
 
 // specs has one row for each KeySpec of the API.
 var specs = []Spec{
-	{"SYMMETRIC_DEFAULT", Symmetric, []Usage{{EncryptDecrypt, []string{"SYMMETRIC_DEFAULT"}, crypto.XAES256GCM}}},
-	{"HMAC_224", HMAC, mac("HMAC_SHA_224", crypto.HMACSHA224)},
-	{"HMAC_256", HMAC, mac("HMAC_SHA_256", crypto.HMACSHA256)},
-	{"HMAC_384", HMAC, mac("HMAC_SHA_384", crypto.HMACSHA384)},
-	{"HMAC_512", HMAC, mac("HMAC_SHA_512", crypto.HMACSHA512)},
-	{"ECC_NIST_P256", Asymmetric, ecc("ECDSA_SHA_256", crypto.ECDSAP256)},
-	{"ECC_NIST_P384", Asymmetric, ecc("ECDSA_SHA_384", crypto.ECDSAP384)},
-	{"ECC_NIST_P521", Asymmetric, ecc("ECDSA_SHA_512", crypto.ECDSAP521)},
-	{"ECC_SECG_P256K1", Asymmetric, []Usage{{SignVerify, []string{"ECDSA_SHA_256"}, nil}}},
-	{"ECC_NIST_EDWARDS25519", Asymmetric, []Usage{{SignVerify, []string{"ED25519_SHA_512", "ED25519_PH_SHA_512"}, nil}}},
-	{"RSA_2048", Asymmetric, rsa},
-	{"RSA_3072", Asymmetric, rsa},
-	{"RSA_4096", Asymmetric, rsa},
+	{"SYMMETRIC_DEFAULT", Symmetric, []Usage{{EncryptDecrypt, []string{"SYMMETRIC_DEFAULT"}, crypto.XAES256GCM}}, false},
+	{"HMAC_224", HMAC, mac("HMAC_SHA_224", crypto.HMACSHA224), false},
+	{"HMAC_256", HMAC, mac("HMAC_SHA_256", crypto.HMACSHA256), false},
+	{"HMAC_384", HMAC, mac("HMAC_SHA_384", crypto.HMACSHA384), false},
+	{"HMAC_512", HMAC, mac("HMAC_SHA_512", crypto.HMACSHA512), false},
+	{"ECC_NIST_P256", Asymmetric, ecc("ECDSA_SHA_256", crypto.ECDSAP256), false},
+	{"ECC_NIST_P384", Asymmetric, ecc("ECDSA_SHA_384", crypto.ECDSAP384), false},
+	{"ECC_NIST_P521", Asymmetric, ecc("ECDSA_SHA_512", crypto.ECDSAP521), false},
+	{"ECC_SECG_P256K1", Asymmetric, []Usage{{SignVerify, []string{"ECDSA_SHA_256"}, nil}}, false},
+	{"ECC_NIST_EDWARDS25519", Asymmetric, []Usage{{SignVerify, []string{"ED25519_SHA_512", "ED25519_PH_SHA_512"}, nil}}, false},
+	{"RSA_2048", Asymmetric, rsa, false},
+	{"RSA_3072", Asymmetric, rsa, false},
+	{"RSA_4096", Asymmetric, rsa, false},
 	{"SM2", Asymmetric, []Usage{
 		{EncryptDecrypt, []string{"SM2PKE"}, nil},
 		{SignVerify, []string{"SM2DSA"}, nil},
 		{KeyAgreement, []string{"ECDH"}, nil},
-	}},
-	{"ML_DSA_44", Asymmetric, []Usage{{SignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}},
-	{"ML_DSA_65", Asymmetric, []Usage{{SignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}},
-	{"ML_DSA_87", Asymmetric, []Usage{{SignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}},
-	{"ML_KEM_512", Asymmetric, []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, nil}}},
-	{"ML_KEM_768", Asymmetric, []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, nil}}},
-	{"ML_KEM_1024", Asymmetric, []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, nil}}},
+	}, false},
+	{"ML_DSA_44", Asymmetric, []Usage{{SignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}, true},
+	{"ML_DSA_65", Asymmetric, []Usage{{SignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}, true},
+	{"ML_DSA_87", Asymmetric, []Usage{{SignVerify, []string{"ML_DSA_SHAKE_256"}, nil}}, true},
+	{"ML_KEM_512", Asymmetric, []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, nil}}, false},
+	{"ML_KEM_768", Asymmetric, []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, nil}}, false},
+	{"ML_KEM_1024", Asymmetric, []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, nil}}, false},
 }
 
 var rsa = []Usage{

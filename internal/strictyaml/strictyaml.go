@@ -1,5 +1,5 @@
-// Package strictyaml reads YAML files that hold secrets. A file has exactly the form of a Go struct, and errors repeat
-// nothing of it.
+// Package strictyaml reads YAML files that contain secrets. A file must have exactly the form of a
+// Go struct. Errors quote nothing from it.
 package strictyaml
 
 import (
@@ -15,16 +15,18 @@ import (
 )
 
 const (
-	// MaxEntries is how many entries a list can have.
+	// MaxEntries is the maximum number of entries of a list.
 	MaxEntries = 10_000
-	// MaxMembers is how many members a mapping can have: package yaml compares each with each.
+	// MaxMembers is the maximum number of members of a mapping. Package yaml compares each with
+	// each.
 	MaxMembers = 64
 )
 
-// Decode reads text, which is one YAML document, into the struct that into points to. It refuses members that the struct
-// does not have or that come twice, long mappings and lists, and empty entries of lists. Its errors name the line where
-// they can, and what is wanted there, or doc, which describes the form; but nothing of text. With an error into may be filled
-// in part. The caller, who bounds the length of text, erases it.
+// Decode decodes text, a single YAML document, into the struct that into points to. It refuses
+// unknown and duplicate members, mappings and lists beyond the limits, and empty entries of lists.
+// An error names the line and what is expected there, if they are known, or else doc, the document
+// that describes the form. After an error, into may be partly filled. The caller bounds the length
+// of text and erases it.
 func Decode(text []byte, into any, doc string) error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document yaml.Node
@@ -38,10 +40,10 @@ func Decode(text []byte, into any, doc string) error {
 	} else if err != io.EOF {
 		return malformed(err, doc)
 	}
-	if err := bound(&document); err != nil {
+	if err := checkLimits(&document); err != nil {
 		return err
 	}
-	if err := conform(document.Content[0], reflect.TypeOf(into), "the file"); err != nil {
+	if err := checkType(document.Content[0], reflect.TypeOf(into), "the file"); err != nil {
 		return err
 	}
 	d = yaml.NewDecoder(bytes.NewReader(text)) // a node cannot be decoded strictly
@@ -52,9 +54,9 @@ func Decode(text []byte, into any, doc string) error {
 	return nil
 }
 
-// bound refuses long mappings and lists, and entries of lists that are null, which package yaml passes over. It does not
-// follow YAML's aliases.
-func bound(n *yaml.Node) error {
+// checkLimits refuses mappings and lists beyond the limits, and null entries of lists, which
+// package yaml skips. It does not follow YAML aliases.
+func checkLimits(n *yaml.Node) error {
 	if n.Kind == yaml.MappingNode && len(n.Content) > 2*MaxMembers {
 		return fmt.Errorf("line %d: a mapping has at most %d members", n.Line, MaxMembers)
 	}
@@ -65,17 +67,18 @@ func bound(n *yaml.Node) error {
 		if n.Kind == yaml.SequenceNode && child.Tag == "!!null" {
 			return fmt.Errorf("line %d: an entry of a list is empty", child.Line)
 		}
-		if err := bound(child); err != nil {
+		if err := checkLimits(child); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// conform refuses what is not of the type t: members that it does not have or that come twice, and values of another kind.
-// It is there for what it says, in the words of the type: package yaml refuses all of it too, and it alone looks at
-// scalars closely, and behind YAML's aliases and merges. name is that of the value, or of the entry of a list.
-func conform(n *yaml.Node, t reflect.Type, name string) error {
+// checkType refuses what does not match the type t: unknown and duplicate members, and values of
+// another kind. Package yaml refuses all of that too, also behind aliases and merges, and checks
+// scalars more closely; checkType runs first because its errors quote nothing from the file. name
+// is the name of the value in errors.
+func checkType(n *yaml.Node, t reflect.Type, name string) error {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -99,17 +102,17 @@ func conform(n *yaml.Node, t reflect.Type, name string) error {
 	switch kind {
 	case yaml.SequenceNode:
 		for _, entry := range n.Content {
-			if err := conform(entry, t.Elem(), "a "+strings.TrimSuffix(name, "s")); err != nil { // one of the keys is a key
+			if err := checkType(entry, t.Elem(), "a "+strings.TrimSuffix(name, "s")); err != nil { // an entry of keys is "a key"
 				return err
 			}
 		}
 	case yaml.MappingNode:
-		return conformMembers(n, t, name)
+		return checkMembers(n, t, name)
 	}
 	return nil
 }
 
-func conformMembers(n *yaml.Node, t reflect.Type, name string) error {
+func checkMembers(n *yaml.Node, t reflect.Type, name string) error {
 	seen := map[string]bool{}
 	for i := 0; i < len(n.Content); i += 2 {
 		member, value := n.Content[i], n.Content[i+1]
@@ -121,36 +124,37 @@ func conformMembers(n *yaml.Node, t reflect.Type, name string) error {
 		}
 		seen[member.Value] = true
 		if t.Kind() == reflect.Map {
-			if err := conform(value, t.Elem(), name); err != nil {
+			if err := checkType(value, t.Elem(), name); err != nil {
 				return err
 			}
 			continue
 		}
 		var names []string
-		var of reflect.Type
+		var fieldType reflect.Type
 		for field := range t.Fields() {
 			known, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
 			if names = append(names, known); known == member.Value {
-				of = field.Type
+				fieldType = field.Type
 			}
 		}
-		if of == nil {
+		if fieldType == nil {
 			return fmt.Errorf("line %d: %s has %s and nothing else", member.Line, name, strings.Join(names, ", "))
 		}
-		if err := conform(value, of, member.Value); err != nil {
+		if err := checkType(value, fieldType, member.Value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// where is how package yaml begins its errors, if it knows the line. What comes after may be words of the file.
-var where = regexp.MustCompile(`^yaml: (?:unmarshal errors:\n  )?(line \d+): `)
+// linePrefix matches the start of an error of package yaml that names a line. The rest may quote
+// from the file.
+var linePrefix = regexp.MustCompile(`^yaml: (?:unmarshal errors:\n  )?(line \d+): `)
 
-// malformed says where a file is not of the form. Package yaml would say more, and quote from the file: values, names of
-// members and anchors, any of which may be a secret in the wrong place.
+// malformed returns an error with the line of err and nothing else of it: package yaml quotes
+// values, members and anchors, any of which may be a secret in the wrong place.
 func malformed(err error, doc string) error {
-	if match := where.FindStringSubmatch(err.Error()); match != nil {
+	if match := linePrefix.FindStringSubmatch(err.Error()); match != nil {
 		return fmt.Errorf("%s is not as %s describes", match[1], doc)
 	}
 	return fmt.Errorf("the file is not as %s describes", doc)

@@ -26,7 +26,7 @@ type box struct {
 	Open bool `yaml:"open"`
 }
 
-// tags is a mapping of n members.
+// tags returns a mapping of n members.
 func tags(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -35,7 +35,7 @@ func tags(n int) string {
 	return "{" + b.String() + "}"
 }
 
-func TestAFileOfTheFormIsRead(t *testing.T) {
+func TestWellFormedFilesAreRead(t *testing.T) {
 	for name, text := range map[string]string{
 		"YAML": "version: 1\nkeys:\n- id: a\n- {id: b, tags: {c: d}}\n",
 		"JSON": `{"version": 1, "keys": [{"id": "a"}, {"id": "b", "tags": {"c": "d"}}]}`,
@@ -46,14 +46,14 @@ func TestAFileOfTheFormIsRead(t *testing.T) {
 			require.Equal(t, form{1, []key{{ID: "a"}, {ID: "b", Tags: map[string]string{"c": "d"}}}}, f)
 		})
 	}
-	t.Run("with YAML's own short cuts", func(t *testing.T) {
+	t.Run("with YAML's anchors and merges", func(t *testing.T) {
 		var f form
 		text := "version: 1\nkeys:\n- &a {id: 012, names: &n [x], tags: null, box: {open: yes}}\n- {<<: *a}\n- {<<: {names: *n}}\n- {tags: {<<: {c: 1}}}\n"
 		require.NoError(t, strictyaml.Decode([]byte(text), &f, "the manual"))
 		one := key{ID: "012", Names: []string{"x"}, Box: &box{true}}
 		require.Equal(t, []key{one, one, {Names: []string{"x"}}, {Tags: map[string]string{"c": "1"}}}, f.Keys)
 	})
-	t.Run("as long as can be", func(t *testing.T) {
+	t.Run("at the limits", func(t *testing.T) {
 		var f form
 		text := "keys: [tags: " + tags(strictyaml.MaxMembers) + strings.Repeat(", id: a", strictyaml.MaxEntries-1) + "]"
 		require.NoError(t, strictyaml.Decode([]byte(text), &f, "the manual"))
@@ -62,25 +62,25 @@ func TestAFileOfTheFormIsRead(t *testing.T) {
 	})
 }
 
-func TestWhatIsNotOfTheFormIsRefusedWithoutAWordOfIt(t *testing.T) {
+func TestMalformedFilesAreRefusedWithoutQuotingThem(t *testing.T) {
 	for name, tt := range map[string]struct{ text, want string }{
 		"nothing":                        {"", "the file is empty"},
 		"a comment":                      {"# s3cr3t", "the file is empty"},
-		"no YAML":                        {"version: 1\n\ts3cr3t", "line 2 is not as the manual describes"},
-		"no YAML in the first line":      {"\ts3cr3t", "the file is not as the manual describes"},
+		"not YAML":                       {"version: 1\n\ts3cr3t", "line 2 is not as the manual describes"},
+		"not YAML in the first line":     {"\ts3cr3t", "the file is not as the manual describes"},
 		"another document":               {"version: 1\n---\ns3cr3t: 1\n", "the file has more than one document"},
-		"another document of no form":    {"version: 1\n---\n*s3cr3t\n", "the file is not as the manual describes"},
+		"another malformed document":     {"version: 1\n---\n*s3cr3t\n", "the file is not as the manual describes"},
 		"a list":                         {"- s3cr3t", "line 1: a mapping is wanted"},
 		"an unknown member":              {"version: 1\ns3cr3t: 1", "line 2: the file has version, keys and nothing else"},
-		"a member in other letters":      {"Version: 1", "line 1: the file has version, keys and nothing else"},
+		"a member in another case":       {"Version: 1", "line 1: the file has version, keys and nothing else"},
 		"a member without a name":        {"version: 1\n? [s3cr3t]\n: 1", "line 2: the file has version, keys and nothing else"},
 		"an unknown member of an entry":  {"keys:\n- id: a\n  s3cr3t: a", "line 3: a key has id, tags, names, box and nothing else"},
-		"one of a member":                {"keys:\n- box: {s3cr3t: a}", "line 2: box has open and nothing else"},
-		"one behind an alias":            {"keys:\n- tags: &a {s3cr3t: a}\n- box: *a", "line 2 is not as the manual describes"},
+		"an unknown member of a member":  {"keys:\n- box: {s3cr3t: a}", "line 2: box has open and nothing else"},
+		"an unknown member in an alias":  {"keys:\n- tags: &a {s3cr3t: a}\n- box: *a", "line 2 is not as the manual describes"},
 		"a member twice":                 {"version: 1\nversion: 1", "line 2: a member is there twice"},
 		"a tag twice":                    {"keys:\n- tags:\n    s3cr3t: a\n    s3cr3t: b", "line 4: a member is there twice"},
 		"a value of another kind":        {"version: s3cr3t", "line 1: a whole number is wanted"},
-		"a part of a number":             {"version: 1.5", "line 1: a whole number is wanted"},
+		"a fraction":                     {"version: 1.5", "line 1: a whole number is wanted"},
 		"a number too large":             {"version: 1234567890123456789012", "line 1: a whole number is wanted"},
 		"text for a list":                {"keys:\n- names: s3cr3t", "line 2: a list is wanted"},
 		"a mapping for a list":           {"keys: {id: s3cr3t}", "line 1: a list is wanted"},

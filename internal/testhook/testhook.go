@@ -1,5 +1,6 @@
-// Package testhook is what the packages for tests and the service agree on, and nobody else can reach: keys made beforehand,
-// copies of a service, inputs as they were sent, its logger, and connections that break.
+// Package testhook holds what package kms and the packages for tests share, and no user can reach:
+// keys with a given ID and material, inputs as they were on the wire, and errors that pass through
+// the service.
 package testhook
 
 import (
@@ -9,20 +10,23 @@ import (
 	"github.com/pocketkms/kms/internal/shape"
 )
 
-// A SeedKey is what the CreateKey of a context with it takes instead of what it would have drawn itself.
+// A SeedKey is the key that CreateKey makes in a context with it, instead of a random one.
 type SeedKey struct {
-	ID       string
-	Material []byte // in the stored form of package crypto; nil: drawn as ever
+	ID string
+
+	// Materials are the key materials, oldest first, in the stored form of package crypto. The last
+	// one is current. If there are none, CreateKey generates one.
+	Materials [][]byte
 }
 
 type seedKey struct{}
 
-// WithKey returns a context whose CreateKey makes k.
+// WithKey returns a context in which CreateKey makes k.
 func WithKey(ctx context.Context, k *SeedKey) context.Context {
 	return context.WithValue(ctx, seedKey{}, k)
 }
 
-// KeyFrom returns the key to make; nil in all contexts but those of WithKey.
+// KeyFrom returns the key of [WithKey], or nil if the context has none.
 func KeyFrom(ctx context.Context) *SeedKey {
 	k, _ := ctx.Value(seedKey{}).(*SeedKey)
 	return k
@@ -30,23 +34,24 @@ func KeyFrom(ctx context.Context) *SeedKey {
 
 type wireKey struct{}
 
-// WithWire returns the context in which an interceptor gets an input that came over a wire.
-func WithWire(ctx context.Context, sent *shape.Wire) context.Context {
-	return context.WithValue(ctx, wireKey{}, sent)
+// WithWire returns a context for the interceptors of a call whose input came over a wire.
+func WithWire(ctx context.Context, wire *shape.Wire) context.Context {
+	return context.WithValue(ctx, wireKey{}, wire)
 }
 
-// WireInput returns in, the input that an interceptor was given, as Invoke takes it: with all that its context knows of it.
+// WireInput returns in, the input that an interceptor was given, in the form that Invoke takes:
+// with what the context knows about its form on the wire.
 func WireInput(ctx context.Context, in any) any {
-	if sent, ok := ctx.Value(wireKey{}).(*shape.Wire); ok && sent.Input == in {
-		return sent
+	if wire, ok := ctx.Value(wireKey{}).(*shape.Wire); ok && wire.Input == in {
+		return wire
 	}
 	return in
 }
 
-// ErrReadOnly is the error of a Backend that shows what has been: what reads from it cannot go on where the clock would have
-// changed something first.
-var ErrReadOnly = errors.New("kmstest: the past cannot be changed")
+// ErrReadOnly is returned by a Backend that shows a past state. A call fails with it if it has to
+// change something, such as a key that is due for deletion.
+var ErrReadOnly = errors.New("kmstest: a past state cannot be changed")
 
-// ErrConnection stands for an answer that never comes: the service passes it on untouched, and the protocol over it
-// breaks the connection.
+// ErrConnection stands for a response that never arrives. The service returns it unchanged, and
+// package awsapi breaks the connection.
 var ErrConnection = errors.New("kmstest: the connection broke")

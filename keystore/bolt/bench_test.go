@@ -13,10 +13,12 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/keystoretest"
 )
 
-// openFloor gives the bare bbolt operation that a durable put of a value comes down to, in a file beside.
-func openFloor(b *testing.B, value []byte) (put func(i int)) {
+// openFloor returns the bare bbolt transaction that a durable put of a value amounts to, in another
+// file with as many free pages.
+func openFloor(b *testing.B, value []byte, freePages int) (put func(i int)) {
 	db, err := bbolt.Open(filepath.Join(b.TempDir(), "floor"), 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType})
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = db.Close() })
@@ -25,6 +27,17 @@ func openFloor(b *testing.B, value []byte) (put func(i int)) {
 		_, err := tx.CreateBucket(name)
 		return err
 	}))
+	if freePages > 0 {
+		room := []byte("room")
+		require.NoError(b, db.Update(func(tx *bbolt.Tx) error {
+			bucket, err := tx.CreateBucket(room)
+			if err != nil {
+				return err
+			}
+			return bucket.Put(room, make([]byte, freePages*os.Getpagesize()))
+		}))
+		require.NoError(b, db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(room) }))
+	}
 	return func(i int) {
 		err := db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(name).Put(benchKey(i), value) })
 		if err != nil {
@@ -33,8 +46,8 @@ func openFloor(b *testing.B, value []byte) (put func(i int)) {
 	}
 }
 
-// besideFloor runs an operation and the floor in turns, so that both meet the same disk, and reports the time of the operation
-// and its ratio to that of the floor.
+// besideFloor runs an operation and its floor in turns, so that both meet the same disk, and
+// reports the time of the operation and its ratio to that of the floor.
 func besideFloor(b *testing.B, floor, operation func(i int)) {
 	var base, took time.Duration
 	b.ResetTimer()
@@ -52,12 +65,13 @@ func besideFloor(b *testing.B, floor, operation func(i int)) {
 
 func benchKey(i int) []byte { return fmt.Appendf(nil, "record/%07d", i%1000) }
 
-// BenchmarkCommit is one durable put, with an expectation; x-floor is its cost relative to bbolt alone.
+// BenchmarkCommit is one durable put, with an expectation; x-floor is its cost relative to bbolt
+// alone.
 func BenchmarkCommit(b *testing.B) {
 	backend, _ := newBackend(b)
 	value := make([]byte, 500)
 	revisions := make([]keystore.Revision, 1000)
-	besideFloor(b, openFloor(b, append(make([]byte, revisionBytes), value...)), func(i int) {
+	besideFloor(b, openFloor(b, append(make([]byte, revisionBytes), value...), 0), func(i int) {
 		key := string(benchKey(i))
 		revision, err := backend.Commit(ctx, keystore.Tx{
 			Expect: []keystore.Expectation{{Key: key, Revision: revisions[i%1000]}},
@@ -70,11 +84,12 @@ func BenchmarkCommit(b *testing.B) {
 	})
 }
 
-// BenchmarkCommitParallel is the same from 32 goroutines at once; x-floor well under 1 shows that they share writes.
+// BenchmarkCommitParallel is the same from 32 goroutines at once; x-floor well under 1 shows that
+// they share writes.
 func BenchmarkCommitParallel(b *testing.B) {
 	backend, _ := newBackend(b)
 	value := make([]byte, 500)
-	floor := openFloor(b, append(make([]byte, revisionBytes), value...))
+	floor := openFloor(b, append(make([]byte, revisionBytes), value...), 0)
 	start := time.Now()
 	for i := range b.N {
 		floor(i)
@@ -97,14 +112,32 @@ func BenchmarkCommitParallel(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed())/float64(base), "x-floor")
 }
 
-// BenchmarkCommitScrub is a durable put that leaves no trace of the value before it.
+// BenchmarkCommitScrubManyFree is BenchmarkCommitScrub in a file with 100 MB of free pages.
+func BenchmarkCommitScrubManyFree(b *testing.B) {
+	const freePages = 25_600
+	backend, _ := withFreePages(b, freePages)
+	value := make([]byte, 500)
+	scrub := func(i int) {
+		_, err := backend.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: string(benchKey(i)), Value: value}}, Scrub: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i := range 1000 {
+		put(b, backend, string(benchKey(i)), value)
+	}
+	scrub(0) // the first one looks at all free pages
+	besideFloor(b, openFloor(b, append(make([]byte, revisionBytes), value...), freePages/2), scrub)
+}
+
+// BenchmarkCommitScrub is a durable put that erases the value before it.
 func BenchmarkCommitScrub(b *testing.B) {
 	backend, _ := newBackend(b)
 	value := make([]byte, 500)
 	for i := range 1000 {
 		put(b, backend, string(benchKey(i)), value)
 	}
-	besideFloor(b, openFloor(b, append(make([]byte, revisionBytes), value...)), func(i int) {
+	besideFloor(b, openFloor(b, append(make([]byte, revisionBytes), value...), 0), func(i int) {
 		_, err := backend.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: string(benchKey(i)), Value: value}}, Scrub: true})
 		if err != nil {
 			b.Fatal(err)
@@ -112,10 +145,11 @@ func BenchmarkCommitScrub(b *testing.B) {
 	})
 }
 
-// BenchmarkStoreGet reads and opens one sealed record of 500 bytes; x-floor is its cost relative to bbolt alone.
+// BenchmarkStoreGet reads and opens one sealed record of 500 bytes; x-floor is its cost relative to
+// bbolt alone.
 func BenchmarkStoreGet(b *testing.B) {
 	backend, _ := newBackend(b)
-	store, err := keystore.Open(ctx, backend, keystore.Ephemeral())
+	store, err := keystore.Open(ctx, backend, keystoretest.RootKey())
 	require.NoError(b, err)
 	for i := range 10 {
 		tx := keystore.Tx{}
@@ -140,13 +174,14 @@ func BenchmarkStoreGet(b *testing.B) {
 	})
 }
 
-// BenchmarkOpenMillion opens a store of a million records of 500 bytes, and reports by how much that grows the heap.
+// BenchmarkOpenMillion opens a store of a million records of 500 bytes, and reports by how much
+// that grows the heap.
 func BenchmarkOpenMillion(b *testing.B) {
 	const records = 1_000_000
 	path := filepath.Join(b.TempDir(), "store")
 	backend, err := Open(path)
 	require.NoError(b, err)
-	root := keystore.Ephemeral()
+	root := keystoretest.RootKey()
 	fmt.Fprintf(os.Stderr, "writing %d records ...\n", records)
 	start := time.Now()
 	store, err := keystore.Open(ctx, backend, root)

@@ -1,20 +1,23 @@
-// Package bolt is a keystore.Backend in one file, for one process at a time, on go.etcd.io/bbolt.
-//
-// # Layout
-//
-// The file has one bucket, named pocketkms-records-1; each key holds the revision of its record (8 bytes, big endian) and then
-// its value. The bucket's sequence is the revision of the store. An empty bucket, pocketkms-unscrubbed, marks that free pages
-// may hold what a transaction with Scrub replaced.
+// Package bolt implements keystore.Backend in one file, for one process at a time, on
+// go.etcd.io/bbolt.
 //
 // # Scrub
 //
-// bbolt never writes over a page that a reader or a crash might still need, so old values stay in free pages until these are
-// used again. After a transaction with Scrub that replaced or deleted something, all free pages, and what an interrupted
-// commit left behind the end of the used part of the file, are overwritten with zeros. Reads that began before the transaction
-// are waited for; later ones go on meanwhile. If the process ends before the overwriting does, or if that fails, Open does it
-// when the file is opened again, and so does the next transaction with Scrub. Of deleted records keys may remain: they
-// can part the branches of the tree. What lies beneath the file is out of reach: a copy-on-write file system, a snapshot, a
-// journal of data, the spare blocks of an SSD. There, what protects old values is that they are sealed.
+// bbolt does not overwrite a page that a reader, or recovery after a crash, might still need, so
+// old values stay in free pages until those are used again. After a transaction with Scrub that
+// replaced or deleted something, all free pages are overwritten with zeros, and so is what an
+// interrupted commit left behind the part of the file that is in use. The scrub waits for reads
+// that began before the transaction; later ones go on meanwhile. If the process ends before the
+// scrub does, or if the scrub fails, the next Open finishes it, and so does the next transaction
+// with Scrub.
+//
+// A scrub takes time in proportion to the pages that were freed since the one before. The first
+// after Open looks at all free pages; waiting transactions are committed in between.
+//
+// What is below the file is out of reach: copy-on-write file systems, snapshots, journals of data,
+// the spare blocks of an SSD. There, old values are protected by their seal.
+//
+// The layout of the file is in docs/store.md.
 package bolt
 
 import (
@@ -23,6 +26,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -49,88 +53,154 @@ const (
 
 	revisionBytes = 8
 	lockTimeout   = 500 * time.Millisecond
+	lockRetry     = lockTimeout / 20
 )
 
-// A Backend keeps records in a bbolt file. Transactions that come while another is being written share the next write.
+// A Backend keeps records in a bbolt file. Transactions that come while another is being written
+// share the next write.
 type Backend struct {
-	db      *bbolt.DB
-	file    *os.File // the same that bbolt uses
-	medium  medium
-	changes *feed.Feed
-	queue   queue
+	db       *bbolt.DB
+	file     *os.File    // the same that bbolt uses
+	blocks   blocks      // the file, to scrub it
+	path     string      // absolute
+	info     os.FileInfo // of the file
+	pageSize int64
+	syncer   syncer
+	changes  *feed.Feed
+	queue    queue
 
 	mu     sync.RWMutex // held for reading by readers
 	closed bool
-	broken atomic.Pointer[error] // set when only a new Open can tell what holds
+	broken atomic.Pointer[error] // what all calls fail with until the file is opened again
 
-	// Only for the leader of the queue.
-	tailScrubbed bool // what lies behind the used part of the file is zero
-	needless     bool // the file has the marker, but what that asks for is done
-	unsure       bool // what reads as zero may be something else on the disk: the last scrub failed, or was cut off
+	// Only for the leader of the queue, and Close.
+	unused       bool    // Open has created the file, and nothing was committed
+	zeroed       pageSet // free pages that are known to be zero
+	tailScrubbed bool    // the pages after those in use are zero
+	markerStale  bool    // the file has the marker, but the scrub that it asks for is done
+	rewriteAll   bool    // zeros that are read may not be on the disk: the last scrub failed or was interrupted
 }
 
-var _ keystore.Backend = (*Backend)(nil)
+var (
+	_ keystore.Backend = (*Backend)(nil)
+	_ keystore.Pinger  = (*Backend)(nil)
+)
 
-// A medium makes durable what bbolt does not. Tests use others.
-type medium struct {
+type blocks interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// A syncer makes durable what bbolt does not. Tests replace it.
+type syncer struct {
 	syncDir  func(path string) error
 	syncFile func(*os.File) error
 }
 
-// Open opens the file, or creates it with mode 0600. It returns ErrLocked if another process, or this one, has it open, after
-// half a second; ErrCorrupt if it is damaged or not a file of this package, and then leaves it as it is; ErrNewerVersion.
+// Open opens the file, or creates it with mode 0600. The errors are ErrLocked if another process,
+// or this one, has the file open for half a second more; ErrCorrupt if it is damaged or not a file
+// of this package; ErrNewerVersion. A file that Open refuses is not changed.
 //
-// To open takes time in proportion to the free pages of the file, not to its records. A file of up to 1024 pages is checked
-// completely; damage in the depths of a larger one is found, as ErrCorrupt, when it is met.
+// Open checks the structure of the file: all branches of its tree, and that each page is in use, or
+// free, exactly once. In a file of up to 1024 pages it checks the leaves, too; those of a larger
+// one are checked before they are read or changed, which then fails with ErrCorrupt.
 //
-// If a scrub is still to be done, Open does it first, and fails if that fails for another reason than a full disk.
+// If a scrub was interrupted, Open finishes it, and fails if that fails, unless the disk is full.
 func Open(path string) (*Backend, error) {
-	return openOn(medium{securefile.SyncDir, (*os.File).Sync}, path)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), lockTimeout, keystore.ErrLocked)
+	defer cancel()
+	return openWith(ctx, defaults(), path)
 }
 
-func openOn(medium medium, path string) (_ *Backend, err error) {
-	file, err := openLocked(path)
-	if err != nil {
+// OpenContext is like Open, but waits until ctx is done for a file that is open elsewhere. Then the
+// error is both ErrLocked and that of the context.
+func OpenContext(ctx context.Context, path string) (*Backend, error) {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = release(file) // a second time, perhaps
+	return openWith(ctx, defaults(), path)
+}
+
+// An environment is what tests replace.
+type environment struct {
+	syncer
+	inspectLeavesUpTo uint64
+}
+
+func defaults() environment {
+	return environment{syncer{securefile.SyncDir, (*os.File).Sync}, inspectLeavesUpTo}
+}
+
+func openWith(ctx context.Context, env environment, path string) (*Backend, error) {
+	for {
+		b, err := tryOpen(ctx, env, path)
+		if !errors.Is(err, keystore.ErrLocked) || ctx.Err() != nil {
+			return b, err
 		}
-	}()
-	if err := prepare(medium, file); err != nil {
+	}
+}
+
+func tryOpen(ctx context.Context, env environment, path string) (_ *Backend, err error) {
+	f, created, err := openLocked(ctx, path)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	b := &Backend{file: file, medium: medium}
-	if err := b.open(path); err != nil {
+	b := &Backend{file: f, blocks: f, syncer: env.syncer, unused: created}
+	defer func() {
+		if err != nil {
+			_ = unlockAndClose(f) // perhaps for the second time
+		}
+	}()
+	if b.path, err = filepath.Abs(path); err == nil {
+		b.info, err = f.Stat()
+	}
+	if err == nil {
+		err = b.open(env, path)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return b, nil
 }
 
-// prepare checks a file and, if it is new, makes its name durable.
-func prepare(medium medium, file *os.File) error {
-	info, err := file.Stat()
-	if err != nil {
-		return err
+// openOrCreate opens the file, or creates it.
+func openOrCreate(path string) (f *os.File, created bool, err error) {
+	f, err = os.OpenFile(path, os.O_RDWR, 0)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, false, err
 	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: not a regular file", fs.ErrInvalid)
+	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if !errors.Is(err, fs.ErrExist) {
+		return f, err == nil, err
 	}
-	if info.Size() > 0 {
-		unborn, err := inspect(file, info.Size())
-		if err != nil || !unborn {
-			return err
-		}
-		if err := file.Truncate(0); err != nil {
-			return err
-		}
-	}
-	return medium.syncDir(filepath.Dir(file.Name()))
+	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // a symbolic link, or another process was faster
+	return f, false, err
 }
 
-func (b *Backend) open(path string) (err error) {
-	defer guard(&err)()
+// prepare checks a file and, if it is new, makes its name durable.
+func (b *Backend) prepare(env environment) (root, error) {
+	if !b.info.Mode().IsRegular() {
+		return root{}, fmt.Errorf("%w: not a regular file", fs.ErrInvalid)
+	}
+	if size := b.info.Size(); size > 0 {
+		r, uninitialized, err := inspect(b.file, size, env.inspectLeavesUpTo)
+		if err != nil || !uninitialized {
+			return r, err
+		}
+		if err := b.file.Truncate(0); err != nil {
+			return root{}, err
+		}
+	}
+	return root{}, env.syncDir(filepath.Dir(b.file.Name()))
+}
+
+func (b *Backend) open(env environment, path string) (err error) {
+	r, err := b.prepare(env)
+	if err != nil {
+		b.removeUnused()
+		return err
+	}
+	defer recoverFault(&err)()
 	b.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:      lockTimeout,
 		FreelistType: bbolt.FreelistMapType,
@@ -140,87 +210,76 @@ func (b *Backend) open(path string) (err error) {
 	if err != nil {
 		return classify(err)
 	}
-	var revision keystore.Revision
-	unscrubbed := false
 	defer func() {
-		if err != nil && b.broken.Load() == nil { // or else bbolt may hold its own locks for ever
+		if err != nil && b.broken.Load() == nil { // otherwise bbolt may hold its locks forever
+			b.removeUnused()
 			_ = b.db.Close()
 		}
 	}()
-	err = b.db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
-			switch {
-			case string(name) == bucketName:
-				revision = keystore.Revision(bucket.Sequence())
-				return nil
-			case string(name) == markerName:
-				unscrubbed = true
-				return nil
-			case strings.HasPrefix(string(name), bucketFamily):
-				return fmt.Errorf("%w: its records are %q, this program knows %q", keystore.ErrNewerVersion, name, bucketName)
-			}
-			return fmt.Errorf("%w: a bbolt file, but of another program", keystore.ErrCorrupt)
+	b.pageSize = int64(b.db.Info().PageSize)
+	if !r.exists {
+		err = b.db.Update(func(tx *bbolt.Tx) error {
+			_, err := tx.CreateBucket([]byte(bucketName))
+			return err
 		})
-	})
-	if err != nil {
-		return classify(err)
-	}
-	err = b.db.Update(func(tx *bbolt.Tx) error {
-		if tx.Bucket([]byte(bucketName)) != nil {
-			return errNothingWritten
+		if err != nil {
+			return classify(err)
 		}
-		_, err := tx.CreateBucket([]byte(bucketName))
-		return err
-	})
-	if err != nil && !errors.Is(err, errNothingWritten) {
-		return classify(err)
 	}
-	if unscrubbed {
-		b.unsure = true
-		if err := b.scrub(); err != nil && !errors.Is(err, keystore.ErrFull) {
+	if r.unscrub {
+		b.rewriteAll = true
+		if err := b.scrubAll(); err != nil && !errors.Is(err, keystore.ErrFull) {
 			return fmt.Errorf("bolt: to finish an interrupted scrub: %w", err)
 		}
 	}
-	b.changes = feed.New(revision)
+	b.changes = feed.New(keystore.Revision(r.sequence))
 	return nil
 }
 
-// Get is that of keystore.Backend.
+// Get implements keystore.Backend.
 func (b *Backend) Get(ctx context.Context, key string) (record keystore.Record, err error) {
 	if err := keystore.ValidateKey(key); err != nil {
 		return keystore.Record{}, err
 	}
-	err = b.view(ctx, func(bucket *bbolt.Bucket) error {
-		value := bucket.Get([]byte(key))
-		if value == nil {
+	err = b.view(ctx, func(c *cursor) error {
+		if err := c.seek([]byte(key)); err != nil {
+			return err
+		}
+		i, found := c.find([]byte(key))
+		if !found {
 			return keystore.ErrNotFound
 		}
-		record = decode(key, value)
+		e, _, _ := c.leaf().element(i)
+		record = decode(key, e.value)
 		return nil
 	})
 	return record, err
 }
 
-// Scan is that of keystore.Backend.
+// Scan implements keystore.Backend.
 func (b *Backend) Scan(ctx context.Context, prefix, after string, limit int) (records []keystore.Record, err error) {
 	if err := keystore.ValidateScan(prefix, after, limit); err != nil {
 		return nil, err
 	}
-	err = b.view(ctx, func(bucket *bbolt.Bucket) error {
-		cursor := bucket.Cursor()
-		for key, value := cursor.Seek([]byte(max(prefix, after))); key != nil && len(records) < limit; key, value = cursor.Next() {
-			if !bytes.HasPrefix(key, []byte(prefix)) {
-				break
-			}
-			if string(key) == after {
-				continue
-			}
-			if len(key) > keystore.MaxKeyBytes {
-				return fmt.Errorf("%w: a key of %d bytes", keystore.ErrCorrupt, len(key))
-			}
-			records = append(records, decode(string(key), value))
+	err = b.view(ctx, func(c *cursor) error {
+		start := []byte(max(prefix, after))
+		if err := c.seek(start); err != nil {
+			return err
 		}
-		return nil
+		for i, _ := c.find(start); ; i = 0 {
+			for p := c.leaf(); i < p.count(); i++ {
+				e, _, _ := p.element(i)
+				if len(records) == limit || !bytes.HasPrefix(e.key, []byte(prefix)) {
+					return nil
+				}
+				if string(e.key) != after {
+					records = append(records, decode(string(e.key), e.value))
+				}
+			}
+			if more, err := c.next(); !more {
+				return err
+			}
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -228,7 +287,8 @@ func (b *Backend) Scan(ctx context.Context, prefix, after string, limit int) (re
 	return records, nil
 }
 
-// decode copies a record out of the file. One that is shorter or longer than a record can be has no value, which no seal fits.
+// decode copies a record out of a page. One whose length is impossible gets no value, to which no
+// seal fits.
 func decode(key string, value []byte) keystore.Record {
 	if len(value) < revisionBytes || len(value) > revisionBytes+keystore.MaxValueBytes {
 		return keystore.Record{Key: key}
@@ -240,12 +300,37 @@ func decode(key string, value []byte) keystore.Record {
 	}
 }
 
-// Watch is that of keystore.Backend. At least the last 4096 changes since Open are known.
+// Watch implements keystore.Backend. It has at least the last 4096 changes since Open.
 func (b *Backend) Watch(ctx context.Context, after keystore.Revision) iter.Seq2[keystore.Event, error] {
 	return b.changes.Watch(ctx, after)
 }
 
-// Close is that of keystore.Backend. It releases the file for other processes.
+// Ping implements keystore.Pinger. It returns ErrReplaced if the file was removed or replaced, and
+// from then on all other calls do, too. Commit checks this itself.
+func (b *Backend) Ping(ctx context.Context) error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if err := b.usable(ctx); err != nil {
+		return err
+	}
+	return b.checkPath()
+}
+
+// checkPath returns ErrReplaced, and makes all other calls return it, if the path does not lead to
+// the file any more. If that cannot be seen, it returns nil: the process may have given up the
+// permission.
+func (b *Backend) checkPath() error {
+	info, err := os.Stat(b.path)
+	if err == nil && os.SameFile(info, b.info) || err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	err = fmt.Errorf("%s: %w", b.path, keystore.ErrReplaced)
+	b.poison(err)
+	return err
+}
+
+// Close implements keystore.Backend. It unlocks the file, and removes one that Open has created if
+// nothing was committed to it.
 func (b *Backend) Close() error {
 	if !b.queue.close() {
 		return keystore.ErrClosed
@@ -254,21 +339,61 @@ func (b *Backend) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
+	b.removeUnused()
+	broken := b.broken.Load()
+	if broken != nil && !errors.Is(*broken, keystore.ErrReplaced) {
+		return unlockAndClose(b.file) // bbolt may hold its locks forever
+	}
 	var err error
-	if b.needless && b.broken.Load() == nil { // or else the next Open would scrub once more
+	if b.markerStale && broken == nil { // otherwise the next Open would scrub again
 		if err = b.guardedUpdate(func(tx *bbolt.Tx) error { return b.mark(tx, false) }); err != nil {
 			err = classify(err)
 		}
-	}
-	if b.broken.Load() != nil {
-		return errors.Join(err, release(b.file)) // bbolt may hold its own locks for ever; this at least frees the file
+		if b.broken.Load() != nil {
+			return errors.Join(err, unlockAndClose(b.file))
+		}
 	}
 	return errors.Join(err, b.db.Close())
 }
 
-func (b *Backend) view(ctx context.Context, read func(*bbolt.Bucket) error) (err error) {
+// removeUnused removes a file that Open has created if nothing was committed to it. It has to be
+// locked: another process that waits for the lock sees that the file is gone.
+func (b *Backend) removeUnused() {
+	if b.unused && b.broken.Load() == nil && b.checkPath() == nil {
+		_ = os.Remove(b.path)
+	}
+}
+
+// cursors keeps cursors for their buffers.
+var cursors = sync.Pool{New: func() any { return new(cursor) }}
+
+// release returns the cursor to the pool.
+func (c *cursor) release() {
+	c.tree = tree{} // which would keep the file
+	cursors.Put(c)
+}
+
+// view calls read with a cursor of the current tree, which does not change meanwhile.
+func (b *Backend) view(ctx context.Context, read func(*cursor) error) (err error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
+	if err := b.usable(ctx); err != nil {
+		return err
+	}
+	defer b.poisonOnFault(&err)
+	defer recoverFault(&err)()
+	return b.db.View(func(tx *bbolt.Tx) error {
+		c := cursors.Get().(*cursor)
+		defer c.release()
+		if err := b.openCursor(c, tx); err != nil {
+			return err
+		}
+		return read(c)
+	})
+}
+
+// usable returns the error of a call that cannot begin. b.mu is held.
+func (b *Backend) usable(ctx context.Context) error {
 	if b.closed {
 		return keystore.ErrClosed
 	}
@@ -278,34 +403,32 @@ func (b *Backend) view(ctx context.Context, read func(*bbolt.Bucket) error) (err
 	if broken := b.broken.Load(); broken != nil {
 		return *broken
 	}
-	defer b.breakOnFault(&err)
-	defer guard(&err)()
-	return b.db.View(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket([]byte(bucketName))
-		if bucket == nil {
-			return fmt.Errorf("%w: the bucket of records is gone", keystore.ErrCorrupt)
-		}
-		return read(bucket)
-	})
+	return nil
 }
 
-// breakOnFault keeps all further calls away from bbolt after a memory fault, which may have happened inside its locks.
-func (b *Backend) breakOnFault(err *error) {
+// openCursor makes c a cursor of the tree as it was when the transaction began.
+func (b *Backend) openCursor(c *cursor, tx *bbolt.Tx) error {
+	return c.open(file{b.file, b.pageSize, uint64(tx.Size() / b.pageSize)}, uint64(tx.Cursor().Bucket().Root()))
+}
+
+// poisonOnFault makes all further calls fail after a memory fault, because bbolt may hold its
+// locks.
+func (b *Backend) poisonOnFault(err *error) {
 	var fault interface{ Addr() uintptr }
 	if errors.As(*err, &fault) {
-		b.fail(*err)
+		b.poison(*err)
 	}
 }
 
-// fail makes all further calls fail.
-func (b *Backend) fail(err error) {
+// poison makes all further calls fail.
+func (b *Backend) poison(err error) {
 	b.broken.CompareAndSwap(nil, &err)
 }
 
-// guard turns what bbolt does when it meets damaged pages, a panic or a fault in mapped memory, into ErrCorrupt:
+// recoverFault turns a panic of bbolt, or a fault in mapped memory, into ErrCorrupt:
 //
-//	defer guard(&err)()
-func guard(err *error) func() {
+//	defer recoverFault(&err)()
+func recoverFault(err *error) func() {
 	before := debug.SetPanicOnFault(true)
 	return func() {
 		debug.SetPanicOnFault(before)
@@ -319,10 +442,10 @@ func guard(err *error) func() {
 	}
 }
 
-// classify gives the errors of bbolt and of the system the names of package keystore.
+// classify wraps errors of bbolt and of the system in those of package keystore.
 func classify(err error) error {
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		// bbolt passes on the error of a failed growth as mere text.
+		// bbolt returns the error of a failed growth as text.
 		if errors.Is(err, full) || strings.Contains(err.Error(), ": "+full.Error()) {
 			return fmt.Errorf("%w: %w", keystore.ErrFull, err)
 		}

@@ -28,7 +28,8 @@ var ctx = context.Background()
 
 const fullDiskEnv = "POCKETKMS_TEST_FULL_DISK"
 
-// children are what a process of this test binary is instead of a test, if the variable has the path of a file.
+// children are what a process of this test binary does instead of tests, if the environment
+// variable has the path of a file.
 var children = map[string]func(path string) error{fullDiskEnv: fillDisk, killEnv: dieBeforeTheScrub}
 
 func TestMain(m *testing.M) {
@@ -49,13 +50,16 @@ func newBackend(tb testing.TB) (*Backend, string) {
 	return reopen(tb, path), path
 }
 
-// reopen opens a file; at the end of the test it is closed, and checked by bbolt page for page.
+// reopen opens a file. At the end of the test it is closed, and bbolt checks it page by page.
 func reopen(tb testing.TB, path string) *Backend {
 	b, err := Open(path)
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
 		if err := b.Close(); errors.Is(err, keystore.ErrClosed) {
 			return
+		}
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return // nothing was committed
 		}
 		checkFile(tb, path)
 	})
@@ -107,7 +111,8 @@ func TestRecordsAndRevisionsOutliveTheProcess(t *testing.T) {
 	}
 }
 
-// bbolt syncs the file before Commit returns, unless it is told to leave that, or a part of it, to the system.
+// bbolt syncs the file before Commit returns, unless an option leaves that, or a part of it, to
+// the system.
 func TestCommitsAreSynced(t *testing.T) {
 	b, _ := newBackend(t)
 	require.False(t, b.db.NoSync)
@@ -130,14 +135,139 @@ func TestAnOpenFileIsLocked(t *testing.T) {
 	reopen(t, path)
 }
 
-func TestOpenRefusesWhatIsNoFile(t *testing.T) {
+func TestOpenContextWaitsForTheLock(t *testing.T) {
+	b, path := newBackend(t)
+	put(t, b, "a", []byte("1"))
+	waiting, cancel := context.WithCancel(ctx)
+	cancelled := make(chan error, 1)
+	go func() {
+		_, err := OpenContext(waiting, path)
+		cancelled <- err
+	}()
+	type result struct {
+		b   *Backend
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		b, err := OpenContext(ctx, path)
+		opened <- result{b, err}
+	}()
+	_, err := Open(path) // for half a second
+	require.ErrorIs(t, err, keystore.ErrLocked)
+	require.NotErrorIs(t, err, context.DeadlineExceeded)
+	cancel()
+	err = <-cancelled
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, path)
+	_, err = OpenContext(waiting, filepath.Join(t.TempDir(), "store"))
+	require.ErrorIs(t, err, context.Canceled)
+
+	require.NoError(t, b.Close())
+	second := <-opened
+	require.NoError(t, second.err)
+	_, err = second.b.Get(ctx, "a")
+	require.NoError(t, err)
+	require.NoError(t, second.b.Close())
+}
+
+// waiting is a context that reports when a call begins to wait for it.
+type waiting struct {
+	context.Context
+	once  sync.Once
+	begun chan struct{}
+}
+
+func (w *waiting) Done() <-chan struct{} {
+	w.once.Do(func() { close(w.begun) })
+	return w.Context.Done()
+}
+
+// Close removes a file that Open has created if nothing was committed to it. A process that waits
+// for the lock meanwhile does not end up with the removed file.
+func TestAFileWithoutACommitIsRemoved(t *testing.T) {
+	b, path := newBackend(t)
+	opened := make(chan *Backend, 1)
+	waits := &waiting{Context: ctx, begun: make(chan struct{})}
+	go func() {
+		second, err := OpenContext(waits, path)
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- second
+	}()
+	<-waits.begun
+	_, err := b.Commit(ctx, keystore.Tx{Expect: []keystore.Expectation{{Key: "a"}}})
+	require.NoError(t, err, "it writes nothing")
+	require.NoError(t, b.Close())
+	second := <-opened
+	require.FileExists(t, path)
+	put(t, second, "a", nil)
+	require.NoError(t, second.Close())
+	require.FileExists(t, path)
+	require.NoError(t, reopen(t, path).Close())
+	require.FileExists(t, path)
+
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	require.NoError(t, reopen(t, empty).Close())
+	require.FileExists(t, empty, "Open has not created it")
+}
+
+func TestAFileThatWasRemovedOrReplacedIsNotChanged(t *testing.T) {
+	for name, replace := range map[string]func(path string) error{
+		"removed": os.Remove,
+		"renamed": func(path string) error { return os.Rename(path, path+".old") },
+		"replaced by a copy": func(path string) error {
+			data, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path+".new", data, 0o600), os.Rename(path+".new", path))
+		},
+		"its directory renamed": func(path string) error { return os.Rename(filepath.Dir(path), filepath.Dir(path)+".old") },
+	} {
+		for _, ping := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, ping), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "directory", "store")
+				require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700))
+				b, err := Open(path)
+				require.NoError(t, err)
+				put(t, b, "a", nil)
+				require.NoError(t, b.Ping(ctx))
+				require.NoError(t, replace(path))
+				if ping {
+					require.ErrorIs(t, b.Ping(ctx), keystore.ErrReplaced)
+				}
+				_, err = b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "b"}}})
+				require.ErrorIs(t, err, keystore.ErrReplaced)
+				require.ErrorContains(t, err, path)
+				_, err = b.Get(ctx, "a")
+				require.ErrorIs(t, err, keystore.ErrReplaced)
+				_, err = b.Scan(ctx, "", "", 1)
+				require.ErrorIs(t, err, keystore.ErrReplaced)
+				require.ErrorIs(t, b.Ping(ctx), keystore.ErrReplaced)
+				require.NoError(t, b.Close())
+				require.ErrorIs(t, b.Ping(ctx), keystore.ErrClosed)
+			})
+		}
+	}
+}
+
+func TestOpenRefusesWhatIsNotAFile(t *testing.T) {
 	_, err := Open(t.TempDir())
 	require.Error(t, err)
 	_, err = Open(filepath.Join(t.TempDir(), "missing", "store"))
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// Whoever comes while a group is being written shares the next one; each is judged on its own.
+func TestAnEphemeralRootKeyIsRefused(t *testing.T) {
+	b, _ := newBackend(t)
+	_, err := keystore.Open(ctx, b, keystore.Ephemeral())
+	require.ErrorIs(t, err, keystore.ErrInvalid)
+	_, err = b.Get(ctx, "\x00header")
+	require.ErrorIs(t, err, keystore.ErrNotFound)
+}
+
+// Commits that come while a group is being written share the next one; each succeeds or fails on
+// its own.
 func TestConcurrentCommitsShareAWrite(t *testing.T) {
 	b, _ := newBackend(t)
 	one := put(t, b, "a", []byte("1"))
@@ -216,7 +346,7 @@ func waitFor(met func() bool) {
 
 // fill writes records in a few large bbolt transactions.
 func fill(tb testing.TB, b *Backend, records, valueBytes int) {
-	b.db.NoSync = true
+	b.unused, b.db.NoSync = false, true
 	defer func() { b.db.NoSync = false }()
 	for next := 0; next < records; {
 		require.NoError(tb, b.db.Update(func(tx *bbolt.Tx) error {
@@ -235,7 +365,7 @@ func fill(tb testing.TB, b *Backend, records, valueBytes int) {
 	require.NoError(tb, b.db.Sync())
 }
 
-func TestFilesOfOthersAreRefused(t *testing.T) {
+func TestFilesOfOtherProgramsAreRefused(t *testing.T) {
 	for name, want := range map[string]error{"theirs": keystore.ErrCorrupt, bucketFamily + "2": keystore.ErrNewerVersion} {
 		path := filepath.Join(t.TempDir(), "store")
 		db, err := bbolt.Open(path, 0o600, nil)
@@ -272,7 +402,7 @@ func TestAnInterruptedCreationIsRepeated(t *testing.T) {
 	}
 }
 
-// The meta page that was written last is torn: the file is as it was before that transaction.
+// If the last meta page is torn, the file is as it was before that transaction.
 func TestATornCommitFallsBack(t *testing.T) {
 	b, path := newBackend(t)
 	for i := range 6 { // also after a scrub, which must have left the state before it intact
@@ -304,27 +434,27 @@ func TestATornCommitFallsBack(t *testing.T) {
 	}
 }
 
-// A new file is there after a crash only if the directory that names it was synced.
+// A new file survives a crash only if its directory was synced.
 func TestTheNameOfANewFileIsSynced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	var synced []string
 	var failure error
-	m := medium{syncDir: func(dir string) error {
+	m := syncer{syncDir: func(dir string) error {
 		synced = append(synced, dir)
 		return failure
 	}, syncFile: (*os.File).Sync}
 	failure = syscall.EIO
-	_, err := openOn(m, path)
+	_, err := openWith(ctx, environment{m, inspectLeavesUpTo}, path)
 	require.ErrorIs(t, err, syscall.EIO)
 	failure = nil
-	b, err := openOn(m, path)
+	b, err := openWith(ctx, environment{m, inspectLeavesUpTo}, path)
 	require.NoError(t, err)
 	require.NoError(t, b.Close())
 	require.Equal(t, []string{filepath.Dir(path), filepath.Dir(path)}, synced, "a file without content counts as new")
 }
 
-// The sync of the page that makes a transaction valid fails: after a crash it may be found, or not.
-func TestNothingGoesOnAfterAFailureInTheLastStep(t *testing.T) {
+// If the sync of the page that makes a transaction valid fails, a crash may undo it, or not.
+func TestABackendFailsAfterAFailureInTheLastStepOfACommit(t *testing.T) {
 	for name, failFrom := range map[string]int{"of a commit": 1, "of the empty transaction of a scrub": 2} {
 		t.Run(name, func(t *testing.T) {
 			b, path := newBackend(t)
@@ -345,11 +475,15 @@ func TestNothingGoesOnAfterAFailureInTheLastStep(t *testing.T) {
 	}
 }
 
-// failMetaWrites lets the nth write of a meta from now, and all after it, reach the file and fail. bbolt has no way to ask for
-// that.
-func failMetaWrites(b *Backend, n int) {
+// writeAtOf returns the function with which bbolt writes; it has no option to replace it.
+func writeAtOf(b *Backend) *func([]byte, int64) (int, error) {
 	field := reflect.ValueOf(b.db).Elem().FieldByName("ops").FieldByName("writeAt")
-	writeAt := (*func([]byte, int64) (int, error))(field.Addr().UnsafePointer())
+	return (*func([]byte, int64) (int, error))(field.Addr().UnsafePointer())
+}
+
+// failMetaWrites lets the nth write of a meta from now, and all after it, reach the file and fail.
+func failMetaWrites(b *Backend, n int) {
+	writeAt := writeAtOf(b)
 	whole := *writeAt
 	*writeAt = func(p []byte, at int64) (int, error) {
 		done, err := whole(p, at)
@@ -362,7 +496,8 @@ func failMetaWrites(b *Backend, n int) {
 	}
 }
 
-// The limit on the size of files stands for a full disk; it holds for a whole process, so a child takes the test.
+// The resource limit on the size of files stands for a full disk. It holds for a whole process, so
+// a child process runs the test.
 func TestFullDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	child := exec.Command(os.Args[0])
@@ -407,7 +542,7 @@ func fillDisk(path string) error {
 	if _, err := b.Get(ctx, fmt.Sprintf("%04d", n)); !errors.Is(err, keystore.ErrNotFound) {
 		return fmt.Errorf("the refused record: %w", err)
 	}
-	// Once something is gone there is room again.
+	// After a deletion there is space again.
 	if _, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"0000", "0001", "0002"}, Scrub: true}); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}

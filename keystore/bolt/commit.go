@@ -14,10 +14,10 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// groupTxs bounds how many transactions share one write, and with it the memory that a write takes.
+// groupTxs bounds how many transactions share one write, and so the memory that a write takes.
 const groupTxs = 64
 
-// errNothingWritten rolls a bbolt transaction back that turned out to change nothing, which saves its two syncs.
+// errNothingWritten rolls back a bbolt transaction that changes nothing, which saves its two syncs.
 var errNothingWritten = errors.New("nothing written")
 
 // A commit is one call of Commit.
@@ -25,7 +25,7 @@ type commit struct {
 	ctx   context.Context
 	tx    keystore.Tx
 	turn  chan bool // true: lead the queue; false: the commit is done
-	leads bool      // was told to lead; guarded by the queue
+	leads bool      // it was sent true; guarded by the queue
 
 	revision keystore.Revision
 	events   []keystore.Event
@@ -33,8 +33,9 @@ type commit struct {
 	err      error
 }
 
-// A queue has at most one leader: a caller of Commit who writes for itself and for all that have queued up. Then it gives the
-// lead to the first of those that came meanwhile. So a lone commit waits for nobody, and none waits for more than two writes.
+// A queue has at most one leader: a caller of Commit that writes for itself and for all that have
+// queued up. Then it hands the lead to the first of those that have come meanwhile. So a single
+// commit waits for no other, and no commit waits for more than two writes.
 type queue struct {
 	mu      sync.Mutex
 	waiting []*commit // the first is the leader, unless that has begun
@@ -43,8 +44,8 @@ type queue struct {
 	calls   sync.WaitGroup
 }
 
-// Commit is that of keystore.Backend. Concurrent transactions share one durable write; each is judged on its own, in the order
-// in which they came.
+// Commit implements keystore.Backend. Concurrent transactions share one durable write; each
+// succeeds or fails on its own, in the order in which they came.
 func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 	if err := tx.Validate(); err != nil {
 		return 0, err
@@ -61,31 +62,52 @@ func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision
 		if b.queue.leave(c) {
 			return 0, ctx.Err()
 		}
-		lead = <-c.turn // too late: it has begun, or others count on it
+		lead = <-c.turn // too late: it has begun, or has to lead the others
 	}
 	if lead {
-		group := b.queue.take()
-		if b.write(group) {
-			group = answer(group, func(c *commit) bool { return !c.scrubs() }) // who need not wait for it
-			if err := b.scrub(); err != nil {
-				for _, c := range group {
-					c.err = fmt.Errorf("%w: %w", keystore.ErrNotScrubbed, err)
-				}
-			}
-		}
-		b.queue.pass()
-		answer(group, func(*commit) bool { return true })
+		b.lead()
 	}
 	return c.revision, c.err
 }
 
-// answer tells those of a group that are done, the leader perhaps among them, and returns the others.
-func answer(group []*commit, done func(*commit) bool) []*commit {
+// lead writes the first group of the queue, and scrubs if one of its transactions asks for it. A
+// scrub of many pages pauses for the groups that come meanwhile; each part of it is twice as long
+// as the one before, so that it ends.
+func (b *Backend) lead() {
+	waiting := b.writeNext()
+	var err error
+	for limit, more := scrubPages, len(waiting) > 0; more; limit *= 2 {
+		if more, err = b.scrub(limit); err != nil {
+			break
+		}
+		if more {
+			waiting = append(waiting, b.writeNext()...)
+		}
+	}
+	for _, c := range waiting {
+		if err != nil {
+			c.err = fmt.Errorf("%w: %w", keystore.ErrNotScrubbed, err)
+		}
+	}
+	b.queue.release()
+	complete(waiting, func(*commit) bool { return true })
+}
+
+// writeNext writes the next group, and returns those commits that wait for a scrub. The others are
+// done.
+func (b *Backend) writeNext() (waiting []*commit) {
+	group := b.queue.take()
+	b.write(group)
+	return complete(group, func(c *commit) bool { return c.err != nil || !c.scrubs() })
+}
+
+// complete ends the calls of those in a group that are done, and returns the others.
+func complete(group []*commit, done func(*commit) bool) []*commit {
 	return slices.DeleteFunc(group, func(c *commit) bool {
 		if !done(c) {
 			return false
 		}
-		c.turn <- false // never blocks: there is room for one, and what told it to lead was taken out
+		c.turn <- false // never blocks: there is room for one, and the leader has received its true
 		return true
 	})
 }
@@ -113,7 +135,7 @@ func (q *queue) appoint() {
 	q.waiting[0].turn <- true
 }
 
-// leave takes back a commit that has neither begun nor the lead.
+// leave removes a commit that has neither begun nor the lead, and reports whether it did.
 func (q *queue) leave(c *commit) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -125,7 +147,7 @@ func (q *queue) leave(c *commit) bool {
 	return true
 }
 
-// take gives the leader its group, itself first.
+// take removes and returns the next group; the first time, the leader is the first of it.
 func (q *queue) take() []*commit {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -135,8 +157,8 @@ func (q *queue) take() []*commit {
 	return group
 }
 
-// pass ends the lead.
-func (q *queue) pass() {
+// release hands the lead to the next commit.
+func (q *queue) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.led = false; len(q.waiting) > 0 {
@@ -144,18 +166,19 @@ func (q *queue) pass() {
 	}
 }
 
-// close waits for all commits that have joined. It reports false if it was called before.
+// close waits for all commits that have joined. It reports whether it was called for the first
+// time.
 func (q *queue) close() bool {
 	q.mu.Lock()
-	again := q.closed
+	first := !q.closed
 	q.closed = true
 	q.mu.Unlock()
 	q.calls.Wait()
-	return !again
+	return first
 }
 
-// write carries out a group in one bbolt transaction, and tells whether a scrub has to follow. Only the leader calls it.
-func (b *Backend) write(group []*commit) (scrub bool) {
+// write carries out a group in one bbolt transaction. Only the leader calls it.
+func (b *Backend) write(group []*commit) {
 	var begun []*commit
 	for _, c := range group {
 		if c.err = c.ctx.Err(); c.err == nil {
@@ -171,11 +194,9 @@ func (b *Backend) write(group []*commit) (scrub bool) {
 			c.revision, c.err = 0, err
 		default:
 			events = append(events, c.events...)
-			scrub = scrub || c.scrubs()
 		}
 	}
 	b.changes.Publish(events)
-	return scrub
 }
 
 func (b *Backend) update(group []*commit) (err error) {
@@ -185,14 +206,25 @@ func (b *Backend) update(group []*commit) (err error) {
 	if len(group) == 0 {
 		return nil
 	}
+	if err := b.checkPath(); err != nil {
+		return err
+	}
 	err = b.guardedUpdate(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket([]byte(bucketName))
 		if bucket == nil {
-			return fmt.Errorf("%w: the bucket of records is gone", keystore.ErrCorrupt)
+			return fmt.Errorf("%w: the bucket of records is missing", keystore.ErrCorrupt)
+		}
+		pages := cursors.Get().(*cursor)
+		defer pages.release()
+		if err := b.openCursor(pages, tx); err != nil {
+			return err
 		}
 		before := keystore.Revision(bucket.Sequence())
 		revision, scrub := before, false
 		for _, c := range group {
+			if c.err = c.checkPages(pages); c.err != nil {
+				continue
+			}
 			if c.err = c.check(bucket); c.err != nil {
 				continue
 			}
@@ -217,7 +249,9 @@ func (b *Backend) update(group []*commit) (err error) {
 	case errors.Is(err, errNothingWritten):
 		return nil
 	case err == nil:
-		b.needless = false // the marker is gone, or asks for a scrub again
+		b.markerStale = false // the marker is deleted, or asks for another scrub
+		b.unused = false
+		b.forgetUsed()
 		return nil
 	case b.broken.Load() != nil:
 		return err
@@ -225,52 +259,68 @@ func (b *Backend) update(group []*commit) (err error) {
 	return classify(err)
 }
 
-// mark sets the marker in the transaction that asks for a scrub, so that Open knows of it if the process does not live to do
-// it. The first transaction after the scrub takes the marker away again, because one of its own would cost two syncs.
+// mark sets the marker in a transaction that asks for a scrub, so that Open finishes the scrub if
+// this process does not. The first transaction after the scrub deletes the marker, because a
+// transaction of its own would cost two syncs.
 func (b *Backend) mark(tx *bbolt.Tx, scrub bool) error {
 	marker := []byte(markerName)
 	if scrub {
 		_, err := tx.CreateBucketIfNotExists(marker)
 		return err
 	}
-	if b.needless {
+	if b.markerStale {
 		return tx.DeleteBucket(marker)
 	}
 	return nil
 }
 
-// guardedUpdate is bbolt's Update. If it panics it may leave bbolt's locks held. If it fails nothing has happened, except in its
-// last step, the sync of the page that makes the transaction valid: then nobody can tell what will be found after a crash. In
-// both cases the Backend is done with.
+// guardedUpdate is bbolt's Update. If that panics, it may leave bbolt's locks held. If it fails,
+// nothing has changed, except if it failed in its last step, the sync of the page that makes the
+// transaction valid: then nobody can tell what will be found after a crash. In both cases the
+// Backend can no longer be used.
 func (b *Backend) guardedUpdate(change func(*bbolt.Tx) error) (err error) {
 	panicked := true
 	defer func() {
 		if panicked {
-			b.fail(err)
+			b.poison(err)
 		}
 	}()
-	defer guard(&err)()
+	defer recoverFault(&err)()
 	var id, last int
 	err = b.db.Update(func(tx *bbolt.Tx) error {
 		id = tx.ID()
 		return change(tx)
 	})
 	if err != nil && !errors.Is(err, errNothingWritten) {
-		b.tailScrubbed = false
+		b.tailScrubbed, b.zeroed = false, nil // it may have written pages that are free
 		readErr := b.db.View(func(tx *bbolt.Tx) error {
 			last = tx.ID()
 			return nil
 		})
 		if readErr != nil || last >= id {
-			err = fmt.Errorf("bolt: the last write may or may not stand: open the file again: %w", err)
-			b.fail(err)
+			err = fmt.Errorf("bolt: the last write may or may not have succeeded: open the file again: %w", err)
+			b.poison(err)
 		}
 	}
 	panicked = false
 	return err
 }
 
-// check tells whether the expectations hold, in the state that the transactions before it in the group have made.
+// checkPages checks the pages of the tree that the transaction reads and changes.
+func (c *commit) checkPages(pages *cursor) error {
+	keys := make([]string, 0, len(c.tx.Expect)+len(c.tx.Puts)+len(c.tx.Deletes))
+	for _, expect := range c.tx.Expect {
+		keys = append(keys, expect.Key)
+	}
+	for _, put := range c.tx.Puts {
+		keys = append(keys, put.Key)
+	}
+	slices.Sort(keys) // so that those of one leaf come together
+	return pages.checkChange(keys, c.tx.Deletes)
+}
+
+// check returns ErrConflict if an expectation does not hold after the transactions before it in the
+// group.
 func (c *commit) check(bucket *bbolt.Bucket) error {
 	for _, expect := range c.tx.Expect {
 		var revision keystore.Revision
@@ -286,7 +336,7 @@ func (c *commit) check(bucket *bbolt.Bucket) error {
 	return nil
 }
 
-// scrubs tells, after apply, whether there is something to scrub.
+// scrubs reports, after apply, whether there is something to scrub.
 func (c *commit) scrubs() bool { return c.tx.Scrub && c.replaced }
 
 func (c *commit) apply(bucket *bbolt.Bucket, revision keystore.Revision) error {

@@ -2,11 +2,14 @@
 
 package bolt
 
-import "os"
+import (
+	"context"
+	"os"
+)
 
-// openLocked leaves the lock to bbolt: here it could not be taken twice.
-func openLocked(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// openLocked leaves the lock to bbolt, because here a file cannot be locked twice.
+func openLocked(_ context.Context, path string) (f *os.File, created bool, err error) {
+	return openOrCreate(path)
 }
 
-func release(file *os.File) error { return file.Close() }
+func unlockAndClose(f *os.File) error { return f.Close() }

@@ -21,7 +21,8 @@ import (
 func TestScrubLeavesNoTrace(t *testing.T) {
 	b, path := newBackend(t)
 	secret := func(i int) []byte { return fmt.Appendf(nil, "<secret %04d>", i) }
-	// Neighbours make bbolt copy the page with the secret again and again; some values overflow their page.
+	// Neighbours make bbolt copy the page with the secret again and again; some values overflow
+	// their page.
 	for i := range 60 {
 		put(t, b, fmt.Sprint("victim", i), bytes.Repeat(secret(i), 1+i*i))
 		put(t, b, fmt.Sprint("neighbour", i), []byte("stays"))
@@ -59,7 +60,8 @@ func TestScrubLeavesNoTrace(t *testing.T) {
 	require.Zero(t, found())
 }
 
-// makeRoom sees to it that bbolt need not map more of the file: for that it would wait for readers, too.
+// makeRoom makes the file so large that bbolt need not map more of it later: for that it would wait
+// for readers, too.
 func makeRoom(tb testing.TB, b *Backend) {
 	put(tb, b, "room", make([]byte, 500_000))
 	_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"room"}})
@@ -72,8 +74,7 @@ func TestScrubWaitsForReaders(t *testing.T) {
 	old := bytes.Repeat([]byte("old"), 4000)
 	put(t, b, "a", old)
 	scrubbed := make(chan error, 1)
-	require.NoError(t, b.view(ctx, func(bucket *bbolt.Bucket) error {
-		value := bucket.Get([]byte("a"))
+	require.NoError(t, b.view(ctx, func(c *cursor) error {
 		go func() {
 			_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "a", Value: []byte("new")}}, Scrub: true})
 			scrubbed <- err
@@ -88,13 +89,17 @@ func TestScrubWaitsForReaders(t *testing.T) {
 			}
 			return !free
 		})
-		require.True(t, bytes.Equal(old, value[revisionBytes:]), "the page was scrubbed under its reader")
+		require.NoError(t, c.seek([]byte("a")))
+		i, found := c.find([]byte("a"))
+		require.True(t, found)
+		e, _, _ := c.leaf().element(i)
+		require.True(t, bytes.Equal(old, e.value[revisionBytes:]), "the page was scrubbed under its reader")
 		return nil
 	}))
 	require.NoError(t, <-scrubbed)
 }
 
-// No free page is in the tree of a reader that begins after the transaction: it need not wait, and reads whole values.
+// Readers that begin after the transaction need not wait, because no free page is in their tree.
 func TestReadersGoOnDuringAScrub(t *testing.T) {
 	b, _ := newBackend(t)
 	const records = 200
@@ -103,7 +108,7 @@ func TestReadersGoOnDuringAScrub(t *testing.T) {
 		put(t, b, fmt.Sprintf("kept/%03d", i), value(i))
 	}
 	free := 0
-	b.medium.syncFile = func(file *os.File) error { // the zeros are written, the scrub is not done
+	b.syncer.syncFile = func(file *os.File) error { // the zeros are written, the scrub is not done
 		if b.mu.TryRLock() {
 			b.mu.RUnlock()
 			free++
@@ -150,11 +155,11 @@ func TestReadersGoOnDuringAScrub(t *testing.T) {
 }
 
 // Of transactions that share a write, those without Scrub are done when it is.
-func TestOnlyThoseWhoAskedForAScrubWaitForIt(t *testing.T) {
+func TestOnlyCommitsWithScrubWaitForTheScrub(t *testing.T) {
 	b, _ := newBackend(t)
 	put(t, b, "a", []byte("old"))
 	group := map[string]chan error{}
-	b.medium.syncFile = func(file *os.File) error {
+	b.syncer.syncFile = func(file *os.File) error {
 		return errors.Join(<-group["beside"], file.Sync())
 	}
 	for _, key := range []string{"first", "beside", "scrub"} {
@@ -184,8 +189,9 @@ func TestOnlyThoseWhoAskedForAScrubWaitForIt(t *testing.T) {
 
 const killEnv = "POCKETKMS_TEST_KILL"
 
-// dieBeforeTheScrub is killed when a transaction with Scrub is committed and its scrub has not overwritten anything. If there is a
-// new key file beside the store, the transaction changes the root key, or else it deletes a record.
+// dieBeforeTheScrub is killed when a transaction with Scrub is committed and its scrub has not
+// overwritten anything. If there is a new key file beside the store, the transaction changes the
+// root key, or else it deletes a record.
 func dieBeforeTheScrub(path string) error {
 	b, err := Open(path)
 	if err != nil {
@@ -203,7 +209,7 @@ func dieBeforeTheScrub(path string) error {
 		change = func() error { return store.ChangeRootKey(ctx, keystore.KeyFile(path+".newkey")) }
 	}
 	changed := make(chan error, 1)
-	return b.view(ctx, func(*bbolt.Bucket) error { // a reader holds the scrub up
+	return b.view(ctx, func(*cursor) error { // a reader holds the scrub up
 		go func() { changed <- change() }()
 		waitFor(func() bool {
 			if len(changed) > 0 {
@@ -283,18 +289,18 @@ func marked(tb testing.TB, b *Backend) (is bool) {
 	return is
 }
 
-// The marker is there from the transaction that asks for a scrub to the first one after the scrub; a scrub that failed is done by
-// the next Open, or by the next transaction with Scrub.
+// The marker is there from the transaction that asks for a scrub to the first one after the scrub;
+// a scrub that failed is done by the next Open, or by the next transaction with Scrub.
 func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	syncs := 0
 	var failure error
-	m := medium{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error {
+	m := syncer{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error {
 		syncs++
 		return errors.Join(failure, file.Sync())
 	}}
 	open := func() *Backend {
-		b, err := openOn(m, path)
+		b, err := openWith(ctx, environment{m, inspectLeavesUpTo}, path)
 		require.NoError(t, err)
 		return b
 	}
@@ -320,10 +326,10 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	put(t, b, "b", nil)
 	require.True(t, marked(t, b), "it is still to be done")
 	require.NoError(t, b.Close())
-	_, err := openOn(m, path)
+	_, err := openWith(ctx, environment{m, inspectLeavesUpTo}, path)
 	require.ErrorIs(t, err, syscall.EIO, "Open cannot do it")
 	failure = syscall.ENOSPC
-	b = open() // for want of space nobody shall lose the use of the keys
+	b = open() // a full disk must not make the keys unusable
 	put(t, b, "b", nil)
 	require.True(t, marked(t, b))
 	require.NoError(t, b.Close())
@@ -339,12 +345,12 @@ func TestTheMarkerStaysUntilAScrubSucceeds(t *testing.T) {
 	checkFile(t, path)
 }
 
-// When a sync has failed the system may show zeros that it has given up to write: all of them are written again.
+// After a failed sync, the system may return zeros that it never wrote: they are written again.
 func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	var failure error
-	m := medium{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error { return failure }}
-	b, err := openOn(m, path)
+	m := syncer{syncDir: func(string) error { return nil }, syncFile: func(file *os.File) error { return failure }}
+	b, err := openWith(ctx, environment{m, inspectLeavesUpTo}, path)
 	require.NoError(t, err)
 	replace := func() error {
 		_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "a", Value: []byte("value")}}, Scrub: true})
@@ -359,7 +365,7 @@ func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 		require.NoError(t, b.file.Truncate(end+pageSize))
 		long := time.Unix(1e9, 0)
 		require.NoError(t, os.Chtimes(path, long, long))
-		require.NoError(t, b.zero(make([]byte, pageSize), pageSize, end, end+pageSize))
+		require.NoError(t, b.zero(end, end+pageSize))
 		info, err := b.file.Stat()
 		require.NoError(t, err)
 		return !info.ModTime().Equal(long)
@@ -374,7 +380,8 @@ func TestAScrubAfterAFailedOneWritesAllZerosAgain(t *testing.T) {
 	require.NoError(t, b.Close())
 }
 
-// A memory fault in a write leaves bbolt's locks held. Close does not wait for them, though a marker is left to remove.
+// A memory fault in a write leaves bbolt's locks held. Close does not wait for them, even if it
+// would have to delete a marker.
 func TestABrokenBackendClosesAfterAScrub(t *testing.T) {
 	b, path := newBackend(t)
 	put(t, b, "a", make([]byte, 100_000))
@@ -384,4 +391,120 @@ func TestABrokenBackendClosesAfterAScrub(t *testing.T) {
 	_, err = b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "b"}}})
 	require.ErrorIs(t, err, keystore.ErrCorrupt)
 	require.NoError(t, b.Close())
+}
+
+// countingBlocks counts what a scrub reads and writes, and calls before with the number of bytes
+// that it has read before each read.
+type countingBlocks struct {
+	blocks
+	read, written int
+	before        func(read int)
+}
+
+func (c *countingBlocks) ReadAt(p []byte, at int64) (int, error) {
+	if c.before != nil {
+		c.before(c.read)
+	}
+	c.read += len(p)
+	return c.blocks.ReadAt(p, at)
+}
+
+func (c *countingBlocks) WriteAt(p []byte, at int64) (int, error) {
+	c.written += len(p)
+	return c.blocks.WriteAt(p, at)
+}
+
+// withFreePages returns a Backend with many free pages that are not zero.
+func withFreePages(tb testing.TB, pages int) (*Backend, *countingBlocks) {
+	b, path := newBackend(tb)
+	fill(tb, b, pages/2, os.Getpagesize()/2)
+	fillMore := make([]byte, keystore.MaxValueBytes)
+	for i := range pages * os.Getpagesize() / 2 / len(fillMore) {
+		put(tb, b, fmt.Sprint("room", i), bytes.Repeat([]byte("<old>"), len(fillMore)/5))
+	}
+	for i := range pages * os.Getpagesize() / 2 / len(fillMore) {
+		_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{fmt.Sprint("room", i)}})
+		require.NoError(tb, err)
+	}
+	require.NoError(tb, b.Close())
+	b = reopen(tb, path)
+	counting := &countingBlocks{blocks: b.blocks}
+	b.blocks = counting
+	return b, counting
+}
+
+// A scrub works in proportion to what was freed since the one before, however many pages are free.
+func TestAScrubTouchesOnlyWhatWasFreed(t *testing.T) {
+	b, counting := withFreePages(t, 4000)
+	scrub := func(i int) {
+		_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{fmt.Sprintf("record/%07d", i)}, Scrub: true})
+		require.NoError(t, err)
+	}
+	scrub(1)
+	require.Greater(t, counting.read, 1000*os.Getpagesize(), "the first one looks at all free pages")
+	secret := []byte("<a secret in a record>")
+	for i := range 30 {
+		key := fmt.Sprint("secret", i)
+		put(t, b, key, bytes.Repeat(secret, 1+i*20))
+		put(t, b, "beside "+key, []byte("stays"))
+		counting.read, counting.written = 0, 0
+		_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{key}, Scrub: true})
+		require.NoError(t, err)
+		require.LessOrEqual(t, counting.read, 80*os.Getpagesize(), "pages of the last transactions, with their lists of free pages")
+		require.Zero(t, count(t, b.file.Name(), secret))
+	}
+	require.Zero(t, count(t, b.file.Name(), []byte("<old><old>")))
+
+	// What a commit that fails has written to free pages is found, too.
+	put(t, b, "victim", nil)
+	failMetaWritesOnce(b)
+	_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "lost", Value: bytes.Repeat(secret, 10_000)}}})
+	require.ErrorIs(t, err, syscall.EIO)
+	require.NotZero(t, count(t, b.file.Name(), secret))
+	_, err = b.Commit(ctx, keystore.Tx{Deletes: []string{"victim"}, Scrub: true})
+	require.NoError(t, err)
+	require.Zero(t, count(t, b.file.Name(), secret))
+}
+
+// failMetaWritesOnce lets the next write of a meta fail, before it reaches the file.
+func failMetaWritesOnce(b *Backend) {
+	writeAt := writeAtOf(b)
+	whole := *writeAt
+	*writeAt = func(p []byte, at int64) (int, error) {
+		if at < 2*int64(os.Getpagesize()) {
+			*writeAt = whole
+			return 0, syscall.EIO
+		}
+		return whole(p, at)
+	}
+}
+
+// A scrub of many pages pauses for changes that come meanwhile: without that, this test would not
+// end.
+func TestChangesGoOnDuringALongScrub(t *testing.T) {
+	b, counting := withFreePages(t, 4*scrubPages)
+	changed := make(chan error, 1)
+	started := false
+	counting.before = func(read int) {
+		switch {
+		case !started:
+			started = true
+			go func() {
+				_, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: "meanwhile"}}})
+				changed <- err
+			}()
+			waitFor(func() bool {
+				b.queue.mu.Lock()
+				defer b.queue.mu.Unlock()
+				return len(b.queue.waiting) == 1
+			})
+		case read >= scrubPages*os.Getpagesize() && changed != nil:
+			require.NoError(t, <-changed)
+			changed = nil
+		}
+	}
+	_, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"record/0000001"}, Scrub: true})
+	require.NoError(t, err)
+	require.Nil(t, changed, "the scrub had no second part")
+	require.Zero(t, count(t, b.file.Name(), []byte("<old><old>")))
 }

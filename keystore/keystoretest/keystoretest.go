@@ -1,4 +1,5 @@
-// Package keystoretest tests that a keystore.Backend does what its documentation says. Whoever writes one runs it:
+// Package keystoretest is a conformance suite for implementations of keystore.Backend. Call Run in
+// a test:
 //
 //	func TestBackend(t *testing.T) {
 //		keystoretest.Run(t, func(tb testing.TB) keystore.Backend { ... })
@@ -19,7 +20,8 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// Run tests a Backend. open returns a new, empty one, and is called once for each test. Run closes it.
+// Run tests that a Backend does what its documentation says. It calls open, which must return a
+// new, empty Backend, once for each test, and closes the Backend.
 func Run(t *testing.T, open func(testing.TB) keystore.Backend) {
 	t.Helper()
 	for _, c := range checks {
@@ -27,7 +29,7 @@ func Run(t *testing.T, open func(testing.TB) keystore.Backend) {
 	}
 }
 
-// A check tests one thing that Backend promises. Its name is a sentence about that.
+// A check tests one promise of Backend. Its name states the promise.
 type check struct {
 	name string
 	body func(tb testing.TB, b *backend)
@@ -45,22 +47,22 @@ var checks = []check{
 	{"an empty store has no records", empty},
 	{"records are read as they were written", readBack},
 	{"values may be empty, and as long as the limit", sizes},
-	{"scans go by the order of bytes", order},
-	{"scans keep to their prefix", prefixes},
-	{"scans go on page by page", paging},
+	{"scans are in the order of bytes", order},
+	{"scans return only keys with the prefix", prefixes},
+	{"scans can be continued page by page", paging},
 	{"a limit must be positive", limits},
-	{"transactions up to the limits are taken", largest},
+	{"transactions up to the limits are accepted", largest},
 	{"keys, values and transactions beyond the limits are refused", invalid},
-	{"expectations hold or nothing is done", expectations},
-	{"a transaction is done wholly or not at all", atomicity},
+	{"a transaction whose expectations do not hold changes nothing", expectations},
+	{"a transaction is atomic", atomicity},
 	{"revisions rise with each write", revisions},
-	{"deletes remove, and may name what is not there", deletes},
+	{"deletes remove records, and may name missing ones", deletes},
 	{"slices belong to the caller", ownership},
 	{"a scrub changes nothing but the medium", scrubs},
 	{"no concurrent update is lost", counters},
-	{"a scan shows one moment", snapshots},
+	{"a scan is a snapshot", snapshots},
 	{"each record is a linearizable register", linearizable},
-	{"watch gives each change once, in order", watchOrder},
+	{"watch yields each change once, in order", watchOrder},
 	{"watch resumes after a revision", watchResume},
 	{"watch ends with its context", watchCancel},
 	{"a cancelled context does nothing", cancelled},
@@ -69,7 +71,7 @@ var checks = []check{
 
 var ctx = context.Background()
 
-// A backend has the shorter forms that the checks use.
+// A backend adds shorter methods for the checks.
 type backend struct {
 	keystore.Backend
 	tb testing.TB
@@ -417,7 +419,7 @@ func counters(tb testing.TB, b *backend) {
 	}
 }
 
-// increment adds a byte to a record, again until nobody came in between.
+// increment appends a byte to a record, and retries after a conflict.
 func increment(b *backend, key string) error {
 	for {
 		record, err := b.Get(ctx, key)

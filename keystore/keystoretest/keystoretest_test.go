@@ -39,7 +39,7 @@ func (r *recorder) FailNow() {
 	runtime.Goexit()
 }
 
-// fails runs a check as a test would, and says whether it failed.
+// fails runs a check as a test would, and reports whether it failed.
 func fails(t *testing.T, c check, open func(testing.TB) keystore.Backend) bool {
 	r := &recorder{TB: t}
 	done := make(chan struct{})
@@ -52,11 +52,11 @@ func fails(t *testing.T, c check, open func(testing.TB) keystore.Backend) bool {
 		})
 	}()
 	<-done
-	_ = b.Close() // which ends the watches that a failed check left behind
+	_ = b.Close() // which ends the watches of a failed check
 	return r.failed
 }
 
-// A broken backend breaks one promise; nil functions are those of memory.
+// A broken backend breaks one promise; methods whose function is nil are those of memory.
 type broken struct {
 	keystore.Backend
 	get    func(b keystore.Backend, ctx context.Context, key string) (keystore.Record, error)
@@ -101,7 +101,7 @@ func (b *broken) Close() error {
 	return b.Backend.Close()
 }
 
-func TestEachCheckPassesAndBites(t *testing.T) {
+func TestEachCheckPassesForMemoryAndFailsForABrokenBackend(t *testing.T) {
 	unfinished := map[string]bool{}
 	for _, c := range checks {
 		require.False(t, fails(t, c, func(testing.TB) keystore.Backend { return memory.New() }), "%s: fails for a right backend", c.name)
@@ -131,7 +131,7 @@ type fault struct {
 
 // refuses is a backend with limits of its own.
 func refuses(name string, refused func(keystore.Tx) bool) fault {
-	return fault{name, []string{"transactions up to the limits are taken"}, func() keystore.Backend {
+	return fault{name, []string{"transactions up to the limits are accepted"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), commit: func(b keystore.Backend, ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 			if refused(tx) {
 				return 0, keystore.ErrInvalid
@@ -143,7 +143,7 @@ func refuses(name string, refused func(keystore.Tx) bool) fault {
 
 var faults = []fault{
 	{"ignores expectations", []string{
-		"expectations hold or nothing is done", "a transaction is done wholly or not at all", "no concurrent update is lost",
+		"a transaction whose expectations do not hold changes nothing", "a transaction is atomic", "no concurrent update is lost",
 		"each record is a linearizable register", "revisions rise with each write", "watch resumes after a revision",
 	}, func() keystore.Backend {
 		var gate sync.WaitGroup // two readers of a counter meet, or else there may be no update to lose
@@ -168,13 +168,13 @@ var faults = []fault{
 			return b.Commit(ctx, tx)
 		}}
 	}},
-	{"checks only the first expectation", []string{"expectations hold or nothing is done"}, func() keystore.Backend {
+	{"checks only the first expectation", []string{"a transaction whose expectations do not hold changes nothing"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), commit: func(b keystore.Backend, ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 			tx.Expect = tx.Expect[:min(1, len(tx.Expect))]
 			return b.Commit(ctx, tx)
 		}}
 	}},
-	{"writes before it checks", []string{"a transaction is done wholly or not at all", "expectations hold or nothing is done"}, func() keystore.Backend {
+	{"writes before it checks", []string{"a transaction is atomic", "a transaction whose expectations do not hold changes nothing"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), commit: func(b keystore.Backend, ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 			if len(tx.Puts) > 0 {
 				if _, err := b.Commit(ctx, keystore.Tx{Puts: tx.Puts[:1]}); err != nil {
@@ -184,7 +184,7 @@ var faults = []fault{
 			return b.Commit(ctx, tx)
 		}}
 	}},
-	{"writes record by record", []string{"a scan shows one moment", "a transaction is done wholly or not at all"}, func() keystore.Backend {
+	{"writes record by record", []string{"a scan is a snapshot", "a transaction is atomic"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), commit: func(b keystore.Backend, ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 			for _, put := range tx.Puts {
 				if _, err := b.Commit(ctx, keystore.Tx{Puts: []keystore.Put{put}}); err != nil {
@@ -194,7 +194,7 @@ var faults = []fault{
 			return b.Commit(ctx, keystore.Tx{Expect: tx.Expect, Deletes: tx.Deletes})
 		}}
 	}},
-	{"never deletes", []string{"deletes remove, and may name what is not there", "a scrub changes nothing but the medium"}, func() keystore.Backend {
+	{"never deletes", []string{"deletes remove records, and may name missing ones", "a scrub changes nothing but the medium"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), commit: func(b keystore.Backend, ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 			tx.Deletes = nil
 			return b.Commit(ctx, tx)
@@ -220,14 +220,14 @@ var faults = []fault{
 			return b.Commit(ctx, tx)
 		}}
 	}},
-	{"sorts like people", []string{"scans go by the order of bytes"}, func() keystore.Backend {
+	{"sorts like people", []string{"scans are in the order of bytes"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), scan: func(b keystore.Backend, ctx context.Context, prefix, after string, limit int) ([]keystore.Record, error) {
 			records, err := b.Scan(ctx, prefix, after, limit)
 			slices.SortStableFunc(records, func(a, b keystore.Record) int { return strings.Compare(strings.ToLower(a.Key), strings.ToLower(b.Key)) })
 			return records, err
 		}}
 	}},
-	{"takes a prefix for a path", []string{"scans keep to their prefix"}, func() keystore.Backend {
+	{"takes a prefix for a path", []string{"scans return only keys with the prefix"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), scan: func(b keystore.Backend, ctx context.Context, prefix, after string, limit int) ([]keystore.Record, error) {
 			records, err := b.Scan(ctx, prefix, after, limit)
 			return slices.DeleteFunc(records, func(r keystore.Record) bool {
@@ -236,7 +236,7 @@ var faults = []fault{
 			}), err
 		}}
 	}},
-	{"repeats the last of a page", []string{"scans go on page by page"}, func() keystore.Backend {
+	{"repeats the last of a page", []string{"scans can be continued page by page"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), scan: func(b keystore.Backend, ctx context.Context, prefix, after string, limit int) ([]keystore.Record, error) {
 			records, err := b.Scan(ctx, prefix, after, limit)
 			if last, err := b.Get(ctx, after); err == nil && len(records) > 0 && len(records) < limit {
@@ -311,7 +311,7 @@ var faults = []fault{
 			return b.Commit(ctx, tx)
 		}}
 	}},
-	{"reads a cache that nobody refreshes", []string{"each record is a linearizable register", "a scrub changes nothing but the medium"}, func() keystore.Backend {
+	{"reads a cache that is never refreshed", []string{"each record is a linearizable register", "a scrub changes nothing but the medium"}, func() keystore.Backend {
 		var cache sync.Map
 		return &broken{Backend: memory.New(), get: func(b keystore.Backend, ctx context.Context, key string) (keystore.Record, error) {
 			record, err := b.Get(ctx, key)
@@ -324,7 +324,7 @@ var faults = []fault{
 			return record, err
 		}}
 	}},
-	{"misses deletions in watch", []string{"watch gives each change once, in order", "watch resumes after a revision"}, func() keystore.Backend {
+	{"misses deletions in watch", []string{"watch yields each change once, in order", "watch resumes after a revision"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), watch: func(b keystore.Backend, ctx context.Context, after keystore.Revision) iter.Seq2[keystore.Event, error] {
 			return func(yield func(keystore.Event, error) bool) {
 				for event, err := range b.Watch(ctx, after) {
@@ -335,7 +335,7 @@ var faults = []fault{
 			}
 		}}
 	}},
-	{"watches twice", []string{"watch gives each change once, in order"}, func() keystore.Backend {
+	{"watches twice", []string{"watch yields each change once, in order"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), watch: func(b keystore.Backend, ctx context.Context, after keystore.Revision) iter.Seq2[keystore.Event, error] {
 			return func(yield func(keystore.Event, error) bool) {
 				for event, err := range b.Watch(ctx, after) {
@@ -367,13 +367,13 @@ var faults = []fault{
 			}
 		}}
 	}},
-	{"can be closed for ever", []string{"a closed store stays closed"}, func() keystore.Backend {
+	{"can be closed again and again", []string{"a closed store stays closed"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), close: func(b keystore.Backend) error {
 			_ = b.Close()
 			return nil
 		}}
 	}},
-	{"mistakes a prefix for a key", []string{"expectations hold or nothing is done"}, func() keystore.Backend {
+	{"mistakes a prefix for a key", []string{"a transaction whose expectations do not hold changes nothing"}, func() keystore.Backend {
 		return &broken{Backend: memory.New(), commit: func(b keystore.Backend, ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 			for i, expect := range tx.Expect {
 				if records, err := b.Scan(ctx, expect.Key, "", 1); err == nil && len(records) == 1 {

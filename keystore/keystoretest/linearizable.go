@@ -13,7 +13,8 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// A call is what a client asked of a register, and an answer what it was told. A register is an answer too: its present record.
+// A call is the input of an operation on a register, an answer its output. The state of a register
+// is an answer too: its current record.
 type call struct {
 	key    string
 	op     byte // 'g'et, 'p'ut, 'd'elete
@@ -57,8 +58,8 @@ var register = porcupine.Model{
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v -> %+v", input, output) },
 }
 
-// linearizable lets clients read records, and change them on condition of what they read, and asks whether there is an order in
-// time in which one client after the other could have seen the same.
+// linearizable lets clients read records and change them on condition that they are as read, and
+// checks that the history is linearizable.
 func linearizable(tb testing.TB, b *backend) {
 	const clients, rounds = 4, 30
 	start := time.Now()

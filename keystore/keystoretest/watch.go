@@ -111,7 +111,7 @@ func watchCancel(tb testing.TB, b *backend) {
 		if n++; n == 1 {
 			require.NoError(tb, err)
 			require.Equal(tb, "a", event.Key)
-			stop() // the next turn would wait for ever
+			stop() // otherwise the next iteration would wait forever
 			continue
 		}
 		require.ErrorIs(tb, err, context.Canceled)

@@ -1,4 +1,5 @@
-// Package memory is a keystore.Backend in the memory of this process: for tests, and for keys that need not outlive it.
+// Package memory implements keystore.Backend in memory, for tests and for keys that need not
+// outlive the process.
 package memory
 
 import (
@@ -14,9 +15,9 @@ import (
 	"github.com/pocketkms/kms/keystore/internal/feed"
 )
 
-// A Backend keeps records in memory, in the order of their keys. Scrub overwrites old values with zeros, as does every other
-// change: the copies that a garbage collector or the system may have made are out of its reach, and so is a value that a fork
-// still has.
+// A Backend keeps records in memory, sorted by key. Every change, with Scrub or without, overwrites
+// the old values with zeros, except those that a fork still has. Copies that the runtime or the
+// operating system may have made are out of its reach.
 type Backend struct {
 	mu       sync.RWMutex
 	records  sorted
@@ -25,14 +26,18 @@ type Backend struct {
 	changes  *feed.Feed
 }
 
-var _ keystore.Backend = (*Backend)(nil)
+var (
+	_ keystore.Backend  = (*Backend)(nil)
+	_ keystore.Volatile = (*Backend)(nil)
+)
 
 // New returns an empty Backend.
 func New() *Backend { return &Backend{records: sorted{owner: new(owner)}, changes: feed.New(0)} }
 
-// Fork returns a Backend with the same records at the same revisions, in a time that hardly depends on how many there are:
-// the two share them until either changes them, and neither sees the other's changes. A fork's Watch knows of no change
-// before it. The fork of a closed Backend is closed.
+// Fork returns a Backend with the same records at the same revisions. Neither sees the other's
+// changes. The two share records until one changes them, so the time hardly depends on how many
+// there are. The fork's Watch has no changes from before it. The fork of a closed Backend is
+// closed.
 func (b *Backend) Fork() *Backend {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -43,31 +48,31 @@ func (b *Backend) Fork() *Backend {
 	return fork
 }
 
-// Get is that of keystore.Backend.
+// Get implements keystore.Backend.
 func (b *Backend) Get(ctx context.Context, key string) (keystore.Record, error) {
 	if err := keystore.ValidateKey(key); err != nil {
 		return keystore.Record{}, err
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if err := b.usable(ctx); err != nil {
+	if err := b.check(ctx); err != nil {
 		return keystore.Record{}, err
 	}
 	record := b.records.get(key)
 	if record == nil {
 		return keystore.Record{}, keystore.ErrNotFound
 	}
-	return copied(record.Record), nil
+	return cloneRecord(record.Record), nil
 }
 
-// Scan is that of keystore.Backend.
+// Scan implements keystore.Backend.
 func (b *Backend) Scan(ctx context.Context, prefix, after string, limit int) ([]keystore.Record, error) {
 	if err := keystore.ValidateScan(prefix, after, limit); err != nil {
 		return nil, err
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if err := b.usable(ctx); err != nil {
+	if err := b.check(ctx); err != nil {
 		return nil, err
 	}
 	var found []keystore.Record
@@ -76,20 +81,20 @@ func (b *Backend) Scan(ctx context.Context, prefix, after string, limit int) ([]
 			break
 		}
 		if record.Key > after {
-			found = append(found, copied(record.Record))
+			found = append(found, cloneRecord(record.Record))
 		}
 	}
 	return found, nil
 }
 
-// Commit is that of keystore.Backend; durable means until the process ends.
+// Commit implements keystore.Backend; nothing outlives the process.
 func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 	if err := tx.Validate(); err != nil {
 		return 0, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := b.usable(ctx); err != nil {
+	if err := b.check(ctx); err != nil {
 		return 0, err
 	}
 	for _, expect := range tx.Expect {
@@ -107,7 +112,7 @@ func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision
 	b.revision++
 	events := make([]keystore.Event, 0, len(tx.Puts)+len(tx.Deletes))
 	for _, put := range tx.Puts {
-		key := strings.Clone(put.Key) // which may be a small part of something large
+		key := strings.Clone(put.Key) // which may be a substring of a large string
 		b.records.put(keystore.Record{Key: key, Value: bytes.Clone(put.Value), Revision: b.revision})
 		events = append(events, keystore.Event{Key: key, Revision: b.revision})
 	}
@@ -120,12 +125,16 @@ func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision
 	return b.revision, nil
 }
 
-// Watch is that of keystore.Backend. At least the last 4096 changes are known.
+// Watch implements keystore.Backend. It has at least the last 4096 changes.
 func (b *Backend) Watch(ctx context.Context, after keystore.Revision) iter.Seq2[keystore.Event, error] {
 	return b.changes.Watch(ctx, after)
 }
 
-// Close overwrites all values with zeros, but for those that it has ever shared with a fork, and forgets them.
+// Volatile implements keystore.Volatile: it returns true.
+func (b *Backend) Volatile() bool { return true }
+
+// Close implements keystore.Backend. It overwrites all values with zeros, except those that it has
+// ever shared with a fork.
 func (b *Backend) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -138,27 +147,29 @@ func (b *Backend) Close() error {
 	return nil
 }
 
-func (b *Backend) usable(ctx context.Context) error {
+func (b *Backend) check(ctx context.Context) error {
 	if b.closed {
 		return keystore.ErrClosed
 	}
 	return ctx.Err()
 }
 
-func copied(r keystore.Record) keystore.Record {
+func cloneRecord(r keystore.Record) keystore.Record {
 	r.Value = append([]byte{}, r.Value...)
 	return r
 }
 
-// sorted holds records in the order of their keys, in chunks of 1 to chunkRecords, so that an insertion moves few of them.
-// What has another owner is shared with a fork: it is copied before it is changed.
+// sorted holds records in the order of their keys, in chunks of 1 to chunkRecords, so that an
+// insertion moves few of them. What has another owner is shared with a fork and is copied before it
+// is changed.
 type sorted struct {
 	owner  *owner
 	chunks []chunk
-	shared bool // the array of chunks is a fork's, too
+	shared bool // the slice of chunks is shared with a fork
 }
 
-// An owner is one sorted between two forks. It has a size, so that no two are at the same address.
+// An owner identifies who may change a chunk in place. It is not empty, so that each has an address
+// of its own.
 type owner struct{ _ byte }
 
 type chunk struct {
@@ -173,15 +184,16 @@ type record struct {
 
 const chunkRecords = 512
 
-// fork returns a copy. From now on s and the copy own nothing of what they have.
+// fork returns a copy. From now on neither s nor the copy owns what they share.
 func (s *sorted) fork() sorted {
 	s.owner, s.shared = new(owner), true
 	return sorted{new(owner), s.chunks, true}
 }
 
-// find returns where the first record is whose key is not less than the key, or where it would be put.
+// find returns the position of the first record whose key is not less than key, and whether it is
+// equal.
 func (s *sorted) find(key string) (at, index int, found bool) {
-	// The chunk before the first that begins after the key.
+	// The last chunk that begins before the key.
 	at, found = slices.BinarySearchFunc(s.chunks, key, func(c chunk, key string) int { return strings.Compare(c.records[0].Key, key) })
 	if found {
 		return at, 0, true
@@ -203,7 +215,7 @@ func (s *sorted) get(key string) *record {
 	return nil
 }
 
-// from yields the records whose keys are not less than the key, in order.
+// from yields the records whose keys are not less than key, in order.
 func (s *sorted) from(key string) iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		at, index, _ := s.find(key)
@@ -222,7 +234,7 @@ func (s *sorted) put(r keystore.Record) {
 	if len(s.chunks) == 0 {
 		s.chunks, s.shared = []chunk{{s.owner, nil}}, false
 	}
-	records := s.own(at)
+	records := s.writable(at)
 	switch {
 	case found:
 		s.clear(&(*records)[index])
@@ -243,7 +255,7 @@ func (s *sorted) delete(key string) bool {
 	if !found {
 		return false
 	}
-	records := s.own(at)
+	records := s.writable(at)
 	s.clear(&(*records)[index])
 	if *records = slices.Delete(*records, index, index+1); len(*records) == 0 {
 		s.chunks = slices.Delete(s.chunks, at, at+1)
@@ -251,8 +263,8 @@ func (s *sorted) delete(key string) bool {
 	return true
 }
 
-// own returns the records of a chunk, to be changed.
-func (s *sorted) own(at int) *[]record {
+// writable returns the records of a chunk, which the caller may change.
+func (s *sorted) writable(at int) *[]record {
 	if s.shared {
 		s.chunks, s.shared = slices.Clone(s.chunks), false
 	}
@@ -270,14 +282,14 @@ func (s *sorted) clear(r *record) {
 	}
 }
 
-// erase overwrites all values and forgets the records.
+// erase overwrites all values and removes the records.
 func (s *sorted) erase() {
 	for _, c := range s.chunks {
 		if s.shared {
-			break // nothing was changed since the last fork
+			break // nothing has changed since the last fork
 		}
 		if c.owner != s.owner {
-			continue // none of its values is this owner's
+			continue // it has no value of this owner
 		}
 		for i := range c.records {
 			s.clear(&c.records[i])

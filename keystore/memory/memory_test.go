@@ -103,7 +103,8 @@ func contents(t testing.TB, b *memory.Backend) map[string]string {
 	return found
 }
 
-// A parent, forks and forks of forks change at random, each beside a map that says what it must hold.
+// A parent, forks and forks of forks change at random, each beside a map that says what it must
+// hold.
 func TestForksDoNotSeeOneAnother(t *testing.T) {
 	ctx, random := t.Context(), rand.New(rand.NewPCG(3, 4))
 	type one struct {
@@ -144,7 +145,7 @@ func TestForksDoNotSeeOneAnother(t *testing.T) {
 	}
 }
 
-func TestForkGoesOnFromItsParentsRevision(t *testing.T) {
+func TestAForkContinuesItsParentsRevisions(t *testing.T) {
 	parent := memory.New()
 	put(t, parent, "a", "1")
 	last := put(t, parent, "b", "2")

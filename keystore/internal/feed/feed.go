@@ -1,4 +1,4 @@
-// Package feed keeps the latest changes of a backend that lives in this process, for its watchers.
+// Package feed keeps the latest changes of a backend for its watchers in this process.
 package feed
 
 import (
@@ -11,7 +11,8 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// keep is how many events are kept at least; twice as many at most. It must exceed keystore.MaxTxOps.
+// keep is the least number of events that are kept; at most twice as many are. It must exceed
+// keystore.MaxTxOps.
 const keep = 4096
 
 // A Feed is a bounded history of events. All methods may be called concurrently.
@@ -23,7 +24,7 @@ type Feed struct {
 	closed bool
 }
 
-// New returns a feed that knows the changes after a revision: none so far.
+// New returns an empty feed for the changes after a revision.
 func New(after keystore.Revision) *Feed {
 	return &Feed{floor: after, more: make(chan struct{})}
 }
@@ -39,7 +40,7 @@ func (f *Feed) Publish(events []keystore.Event) {
 		return
 	}
 	f.events = append(f.events, events...)
-	if over := len(f.events) - keep; over >= keep { // seldom, so that the copy costs little for each event
+	if over := len(f.events) - keep; over >= keep { // rarely, so that the copy costs little per event
 		f.floor = f.events[over-1].Revision
 		f.events = slices.Clone(f.events[over:])
 	}
@@ -57,7 +58,7 @@ func (f *Feed) Close() {
 	}
 }
 
-// Watch is Watch of keystore.Backend.
+// Watch implements that of keystore.Backend.
 func (f *Feed) Watch(ctx context.Context, after keystore.Revision) iter.Seq2[keystore.Event, error] {
 	return func(yield func(keystore.Event, error) bool) {
 		after := after
@@ -87,7 +88,8 @@ func (f *Feed) Watch(ctx context.Context, after keystore.Revision) iter.Seq2[key
 	}
 }
 
-// since returns a view of the events after a revision. Published events never change, so no copy is needed.
+// since returns a view of the events after a revision. Published events never change, so no copy is
+// needed.
 func (f *Feed) since(after keystore.Revision) ([]keystore.Event, <-chan struct{}, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
