@@ -32,11 +32,11 @@ type Operation interface {
 // operations are all operations. A test finds a method of Service that is missing here, or one that
 // is missing there.
 var operations = []Operation{
-	opCancelKeyDeletion, opCreateAlias, opCreateKey, opDecrypt, opDeleteAlias, opDescribeKey, opDisableKey,
+	opCancelKeyDeletion, opCreateAlias, opCreateGrant, opCreateKey, opDecrypt, opDeleteAlias, opDescribeKey, opDisableKey,
 	opDisableKeyRotation, opEnableKey, opEnableKeyRotation, opEncrypt, opGenerateDataKey,
 	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
-	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListKeyPolicies, opListKeyRotations, opListKeys,
-	opListResourceTags, opPutKeyPolicy, opReEncrypt, opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource,
+	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListGrants, opListKeyPolicies, opListKeyRotations, opListKeys,
+	opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opRetireGrant, opRevokeGrant, opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource,
 	opUntagResource, opUpdateAlias, opUpdateKeyDescription, opVerify, opVerifyMac,
 }
 
@@ -226,8 +226,8 @@ func (op *operation[In, Out]) resolveKeys(c *call, in *In) error {
 
 // requireAdmission is the step admit.
 func (op *operation[In, Out]) requireAdmission(c *call, in *In) error {
-	if len(op.grantTokens.Of(in)) > 0 {
-		return exception(InvalidGrantTokenException, "The grant token is not valid.")
+	if err := c.requireGrantTokens(op.grantTokens.Of(in)); err != nil {
+		return err
 	}
 	if err := c.admit(); err != nil {
 		return err

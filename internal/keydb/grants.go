@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,16 +65,13 @@ func (g *GrantRecord) grantee() string { return g.Grantee + g.GranteeService }
 // retiring returns the retiring principal, of whichever kind; empty if there is none.
 func (g *GrantRecord) retiring() string { return g.Retiring + g.RetiringService }
 
-// nameHash stands for a named grant with all its properties except the time: creating it again is no
-// change.
+// nameHash stands for a named grant with all its properties except the time and the order of the
+// operations.
 func (g *GrantRecord) nameHash() string {
 	same := *g
 	same.Created = time.Time{}
-	text, err := json.Marshal(same) // maps are sorted
-	if err != nil {
-		panic("keydb: a grant cannot be encoded")
-	}
-	return hashName(string(text))
+	same.Operations = slices.Sorted(slices.Values(g.Operations))
+	return hashName(string(encodeRecord(same))) // which sorts maps
 }
 
 // A Grant is an immutable snapshot of a grant.
@@ -101,28 +98,20 @@ func (g *Grant) recordNames() []string {
 func (g *Grant) nameName() string { return grantNamePrefix + g.Key.path() + "/" + g.nameHash() }
 
 func (g *Grant) retirableName() string {
-	return retirableName(g.Key.Region, g.retiring()) + g.Key.Account + "/" + g.Key.ID + "/" + g.ID
+	return retirableName(g.Key.Region, g.retiring()) + g.RetirableKey()
 }
 
-// CreateGrant stores a grant for k. If a grant of the same name and properties exists, it returns
-// that. If k has limit grants, the error is ErrLimit.
-func (db *DB) CreateGrant(ctx context.Context, k *Key, id string, record *GrantRecord, limit int) (*Grant, error) {
+// CreateGrant stores a grant of k.
+func (db *DB) CreateGrant(ctx context.Context, k *Key, id string, record *GrantRecord) (*Grant, error) {
 	g := &Grant{GrantRecord: record, Key: k.Ref, ID: id}
-	if g.Name != "" {
-		existing, err := db.namedGrant(ctx, g)
-		if existing != nil || err != nil {
-			return existing, err
-		}
-	}
-	if k.Record.Grants >= limit {
-		return nil, ErrLimit
-	}
 	var tx keystore.Tx
 	for i, name := range g.recordNames() {
 		value := index
 		switch {
 		case i == 0:
 			value = encodeRecord(record)
+		case strings.HasPrefix(name, granteePrefix) && record.retiring() != "":
+			value = encodeRecord(granteeEntry{Retiring: hashName(record.retiring())})
 		case strings.HasPrefix(name, grantNamePrefix):
 			value = encodeRecord(grantID{g.ID})
 		}
@@ -139,22 +128,29 @@ func (db *DB) CreateGrant(ctx context.Context, k *Key, id string, record *GrantR
 	return g, nil
 }
 
+// A granteeEntry is the value of a record granteeof/.
+type granteeEntry struct {
+	Retiring string `json:"retiring,omitempty"` // the hash in the name of the record retirable/
+}
+
 // A grantID is the value of a record grantname/.
 type grantID struct {
 	ID string `json:"id"`
 }
 
-// namedGrant returns the grant with the name and properties of g, or nil.
-func (db *DB) namedGrant(ctx context.Context, g *Grant) (*Grant, error) {
-	record, _, err := readRecord[grantID](ctx, db, g.nameName())
-	if record == nil || err != nil {
+// NamedGrant returns the grant of a key that has the name and the other properties of record,
+// whenever it was created; nil if there is none, or record has no name.
+func (db *DB) NamedGrant(ctx context.Context, key Ref, record *GrantRecord) (*Grant, error) {
+	if record.Name == "" {
+		return nil, nil
+	}
+	g := &Grant{GrantRecord: record, Key: key}
+	named, _, err := readRecord[grantID](ctx, db, g.nameName())
+	if named == nil || err != nil {
 		return nil, err
 	}
-	return db.Grant(ctx, g.Key, record.ID)
+	return db.Grant(ctx, key, named.ID)
 }
-
-// ErrLimit is the error for a change that would exceed a quota.
-var ErrLimit = errors.New("keydb: the limit is reached")
 
 // Grant returns a grant of a key, or nil if it does not exist.
 func (db *DB) Grant(ctx context.Context, key Ref, id string) (*Grant, error) {
@@ -290,30 +286,48 @@ func (db *DB) countGrants(ctx context.Context, key Ref) (n int, err error) {
 	return n, nil
 }
 
-// grantRemnants returns the names of the records of the first grants of a key that is deleted, of
-// those that cannot be read only the one.
+// grantRemnants returns the names of the first records of the grants of a key that is deleted. It finds
+// those of a grant that cannot be read in the indexes.
 func (db *DB) grantRemnants(ctx context.Context, key Ref) (names []string, err error) {
-	for _, prefix := range []string{key.grantsName(), granteePrefix + key.path() + "/", grantNamePrefix + key.path() + "/"} {
-		for name, err := range db.names(ctx, prefix, "", destroyBatch) {
+	for _, kind := range []struct {
+		prefix string
+		of     func(name, id string) ([]string, error)
+	}{
+		{key.grantsName(), func(name, id string) ([]string, error) {
+			g, err := db.Grant(ctx, key, id)
+			if g == nil {
+				return []string{name}, err
+			}
+			return g.recordNames(), nil
+		}},
+		{granteePrefix + key.path() + "/", func(name, path string) ([]string, error) {
+			entry, _, err := readRecord[granteeEntry](ctx, db, name)
+			if entry == nil || entry.Retiring == "" {
+				return []string{name}, err
+			}
+			_, id, _ := strings.Cut(path, "/")
+			g := Grant{Key: key, ID: id}
+			return []string{name, retirablePrefix + key.Region + "/" + entry.Retiring + "/" + g.RetirableKey()}, nil
+		}},
+		{grantNamePrefix + key.path() + "/", func(name, _ string) ([]string, error) { return []string{name}, nil }},
+	} {
+		for name, err := range db.names(ctx, kind.prefix, "", destroyBatch) {
 			if err != nil {
 				return nil, err
 			}
-			if prefix != key.grantsName() { // only what a damaged grant has left
-				names = append(names, name)
-			} else if g, err := db.Grant(ctx, key, strings.TrimPrefix(name, prefix)); errors.Is(err, keystore.ErrCorrupt) {
-				names = append(names, name)
-			} else if err != nil {
+			records, err := kind.of(name, strings.TrimPrefix(name, kind.prefix))
+			if err != nil && !errors.Is(err, keystore.ErrCorrupt) {
 				return nil, err
-			} else if g != nil {
-				names = append(names, g.recordNames()...)
+			}
+			for _, r := range records {
+				if !slices.Contains(names, r) {
+					names = append(names, r)
+				}
 			}
 			if len(names) >= destroyBatch {
 				return names, nil
 			}
 		}
-		if len(names) > 0 {
-			return names, nil
-		}
 	}
-	return nil, nil
+	return names, nil
 }

@@ -25,14 +25,19 @@ func newGrantID() string {
 	return hex.EncodeToString(id[:])
 }
 
-// grant creates a grant to alice that bob can retire.
+// grant creates a grant to alice that bob can retire, or returns the one of the same name.
 func (f *fixture) grant(ref Ref, change ...func(*GrantRecord)) *Grant {
 	f.t.Helper()
 	record := &GrantRecord{Grantee: alice, Retiring: bob, Issuer: "arn:aws:iam::111122223333:root", Operations: []string{"Decrypt"}, Created: f.now}
 	for _, c := range change {
 		c(record)
 	}
-	g, err := f.CreateGrant(f.t.Context(), f.key(ref), newGrantID(), record, 50_000)
+	g, err := f.NamedGrant(f.t.Context(), ref, record)
+	require.NoError(f.t, err)
+	if g != nil {
+		return g
+	}
+	g, err = f.CreateGrant(f.t.Context(), f.key(ref), newGrantID(), record)
 	require.NoError(f.t, err)
 	return g
 }
@@ -85,21 +90,13 @@ func TestANamedGrantIsCreatedOnce(t *testing.T) {
 	again := f.grant(k.Ref, named)
 	require.Equal(t, first.ID, again.ID)
 	require.Equal(t, hour(0), again.Created)
-	other := f.grant(k.Ref, named, func(g *GrantRecord) { g.Operations = []string{"Encrypt"} })
+	other := f.grant(k.Ref, named, func(g *GrantRecord) { g.Operations = []string{"Encrypt", "Decrypt"} })
 	require.NotEqual(t, first.ID, other.ID)
+	reordered := f.grant(k.Ref, named, func(g *GrantRecord) { g.Operations = []string{"Decrypt", "Encrypt"} })
+	require.Equal(t, other.ID, reordered.ID)
 	require.NotEqual(t, f.grant(k.Ref).ID, f.grant(k.Ref).ID, "without a name each is a new one")
 	require.NoError(t, f.DeleteGrant(t.Context(), f.key(k.Ref), first))
 	require.NotEqual(t, first.ID, f.grant(k.Ref, named).ID)
-}
-
-func TestGrantsHaveALimit(t *testing.T) {
-	f := newFixture(t)
-	k := f.create()
-	for range 3 {
-		f.grant(k.Ref)
-	}
-	_, err := f.CreateGrant(t.Context(), f.key(k.Ref), newGrantID(), &GrantRecord{Grantee: alice}, 3)
-	require.ErrorIs(t, err, ErrLimit)
 }
 
 func TestAKeyIsDestroyedWithItsGrants(t *testing.T) {
@@ -129,6 +126,25 @@ func TestAKeyIsDestroyedWithItsGrants(t *testing.T) {
 	require.Len(t, f.recordNames(granteePrefix), 1)
 	require.Len(t, f.recordNames(retirablePrefix), 1)
 	require.Empty(t, f.recordNames(grantNamePrefix))
+}
+
+func TestAKeyIsDestroyedWithAllEntriesOfADamagedGrant(t *testing.T) {
+	f := newFixture(t)
+	k := f.create()
+	var damaged keystore.Tx
+	for i := range destroyBatch {
+		g := f.grant(k.Ref, func(g *GrantRecord) { g.Name = fmt.Sprint(i) })
+		if i%2 == 0 {
+			damaged.Puts = append(damaged.Puts, keystore.Put{Key: k.grantName(g.ID), Value: []byte{recordVersion, '{'}})
+		}
+	}
+	f.commit(damaged)
+	f.schedule(k.Ref, hour(24))
+	f.now = hour(24)
+	require.NoError(t, f.destroyDue(t.Context()))
+	for _, prefix := range []string{keyPrefix, grantPrefix, granteePrefix, grantNamePrefix, retirablePrefix} {
+		require.Empty(t, f.recordNames(prefix), prefix)
+	}
 }
 
 func TestCheckNoticesFaultsOfGrants(t *testing.T) {
