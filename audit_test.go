@@ -78,8 +78,8 @@ var (
 	// mutators are the operations whose events are not readOnly: quotas and
 	// events of the reference, section 5.
 	mutators = []string{
-		"CancelKeyDeletion", "CreateAlias", "CreateKey", "DeleteAlias", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
-		"PutKeyPolicy", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
+		"CancelKeyDeletion", "CreateAlias", "CreateGrant", "CreateKey", "DeleteAlias", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
+		"PutKeyPolicy", "RetireGrant", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
 	}
 )
 
@@ -152,7 +152,7 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 		}
 		done := events[2]
 		switch op.Name() {
-		case "ListAliases", "ListKeys", "GenerateRandom":
+		case "ListAliases", "ListKeys", "ListRetirableGrants", "GenerateRandom":
 			require.Empty(t, done.Resources)
 		case "ReEncrypt":
 			require.Equal(t, resources(f.symmetric.Arn, f.other.Arn), done.Resources)

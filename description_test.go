@@ -12,9 +12,9 @@ import (
 // crossAccount are the operations that the API lets be called on another
 // account's key.
 var crossAccount = map[string]bool{
-	"Decrypt": true, "DescribeKey": true, "Encrypt": true, "GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true,
-	"GenerateMac": true, "GetKeyRotationStatus": true, "GetPublicKey": true, "ReEncrypt": true, "Sign": true, "Verify": true,
-	"VerifyMac": true,
+	"CreateGrant": true, "Decrypt": true, "DescribeKey": true, "Encrypt": true, "GenerateDataKey": true,
+	"GenerateDataKeyWithoutPlaintext": true, "GenerateMac": true, "GetKeyRotationStatus": true, "GetPublicKey": true,
+	"ListGrants": true, "ReEncrypt": true, "RetireGrant": true, "RevokeGrant": true, "Sign": true, "Verify": true, "VerifyMac": true,
 }
 
 func TestEveryOperationIsDescribed(t *testing.T) {
@@ -64,6 +64,7 @@ func TestStateRulesAnswerEveryStateAsTheTableHasIt(t *testing.T) {
 	rows := map[string][]stateAnswer{ // in the order of states
 		"CancelKeyDeletion":   {isNotPendingDeletion, isNotPendingDeletion, y, y, isNotPendingDeletion, isNotPendingDeletion, isNotPendingDeletion, isNotPendingDeletion},
 		"CreateAlias":         {y, y, isPendingDeletion, isPendingDeletion, y, y, y, y},
+		"CreateGrant":         {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
 		"DescribeKey":         {y, y, y, y, y, y, y, y},
 		"EnableKey":           {y, y, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, isUpdating},
 		"EnableKeyRotation":   {y, isDisabled, isPendingDeletion, isPendingDeletion, y, y, isCreating, y}, // then by origin
@@ -78,7 +79,7 @@ func TestStateRulesAnswerEveryStateAsTheTableHasIt(t *testing.T) {
 		"DisableKey": "EnableKey", "DisableKeyRotation": "EnableKeyRotation",
 		"TagResource": "CreateAlias", "UntagResource": "CreateAlias", "UpdateKeyDescription": "CreateAlias",
 		"DeleteAlias": "DescribeKey", "GetKeyLastUsage": "DescribeKey", "GetKeyPolicy": "DescribeKey", "GetKeyRotationStatus": "DescribeKey",
-		"ListAliases": "DescribeKey", "ListKeyPolicies": "DescribeKey", "ListKeyRotations": "DescribeKey", "ListResourceTags": "DescribeKey",
+		"ListAliases": "DescribeKey", "ListGrants": "DescribeKey", "RetireGrant": "DescribeKey", "RevokeGrant": "DescribeKey", "ListKeyPolicies": "DescribeKey", "ListKeyRotations": "DescribeKey", "ListResourceTags": "DescribeKey",
 		"PutKeyPolicy": "DescribeKey", "UpdateAlias": "DescribeKey", // UpdateAlias's new key: see below
 	}
 	for _, op := range operations {

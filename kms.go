@@ -39,14 +39,13 @@
 // inputs are the API's constraints; the error for an input that violates some names all of them.
 // Errors of operations are [*Error], except [ErrClosed] and those of the context.
 //
-// 35 of the API's 56 operations exist, for the key specs SYMMETRIC_DEFAULT, HMAC_224, HMAC_256,
+// 40 of the API's 56 operations exist, for the key specs SYMMETRIC_DEFAULT, HMAC_224, HMAC_256,
 // HMAC_384, HMAC_512 and, for signatures, ECC_NIST_P256, ECC_NIST_P384 and ECC_NIST_P521. Other key
 // specs, imported key material and a Recipient are refused with [UnsupportedOperationException],
-// custom key stores with [CustomKeyStoreNotFoundException], and grant tokens with
-// [InvalidGrantTokenException].
+// and custom key stores with [CustomKeyStoreNotFoundException].
 //
-// Key policies are stored but not evaluated. The root of the account that owns a key may do
-// everything with it; everyone else is refused with [AccessDeniedException].
+// Key policies and grants are stored but not evaluated. The root of the account that owns a key may
+// do everything with it; everyone else is refused with [AccessDeniedException].
 //
 // # Compatibility
 //

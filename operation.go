@@ -32,12 +32,13 @@ type Operation interface {
 // operations are all operations. A test finds a method of Service that is missing here, or one that
 // is missing there.
 var operations = []Operation{
-	opCancelKeyDeletion, opCreateAlias, opCreateGrant, opCreateKey, opDecrypt, opDeleteAlias, opDescribeKey, opDisableKey,
-	opDisableKeyRotation, opEnableKey, opEnableKeyRotation, opEncrypt, opGenerateDataKey,
+	opCancelKeyDeletion, opCreateAlias, opCreateGrant, opCreateKey, opDecrypt, opDeleteAlias, opDescribeKey,
+	opDisableKey, opDisableKeyRotation, opEnableKey, opEnableKeyRotation, opEncrypt, opGenerateDataKey,
 	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
-	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListGrants, opListKeyPolicies, opListKeyRotations, opListKeys,
-	opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opRetireGrant, opRevokeGrant, opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource,
-	opUntagResource, opUpdateAlias, opUpdateKeyDescription, opVerify, opVerifyMac,
+	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListGrants, opListKeyPolicies, opListKeyRotations,
+	opListKeys, opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opRetireGrant, opRevokeGrant,
+	opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource, opUntagResource, opUpdateAlias,
+	opUpdateKeyDescription, opVerify, opVerifyMac,
 }
 
 // Operations returns all operations of a Service, by name.

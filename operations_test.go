@@ -56,10 +56,11 @@ type fixture struct {
 	symmetric, other, signing, mac *kms.KeyMetadata
 	ciphertext                     []byte // under symmetric
 	signature                      []byte
-	tag                            []byte // of mac
+	tag                            []byte                 // of mac
+	grant                          *kms.CreateGrantOutput // of symmetric
 }
 
-const fixtureAlias, fixtureMessage = "alias/fixture", "message"
+const fixtureAlias, fixtureMessage, fixtureAlice = "alias/fixture", "message", "arn:aws:iam::111122223333:user/alice"
 
 func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	t.Helper()
@@ -75,6 +76,7 @@ func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	tagged, err := f.svc.GenerateMac(ctx, &kms.GenerateMacInput{KeyId: f.mac.KeyId, Message: []byte(fixtureMessage), MacAlgorithm: kms.MacAlgorithmHMACSHA256})
 	require.NoError(t, err)
 	f.signature, f.tag = signed.Signature, tagged.Mac
+	f.grant = createGrant(t, f.svc, &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, RetiringPrincipal: fixtureAlice})
 	return f
 }
 
@@ -103,6 +105,14 @@ func (f *fixture) example(t testing.TB, operation string) any {
 		return &kms.DeleteAliasInput{AliasName: fixtureAlias}
 	case "ListAliases":
 		return &kms.ListAliasesInput{KeyId: f.symmetric.KeyId}
+	case "CreateGrant":
+		return &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, GranteePrincipal: fixtureAlice, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}}
+	case "ListRetirableGrants":
+		return &kms.ListRetirableGrantsInput{RetiringPrincipal: fixtureAlice}
+	case "RetireGrant":
+		return &kms.RetireGrantInput{KeyId: f.symmetric.KeyId, GrantId: f.grant.GrantId}
+	case "RevokeGrant":
+		return &kms.RevokeGrantInput{KeyId: f.symmetric.KeyId, GrantId: f.grant.GrantId}
 	case "CreateKey":
 		return &kms.CreateKeyInput{}
 	case "ListKeys":
@@ -244,7 +254,7 @@ func TestEveryOperationIsRefusedToAllButTheAccountsRoot(t *testing.T) {
 			switch op.Name() {
 			case "ReEncrypt":
 				permission = "kms:ReEncryptFrom"
-			case "CreateKey", "ListAliases", "ListKeys", "GenerateRandom":
+			case "CreateKey", "ListAliases", "ListKeys", "ListRetirableGrants", "GenerateRandom":
 				resource = "*"
 			}
 			requireError(t, err, kms.AccessDeniedException,
@@ -447,8 +457,12 @@ func TestEveryOperationRequiresItsKey(t *testing.T) {
 			member.SetString("")
 			_, err := op.Invoke(context.Background(), f.svc, in)
 			member.SetString(valid)
-			if optional[op.Name()+"."+path] {
+			switch {
+			case optional[op.Name()+"."+path]:
 				require.NoError(t, err)
+				continue
+			case op.Name() == "RetireGrant":
+				requireError(t, err, kms.ValidationException, "Grant token OR (grant ID, key ID) must be specified.")
 				continue
 			}
 			requireError(t, err, kms.ValidationException,
@@ -509,7 +523,8 @@ func requireDeniedForeign(t *testing.T, err error, caller kms.Principal, permiss
 
 // dryRunOperations are those of the API's documentation that there are here.
 var dryRunOperations = []string{
-	"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "ReEncrypt", "Sign", "Verify", "VerifyMac",
+	"CreateGrant", "Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "ReEncrypt",
+	"RetireGrant", "RevokeGrant", "Sign", "Verify", "VerifyMac",
 }
 
 func withDryRun(in any) any {
@@ -563,6 +578,9 @@ func TestDryRunOfARefusedCallIsRefusedAlike(t *testing.T) {
 				_, err := f.invoke(t, operation, dry)
 				require.Equal(t, want.Error(), err.Error(), name)
 			}
+			if operation == "RetireGrant" || operation == "RevokeGrant" { // they work in every key state
+				return
+			}
 			disable(t, f.svc, f.subject(operation).KeyId)
 			_, err := f.invoke(t, operation, withDryRun(f.example(t, operation)))
 			requireError(t, err, kms.DisabledException, "%s is disabled.", f.subject(operation).Arn)
@@ -586,7 +604,7 @@ func TestEveryOperationRefusesAnUnknownGrantToken(t *testing.T) {
 		require.ErrorIs(t, err, kms.ValidationException)
 		require.ErrorContains(t, err, "at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10")
 	})
-	require.Equal(t, len(dryRunOperations)+2, tokens, "DescribeKey and GetPublicKey take tokens too")
+	require.Equal(t, len(dryRunOperations), tokens, "DescribeKey and GetPublicKey take tokens too, RetireGrant and RevokeGrant do not")
 }
 
 func TestErrorsAreFoundByCodeAndByType(t *testing.T) {

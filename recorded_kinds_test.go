@@ -90,8 +90,8 @@ func TestRecordedAnswersToEncryptionContextsThatCannotBe(t *testing.T) {
 
 // crossAccount are the operations that may be called on another account's key.
 var crossAccount = []string{
-	"Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetKeyRotationStatus",
-	"GetPublicKey", "ReEncrypt", "Sign", "Verify", "VerifyMac",
+	"CreateGrant", "Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac",
+	"GetKeyRotationStatus", "GetPublicKey", "ListGrants", "ReEncrypt", "RetireGrant", "RevokeGrant", "Sign", "Verify", "VerifyMac",
 }
 
 func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
