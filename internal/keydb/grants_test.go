@@ -81,6 +81,20 @@ func TestGrantsAreFoundByKeyGranteeAndRetiringPrincipal(t *testing.T) {
 	require.Equal(t, 1, f.key(one.Ref).Record.Grants)
 }
 
+func TestAListOfGrantsReadsNoOthers(t *testing.T) {
+	f := newFixture(t)
+	f.damaged = true
+	k := f.create()
+	mine := f.grant(k.Ref)
+	other := f.grant(k.Ref, func(g *GrantRecord) { g.Grantee, g.Retiring = bob, alice })
+	f.commit(keystore.Tx{Puts: []keystore.Put{{Key: k.grantName(other.ID), Value: []byte{recordVersion, '{'}}}})
+	require.Equal(t, []string{mine.ID}, ids(t, f.GrantsTo(t.Context(), k.Ref, alice, "", 10)))
+	require.Equal(t, []string{mine.ID}, ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, "", 10)))
+	for _, err := range f.GrantsTo(t.Context(), k.Ref, bob, "", 10) {
+		require.ErrorIs(t, err, keystore.ErrCorrupt)
+	}
+}
+
 func TestANamedGrantIsCreatedOnce(t *testing.T) {
 	f := newFixture(t)
 	k := f.create()
