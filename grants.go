@@ -464,6 +464,13 @@ func (c *call) grantOfToken(token string) (*keydb.Grant, error) {
 	if err != nil {
 		return nil, err
 	}
+	k, err := c.svc.core.db.Key(c.ctx, key, c.now) // a key whose deletion is due has no grants
+	if err != nil {
+		return nil, err
+	}
+	if k == nil {
+		return nil, errInvalidGrantToken
+	}
 	g, err := c.svc.core.db.Grant(c.ctx, key, id)
 	if g == nil && err == nil {
 		err = errInvalidGrantToken
@@ -591,7 +598,7 @@ var opListRetirableGrants = define(description{
 		if err != nil {
 			return nil, err
 		}
-		all := c.svc.core.db.RetirableGrants(c.ctx, c.svc.region, in.RetiringPrincipal, p.after, p.limit+1)
+		all := c.svc.core.db.RetirableGrants(c.ctx, c.svc.region, in.RetiringPrincipal, p.after, p.limit+1, c.now)
 		grants, err := collect(p, all, func(g *keydb.Grant) *keydb.Grant { return g })
 		if err != nil {
 			return nil, err

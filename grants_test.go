@@ -422,6 +422,7 @@ func TestAKeyIsDeletedWithItsGrants(t *testing.T) {
 	scheduleDeletion(t, svc, k.KeyId, 7)
 	require.Len(t, grantsOf(t, svc, k.KeyId), 5)
 	clock.Move(7 * day)
+	require.Equal(t, []string{left.GrantId}, retirable(t, svc, fixtureAlice), "it counts as deleted before anything asks for it")
 	_, err := svc.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: k.KeyId})
 	requireError(t, err, kms.NotFoundException, "Key '%s' does not exist", k.Arn)
 	require.Equal(t, []string{left.GrantId}, retirable(t, svc, fixtureAlice))

@@ -184,15 +184,31 @@ func (db *DB) GrantsTo(ctx context.Context, key Ref, grantee, after string, batc
 }
 
 // RetirableGrants yields the grants in a Region that a principal or a service can retire, by account,
-// key and ID. It does not read the others. [Grant.RetirableKey] is what it sorts by.
-func (db *DB) RetirableGrants(ctx context.Context, region, retiring, after string, batch int) iter.Seq2[*Grant, error] {
-	return db.listGrants(ctx, retirableName(region, retiring), after, batch, func(path string) (Ref, string) {
+// key and ID. It does not read the others. [Grant.RetirableKey] is what it sorts by. Grants of keys
+// whose deletion is due at now are left out.
+func (db *DB) RetirableGrants(ctx context.Context, region, retiring, after string, batch int, now time.Time) iter.Seq2[*Grant, error] {
+	all := db.listGrants(ctx, retirableName(region, retiring), after, batch, func(path string) (Ref, string) {
 		parts := strings.SplitN(path, "/", 3)
 		if len(parts) < 3 {
 			return Ref{}, ""
 		}
 		return Ref{parts[0], region, parts[1]}, parts[2]
 	})
+	return func(yield func(*Grant, error) bool) {
+		for g, err := range all {
+			var k *Key
+			if err == nil {
+				k, err = db.Key(ctx, g.Key, now)
+			}
+			switch {
+			case err != nil:
+				yield(nil, err)
+				return
+			case k != nil && !yield(g, nil):
+				return
+			}
+		}
+	}
 }
 
 // RetirableKey returns the position of g in [DB.RetirableGrants].

@@ -63,20 +63,20 @@ func TestGrantsAreFoundByKeyGranteeAndRetiringPrincipal(t *testing.T) {
 	require.ElementsMatch(t, []string{a.ID, b.ID}, ids(t, f.Grants(t.Context(), one.Ref, "", 1)))
 	require.Equal(t, []string{a.ID}, ids(t, f.GrantsTo(t.Context(), one.Ref, alice, "", 10)))
 	require.Equal(t, []string{service.ID}, ids(t, f.GrantsTo(t.Context(), two.Ref, "dynamodb.amazonaws.com", "", 10)))
-	require.ElementsMatch(t, []string{a.ID, c.ID}, ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, "", 1)))
-	require.Empty(t, ids(t, f.RetirableGrants(t.Context(), "eu-west-1", bob, "", 10)))
-	require.Equal(t, []string{service.ID}, ids(t, f.RetirableGrants(t.Context(), "us-east-1", "dynamodb.amazonaws.com", "", 10)))
+	require.ElementsMatch(t, []string{a.ID, c.ID}, ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, "", 1, f.now)))
+	require.Empty(t, ids(t, f.RetirableGrants(t.Context(), "eu-west-1", bob, "", 10, f.now)))
+	require.Equal(t, []string{service.ID}, ids(t, f.RetirableGrants(t.Context(), "us-east-1", "dynamodb.amazonaws.com", "", 10, f.now)))
 
-	all := ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, "", 10))
+	all := ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, "", 10, f.now))
 	first := a
 	if all[0] != a.ID {
 		first = c
 	}
-	require.Equal(t, all[1:], ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, first.RetirableKey(), 10)))
+	require.Equal(t, all[1:], ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, first.RetirableKey(), 10, f.now)))
 
 	require.NoError(t, f.DeleteGrant(t.Context(), f.key(one.Ref), a))
 	require.Equal(t, []string{b.ID}, ids(t, f.Grants(t.Context(), one.Ref, "", 10)))
-	require.Equal(t, []string{c.ID}, ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, "", 10)))
+	require.Equal(t, []string{c.ID}, ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, "", 10, f.now)))
 	require.ErrorIs(t, f.DeleteGrant(t.Context(), f.key(one.Ref), a), ErrConflict, "it is deleted already")
 	require.Equal(t, 1, f.key(one.Ref).Record.Grants)
 }
@@ -89,7 +89,7 @@ func TestAListOfGrantsReadsNoOthers(t *testing.T) {
 	other := f.grant(k.Ref, func(g *GrantRecord) { g.Grantee, g.Retiring = bob, alice })
 	f.commit(keystore.Tx{Puts: []keystore.Put{{Key: k.grantName(other.ID), Value: []byte{recordVersion, '{'}}}})
 	require.Equal(t, []string{mine.ID}, ids(t, f.GrantsTo(t.Context(), k.Ref, alice, "", 10)))
-	require.Equal(t, []string{mine.ID}, ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, "", 10)))
+	require.Equal(t, []string{mine.ID}, ids(t, f.RetirableGrants(t.Context(), "us-east-1", bob, "", 10, f.now)))
 	for _, err := range f.GrantsTo(t.Context(), k.Ref, bob, "", 10) {
 		require.ErrorIs(t, err, keystore.ErrCorrupt)
 	}
