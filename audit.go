@@ -69,7 +69,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 		if !op.readOnly {
 			b.Start(&e.ResponseElements, "responseElements", limit)
 			op.out.VisitLoggable(out, b)
-			if len(op.out.Members) == 0 && c.count > 0 {
+			if _, has := op.out.Member("KeyId"); !has && c.count > 0 {
 				b.String("keyId", c.targets[c.count-1].key.ARN)
 			}
 		}

@@ -77,8 +77,8 @@ var (
 	uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 	// mutators are the operations whose events are not readOnly in CloudTrail.
 	mutators = []string{
-		"CancelKeyDeletion", "CreateAlias", "CreateKey", "DeleteAlias", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
-		"PutKeyPolicy", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
+		"CancelKeyDeletion", "CreateAlias", "CreateGrant", "CreateKey", "DeleteAlias", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
+		"PutKeyPolicy", "RetireGrant", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
 	}
 )
 
@@ -151,7 +151,7 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 		}
 		done := events[2]
 		switch op.Name() {
-		case "ListAliases", "ListKeys", "GenerateRandom":
+		case "ListAliases", "ListKeys", "ListRetirableGrants", "GenerateRandom":
 			require.Empty(t, done.Resources)
 		case "ReEncrypt":
 			require.Equal(t, resources(f.symmetric.Arn, f.other.Arn), done.Resources)

@@ -232,7 +232,7 @@ func TestReEncryptNeedsBothKeys(t *testing.T) {
 
 // AWS managed keys can be viewed, but not used or changed.
 func TestTheAccountCanOnlyViewAnAWSManagedKey(t *testing.T) {
-	looks := []string{"DescribeKey", "GetKeyLastUsage", "GetKeyPolicy", "GetKeyRotationStatus", "ListAliases", "ListKeyPolicies",
+	looks := []string{"DescribeKey", "GetKeyLastUsage", "GetKeyPolicy", "GetKeyRotationStatus", "ListAliases", "ListGrants", "ListKeyPolicies",
 		"ListKeyRotations", "ListResourceTags"}
 	eachOperation(t, func(t *testing.T, f *fixture, op kms.Operation, in any) {
 		managed := describe(t, f.svc, "alias/aws/s3")
@@ -247,6 +247,8 @@ func TestTheAccountCanOnlyViewAnAWSManagedKey(t *testing.T) {
 		switch {
 		case slices.Contains(looks, op.Name()):
 			require.NoError(t, err)
+		case op.Name() == "RevokeGrant":
+			requireError(t, err, kms.NotFoundException, "Grant %s does not exist", f.grant.GrantId)
 		case op.Name() == "GetPublicKey":
 			requireError(t, err, kms.UnsupportedOperationException, "%s key spec is SYMMETRIC_DEFAULT which is not valid for GetPublicKey.", managed.Arn)
 		default:

@@ -11,9 +11,9 @@ import (
 
 // crossAccount are the operations that the API permits on a key of another account.
 var crossAccount = map[string]bool{
-	"Decapsulate": true, "Decrypt": true, "DeriveSharedSecret": true, "DescribeKey": true, "Encapsulate": true, "Encrypt": true, "GenerateDataKey": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
+	"CreateGrant": true, "Decapsulate": true, "Decrypt": true, "DeriveSharedSecret": true, "DescribeKey": true, "Encapsulate": true, "Encrypt": true, "GenerateDataKey": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
 	"GenerateDataKeyWithoutPlaintext": true,
-	"GenerateMac":                     true, "GetKeyRotationStatus": true, "GetPublicKey": true, "ReEncrypt": true, "Sign": true, "Verify": true,
+	"GenerateMac":                     true, "GetKeyRotationStatus": true, "GetPublicKey": true, "ListGrants": true, "ReEncrypt": true, "RetireGrant": true, "RevokeGrant": true, "Sign": true, "Verify": true,
 	"VerifyMac": true,
 }
 
@@ -64,6 +64,7 @@ func TestStateRulesFollowTheTableOfKeyStates(t *testing.T) {
 	rows := map[string][]stateAnswer{ // in the order of states
 		"CancelKeyDeletion":   {isNotPendingDeletion, isNotPendingDeletion, y, y, isNotPendingDeletion, isNotPendingDeletion, isNotPendingDeletion, isNotPendingDeletion},
 		"CreateAlias":         {y, y, isPendingDeletion, isPendingDeletion, y, y, y, y},
+		"CreateGrant":         {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
 		"DescribeKey":         {y, y, y, y, y, y, y, y},
 		"EnableKey":           {y, y, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, isUpdating},
 		"EnableKeyRotation":   {y, isDisabled, isPendingDeletion, isPendingDeletion, y, y, isCreating, y}, // then by origin
@@ -79,7 +80,7 @@ func TestStateRulesFollowTheTableOfKeyStates(t *testing.T) {
 		"DisableKey": "EnableKey", "DisableKeyRotation": "EnableKeyRotation",
 		"TagResource": "CreateAlias", "UntagResource": "CreateAlias", "UpdateKeyDescription": "CreateAlias",
 		"DeleteAlias": "DescribeKey", "GetKeyLastUsage": "DescribeKey", "GetKeyPolicy": "DescribeKey", "GetKeyRotationStatus": "DescribeKey",
-		"ListAliases": "DescribeKey", "ListKeyPolicies": "DescribeKey", "ListKeyRotations": "DescribeKey", "ListResourceTags": "DescribeKey",
+		"ListAliases": "DescribeKey", "ListGrants": "DescribeKey", "RetireGrant": "DescribeKey", "RevokeGrant": "DescribeKey", "ListKeyPolicies": "DescribeKey", "ListKeyRotations": "DescribeKey", "ListResourceTags": "DescribeKey",
 		"PutKeyPolicy": "DescribeKey", "UpdateAlias": "DescribeKey", // UpdateAlias's new key: see below
 	}
 	for _, op := range operations {

@@ -460,3 +460,53 @@ func (KeyLastUsageTrackingOperation) Values() []KeyLastUsageTrackingOperation {
 		KeyLastUsageTrackingOperationDecapsulate,
 	}
 }
+
+// GrantOperation is an operation that a grant can allow.
+type GrantOperation string
+
+const (
+	GrantOperationDecrypt                             GrantOperation = "Decrypt"
+	GrantOperationEncrypt                             GrantOperation = "Encrypt"
+	GrantOperationGenerateDataKey                     GrantOperation = "GenerateDataKey"
+	GrantOperationGenerateDataKeyWithoutPlaintext     GrantOperation = "GenerateDataKeyWithoutPlaintext"
+	GrantOperationReEncryptFrom                       GrantOperation = "ReEncryptFrom"
+	GrantOperationReEncryptTo                         GrantOperation = "ReEncryptTo"
+	GrantOperationSign                                GrantOperation = "Sign"
+	GrantOperationVerify                              GrantOperation = "Verify"
+	GrantOperationGetPublicKey                        GrantOperation = "GetPublicKey"
+	GrantOperationCreateGrant                         GrantOperation = "CreateGrant"
+	GrantOperationRetireGrant                         GrantOperation = "RetireGrant"
+	GrantOperationDescribeKey                         GrantOperation = "DescribeKey"
+	GrantOperationGenerateDataKeyPair                 GrantOperation = "GenerateDataKeyPair"
+	GrantOperationGenerateDataKeyPairWithoutPlaintext GrantOperation = "GenerateDataKeyPairWithoutPlaintext"
+	GrantOperationGenerateMac                         GrantOperation = "GenerateMac"
+	GrantOperationVerifyMac                           GrantOperation = "VerifyMac"
+	GrantOperationDeriveSharedSecret                  GrantOperation = "DeriveSharedSecret"
+	GrantOperationEncapsulate                         GrantOperation = "Encapsulate"
+	GrantOperationDecapsulate                         GrantOperation = "Decapsulate"
+)
+
+// Values returns every GrantOperation of the API.
+func (GrantOperation) Values() []GrantOperation {
+	return []GrantOperation{
+		GrantOperationDecrypt,
+		GrantOperationEncrypt,
+		GrantOperationGenerateDataKey,
+		GrantOperationGenerateDataKeyWithoutPlaintext,
+		GrantOperationReEncryptFrom,
+		GrantOperationReEncryptTo,
+		GrantOperationSign,
+		GrantOperationVerify,
+		GrantOperationGetPublicKey,
+		GrantOperationCreateGrant,
+		GrantOperationRetireGrant,
+		GrantOperationDescribeKey,
+		GrantOperationGenerateDataKeyPair,
+		GrantOperationGenerateDataKeyPairWithoutPlaintext,
+		GrantOperationGenerateMac,
+		GrantOperationVerifyMac,
+		GrantOperationDeriveSharedSecret,
+		GrantOperationEncapsulate,
+		GrantOperationDecapsulate,
+	}
+}

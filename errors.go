@@ -32,6 +32,7 @@ const (
 	InvalidAliasNameException        ErrorCode = "InvalidAliasNameException"
 	InvalidArnException              ErrorCode = "InvalidArnException"
 	InvalidCiphertextException       ErrorCode = "InvalidCiphertextException"
+	InvalidGrantIdException          ErrorCode = "InvalidGrantIdException"
 	InvalidGrantTokenException       ErrorCode = "InvalidGrantTokenException"
 	InvalidKeyUsageException         ErrorCode = "InvalidKeyUsageException"
 	InvalidMarkerException           ErrorCode = "InvalidMarkerException"

@@ -165,6 +165,21 @@ func createAlias(t testing.TB, svc *kms.Service, name, keyID string) {
 	require.NoError(t, err)
 }
 
+// createGrant creates a grant. Unless in has them, alice is the grantee and Decrypt is the operation.
+func createGrant(t testing.TB, svc *kms.Service, in *kms.CreateGrantInput) *kms.CreateGrantOutput {
+	t.Helper()
+	given := *in
+	if given.GranteePrincipal+given.GranteeServicePrincipal == "" {
+		given.GranteePrincipal = fixtureAlice
+	}
+	if given.Operations == nil {
+		given.Operations = []kms.GrantOperation{kms.GrantOperationDecrypt}
+	}
+	out, err := svc.CreateGrant(context.Background(), &given)
+	require.NoError(t, err)
+	return out
+}
+
 func describe(t testing.TB, svc *kms.Service, keyID string) *kms.KeyMetadata {
 	t.Helper()
 	out, err := svc.DescribeKey(context.Background(), &kms.DescribeKeyInput{KeyId: keyID})

@@ -48,7 +48,9 @@ var (
 	// toggleState: EnableKey and DisableKey.
 	toggleState = &stateRule{proceed, proceed, isPendingDeletion, isPendingImport, proceed, isCreating, isUpdating}
 	// changeState: changes to what describes a key.
-	changeState   = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, proceed, proceed}
+	changeState = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, proceed, proceed}
+	// grantState: CreateGrant.
+	grantState    = &stateRule{proceed, isDisabled, isPendingDeletion, isPendingImport, proceed, isCreating, proceed}
 	scheduleState = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, proceed, isUpdating}
 	cancelState   = &stateRule{enabled: isNotPendingDeletion, disabled: isNotPendingDeletion, pendingDeletion: proceed,
 		pendingImport: isNotPendingDeletion, unavailable: isNotPendingDeletion, creating: isNotPendingDeletion, updating: isNotPendingDeletion}

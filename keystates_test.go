@@ -31,6 +31,7 @@ var stateTable = []struct {
 }{
 	{"CancelKeyDeletion", isNotPending, isNotPending, proceeds},
 	{"CreateAlias", proceeds, proceeds, isPending},
+	{"CreateGrant", proceeds, isDisabled, isPending},
 	{"Decapsulate", proceeds, isDisabled, isPending},
 	{"Decrypt", proceeds, isDisabled, isPending},
 	{"DeleteAlias", proceeds, proceeds, proceeds},
@@ -52,11 +53,14 @@ var stateTable = []struct {
 	{"GetKeyRotationStatus", proceeds, proceeds, proceeds},
 	{"GetPublicKey", proceeds, proceeds, isPending},
 	{"ListAliases", proceeds, proceeds, proceeds},
+	{"ListGrants", proceeds, proceeds, proceeds},
 	{"ListKeyPolicies", proceeds, proceeds, proceeds},
 	{"ListKeyRotations", proceeds, proceeds, proceeds},
 	{"ListResourceTags", proceeds, proceeds, proceeds},
 	{"PutKeyPolicy", proceeds, proceeds, proceeds},
 	{"ReEncrypt", proceeds, isDisabled, isPending},
+	{"RetireGrant", proceeds, proceeds, proceeds},
+	{"RevokeGrant", proceeds, proceeds, proceeds},
 	{"RotateKeyOnDemand", proceeds, isDisabled, isPending},
 	{"ScheduleKeyDeletion", proceeds, proceeds, isPending},
 	{"Sign", proceeds, isDisabled, isPending},
@@ -84,7 +88,7 @@ func TestOperationsFollowTheTableOfKeyStates(t *testing.T) {
 		requireAnswers(t, row.operation, (*fixture).subject, row.enabled, row.disabled, row.pendingDeletion)
 	}
 	for _, op := range kms.Operations() {
-		if !slices.Contains([]string{"CreateKey", "GenerateRandom", "ListKeys"}, op.Name()) { // these have no key
+		if !slices.Contains([]string{"CreateKey", "GenerateRandom", "ListKeys", "ListRetirableGrants"}, op.Name()) { // these have no key
 			require.Contains(t, operations, op.Name())
 		}
 	}

@@ -41,12 +41,12 @@
 // inputs are the API's constraints; the error for an input that violates some names all of them.
 // Errors of operations are [*Error], except [ErrClosed] and those of the context.
 //
-// 40 of the API's 56 operations exist, for all key specs and usages. Imported key material and a
-// Recipient are refused with [UnsupportedOperationException], custom key stores with
-// [CustomKeyStoreNotFoundException], and grant tokens with [InvalidGrantTokenException].
+// 45 of the API's 56 operations exist, for all key specs and usages. Imported key material and a
+// Recipient are refused with [UnsupportedOperationException], and custom key stores with
+// [CustomKeyStoreNotFoundException].
 //
-// Key policies are stored but not evaluated. The root of the account that owns a key may do
-// everything with it; everyone else is refused with [AccessDeniedException].
+// Key policies and grants are stored but not evaluated. The root of the account that owns a key may
+// do everything with it; everyone else is refused with [AccessDeniedException].
 //
 // # Compatibility
 //

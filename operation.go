@@ -31,13 +31,14 @@ type Operation interface {
 
 // operations has all operations. A test compares it with the methods of Service.
 var operations = []Operation{
-	opCancelKeyDeletion, opCreateAlias, opCreateKey, opDecapsulate, opDecrypt, opDeleteAlias, opDeriveSharedSecret,
-	opDescribeKey, opDisableKey, opDisableKeyRotation, opEnableKey, opEnableKeyRotation, opEncapsulate, opEncrypt,
-	opGenerateDataKey, opGenerateDataKeyPair, opGenerateDataKeyPairWithoutPlaintext,
+	opCancelKeyDeletion, opCreateAlias, opCreateGrant, opCreateKey, opDecapsulate, opDecrypt, opDeleteAlias,
+	opDeriveSharedSecret, opDescribeKey, opDisableKey, opDisableKeyRotation, opEnableKey, opEnableKeyRotation,
+	opEncapsulate, opEncrypt, opGenerateDataKey, opGenerateDataKeyPair, opGenerateDataKeyPairWithoutPlaintext,
 	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
-	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListKeyPolicies, opListKeyRotations, opListKeys,
-	opListResourceTags, opPutKeyPolicy, opReEncrypt, opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource,
-	opUntagResource, opUpdateAlias, opUpdateKeyDescription, opVerify, opVerifyMac,
+	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListGrants, opListKeyPolicies, opListKeyRotations,
+	opListKeys, opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opRetireGrant, opRevokeGrant,
+	opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource, opUntagResource, opUpdateAlias,
+	opUpdateKeyDescription, opVerify, opVerifyMac,
 }
 
 // Operations returns all operations of a Service, by name.
@@ -226,8 +227,8 @@ func (op *operation[In, Out]) resolveKeys(c *call, in *In) error {
 
 // requireAdmission is the step admit.
 func (op *operation[In, Out]) requireAdmission(c *call, in *In) error {
-	if len(op.grantTokens.Of(in)) > 0 {
-		return exception(InvalidGrantTokenException, "The grant token is not valid.")
+	if err := c.requireGrantTokens(op.grantTokens.Of(in)); err != nil {
+		return err
 	}
 	if err := c.admit(); err != nil {
 		return err

@@ -57,12 +57,13 @@ type fixture struct {
 	agreement, kem                 *kms.KeyMetadata
 	ciphertext                     []byte // under symmetric
 	signature                      []byte
-	tag                            []byte // of mac
-	peer                           []byte // a public key for agreement
-	encapsulated                   []byte // to kem
+	tag                            []byte                 // of mac
+	peer                           []byte                 // a public key for agreement
+	encapsulated                   []byte                 // to kem
+	grant                          *kms.CreateGrantOutput // of symmetric
 }
 
-const fixtureAlias, fixtureMessage = "alias/fixture", "message"
+const fixtureAlias, fixtureMessage, fixtureAlice = "alias/fixture", "message", "arn:aws:iam::111122223333:user/alice"
 
 func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	t.Helper()
@@ -83,6 +84,7 @@ func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	encapsulated, err := f.svc.Encapsulate(ctx, &kms.EncapsulateInput{KeyId: f.kem.KeyId, EncapsulationAlgorithm: kms.EncapsulationAlgorithmMLKEM})
 	require.NoError(t, err)
 	f.encapsulated = encapsulated.SharedSecretCiphertextBlob
+	f.grant = createGrant(t, f.svc, &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, RetiringPrincipal: fixtureAlice})
 	return f
 }
 
@@ -115,6 +117,14 @@ func (f *fixture) example(t testing.TB, operation string) any {
 		return &kms.DeleteAliasInput{AliasName: fixtureAlias}
 	case "ListAliases":
 		return &kms.ListAliasesInput{KeyId: f.symmetric.KeyId}
+	case "CreateGrant":
+		return &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, GranteePrincipal: fixtureAlice, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}}
+	case "ListRetirableGrants":
+		return &kms.ListRetirableGrantsInput{RetiringPrincipal: fixtureAlice}
+	case "RetireGrant":
+		return &kms.RetireGrantInput{KeyId: f.symmetric.KeyId, GrantId: f.grant.GrantId}
+	case "RevokeGrant":
+		return &kms.RevokeGrantInput{KeyId: f.symmetric.KeyId, GrantId: f.grant.GrantId}
 	case "CreateKey":
 		return &kms.CreateKeyInput{}
 	case "ListKeys":
@@ -265,7 +275,7 @@ func TestEveryOperationIsDeniedExceptToTheAccountsRoot(t *testing.T) {
 			switch op.Name() {
 			case "ReEncrypt":
 				permission = "kms:ReEncryptFrom"
-			case "CreateKey", "ListAliases", "ListKeys", "GenerateRandom":
+			case "CreateKey", "ListAliases", "ListKeys", "ListRetirableGrants", "GenerateRandom":
 				resource = "*"
 			}
 			requireError(t, err, kms.AccessDeniedException,
@@ -467,8 +477,12 @@ func TestEveryOperationRequiresItsKey(t *testing.T) {
 			member.SetString("")
 			_, err := op.Invoke(context.Background(), f.svc, in)
 			member.SetString(valid)
-			if optional[op.Name()+"."+path] {
+			switch {
+			case optional[op.Name()+"."+path]:
 				require.NoError(t, err)
+				continue
+			case op.Name() == "RetireGrant":
+				requireError(t, err, kms.ValidationException, "Grant token OR (grant ID, key ID) must be specified.")
 				continue
 			}
 			requireError(t, err, kms.ValidationException,
@@ -530,8 +544,8 @@ func requireDeniedForeign(t *testing.T, err error, caller kms.Principal, permiss
 // dryRunOperations are the operations of this service that have a DryRun by the API's
 // documentation.
 var dryRunOperations = []string{
-	"Decapsulate", "Decrypt", "DeriveSharedSecret", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext",
-	"GenerateDataKeyWithoutPlaintext", "GenerateMac", "ReEncrypt", "Sign", "Verify", "VerifyMac",
+	"CreateGrant", "Decapsulate", "Decrypt", "DeriveSharedSecret", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext",
+	"GenerateDataKeyWithoutPlaintext", "GenerateMac", "ReEncrypt", "RetireGrant", "RevokeGrant", "Sign", "Verify", "VerifyMac",
 }
 
 func withDryRun(in any) any {
@@ -585,6 +599,9 @@ func TestDryRunOfARefusedCallReturnsTheSameError(t *testing.T) {
 				_, err := f.invoke(t, operation, dry)
 				require.Equal(t, want.Error(), err.Error(), name)
 			}
+			if operation == "RetireGrant" || operation == "RevokeGrant" { // they work in every key state
+				return
+			}
 			disable(t, f.svc, f.subject(operation).KeyId)
 			_, err := f.invoke(t, operation, withDryRun(f.example(t, operation)))
 			requireError(t, err, kms.DisabledException, "%s is disabled.", f.subject(operation).Arn)
@@ -608,7 +625,7 @@ func TestEveryOperationRefusesAnUnknownGrantToken(t *testing.T) {
 		require.ErrorIs(t, err, kms.ValidationException)
 		require.ErrorContains(t, err, "at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10")
 	})
-	require.Equal(t, len(dryRunOperations)+2, tokens, "DescribeKey and GetPublicKey take tokens too")
+	require.Equal(t, len(dryRunOperations), tokens, "DescribeKey and GetPublicKey take tokens too, RetireGrant and RevokeGrant do not")
 }
 
 func TestErrorsAreFoundByCodeAndByType(t *testing.T) {

@@ -26,6 +26,13 @@ var listings = []listing{
 	{"ListKeys", func(f *listingFixture) any { return &kms.ListKeysInput{} }, "Keys", 1000, 100},
 	{"ListAliases", func(f *listingFixture) any { return &kms.ListAliasesInput{} }, "Aliases", 100, 50},
 	{"ListAliases", func(f *listingFixture) any { return &kms.ListAliasesInput{KeyId: f.keyID} }, "Aliases", 100, 50},
+	{"ListGrants", func(f *listingFixture) any { return &kms.ListGrantsInput{KeyId: f.keyID} }, "Grants", 100, 50},
+	{"ListGrants", func(f *listingFixture) any {
+		return &kms.ListGrantsInput{KeyId: f.keyID, GranteePrincipal: fixtureAlice}
+	}, "Grants", 100, 50},
+	{"ListRetirableGrants", func(f *listingFixture) any {
+		return &kms.ListRetirableGrantsInput{RetiringPrincipal: f.svc.Caller().ARN()}
+	}, "Grants", 100, 50},
 	{"ListResourceTags", func(f *listingFixture) any { return &kms.ListResourceTagsInput{KeyId: f.keyID} }, "Tags", 50, 50},
 	{"ListKeyPolicies", func(f *listingFixture) any { return &kms.ListKeyPoliciesInput{KeyId: f.keyID} }, "PolicyNames", 1000, 100},
 	{"ListKeyRotations", func(f *listingFixture) any { return &kms.ListKeyRotationsInput{KeyId: f.keyID} }, "Rotations", 1000, 100},
@@ -49,6 +56,11 @@ func newListingFixture(t *testing.T, svc *kms.Service) *listingFixture {
 	for i := range 7 {
 		createAlias(t, svc, fmt.Sprintf("alias/%d", i), f.keyID)
 		createAlias(t, svc, fmt.Sprintf("alias/other-%d", i), createSigningKey(t, svc).KeyId)
+	}
+	for _, grantee := range []string{fixtureAlice, f.svc.Caller().ARN()} {
+		for range 4 {
+			createGrant(t, svc, &kms.CreateGrantInput{KeyId: f.keyID, GranteePrincipal: grantee, RetiringPrincipal: f.svc.Caller().ARN()})
+		}
 	}
 	for range 7 {
 		require.NoError(t, rotateNow(svc, f.keyID))

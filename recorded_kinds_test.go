@@ -89,9 +89,9 @@ func TestRecordedAnswersToInvalidEncryptionContexts(t *testing.T) {
 
 // crossAccount are the operations that can be called on a key of another account.
 var crossAccount = []string{
-	"Decapsulate", "Decrypt", "DeriveSharedSecret", "DescribeKey", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext",
+	"CreateGrant", "Decapsulate", "Decrypt", "DeriveSharedSecret", "DescribeKey", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext",
 	"GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetKeyRotationStatus",
-	"GetPublicKey", "ReEncrypt", "Sign", "Verify", "VerifyMac",
+	"GetPublicKey", "ListGrants", "ReEncrypt", "RetireGrant", "RevokeGrant", "Sign", "Verify", "VerifyMac",
 }
 
 func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {

@@ -331,6 +331,10 @@ func everyList(t *testing.T, k kind, w *wire, r *result) {
 		require.NoError(t, err)
 		_, err = svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: key})
 		require.NoError(t, err)
+		_, err = svc.CreateGrant(t.Context(), &kms.CreateGrantInput{
+			KeyId: key, GranteePrincipal: grantee, RetiringPrincipal: grantee, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt},
+		})
+		require.NoError(t, err)
 	}
 	w.serve(svc)
 	for _, op := range kms.Operations() {
@@ -342,6 +346,9 @@ func everyList(t *testing.T, k kind, w *wire, r *result) {
 		t.Run(op.Name(), func(t *testing.T) {
 			if f, ok := v.Type().FieldByName("KeyId"); ok && strings.Contains(f.Tag.Get("kms"), "required") {
 				v.FieldByName("KeyId").SetString(key)
+			}
+			if retiring := v.FieldByName("RetiringPrincipal"); retiring.IsValid() {
+				retiring.SetString(grantee)
 			}
 			all, err := op.Invoke(t.Context(), svc, in)
 			require.NoError(t, err)

@@ -304,6 +304,10 @@ func (c sdkGo) list(t testing.TB, operation string, in any, pageSize int) (items
 	switch operation {
 	case "ListAliases":
 		next = pages(t, awskms.NewListAliasesPaginator(c, sized[awskms.ListAliasesInput](in, pageSize)))
+	case "ListGrants":
+		next = pages(t, awskms.NewListGrantsPaginator(c, sized[awskms.ListGrantsInput](in, pageSize)))
+	case "ListRetirableGrants":
+		next = pages(t, awskms.NewListRetirableGrantsPaginator(c, sized[awskms.ListRetirableGrantsInput](in, pageSize)))
 	case "ListKeyPolicies":
 		next = pages(t, awskms.NewListKeyPoliciesPaginator(c, sized[awskms.ListKeyPoliciesInput](in, pageSize)))
 	case "ListKeyRotations":

@@ -85,6 +85,8 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	switch kind {
 	case "alias":
 		return db.checkAlias(ctx, r, wrong)
+	case "grant", "granteeof", "grantname", "retirable":
+		return db.checkGrant(ctx, r, kind, path, wrong)
 	case "event":
 		_, err := decodeRecord[audit.Event](r)
 		return err
@@ -150,6 +152,11 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 		} else if !ok {
 			return wrong("is of a key to be deleted that is not in the index of those")
 		}
+	}
+	if n, err := db.countGrants(ctx, ref); err != nil {
+		return err
+	} else if n != record.Grants && !record.Destroying {
+		return wrong("is of a key with %d grants, but there are %d", record.Grants, n)
 	}
 	if record.Destroying {
 		return nil // some of its materials may be deleted already

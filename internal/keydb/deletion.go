@@ -34,7 +34,7 @@ const (
 	destroyOps  = 12
 )
 
-// destroy deletes keys that are due, with their materials, aliases, tags and last uses, so that
+// destroy deletes keys that are due, with their materials, grants, aliases, tags and last uses, so that
 // nothing readable of them is left. Keys with many records take several transactions. The process
 // can be killed between them: the key record is deleted last, and brings the next caller back here.
 func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
@@ -135,6 +135,13 @@ func (db *DB) remnants(ctx context.Context, k *Key) (*remnants, error) {
 		if r.names = append(r.names, name); len(r.names) == destroyBatch {
 			break
 		}
+	}
+	grants, err := db.grantRemnants(ctx, k.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if r.names = append(r.names, grants...); len(r.names) >= destroyBatch {
+		return r, nil
 	}
 	prefix := k.aliasesName()
 	for name, err := range db.names(ctx, prefix, "", destroyBatch) {

@@ -131,6 +131,7 @@ type Record struct {
 	Materials         []MaterialRecord `json:"materials,omitempty"`         // oldest first; the last is current
 	Rotation          *Rotation        `json:"rotation,omitempty"`          // while automatic rotation is enabled
 	OnDemandRotations int              `json:"onDemandRotations,omitempty"` // ever made
+	Grants            int              `json:"grants,omitempty"`            // how many there are now
 }
 
 // A Tag is a tag of a key.

@@ -38,6 +38,7 @@ var patterns = compilePatterns(map[string]string{
 	"marker":     `[\u0020-\u00FF]*`,
 	"policy":     latin + `+`,
 	"policyName": `[\w]+`,
+	"principal":  `^[\w+=,.@:/-]+$`,
 	"xksKeyID":   `^[a-zA-Z0-9-_.]+$`,
 })
 
