@@ -97,7 +97,7 @@ func kinds(t *testing.T) []kind {
 // newer names what came after the oldest clients that a machine may have, which are of the year 2022: operations, members
 // of their inputs and outputs, and lists that clients had no paginator for. Clients that this module pins know all of it.
 var newer = []string{
-	"GetKeyLastUsage", "ListKeyRotations", "RotateKeyOnDemand",
+	"Decapsulate", "DeriveSharedSecret", "Encapsulate", "GetKeyLastUsage", "ListKeyRotations", "RotateKeyOnDemand",
 	"DryRun", "IncludeKeyMaterial", "RotationPeriodInDays",
 	"CurrentKeyMaterialId", "DestinationKeyMaterialId", "GetKeyPolicy.PolicyName", "GetKeyRotationStatus.KeyId", "KeyMaterialId", "NextRotationDate", "SourceKeyMaterialId",
 	"pages of ListResourceTags",

@@ -160,7 +160,7 @@ var calls = map[string]func(fixture) any{
 	"CreateGrant": func(f fixture) any {
 		return &kms.CreateGrantInput{
 			KeyId: f.symmetric(), Name: "n", GranteePrincipal: grantee, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt, kms.GrantOperationEncrypt},
-			Constraints: &kms.GrantConstraints{EncryptionContextSubset: map[string]string{"tenant": "4711"}, SourceArn: "arn:aws:s3:::amzn-s3-demo-bucket"},
+			Constraints: &kms.GrantConstraints{EncryptionContextEquals: map[string]string{"tenant": "4711"}},
 		}
 	},
 	"CreateKey": func(f fixture) any {
