@@ -222,7 +222,7 @@ const (
 var errTooManyGrants = exception(LimitExceededException, "A key can have at most %d grants.", grantsPerKey)
 
 var opCreateGrant = define(description{
-	name: "CreateGrant", keys: keyOnly, crossAccount: true, states: grantState,
+	name: "CreateGrant", keys: keyOnly, crossAccount: true, states: readyState,
 }, steps[CreateGrantInput, CreateGrantOutput]{
 	validate: validateCreateGrant,
 	admit: func(c *call, in *CreateGrantInput) error {

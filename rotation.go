@@ -218,7 +218,7 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, in *GetKeyRotationSt
 }
 
 var opRotateKeyOnDemand = define(description{
-	name: "RotateKeyOnDemand", keys: keyOnly, states: rotateState,
+	name: "RotateKeyOnDemand", keys: keyOnly, states: readyState,
 }, steps[RotateKeyOnDemandInput, RotateKeyOnDemandOutput]{
 	admit: func(c *call, _ *RotateKeyOnDemandInput) error { return requireRotatable(c.key()) },
 	act: func(c *call, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {

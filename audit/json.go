@@ -3,7 +3,8 @@ package audit
 import (
 	"encoding/json"
 	"time"
-	"unicode/utf8"
+
+	"github.com/pocketkms/kms/internal/jsontext"
 )
 
 // MarshalJSON returns e as a CloudTrail record.
@@ -124,11 +125,11 @@ func appendName(b []byte, name string) []byte {
 	if b[len(b)-1] != '{' {
 		b = append(b, ',')
 	}
-	return append(appendString(b, name), ':')
+	return append(jsontext.AppendString(b, name), ':')
 }
 
 func appendText(b []byte, name, value string) []byte {
-	return appendString(appendName(b, name), value)
+	return jsontext.AppendString(appendName(b, name), value)
 }
 
 // appendOptional appends nothing for the empty string.
@@ -150,51 +151,4 @@ func appendBool(b []byte, name string, value bool) []byte {
 // appendTime appends t as CloudTrail prints it: "2026-01-31T23:59:59Z".
 func appendTime(b []byte, t time.Time) []byte {
 	return t.UTC().AppendFormat(b, `"2006-01-02T15:04:05Z"`)
-}
-
-// appendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD. It escapes U+2028 and
-// U+2029, at which some programs break lines.
-func appendString(b []byte, s string) []byte {
-	const digits = "0123456789abcdef"
-	b = append(b, '"')
-	start := 0 // of what has not been appended yet
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c < utf8.RuneSelf {
-			if c >= ' ' && c != '"' && c != '\\' {
-				i++
-				continue
-			}
-			b = append(b, s[start:i]...)
-			switch c {
-			case '"', '\\':
-				b = append(b, '\\', c)
-			case '\n':
-				b = append(b, '\\', 'n')
-			case '\r':
-				b = append(b, '\\', 'r')
-			case '\t':
-				b = append(b, '\\', 't')
-			default:
-				b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
-			}
-			i++
-			start = i
-			continue
-		}
-		r, size := utf8.DecodeRuneInString(s[i:])
-		if r == utf8.RuneError && size == 1 || r == '\u2028' || r == '\u2029' {
-			b = append(b, s[start:i]...)
-			switch {
-			case size == 1:
-				b = append(b, "\uFFFD"...)
-			default:
-				b = append(b, '\\', 'u', '2', '0', '2', digits[r&15])
-			}
-			start = i + size
-		}
-		i += size
-	}
-	b = append(b, s[start:]...)
-	return append(b, '"')
 }

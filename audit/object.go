@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pocketkms/kms/internal/jsontext"
 )
 
 // An Object is an immutable JSON object: named values in an order that is kept. Its zero value is
@@ -251,7 +253,7 @@ func (v Value) appendJSON(b []byte) []byte {
 	case kindTime:
 		return appendTime(b, time.Unix(v.integer(), 0))
 	case kindString:
-		return appendString(b, v.text())
+		return jsontext.AppendString(b, v.text())
 	case kindNumber:
 		return append(b, v.text()...)
 	case kindObject:

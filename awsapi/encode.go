@@ -7,9 +7,9 @@ import (
 	"reflect"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/jsontext"
 	"github.com/pocketkms/kms/internal/shape"
 )
 
@@ -67,7 +67,7 @@ func appendMember(b []byte, m *shape.Member, f reflect.Value) []byte {
 	}
 	switch m.Kind {
 	case shape.String:
-		return appendString(b, f.String())
+		return jsontext.AppendString(b, f.String())
 	case shape.Blob:
 		b = append(b, '"')
 		b = base64.StdEncoding.AppendEncode(b, f.Bytes())
@@ -86,9 +86,9 @@ func appendMember(b []byte, m *shape.Member, f reflect.Value) []byte {
 			if !first {
 				b = append(b, ',')
 			}
-			b = appendString(b, entries.Key().String())
+			b = jsontext.AppendString(b, entries.Key().String())
 			b = append(b, ':')
-			b = appendString(b, entries.Value().String())
+			b = jsontext.AppendString(b, entries.Value().String())
 		}
 		return append(b, '}')
 	}
@@ -98,7 +98,7 @@ func appendMember(b []byte, m *shape.Member, f reflect.Value) []byte {
 			b = append(b, ',')
 		}
 		if m.Kind == shape.StringList {
-			b = appendString(b, f.Index(i).String())
+			b = jsontext.AppendString(b, f.Index(i).String())
 		} else {
 			b = appendStructure(b, m.Nested, f.Index(i))
 		}
@@ -125,46 +125,4 @@ func appendTime(b []byte, t *time.Time) []byte {
 		b = strconv.AppendInt(append(b, 'E'), int64(n), 10)
 	}
 	return b
-}
-
-const hexDigits = "0123456789abcdef"
-
-// appendString appends a JSON string. Invalid UTF-8 becomes U+FFFD, byte by byte.
-func appendString(b []byte, s string) []byte {
-	b = append(b, '"')
-	plain := 0 // start of the bytes that need no escape and have not been appended
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
-			i++
-			continue
-		}
-		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && size == 1 {
-				b = append(b, s[plain:i]...)
-				b = append(b, `\ufffd`...)
-				plain = i + 1
-			}
-			i += size
-			continue
-		}
-		b = append(b, s[plain:i]...)
-		switch c {
-		case '"', '\\':
-			b = append(b, '\\', c)
-		case '\n':
-			b = append(b, '\\', 'n')
-		case '\r':
-			b = append(b, '\\', 'r')
-		case '\t':
-			b = append(b, '\\', 't')
-		default:
-			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-		}
-		i++
-		plain = i
-	}
-	b = append(b, s[plain:]...)
-	return append(b, '"')
 }

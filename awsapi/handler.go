@@ -38,6 +38,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/jsontext"
 	"github.com/pocketkms/kms/internal/shape"
 	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/internal/uuid"
@@ -182,13 +183,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 var contentType = []string{"application/x-amz-json-1.1"}
 
 func writeError(w http.ResponseWriter, e *exception) {
-	body := appendString([]byte(`{"__type":`), string(e.code))
+	body := jsontext.AppendString([]byte(`{"__type":`), string(e.code))
 	if e.message != "" {
 		name := `,"message":`
 		if e.code == serialization || e.code == kms.AccessDeniedException { // AWS spells it so in these two
 			name = `,"Message":`
 		}
-		body = appendString(append(body, name...), e.message)
+		body = jsontext.AppendString(append(body, name...), e.message)
 	}
 	body = append(body, '}')
 	header := w.Header()

@@ -246,18 +246,6 @@ func TestTimesAreSecondsWithMilliseconds(t *testing.T) {
 	}
 }
 
-func TestStringsAreValidJSON(t *testing.T) {
-	var every strings.Builder
-	for r := range rune(0x3000) {
-		every.WriteRune(r)
-	}
-	for _, s := range []string{"", "plain", "\x00\x1f\x7f\"\\/<>&\u2028", "a\xffb\xc3", "\xed\xa0\x80", "😀", every.String()} {
-		var got string
-		require.NoError(t, json.Unmarshal(appendString(nil, s), &got))
-		require.Equal(t, string([]rune(s)), got)
-	}
-}
-
 // sample fills v with values that are not zero.
 func sample(v reflect.Value, n int) {
 	switch {

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/jsontext"
 )
 
 const (
@@ -343,7 +344,7 @@ func TestWrongSignaturesAreRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, body := exchangeOf(h, tt.request)
-			want := appendString(append(appendString([]byte(`{"__type":`), string(tt.code)), `,"message":`...), tt.message)
+			want := jsontext.AppendString(append(jsontext.AppendString([]byte(`{"__type":`), string(tt.code)), `,"message":`...), tt.message)
 			require.Equal(t, string(want)+"}", body)
 			require.Equal(t, http.StatusBadRequest, status)
 		})

@@ -23,14 +23,15 @@ var layers = map[string]string{
 	"internal":            "internal",
 	"internal/spec":       "crypto",
 	"internal/ciphertext": "internal",
+	"internal/jsontext":   "",
 	"internal/keydb":      "internal internal/spec internal/ciphertext crypto keystore audit",
 	"crypto":              "crypto internal",
 	"keystore":            "keystore internal",
-	"audit":               "audit",
+	"audit":               "audit internal/jsontext",
 
 	".": "internal/keydb internal/spec internal/ciphertext crypto keystore audit internal",
 
-	"awsapi":    ". crypto keystore audit internal",
+	"awsapi":    ". crypto keystore audit internal internal/jsontext",
 	"seed":      ". internal/spec internal",
 	"kmstest":   ". seed crypto keystore audit internal/ciphertext internal",
 	"awsclient": ". awsapi",
@@ -51,7 +52,7 @@ var exceptions = map[string]string{
 }
 
 // bottom are the packages whose tests must follow the layers, too.
-var bottom = []string{"internal", "internal/spec", "internal/ciphertext", "internal/keydb", "crypto", "keystore", "audit"}
+var bottom = []string{"internal", "internal/spec", "internal/ciphertext", "internal/jsontext", "internal/keydb", "crypto", "keystore", "audit"}
 
 // testingPackage matches packages that only tests and packages of test helpers may import.
 var testingPackage = regexp.MustCompile(`(^|/)(testing|testify|goleak|porcupine|wycheproof|\w*test|testenv|testutil)(/|$)`)
