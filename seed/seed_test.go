@@ -389,7 +389,7 @@ func TestImpossibleKeysAreRefused(t *testing.T) {
 		"another public key":       {sign(seed.JWK(strings.Replace(rfc, "f83O", "f83P", 1))), "public key of another private key"},
 		"an empty JWK of RSA":      {sign(seed.JWK(`{"kty":"RSA"}`)), "not a JSON Web Key"},
 		"a JWK of X25519":          {sign(seed.JWK(`{"kty":"OKP","crv":"X25519","d":"AAAA","x":"AAAA"}`)), "not a JSON Web Key"},
-		"a JWK of a long RSA key":  {sign(seed.JWK(strings.ReplaceAll(rfc, rfcD, strings.Repeat("A", 1024)))), "not a JSON Web Key"},
+		"a JWK with a long member": {sign(seed.JWK(strings.ReplaceAll(rfc, rfcD, strings.Repeat("A", 1024)))), "not a JSON Web Key"},
 		"a PEM block encrypted by openssl": {sign(seed.PEM("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n")),
 			"encrypted"},
 		"no JSON":                    {sign(seed.JWK("{")), "not a JSON Web Key"},
