@@ -97,7 +97,9 @@ func (c *call) recovered(do func() error) (err error) {
 func (c *call) key() *keydb.Key { return c.targets[0].key }
 
 func (c *call) clearTargets() {
-	clear(c.targets[:c.count])
+	if c.count > 0 {
+		clear(c.targets[:c.count])
+	}
 	c.count, c.context = 0, nil
 }
 
