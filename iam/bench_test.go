@@ -2,10 +2,12 @@ package iam_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pocketkms/kms/iam"
+	"github.com/pocketkms/kms/internal/benchtest"
 )
 
 const defaultKeyPolicy = `{"Version":"2012-10-17","Id":"key-default-1","Statement":[{"Sid":"Enable IAM User Permissions","Effect":"Allow",
@@ -51,20 +53,65 @@ var role9 = &iam.Principal{
 	ARN: "arn:aws:sts::111122223333:assumed-role/r9/s", Issuer: "arn:aws:iam::111122223333:role/r9",
 }
 
-func BenchmarkEvaluate(b *testing.B) {
-	for name, text := range map[string]string{"default": defaultKeyPolicy, "10": tenStatements(), "100 conditions": hundredConditions()} {
-		b.Run(name, func(b *testing.B) {
-			p, err := iam.Parse(text, iam.ResourcePolicy)
-			if err != nil {
-				b.Fatal(err)
+// A floor is what a program would do that has the policy built in.
+type floor func(r *iam.Request) bool
+
+func (f floor) run(b *testing.B, text string, r *iam.Request) {
+	p, err := iam.Parse(text, iam.ResourcePolicy)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if !p.Evaluate(r).Allowed() || !f(r) {
+		b.Fatal("not allowed")
+	}
+	benchtest.Compare(b, func() { sink = f(r) }, func() { sink = p.Evaluate(r).Allowed() })
+}
+
+var sink bool
+
+func decrypt(tenant string) *iam.Request {
+	return &iam.Request{
+		Principal: role9, Action: "kms:Decrypt", Resource: "arn:aws:kms:us-east-1:111122223333:key/k",
+		Context: &requestContext{tenant},
+	}
+}
+
+func BenchmarkDefaultPolicy(b *testing.B) {
+	floor(func(r *iam.Request) bool {
+		return len(r.Action) > 4 && strings.EqualFold(r.Action[:4], "kms:") && r.Principal.Account == "111122223333" &&
+			strings.HasPrefix(r.Principal.ARN, "arn:aws:")
+	}).run(b, defaultKeyPolicy, decrypt(""))
+}
+
+func Benchmark10Statements(b *testing.B) {
+	roles := make([]string, 10)
+	for i := range roles {
+		roles[i] = fmt.Sprintf("arn:aws:iam::111122223333:role/r%d", i)
+	}
+	floor(func(r *iam.Request) bool {
+		for _, role := range roles {
+			if (strings.EqualFold(r.Action, "kms:Encrypt") || strings.EqualFold(r.Action, "kms:Decrypt")) && r.Principal.Issuer == role {
+				return true
 			}
-			r := &iam.Request{Principal: role9, Action: "kms:Decrypt", Resource: "arn:aws:kms:us-east-1:111122223333:key/k", Context: &requestContext{"t99"}}
-			b.ReportAllocs()
-			for b.Loop() {
-				if !p.Evaluate(r).Allowed() {
-					b.Fatal("not allowed")
+		}
+		return false
+	}).run(b, tenStatements(), decrypt(""))
+}
+
+func Benchmark100StatementsWithConditions(b *testing.B) {
+	tenants := make([]string, 100)
+	for i := range tenants {
+		tenants[i] = fmt.Sprintf("t%d", i)
+	}
+	floor(func(r *iam.Request) bool {
+		for _, tenant := range tenants {
+			if strings.EqualFold(r.Action, "kms:Encrypt") || strings.EqualFold(r.Action, "kms:Decrypt") {
+				v, account := r.Context.Lookup("kms:encryptioncontext:tenant"), r.Context.Lookup("kms:calleraccount")
+				if slices.Equal(v.Texts(), []string{tenant}) && account.Present() {
+					return true
 				}
 			}
-		})
-	}
+		}
+		return false
+	}).run(b, hundredConditions(), decrypt("t99"))
 }

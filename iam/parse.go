@@ -186,6 +186,7 @@ func (c *compiler) statement(n *node, at *path) statement {
 		case "Resource", "NotResource":
 			s.notResource = m.name == "NotResource"
 			s.resources = c.patterns(&m.value, at, m.name, wildcards|c.syntax, validResource)
+			s.anyResource = !s.notResource && len(s.resources) == 1 && s.resources[0].shape == matchesAll
 		case "Condition":
 			c.conditions(&m.value, at, &s)
 		default:

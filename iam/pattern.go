@@ -239,25 +239,33 @@ func lookup(c Context, key string) Value {
 // match reports whether the pattern matches the whole text. It is false if a variable does not
 // resolve; then resolved is false, too.
 func (p *pattern) match(text string, c Context) (matched, resolved bool) {
-	if p.shape == general {
-		return p.matchParts(text, c)
+	switch {
+	case p.shape != general:
+		return p.matchFixed(text), true
+	case len(p.vars) == 0:
+		return p.matchParts(text), true
 	}
-	return p.matchFixed(text), true
+	return p.matchVariables(text, c)
 }
 
 // matchFixed is match for a pattern that is not general.
 func (p *pattern) matchFixed(text string) bool {
+	n := len(p.fixed)
 	switch {
 	case p.shape == matchesAll:
 		return true
-	case len(text) < len(p.fixed), len(text) > len(p.fixed) && p.shape == exact:
+	case len(text) < n, len(text) > n && p.shape == exact:
 		return false
 	}
-	text = text[:len(p.fixed)]
-	return text == p.fixed || p.fold && equalFold(text, p.fixed)
+	return text[:n] == p.fixed || p.fold && equalFold(text[:n], p.fixed)
 }
 
-func (p *pattern) matchParts(text string, c Context) (matched, resolved bool) {
+func (p *pattern) matchParts(text string) bool {
+	m := matcher{fold: p.fold}
+	return m.match(p.parts, text)
+}
+
+func (p *pattern) matchVariables(text string, c Context) (matched, resolved bool) {
 	var array [maxVariables]string
 	values := array[:0]
 	for i := range p.vars {

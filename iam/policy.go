@@ -86,11 +86,13 @@ func (p *Policy) Statements() []Statement {
 type statement struct {
 	index        int32
 	effect       Effect
-	attached     bool // of a policy without principals
+	settled      Match // from Narrow: principal and action match
+	attached     bool  // of a policy without principals
 	notPrincipal bool
 	notAction    bool
 	notResource  bool
 	actions      []pattern
+	anyResource  bool // Resource is "*"
 	resources    []pattern
 	principals   principals
 	conditions   []condition

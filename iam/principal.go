@@ -258,15 +258,6 @@ func (p *PrincipalPattern) Match(who *Principal) Match {
 // principals are the entries of a Principal element.
 type principals []PrincipalPattern
 
-// match returns the closest way in which the entries name a principal.
-func (list principals) match(who *Principal) Match {
-	best := Unmatched
-	for i := range list {
-		best = max(best, list[i].Match(who))
-	}
-	return best
-}
-
 // spare reports whether a NotPrincipal element excepts a principal: only if all that it is are in
 // the list. That is the account and the user, or the account, the role and the session.
 func (list principals) spare(who *Principal) bool {
