@@ -34,7 +34,7 @@ func randomText(r *rand.Rand, alphabet []rune, length int) string {
 func TestWildcardsMatchAsAPlainImplementationDoes(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	matches := 0
-	for range 200000 {
+	for range 50000 {
 		wild := randomText(r, []rune("ab*?ü世*"), 10)
 		text := randomText(r, []rune("abü世"), 12)
 		p, err := compilePattern(wild, wildcards)
@@ -52,14 +52,14 @@ func TestWildcardsMatchAsAPlainImplementationDoes(t *testing.T) {
 		got, _ = p.match(strings.ToUpper(strings.ReplaceAll(text, "ü", "b")), nil)
 		require.Equal(t, plainMatch([]rune(wild), []rune(strings.ReplaceAll(text, "ü", "b"))), got, "%q %q", wild, text)
 	}
-	require.Greater(t, matches, 20000, "the test must see matches")
+	require.Greater(t, matches, 5000, "the test must see matches")
 }
 
 // A variable matches its value, whatever characters that has.
 func TestVariablesMatchAsTheirEscapedValueDoes(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	matches := 0
-	for range 100000 {
+	for range 30000 {
 		value := randomText(r, []rune("ab*?"), 3)
 		escaped := strings.NewReplacer("*", "\ue000", "?", "\ue001") // stands for the character itself
 		wild := randomText(r, []rune("ab*?vv"), 8)
@@ -79,7 +79,7 @@ func TestVariablesMatchAsTheirEscapedValueDoes(t *testing.T) {
 			require.False(t, resolved)
 		}
 	}
-	require.Greater(t, matches, 5000)
+	require.Greater(t, matches, 1500)
 }
 
 // A byte that is not valid UTF-8 is one character, and equals nothing in a pattern.
