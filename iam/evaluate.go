@@ -90,9 +90,9 @@ func (d Decision) AllowedBy(m Match) (statement int, ok bool) {
 	return int(d.allow[m]) - 1, true
 }
 
-// Evaluate decides about a request. It does not fail, and usually does not allocate: it does if an
-// operator of strings or ARNs looks at a value that is not a text, or StringEqualsIgnoreCase has a
-// variable.
+// Evaluate decides about a request. It does not fail, and usually does not allocate: it does to
+// compare the text of a value that is none, such as a number, or the number, date or address of a text
+// that has none, and for a variable of StringEqualsIgnoreCase.
 func (p *Policy) Evaluate(r *Request) Decision {
 	var d Decision
 	for i := range p.denies {

@@ -12,8 +12,8 @@ import (
 //
 // A pattern is split at its stars. The first and the last part are compared with the two ends of the
 // text, and each part between is searched for once, from where the one before it was found: the
-// first place is always good enough. So the time to match is linear in the length of the text, and
-// there is no backtracking.
+// first place is always good enough, so that there is no backtracking. A search is linear in the
+// length of the text, too: what has a ? is limited to what one pass finds.
 type pattern struct {
 	fixed string // if exact, the text; if prefix, what is before the star
 	shape shape
@@ -198,21 +198,20 @@ func lowerASCII(s string) string {
 
 // prepare compiles the search of a part between two stars.
 func (p *part) prepare(fold bool) error {
-	length, masked := 0, false
+	length, skipped, variable := 0, 0, false
 	for i := range p.pieces {
-		if p.pieces[i].variable > 0 {
-			return nil // what it will be is not known
-		}
+		skipped += p.pieces[i].skip
 		length += p.pieces[i].skip + utf8.RuneCountInString(p.pieces[i].fixed)
-		masked = masked || p.pieces[i].skip > 0
+		variable = variable || p.pieces[i].variable > 0
 	}
-	if !masked && !fold {
-		return nil // strings.Index finds it
-	}
-	if length > maxSearchable {
+	switch {
+	case skipped == 0 && (variable || !fold):
+		return nil // the comparison of texts is fast enough
+	case variable && skipped > maxSearchable, !variable && length > maxSearchable:
 		return fmt.Errorf("more than %d characters between two stars", maxSearchable)
+	case !variable:
+		p.search = newRuneSearch(p.pieces, length, fold)
 	}
-	p.search = newRuneSearch(p.pieces, length, fold)
 	return nil
 }
 

@@ -259,7 +259,7 @@ func plainCompare(operator, expected, seen string, variables bool, r *plainReque
 		return ok && e == seen
 	case "StringEqualsIgnoreCase":
 		e, ok := plainText(expected, variables, r)
-		return ok && strings.ToLower(e) == strings.ToLower(seen)
+		return ok && plainRegexp(strings.ToLower(e), map[rune]string{'*': "*", '?': "?"}).MatchString(strings.ToLower(seen))
 	case "StringLike":
 		matched, _ := plainLike(expected, seen, variables, r)
 		return matched

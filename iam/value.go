@@ -243,7 +243,7 @@ func parseNumber(s string) (number, bool) {
 	if digits, fraction, ok := strings.Cut(s, "."); ok && digits != "" && fraction != "" && strings.Trim(fraction, "0") == "" {
 		whole = digits
 	}
-	if strings.IndexAny(whole, ".eE") < 0 {
+	if !strings.ContainsAny(whole, ".eE") { // else it allocates an error
 		if n, err := strconv.ParseInt(whole, 10, 64); err == nil {
 			return intNumber(n), true
 		}
