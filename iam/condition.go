@@ -204,8 +204,7 @@ func (c *condition) finish() {
 	c.fixed = nil
 }
 
-// parsePrefix parses an address or a range. The bits of a range's address behind the prefix do not
-// count. IPv4 addresses in IPv6 form are IPv4 addresses.
+// parsePrefix parses an address or a range, in which the bits behind the prefix do not count. IPv4 addresses in IPv6 form are IPv4 addresses.
 func parsePrefix(text string) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
@@ -218,7 +217,7 @@ func parsePrefix(text string) (netip.Prefix, bool) {
 	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
 	}
-	return p.Masked(), true
+	return p, true
 }
 
 // holds reports whether the condition holds for a request.

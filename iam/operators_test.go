@@ -315,6 +315,7 @@ func TestVariables(t *testing.T) {
 		{"2012-10-17", "StringEquals", "${aws:username, 'anonymous'}", "alice", true},
 		{"2012-10-17", "StringEquals", "${aws:empty, 'anonymous'}", "", true},
 		{"2012-10-17", "StringEquals", "${aws:list}", "alice", false},
+		{"2012-10-17", "StringEquals", "${aws:list}", "", false},
 		{"2012-10-17", "StringEquals", "${aws:list, 'anonymous'}", "anonymous", false},
 		{"2012-10-17", "StringNotEquals", "${aws:list, 'anonymous'}", "anonymous", true},
 		{"2012-10-17", "StringLike", "${aws:username}*", "alice's", true},

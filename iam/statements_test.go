@@ -49,6 +49,16 @@ func TestStatements(t *testing.T) {
 		"Boolaws:SecureTransport[true] false false 8 120",
 	}, lines)
 
+	for i, s := range statements {
+		again, ok := p.Statement(i)
+		require.True(t, ok)
+		require.Equal(t, s, again)
+	}
+	for _, i := range []int{-1, 3} {
+		_, ok := p.Statement(i)
+		require.False(t, ok)
+	}
+
 	// What the methods return belongs to the caller.
 	actions, _ := statements[0].Actions()
 	principals, _ := statements[0].Principals()
