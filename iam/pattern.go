@@ -2,6 +2,7 @@ package iam
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -395,9 +396,9 @@ func equalFold(a, b string) bool {
 // A runeSearch finds up to 64 characters, some of which may be any, in one pass: bit i of its state
 // says whether the text up to here ends with the first i+1 of them (the shift-and algorithm).
 type runeSearch struct {
-	runes []rune   // the characters that are fixed, sorted
-	masks []uint64 // where each of them fits, including where any does
-	any   uint64   // where any does
+	runes []rune               // the characters that are fixed, sorted
+	masks []uint64             // where any character fits, and where each of runes does
+	ascii [utf8.RuneSelf]uint8 // the index in masks of each of these characters
 	last  uint64
 }
 
@@ -406,44 +407,56 @@ const notRune rune = -1 // a byte that is not valid UTF-8
 func newRuneSearch(pieces []piece, length int, fold bool) *runeSearch {
 	s := &runeSearch{last: 1 << (length - 1)}
 	at := map[rune]uint64{}
+	var anywhere uint64
 	position := 0
 	for _, p := range pieces {
 		for range p.skip {
-			s.any |= 1 << position
+			anywhere |= 1 << position
 			position++
 		}
 		for _, r := range p.fixed {
 			at[r] |= 1 << position
-			if other := r ^ 0x20; fold && r < utf8.RuneSelf && (r|0x20) >= 'a' && (r|0x20) <= 'z' {
-				at[other] |= 1 << position
+			if lower := r | 0x20; fold && lower >= 'a' && lower <= 'z' {
+				at[r^0x20] |= 1 << position
 			}
 			position++
 		}
 	}
-	for r := range at {
-		s.runes = append(s.runes, r)
-	}
-	slices.Sort(s.runes)
-	for _, r := range s.runes {
-		s.masks = append(s.masks, at[r]|s.any)
+	s.runes = slices.Sorted(maps.Keys(at))
+	s.masks = append(s.masks, anywhere)
+	for i, r := range s.runes {
+		s.masks = append(s.masks, at[r]|anywhere)
+		if r < utf8.RuneSelf {
+			s.ascii[r] = uint8(1 + i)
+		}
 	}
 	return s
 }
 
+// mask returns where a character fits.
+func (s *runeSearch) mask(r rune) uint64 {
+	if i, ok := slices.BinarySearch(s.runes, r); ok {
+		return s.masks[1+i]
+	}
+	return s.masks[0]
+}
+
+// find returns the end of the first occurrence in text, or -1.
 func (s *runeSearch) find(text string) int {
 	var state uint64
 	for i := 0; i < len(text); {
-		r, size := rune(text[i]), 1
-		if r >= utf8.RuneSelf {
-			if r, size = utf8.DecodeRuneInString(text[i:]); r == utf8.RuneError && size == 1 {
+		var mask uint64
+		if c := text[i]; c < utf8.RuneSelf {
+			mask = s.masks[s.ascii[c]]
+			i++
+		} else {
+			r, size := utf8.DecodeRuneInString(text[i:])
+			if r == utf8.RuneError && size == 1 {
 				r = notRune
 			}
+			mask = s.mask(r)
+			i += size
 		}
-		mask := s.any
-		if at, ok := slices.BinarySearch(s.runes, r); ok {
-			mask = s.masks[at]
-		}
-		i += size
 		if state = (state<<1 | 1) & mask; state&s.last != 0 {
 			return i
 		}
