@@ -90,9 +90,9 @@ func (d Decision) AllowedBy(m Match) (statement int, ok bool) {
 	return int(d.allow[m]) - 1, true
 }
 
-// Evaluate decides about a request. It does not fail, and usually does not allocate: it does to
-// compare the text of a value that is none, such as a number, or the number, date or address of a text
-// that has none, and for a variable of StringEqualsIgnoreCase.
+// Evaluate decides about a request. It does not fail, and usually does not allocate. It allocates to
+// compare a number, a date or an address as a text, to find that a text is not one of these, and for
+// a variable of StringEqualsIgnoreCase.
 func (p *Policy) Evaluate(r *Request) Decision {
 	var d Decision
 	for i := range p.denies {
