@@ -120,6 +120,15 @@ func TestExplain(t *testing.T) {
 `, e.String())
 }
 
+// An entry of NotPrincipal that does not except a principal in full is not why a Deny applies.
+func TestExplainNotPrincipal(t *testing.T) {
+	p := parse(t, `{"Statement":{"Effect":"Deny","NotPrincipal":{"AWS":"`+alice.ARN+`"},"Action":"*","Resource":"*"}}`, iam.ResourcePolicy)
+	e := p.Explain(&iam.Request{Principal: alice, Action: "a:b", Resource: "*"}).Statements[0]
+	require.True(t, e.Applies)
+	require.Equal(t, iam.ByIdentity, e.Match)
+	require.Empty(t, e.Principal)
+}
+
 // A resource that may be excepted is denied and not allowed.
 func TestNotResourceWithAVariableThatDoesNotResolve(t *testing.T) {
 	for _, resources := range []string{`"arn:aws:kms:*:*:key/${aws:username}"`, `["arn:aws:x","arn:aws:kms:*:*:key/${aws:username}"]`} {
