@@ -28,8 +28,9 @@ var layers = map[string]string{
 	"crypto":              "crypto internal",
 	"keystore":            "keystore internal",
 	"audit":               "audit internal/jsontext",
+	"iam":                 "",
 
-	".": "internal/keydb internal/spec internal/ciphertext crypto keystore audit internal",
+	".": "internal/keydb internal/spec internal/ciphertext crypto keystore audit iam internal",
 
 	"awsapi":    ". crypto keystore audit internal internal/jsontext",
 	"seed":      ". internal/spec internal",
@@ -156,6 +157,10 @@ func TestAnImportAgainstTheLayersIsFound(t *testing.T) {
 		{"keystore/etcd/etcd.go", module + "/keystore", ""},
 		{"keystore/etcd/etcd.go", module + "/audit", against},
 		{"audit/event.go", module + "/internal/secret", against},
+		{"iam/policy.go", module, against},
+		{"iam/principal.go", module + "/internal/arn", against},
+		{"iam/bench_test.go", module + "/internal/benchtest", ""},
+		{"authorize.go", module + "/iam", ""},
 		{"internal/secret/secret.go", module + "/crypto", against},
 		{"internal/secret/secret.go", module, against},
 		{"kms.go", module + "/crypto", ""},
