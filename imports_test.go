@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/testenv"
 )
 
 func parametersForImport(t testing.TB, svc *kms.Service, keyID string, algorithm kms.AlgorithmSpec, spec kms.WrappingKeySpec) *kms.GetParametersForImportOutput {
@@ -871,5 +873,81 @@ func TestNothingOfAnImportIsLoggedOrRecorded(t *testing.T) {
 				require.NotContains(t, text, form)
 			}
 		}
+	}
+}
+
+// The commands are those of the API's documentation.
+func TestMaterialThatOpenSSLHasWrappedIsImported(t *testing.T) {
+	testenv.NeedsTool(t, "openssl")
+	svc, _ := newService(t)
+	dir := t.TempDir()
+	write := func(content []byte) string {
+		f, err := os.CreateTemp(dir, "")
+		require.NoError(t, err)
+		_, err = f.Write(content)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		return f.Name()
+	}
+	openssl := func(input []byte, args ...string) []byte {
+		t.Helper()
+		command := exec.CommandContext(t.Context(), "openssl", args...)
+		command.Stdin = bytes.NewReader(input)
+		out, err := command.Output()
+		require.NoError(t, err, "openssl %s", strings.Join(args, " "))
+		return out
+	}
+	oaep := func(public []byte, hash string, material []byte) []byte {
+		t.Helper()
+		return openssl(nil, "pkeyutl", "-encrypt", "-in", write(material), "-inkey", write(public), "-keyform", "DER", "-pubin",
+			"-pkeyopt", "rsa_padding_mode:oaep", "-pkeyopt", "rsa_oaep_md:"+hash, "-pkeyopt", "rsa_mgf1_md:"+hash)
+	}
+	pkcs8 := func(args ...string) []byte {
+		t.Helper()
+		return openssl(openssl(nil, append([]string{"genpkey"}, args...)...), "pkcs8", "-topk8", "-nocrypt", "-outform", "DER")
+	}
+	ec := func(curve string) []byte {
+		t.Helper()
+		return pkcs8("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:"+curve, "-pkeyopt", "ec_param_enc:named_curve")
+	}
+	for spec, material := range map[kms.KeySpec][]byte{
+		kms.KeySpecSymmetricDefault:    openssl(nil, "rand", "32"),
+		kms.KeySpecHMAC512:             openssl(nil, "rand", "64"),
+		kms.KeySpecRSA3072:             pkcs8("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"),
+		kms.KeySpecECCNISTP521:         ec("P-521"),
+		kms.KeySpecECCSECGP256K1:       ec("secp256k1"),
+		kms.KeySpecECCNISTEdwards25519: pkcs8("-algorithm", "ED25519"),
+		kms.KeySpecSM2:                 ec("SM2"),
+	} {
+		t.Run(string(spec), func(t *testing.T) {
+			for algorithm, wrapping := range map[kms.AlgorithmSpec]kms.WrappingKeySpec{
+				kms.AlgorithmRSAESOAEPSHA1: kms.WrappingKeySpecRSA2048, kms.AlgorithmRSAESOAEPSHA256: kms.WrappingKeySpecRSA3072,
+				kms.AlgorithmRSAAESKeyWrapSHA256: kms.WrappingKeySpecRSA2048, kms.AlgorithmSM2PKE: kms.WrappingKeySpecSM2,
+			} {
+				if !slices.Contains(strings.Fields(importPairs[spec]), pairName(algorithm, wrapping)) {
+					continue
+				}
+				i := newImporter(t, svc, &kms.CreateKeyInput{KeySpec: spec, KeyUsage: usageOf(spec)}, algorithm, wrapping)
+				in := i.input(symmetricMaterial(1))
+				switch algorithm {
+				case kms.AlgorithmRSAESOAEPSHA1:
+					in.EncryptedKeyMaterial = oaep(i.PublicKey, "sha1", material)
+				case kms.AlgorithmRSAESOAEPSHA256:
+					in.EncryptedKeyMaterial = oaep(i.PublicKey, "sha256", material)
+				case kms.AlgorithmSM2PKE:
+					in.EncryptedKeyMaterial = openssl(nil, "pkeyutl", "-encrypt", "-in", write(material), "-inkey", write(i.PublicKey), "-keyform", "DER", "-pubin")
+				default:
+					aes := openssl(nil, "rand", "32")
+					wrapped := openssl(nil, "enc", "-id-aes256-wrap-pad", "-K", hex.EncodeToString(aes), "-iv", "A65959A6", "-in", write(material))
+					in.EncryptedKeyMaterial = append(oaep(i.PublicKey, "sha256", aes), wrapped...)
+				}
+				_, err := svc.ImportKeyMaterial(t.Context(), in)
+				require.NoError(t, err, "%s with %s", algorithm, wrapping)
+				requireUsable(t, svc, i.describe())
+				if usageOf(spec) == kms.KeyUsageSignVerify {
+					require.Equal(t, openssl(material, "pkey", "-inform", "DER", "-pubout", "-outform", "DER"), publicKey(t, svc, i.key.KeyId))
+				}
+			}
+		})
 	}
 }
