@@ -112,10 +112,8 @@ type DeleteImportedKeyMaterialOutput struct {
 	KeyMaterialId string
 }
 
-const (
-	importTokenLife = 24 * time.Hour
-	maxMaterialLife = 365 * 24 * time.Hour
-)
+// maxMaterialLife is how far ahead a ValidTo can be.
+const maxMaterialLife = 365 * 24 * time.Hour
 
 var opGetParametersForImport = define(description{
 	name: "GetParametersForImport", keys: keyOnly, states: parametersState, readOnly: true,
@@ -132,7 +130,7 @@ var opGetParametersForImport = define(description{
 		return nil
 	},
 	act: func(c *call, in *GetParametersForImportInput) (*GetParametersForImportOutput, error) {
-		t := importToken{expires: c.now.UTC().Add(importTokenLife), algorithm: string(in.WrappingAlgorithm), spec: string(in.WrappingKeySpec)}
+		t := importToken{algorithm: string(in.WrappingAlgorithm), spec: string(in.WrappingKeySpec)}
 		var err error
 		if t.private, err = t.family().Generate(); err != nil {
 			return nil, err
@@ -151,7 +149,7 @@ var opGetParametersForImport = define(description{
 			KeyId:             c.key().ARN,
 			ImportToken:       token,
 			PublicKey:         key.PublicKey(),
-			ParametersValidTo: t.expires,
+			ParametersValidTo: c.now.UTC().Add(keydb.TokenLife),
 		}, nil
 	},
 })
@@ -173,9 +171,8 @@ func requireImported(k *keydb.Key) error {
 
 // An importToken is what an ImportToken holds, sealed for one key.
 type importToken struct {
-	expires         time.Time // in milliseconds
-	algorithm, spec string    // of the wrapping key, in the API's words
-	private         []byte    // in the stored form of package crypto
+	algorithm, spec string // of the wrapping key, in the API's words
+	private         []byte // in the stored form of package crypto
 }
 
 // family returns the implementation of the wrapping key.
@@ -195,7 +192,6 @@ func (t *importToken) wrappingKey() (crypto.DecryptionKey, error) {
 // sealImportToken seals t for the call's key.
 func (c *call) sealImportToken(t *importToken) ([]byte, error) {
 	b := cryptobyte.NewFixedBuilder(make([]byte, 0, len(t.private)+128)) // never moves the secret to a new array
-	b.AddUint64(uint64(t.expires.UnixMilli()))
 	for _, part := range [][]byte{[]byte(t.algorithm), []byte(t.spec), t.private} {
 		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(part) })
 	}
@@ -204,32 +200,28 @@ func (c *call) sealImportToken(t *importToken) ([]byte, error) {
 		return nil, err
 	}
 	defer secret.Clear(content)
-	return c.svc.core.db.SealToken(c.ctx, c.key().Ref, content)
+	return c.svc.core.db.SealToken(c.ctx, c.key().Ref, content, c.now)
 }
 
 // openImportToken opens a token for the call's key. The caller erases its private key.
 func (c *call) openImportToken(token []byte) (*importToken, error) {
-	content, err := c.svc.core.db.OpenToken(c.ctx, c.key().Ref, token)
-	if errors.Is(err, crypto.ErrDecrypt) {
+	content, err := c.svc.core.db.OpenToken(c.ctx, c.key().Ref, token, c.now)
+	switch {
+	case errors.Is(err, crypto.ErrDecrypt):
 		return nil, exception(InvalidImportTokenException, "")
-	}
-	if err != nil {
+	case errors.Is(err, keydb.ErrTokenExpired):
+		return nil, exception(ExpiredImportTokenException, "")
+	case err != nil:
 		return nil, err
 	}
-	var expires uint64
 	var algorithm, spec, private cryptobyte.String
 	s := cryptobyte.String(content)
-	if !s.ReadUint64(&expires) || !s.ReadUint16LengthPrefixed(&algorithm) || !s.ReadUint16LengthPrefixed(&spec) ||
+	if !s.ReadUint16LengthPrefixed(&algorithm) || !s.ReadUint16LengthPrefixed(&spec) ||
 		!s.ReadUint16LengthPrefixed(&private) || !s.Empty() {
 		secret.Clear(content)
 		return nil, errors.New("kms: a sealed import token is malformed")
 	}
-	t := &importToken{time.UnixMilli(int64(expires)), string(algorithm), string(spec), private}
-	if !c.now.Before(t.expires) {
-		secret.Clear(content)
-		return nil, exception(ExpiredImportTokenException, "")
-	}
-	return t, nil
+	return &importToken{string(algorithm), string(spec), private}, nil
 }
 
 var opImportKeyMaterial = define(description{

@@ -90,9 +90,9 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	case "event":
 		_, err := decodeRecord[audit.Event](r)
 		return err
-	case tokenKeyName:
-		if _, err := db.parseTokenKey(body); err != nil || path != "" {
-			return wrong("does not hold the key of import tokens")
+	case tokenKeysName:
+		if _, err := db.parseTokenKeys(r); err != nil || name != kind {
+			return wrong("does not hold the keys of import tokens")
 		}
 		return nil
 	case "key", "material", "aliasof", "lastuse", "due":

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/audit"
-	"github.com/pocketkms/kms/crypto"
 	"github.com/pocketkms/kms/internal/ciphertext"
 	"github.com/pocketkms/kms/internal/loglimit"
 	"github.com/pocketkms/kms/internal/spec"
@@ -54,7 +53,7 @@ type DB struct {
 
 	queues [retryQueues]chan struct{} // of changes that lost a race; each holds who may retry
 
-	tokenKey atomic.Pointer[crypto.AEAD] // seals import tokens; nil until it is needed
+	tokenKeys atomic.Pointer[tokenKeys] // nil until they are needed
 
 	inFlight, acked sync.Map // names of event records: being delivered; delivered but not deleted
 	eventCount      atomic.Uint64

@@ -25,7 +25,7 @@ import (
 //	lastuse/ACCOUNT/REGION/KEYID            a Use
 //	due/TIME/ACCOUNT/REGION/KEYID           index: the key, or some of its material, is to be deleted at TIME
 //	event/TIME/N/EVENTID                    an audit.Event that the sink does not have yet
-//	tokenkey                                the key that seals import tokens
+//	tokenkeys                               the keys that seal import tokens
 //
 // Names can be read by whoever has the store; values are sealed.
 const (
@@ -36,7 +36,7 @@ const (
 	lastUsePrefix  = "lastuse/"
 	duePrefix      = "due/"
 	eventPrefix    = "event/"
-	tokenKeyName   = "tokenkey"
+	tokenKeysName  = "tokenkeys"
 )
 
 // A Ref says where a key is: its account and Region, and its key ID.
@@ -247,7 +247,7 @@ func decodeRecord[T any](r keystore.Record) (*T, error) {
 // clearPuts erases the key material among what was stored.
 func clearPuts(puts []keystore.Put) {
 	for _, p := range puts {
-		if strings.HasPrefix(p.Key, materialPrefix) || p.Key == tokenKeyName {
+		if strings.HasPrefix(p.Key, materialPrefix) || p.Key == tokenKeysName {
 			secret.Clear(p.Value)
 		}
 	}
