@@ -2,6 +2,7 @@ package keydb
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/crypto"
 	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/keystore"
@@ -43,9 +45,11 @@ func TestMaterialIsImportedAndDeleted(t *testing.T) {
 	sealed, err := before.(crypto.AEAD).Encrypt([]byte("text"), nil)
 	require.NoError(t, err)
 
+	present := k.Current()
 	k, err = f.DeleteMaterial(t.Context(), k, k.Current().ID)
 	require.NoError(t, err)
 	require.Equal(t, PendingImport, k.State)
+	require.NotSame(t, present, k.Current(), "what is known of its bytes is forgotten")
 	require.Empty(t, f.recordNames(materialPrefix))
 	_, err = before.(crypto.AEAD).Decrypt(sealed, nil)
 	require.ErrorIs(t, err, crypto.ErrDestroyed)
@@ -136,6 +140,10 @@ func TestEachChangeOfMaterialIsOneTransaction(t *testing.T) {
 			_, err := f.DeleteMaterial(t.Context(), k, k.Current().ID)
 			return err
 		},
+		"a deletion of staged material": func(f *fixture, k *Key) error {
+			_, err := f.DeleteMaterial(t.Context(), k, k.Record.Staged.ID)
+			return err
+		},
 		"an expiry": func(f *fixture, k *Key) error {
 			f.now = hour(3)
 			_, err := f.Key(t.Context(), k.Ref, f.now)
@@ -145,6 +153,9 @@ func TestEachChangeOfMaterialIsOneTransaction(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			k := f.imports(f.createExternal().Ref, 1, new(hour(3)))
+			if name != "an import" {
+				k = f.imports(k.Ref, 2, nil)
+			}
 			before, now := f.all(), f.now
 			killed := errors.New("killed")
 			commits := 0
@@ -243,8 +254,11 @@ func TestTokensAreSealedForOneKeyByAllProcesses(t *testing.T) {
 	}
 }
 
+// The most records that destroyKeys keys can have at once fit in a transaction.
 func TestKeysWithManyRecordsOfImportsAreDestroyed(t *testing.T) {
 	f := newFixture(t)
+	f.config.Sink = audit.SinkFunc(func(context.Context, *audit.Event) error { return nil })
+	var keys []*Key
 	for range destroyKeys {
 		k := f.createExternal()
 		for n := range byte(destroyOps) {
@@ -256,10 +270,11 @@ func TestKeysWithManyRecordsOfImportsAreDestroyed(t *testing.T) {
 		}
 		f.schedule(k.Ref, hour(24))
 		f.use(k.Ref, 1)
+		keys = append(keys, f.key(k.Ref))
 	}
 	require.NoError(t, f.Flush(t.Context()))
 	f.now = hour(24)
-	require.NoError(t, f.destroyDue(t.Context()))
+	require.NoError(t, f.destroy(t.Context(), keys, f.now), "in one transaction")
 	require.Empty(t, f.recordNames(""))
 }
 
