@@ -10,6 +10,7 @@ const (
 	OtherKind Kind = iota
 	KeyKind        // a Record
 	AliasKind      // an alias, or its entry in the index of its key
+	GrantKind      // a GrantRecord, or its entry in an index
 )
 
 // KindOf returns the kind of the record of that name. The Backend of package kmstest, which delays
@@ -20,6 +21,9 @@ func KindOf(name string) Kind {
 		return KeyKind
 	case strings.HasPrefix(name, aliasPrefix), strings.HasPrefix(name, aliasOfPrefix):
 		return AliasKind
+	case strings.HasPrefix(name, grantPrefix), strings.HasPrefix(name, granteePrefix),
+		strings.HasPrefix(name, grantNamePrefix), strings.HasPrefix(name, retirablePrefix):
+		return GrantKind
 	}
 	return OtherKind
 }
