@@ -89,6 +89,11 @@ func run(ctx context.Context, w io.Writer, story []chapter) error {
 	if err := seed.Apply(ctx, t.svc, keys...); err != nil {
 		return err
 	}
+	empty, err := t.svc.CreateKey(ctx, &kms.CreateKeyInput{Origin: kms.OriginExternal}) // its material is imported later
+	if err != nil {
+		return err
+	}
+	t.vault = empty.KeyMetadata.KeyId
 	times := map[string]int{}
 	for _, c := range story {
 		fmt.Fprintf(w, "%s\n\n", c.title)

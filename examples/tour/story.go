@@ -5,6 +5,8 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"time"
@@ -32,6 +34,8 @@ var keys = []seed.Key{
 // memory is what later steps need of earlier ones.
 type memory struct {
 	key               string // the ID of the key that the tour creates
+	vault             string // the ID of the key whose material the shop brings
+	token, wrapped    []byte // for its import
 	sealed            []byte // the invoice
 	tag, signature    []byte
 	ours              *ecdsa.PublicKey // for the bank
@@ -108,7 +112,7 @@ var story = []chapter{{"Opening the shop: a key, and a name for it", []step{
 	call((*kms.Service).ListKeys,
 		func(*tour) *kms.ListKeysInput { return &kms.ListKeysInput{} },
 		func(_ *tour, out *kms.ListKeysOutput) string {
-			return fmt.Sprintf("%d keys: the shop had %d when it opened", len(out.Keys), len(keys))
+			return fmt.Sprintf("%d keys: the shop had %d when it opened", len(out.Keys), len(keys)+1) // with the one that has no material yet
 		}),
 }}, {"The first customer: secrets", []step{
 	call((*kms.Service).Encrypt,
@@ -292,6 +296,40 @@ var story = []chapter{{"Opening the shop: a key, and a name for it", []step{
 			return &kms.RetireGrantInput{KeyId: keys[0].ID, GrantId: t.auditGrant}
 		},
 		func(*tour, *kms.RetireGrantOutput) string { return "the audit is done" }),
+}}, {"Moving in: a key from the old shop", []step{
+	call((*kms.Service).GetParametersForImport,
+		func(t *tour) *kms.GetParametersForImportInput {
+			return &kms.GetParametersForImportInput{KeyId: t.vault, WrappingAlgorithm: kms.AlgorithmRSAESOAEPSHA256, WrappingKeySpec: kms.WrappingKeySpecRSA2048}
+		},
+		func(t *tour, out *kms.GetParametersForImportOutput) string {
+			public, err := x509.ParsePKIXPublicKey(out.PublicKey)
+			t.require(err == nil, "a public key")
+			wrappingKey, ok := public.(*rsa.PublicKey)
+			t.require(ok, "an RSA key")
+			if !ok {
+				return ""
+			}
+			material := make([]byte, 32)
+			rand.Read(material)
+			t.token = out.ImportToken
+			t.wrapped, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, wrappingKey, material, nil)
+			t.require(err == nil, "a wrapped key")
+			return "the old key travels wrapped, with crypto/rsa: " + sample(t.wrapped)
+		}),
+	call((*kms.Service).ImportKeyMaterial,
+		func(t *tour) *kms.ImportKeyMaterialInput {
+			return &kms.ImportKeyMaterialInput{KeyId: t.vault, ImportToken: t.token, EncryptedKeyMaterial: t.wrapped, ValidTo: t.now.AddDate(0, 6, 0)}
+		},
+		func(_ *tour, out *kms.ImportKeyMaterialOutput) string {
+			return "it works here for six months, as material " + out.KeyMaterialId[:8]
+		}),
+	call((*kms.Service).DeleteImportedKeyMaterial,
+		func(t *tour) *kms.DeleteImportedKeyMaterialInput {
+			return &kms.DeleteImportedKeyMaterialInput{KeyId: t.vault}
+		},
+		func(*tour, *kms.DeleteImportedKeyMaterialOutput) string {
+			return "not needed today: it is erased, and the old shop has a copy"
+		}),
 }}, {"A year passes: rotation", []step{
 	call((*kms.Service).EnableKeyRotation,
 		func(t *tour) *kms.EnableKeyRotationInput {
