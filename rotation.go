@@ -140,7 +140,7 @@ const (
 var opEnableKeyRotation = define(description{
 	name: "EnableKeyRotation", keys: keyOnly, states: rotationState,
 }, steps[EnableKeyRotationInput, EnableKeyRotationOutput]{
-	admit: func(c *call, _ *EnableKeyRotationInput) error { return requireRotatable(c.key()) },
+	admit: func(c *call, _ *EnableKeyRotationInput) error { return c.requireRotatable() },
 	act: func(c *call, in *EnableKeyRotationInput) (*EnableKeyRotationOutput, error) {
 		if r := c.key().Record.Rotation; r != nil && (in.RotationPeriodInDays == nil || *in.RotationPeriodInDays == r.PeriodInDays) {
 			return &EnableKeyRotationOutput{}, c.requireCurrent() // it keeps its dates
@@ -168,7 +168,7 @@ var opDisableKeyRotation = define(description{
 		if c.key().Spec.Kind == spec.HMAC { // AWS KMS accepts it, although such a key cannot rotate
 			return nil
 		}
-		return requireRotatable(c.key())
+		return c.requireRotatable()
 	},
 	act: func(c *call, in *DisableKeyRotationInput) (*DisableKeyRotationOutput, error) {
 		if c.key().Record.Rotation == nil {
@@ -183,13 +183,17 @@ func (s *Service) DisableKeyRotation(ctx context.Context, in *DisableKeyRotation
 	return opDisableKeyRotation.do(ctx, s, in)
 }
 
-// requireRotatable refuses keys that cannot be rotated.
-func requireRotatable(k *keydb.Key) error {
+// requireRotatable refuses keys that cannot be rotated. Related multi-Region keys are rotated through
+// their primary.
+func (c *call) requireRotatable() error {
+	k := c.key()
 	switch {
 	case k.Spec.Kind != spec.Symmetric:
 		return exception(UnsupportedOperationException, "")
 	case k.Record.Origin != string(OriginAWSKMS):
 		return exception(UnsupportedOperationException, "%s origin is %s which is not valid for this operation.", k.ARN, k.Record.Origin)
+	case k.IsReplica():
+		return exception(UnsupportedOperationException, "%s is a multi-region replica key which is not valid for %s.", k.ARN, c.op.name)
 	}
 	return nil
 }
@@ -220,7 +224,7 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, in *GetKeyRotationSt
 var opRotateKeyOnDemand = define(description{
 	name: "RotateKeyOnDemand", keys: keyOnly, states: readyState,
 }, steps[RotateKeyOnDemandInput, RotateKeyOnDemandOutput]{
-	admit: func(c *call, _ *RotateKeyOnDemandInput) error { return requireRotatable(c.key()) },
+	admit: func(c *call, _ *RotateKeyOnDemandInput) error { return c.requireRotatable() },
 	act: func(c *call, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
 		k := c.key()
 		if r := k.Record.Rotation; r != nil && r.Next.Sub(c.now) < rotationConflictWindow {

@@ -191,6 +191,20 @@ func (c *cache[V]) invalidateIf(p cacheKey, stale func(*V) bool) {
 	}
 }
 
+// invalidateAll removes the values of an account's ID or name in all Regions, if they are stale. It is
+// for a cache whose keys are hashed by ID: they are all in one set.
+func (c *cache[V]) invalidateAll(account, name string, stale func(*V) bool) {
+	s := c.set(&cacheKey{account: account, name: name})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes.Add(1)
+	for i := range s.ways {
+		if e := s.ways[i].Load(); e != nil && e.account == account && e.name == name && stale(e.value) {
+			s.ways[i].Store(nil)
+		}
+	}
+}
+
 // clear removes all values.
 func (c *cache[V]) clear() {
 	for i := range c.sets {

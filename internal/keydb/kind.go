@@ -7,9 +7,10 @@ type Kind int8
 
 // The kinds of records that package kmstest distinguishes.
 const (
-	OtherKind Kind = iota
-	KeyKind        // a Record
-	AliasKind      // an alias, or its entry in the index of its key
+	OtherKind  Kind = iota
+	KeyKind         // a Record
+	SharedKind      // what the keys of a multi-Region key have in common
+	AliasKind       // an alias, or its entry in the index of its key
 )
 
 // KindOf returns the kind of the record of that name. The Backend of package kmstest, which delays
@@ -18,6 +19,8 @@ func KindOf(name string) Kind {
 	switch {
 	case strings.HasPrefix(name, keyPrefix):
 		return KeyKind
+	case strings.HasPrefix(name, sharedPrefix):
+		return SharedKind
 	case strings.HasPrefix(name, aliasPrefix), strings.HasPrefix(name, aliasOfPrefix):
 		return AliasKind
 	}

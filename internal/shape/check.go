@@ -39,6 +39,7 @@ var patterns = compilePatterns(map[string]string{
 	"policy":     latin + `+`,
 	"policyName": `[\w]+`,
 	"principal":  `^[\w+=,.@:/-]+$`,
+	"region":     `^([a-z]+-){2,3}\d+$`,
 	"xksKeyID":   `^[a-zA-Z0-9-_.]+$`,
 })
 
