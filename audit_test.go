@@ -78,7 +78,7 @@ var (
 	// mutators are the operations whose events are not readOnly in CloudTrail.
 	mutators = []string{
 		"CancelKeyDeletion", "CreateAlias", "CreateGrant", "CreateKey", "DeleteAlias", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
-		"PutKeyPolicy", "RetireGrant", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
+		"PutKeyPolicy", "ReplicateKey", "RetireGrant", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription", "UpdatePrimaryRegion",
 	}
 )
 
@@ -112,6 +112,10 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 		require.NoError(t, err)
 
 		events := apiEvents(s.take())
+		if op.Name() == "ReplicateKey" || op.Name() == "UpdatePrimaryRegion" { // one more in the replica's Region
+			require.Equal(t, replicaRegion, events[len(events)-1].AWSRegion)
+			events = events[:len(events)-1]
+		}
 		require.Len(t, events, 3)
 		ids := map[audit.UUID]bool{}
 		for i, want := range []struct {
@@ -165,7 +169,7 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 			require.Equal(t, resources(f.subject(op.Name()).Arn), done.Resources)
 		}
 		if slices.Contains(mutators, op.Name()) && op.Name() != "CreateKey" {
-			key := f.symmetric
+			key := f.subject(op.Name())
 			if op.Name() == "UpdateAlias" {
 				key = f.other
 			}

@@ -70,6 +70,7 @@ func TestStateRulesFollowTheTableOfKeyStates(t *testing.T) {
 		"EnableKeyRotation":   {y, isDisabled, isPendingDeletion, isPendingDeletion, y, y, isCreating, y}, // then by origin
 		"Encrypt":             {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, isUnavailable, isCreating, y},
 		"GetPublicKey":        {y, y, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
+		"ReplicateKey":        {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, isUnavailable, isCreating, isUpdating},
 		"RotateKeyOnDemand":   {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
 		"ScheduleKeyDeletion": {y, y, isPendingDeletion, isPendingDeletion, y, y, y, isUpdating},
 	}
@@ -81,7 +82,8 @@ func TestStateRulesFollowTheTableOfKeyStates(t *testing.T) {
 		"TagResource": "CreateAlias", "UntagResource": "CreateAlias", "UpdateKeyDescription": "CreateAlias",
 		"DeleteAlias": "DescribeKey", "GetKeyLastUsage": "DescribeKey", "GetKeyPolicy": "DescribeKey", "GetKeyRotationStatus": "DescribeKey",
 		"ListAliases": "DescribeKey", "ListGrants": "DescribeKey", "RetireGrant": "DescribeKey", "RevokeGrant": "DescribeKey", "ListKeyPolicies": "DescribeKey", "ListKeyRotations": "DescribeKey", "ListResourceTags": "DescribeKey",
-		"PutKeyPolicy": "DescribeKey", "UpdateAlias": "DescribeKey", // UpdateAlias's new key: see below
+		"UpdatePrimaryRegion": "RotateKeyOnDemand",
+		"PutKeyPolicy":        "DescribeKey", "UpdateAlias": "DescribeKey", // UpdateAlias's new key: see below
 	}
 	for _, op := range operations {
 		d := op.describe()

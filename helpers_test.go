@@ -159,6 +159,20 @@ func createMacKey(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
 	return createKey(t, svc, &kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})
 }
 
+// createPrimary creates a symmetric multi-Region key.
+func createPrimary(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
+	t.Helper()
+	return createKey(t, svc, &kms.CreateKeyInput{MultiRegion: true})
+}
+
+// replicate creates a replica of a multi-Region key.
+func replicate(t testing.TB, svc *kms.Service, keyID, region string) *kms.KeyMetadata {
+	t.Helper()
+	out, err := svc.ReplicateKey(context.Background(), &kms.ReplicateKeyInput{KeyId: keyID, ReplicaRegion: region})
+	require.NoError(t, err)
+	return out.ReplicaKeyMetadata
+}
+
 func createAlias(t testing.TB, svc *kms.Service, name, keyID string) {
 	t.Helper()
 	_, err := svc.CreateAlias(context.Background(), &kms.CreateAliasInput{AliasName: name, TargetKeyId: keyID})

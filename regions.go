@@ -182,37 +182,16 @@ func requireReplicaRegion(k *keydb.Key, region string) error {
 }
 
 var opUpdatePrimaryRegion = define(description{
-	name: "UpdatePrimaryRegion", keys: ownIdentify, states: readyState,
+	name: "UpdatePrimaryRegion", keys: keyOnly, states: readyState,
 }, steps[UpdatePrimaryRegionInput, UpdatePrimaryRegionOutput]{
-	identify: func(c *call, in *UpdatePrimaryRegionInput) error {
-		if err := c.identify(in.KeyId, c.op.permission, false); err != nil {
-			return err
-		}
-		k := c.key()
-		if k.Record.Shared == nil || k.IsReplica() || !slices.Contains(k.Record.Shared.Replicas(c.now), in.PrimaryRegion) {
-			return nil // refused once the caller is authorized
-		}
-		replica, err := c.svc.core.db.Key(c.ctx, keydb.Ref{Account: k.Account, Region: in.PrimaryRegion, ID: k.ID}, c.now)
-		if err != nil {
-			return err
-		}
-		if replica == nil { // deleted since
-			return keydb.ErrConflict
-		}
-		return c.addTarget(target{key: replica, permission: c.op.permission})
-	},
-	admit: func(c *call, in *UpdatePrimaryRegionInput) error {
-		if err := requirePrimary(c.key()); err != nil {
-			return err
-		}
-		if c.count < 2 {
-			return invalid("%s does not have a replica key in the specified Region.", c.key().ID)
-		}
-		return nil
-	},
+	admit: func(c *call, _ *UpdatePrimaryRegionInput) error { return requirePrimary(c.key()) },
 	act: func(c *call, in *UpdatePrimaryRegionInput) (*UpdatePrimaryRegionOutput, error) {
+		replica, err := c.replicaToPromote(in.PrimaryRegion)
+		if err != nil {
+			return nil, err
+		}
 		until := c.now.Add(max(c.svc.core.config.ReplicationDelay, 0))
-		return &UpdatePrimaryRegionOutput{}, c.svc.core.db.UpdatePrimary(c.ctx, c.key(), c.targets[1].key, until)
+		return &UpdatePrimaryRegionOutput{}, c.svc.core.db.UpdatePrimary(c.ctx, c.key(), replica, until)
 	},
 	recordElsewhere: func(op *operation[UpdatePrimaryRegionInput, UpdatePrimaryRegionOutput], c *call, in *UpdatePrimaryRegionInput, out *UpdatePrimaryRegionOutput) error {
 		return recordIn(c, in.PrimaryRegion, op, in, out, c.key().ID)
@@ -227,6 +206,26 @@ var opUpdatePrimaryRegion = define(description{
 // They can be used meanwhile, but neither enabled, disabled nor deleted.
 func (s *Service) UpdatePrimaryRegion(ctx context.Context, in *UpdatePrimaryRegionInput) (*UpdatePrimaryRegionOutput, error) {
 	return opUpdatePrimaryRegion.do(ctx, s, in)
+}
+
+// replicaToPromote returns the replica in a Region of the call's key. The caller needs the permission
+// for it, too, and its state must allow the change.
+func (c *call) replicaToPromote(region string) (*keydb.Key, error) {
+	k := c.key()
+	if !slices.Contains(k.Record.Shared.Replicas(c.now), region) {
+		return nil, invalid("%s does not have a replica key in the specified Region.", k.ID)
+	}
+	replica, err := c.svc.core.db.Key(c.ctx, keydb.Ref{Account: k.Account, Region: region, ID: k.ID}, c.now)
+	if err != nil {
+		return nil, err
+	}
+	if replica == nil { // deleted since
+		return nil, keydb.ErrConflict
+	}
+	if err := c.authorizeTarget(&target{key: replica, permission: c.op.permission}); err != nil {
+		return nil, err
+	}
+	return replica, c.op.states.admit(replica)
 }
 
 // multiRegionConfiguration lists the keys that are related to k, at now.
