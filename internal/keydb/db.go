@@ -82,6 +82,7 @@ func newDB(store *keystore.Store, config Config) *DB {
 		aliases: newCache[Alias](false),
 		uses:    map[Ref]*lastUse{},
 	}
+	db.keys.outdates = (*Key).outdated
 	for i := range db.queues {
 		db.queues[i] = make(chan struct{}, 1)
 	}

@@ -211,9 +211,25 @@ func (k *Key) expectations() []keystore.Expectation {
 	return e
 }
 
-// invalidateRelated removes from the cache what is older than a revision of a sharedRecord.
+// invalidateRelated removes from the cache the related keys that are older than a revision of what
+// they share.
 func (db *DB) invalidateRelated(ref Ref, revision keystore.Revision) {
-	db.keys.invalidateAll(ref.Account, ref.ID, func(k *Key) bool { return k.sharedRevision < revision })
+	db.keys.invalidateRelated(ref.Account, ref.ID, func(k *Key) bool { return k.older(ref, revision) })
+}
+
+// older reports whether k is one of the keys related to ref, as it was before a revision of what they
+// share.
+func (k *Key) older(ref Ref, revision keystore.Revision) bool {
+	return k.sharedRevision < revision && k.ID == ref.ID && k.Account == ref.Account && k.Record.Shared != nil
+}
+
+// outdated returns which other snapshots are stale if k was just loaded, or nil: whoever has seen a
+// change in one Region must not find the former state in another.
+func (k *Key) outdated() func(*Key) bool {
+	if k.Record.Shared == nil {
+		return nil
+	}
+	return func(other *Key) bool { return other.older(k.Ref, k.sharedRevision) }
 }
 
 // revisions are those of the records of a key. shared is 0 unless it is a multi-Region key.
