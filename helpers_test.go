@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -171,6 +172,11 @@ func replicate(t testing.TB, svc *kms.Service, keyID, region string) *kms.KeyMet
 	out, err := svc.ReplicateKey(context.Background(), &kms.ReplicateKeyInput{KeyId: keyID, ReplicaRegion: region})
 	require.NoError(t, err)
 	return out.ReplicaKeyMetadata
+}
+
+// replicaARN returns the ARN of the replica of a key of us-east-1 in replicaRegion.
+func replicaARN(primary *kms.KeyMetadata) string {
+	return strings.Replace(primary.Arn, "us-east-1", replicaRegion, 1)
 }
 
 func createAlias(t testing.TB, svc *kms.Service, name, keyID string) {

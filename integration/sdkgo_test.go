@@ -42,7 +42,7 @@ const (
 )
 
 func newService(t testing.TB) *kms.Service {
-	svc, err := kms.New(kms.Config{})
+	svc, err := kms.New(kms.Config{ReplicationDelay: -1})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, svc.Close()) })
 	return svc
