@@ -22,8 +22,8 @@ import (
 // description, tags, policy, rotation and key material, its replicas and its primary. Calls that read
 // or use keys see all that as it was d ago. It does not delay new keys, by their ID or ARN, except
 // replicas, nor the deletion of a key at the end of its waiting period, nor grants, which permit
-// nothing yet. A call that makes a change is
-// based on the latest state, so it can be refused because of what other calls do not see yet.
+// nothing yet. A call that makes a change is based on the latest state, so it can be refused because
+// of what other calls do not see yet.
 //
 // While a change is hidden, a successful call does not count as a use of its key for
 // GetKeyLastUsage, and audit events name no resources.
