@@ -190,10 +190,10 @@ func (c *call) requireRotatable() error {
 	switch {
 	case k.Spec.Kind != spec.Symmetric:
 		return exception(UnsupportedOperationException, "")
-	case k.Record.Origin != string(OriginAWSKMS):
-		return exception(UnsupportedOperationException, "%s origin is %s which is not valid for this operation.", k.ARN, k.Record.Origin)
 	case k.IsReplica():
 		return exception(UnsupportedOperationException, "%s is a multi-region replica key which is not valid for %s.", k.ARN, c.op.name)
+	case k.Record.Origin != string(OriginAWSKMS):
+		return exception(UnsupportedOperationException, "%s origin is %s which is not valid for this operation.", k.ARN, k.Record.Origin)
 	}
 	return nil
 }
@@ -224,7 +224,12 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, in *GetKeyRotationSt
 var opRotateKeyOnDemand = define(description{
 	name: "RotateKeyOnDemand", keys: keyOnly, states: readyState,
 }, steps[RotateKeyOnDemandInput, RotateKeyOnDemandOutput]{
-	admit: func(c *call, _ *RotateKeyOnDemandInput) error { return c.requireRotatable() },
+	admit: func(c *call, _ *RotateKeyOnDemandInput) error {
+		if k := c.key(); k.Spec.Kind == spec.Symmetric && k.Record.Origin == string(OriginExternal) && !k.IsReplica() {
+			return nil
+		}
+		return c.requireRotatable()
+	},
 	act: func(c *call, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
 		k := c.key()
 		if r := k.Record.Rotation; r != nil && r.Next.Sub(c.now) < rotationConflictWindow {
@@ -234,6 +239,13 @@ var opRotateKeyOnDemand = define(description{
 			return nil, exception(LimitExceededException, "The on-demand rotations limit has been reached for the given keyId. "+
 				"No more on-demand rotations can be performed for this key: %s", k.ARN)
 		}
+		if k.Record.Origin == string(OriginExternal) && k.Record.Staged == nil {
+			return nil, exception(KMSInvalidStateException, "No available key material pending rotation for the key: %s.", k.ARN)
+		}
+		if k.Record.Staged != nil && !stagedEverywhere(k, c.now) {
+			return nil, exception(KMSInvalidStateException,
+				"Cannot perform key material rotation: Key material has not been imported for replicas of the Multi-Region key.")
+		}
 		if _, err := c.svc.core.db.RotateOnDemand(c.ctx, k, c.now); err != nil {
 			return nil, err
 		}
@@ -241,9 +253,11 @@ var opRotateKeyOnDemand = define(description{
 	},
 })
 
-// RotateKeyOnDemand gives a symmetric key new key material at once, up to 25 times for each key.
-// Ciphertexts of earlier materials can still be decrypted. The dates of automatic rotation do not
-// change.
+// RotateKeyOnDemand gives a symmetric key new key material at once, up to 25 times for each key. If
+// the key's material is imported, the new one must have been imported before: see
+// [Service.ImportKeyMaterial]. Ciphertexts of earlier materials can still be decrypted. The dates of
+// automatic rotation do not change. Related multi-Region keys are rotated together, through their
+// primary; imported material must have been imported into each of them.
 func (s *Service) RotateKeyOnDemand(ctx context.Context, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
 	return opRotateKeyOnDemand.do(ctx, s, in)
 }
@@ -262,23 +276,23 @@ var opListKeyRotations = define(description{
 			return nil, err
 		}
 		var list []rotation
-		for i, m := range k.Record.Materials {
+		for i := range k.Record.Materials {
+			m := &k.Record.Materials[i]
 			if k.Spec.Kind != spec.Symmetric || m.Rotated == nil && !all {
 				continue
 			}
-			entry := RotationsListEntry{
-				KeyId:            k.ARN,
-				KeyMaterialId:    m.ID,
-				KeyMaterialState: KeyMaterialStateNonCurrent,
-				RotationType:     RotationType(m.RotationType),
-			}
-			if m.Rotated != nil {
-				entry.RotationDate = *m.Rotated
-			}
+			state := KeyMaterialStateNonCurrent
 			if i == len(k.Record.Materials)-1 {
-				entry.KeyMaterialState = KeyMaterialStateCurrent
+				state = KeyMaterialStateCurrent
 			}
-			list = append(list, rotation{fmt.Sprintf("%06d", i), entry})
+			list = append(list, rotation{fmt.Sprintf("%06d", i), rotationsEntry(k, m, state)})
+		}
+		if m := k.Record.Staged; m != nil && all {
+			state := KeyMaterialStatePendingRotation
+			if !stagedEverywhere(k, c.now) {
+				state = KeyMaterialStatePendingMultiRegionImportAndRotation
+			}
+			list = append(list, rotation{fmt.Sprintf("%06d", len(k.Record.Materials)), rotationsEntry(k, m, state)})
 		}
 		list, next := truncate(c, p, list, func(r rotation) string { return r.sortKey })
 		out := &ListKeyRotationsOutput{Rotations: make([]RotationsListEntry, len(list)), NextMarker: next, Truncated: next != ""}
@@ -289,6 +303,35 @@ var opListKeyRotations = define(description{
 	},
 })
 
+// stagedEverywhere reports whether all keys that are related to k have its staged material at now.
+func stagedEverywhere(k *keydb.Key, now time.Time) bool {
+	return k.Record.Shared == nil || k.Record.Shared.StagedEverywhere(now)
+}
+
+// rotationsEntry describes a material of k in the API's terms.
+func rotationsEntry(k *keydb.Key, m *keydb.MaterialRecord, state KeyMaterialState) RotationsListEntry {
+	entry := RotationsListEntry{
+		KeyId:            k.ARN,
+		KeyMaterialId:    m.ID,
+		KeyMaterialState: state,
+		RotationType:     RotationType(m.RotationType),
+	}
+	if m.Rotated != nil {
+		entry.RotationDate = *m.Rotated
+	}
+	if k.Record.Origin != string(OriginExternal) {
+		return entry
+	}
+	entry.KeyMaterialDescription = m.Description
+	if m.Absent {
+		entry.ImportState = ImportStatePendingImport
+		return entry
+	}
+	entry.ImportState = ImportStateImported
+	entry.ExpirationModel, entry.ValidTo = expiration(m.ValidTo)
+	return entry
+}
+
 // A rotation is an entry of the list, with its sort key.
 type rotation struct {
 	sortKey string
@@ -296,7 +339,8 @@ type rotation struct {
 }
 
 // ListKeyRotations lists the completed rotations of a key, oldest first. With
-// IncludeKeyMaterialAllKeyMaterial it also lists the first key material.
+// IncludeKeyMaterialAllKeyMaterial it also lists the first key material, and one that is pending
+// rotation.
 func (s *Service) ListKeyRotations(ctx context.Context, in *ListKeyRotationsInput) (*ListKeyRotationsOutput, error) {
 	return opListKeyRotations.do(ctx, s, in)
 }

@@ -3,7 +3,12 @@ package integration_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -154,6 +159,25 @@ func (f fixture) grant() (key string, grant *kms.CreateGrantOutput) {
 	return key, grant
 }
 
+// wrapped is key material for a new key.
+func (f fixture) wrapped() *kms.ImportKeyMaterialInput {
+	created, err := f.CreateKey(context.Background(), &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify, Origin: kms.OriginExternal})
+	require.NoError(f.t, err)
+	id := created.KeyMetadata.KeyId
+	parameters, err := f.Service.GetParametersForImport(context.Background(), &kms.GetParametersForImportInput{
+		KeyId: id, WrappingAlgorithm: kms.AlgorithmRSAESOAEPSHA256, WrappingKeySpec: kms.WrappingKeySpecRSA2048})
+	require.NoError(f.t, err)
+	public, err := x509.ParsePKIXPublicKey(parameters.PublicKey)
+	require.NoError(f.t, err)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	require.NoError(f.t, err)
+	material, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(f.t, err)
+	wrapped, err := rsa.EncryptOAEP(sha256.New(), cryptorand.Reader, public.(*rsa.PublicKey), material, nil)
+	require.NoError(f.t, err)
+	return &kms.ImportKeyMaterialInput{KeyId: id, ImportToken: parameters.ImportToken, EncryptedKeyMaterial: wrapped, ValidTo: time.Now().Add(time.Hour)}
+}
+
 // calls has for each operation an input that makes it succeed.
 var calls = map[string]func(fixture) any{
 	"CancelKeyDeletion": func(f fixture) any {
@@ -184,6 +208,12 @@ var calls = map[string]func(fixture) any{
 	"DeleteAlias": func(f fixture) any {
 		f.aliased("alias/old")
 		return &kms.DeleteAliasInput{AliasName: "alias/old"}
+	},
+	"DeleteImportedKeyMaterial": func(f fixture) any {
+		in := f.wrapped()
+		_, err := f.ImportKeyMaterial(context.Background(), in)
+		require.NoError(f.t, err)
+		return &kms.DeleteImportedKeyMaterialInput{KeyId: in.KeyId}
 	},
 	"DeriveSharedSecret": func(f fixture) any {
 		id := f.key(kms.KeySpecECCNISTP256, kms.KeyUsageKeyAgreement)
@@ -232,9 +262,13 @@ var calls = map[string]func(fixture) any{
 		require.NoError(f.t, err)
 		return &kms.GetKeyRotationStatusInput{KeyId: id}
 	},
+	"GetParametersForImport": func(f fixture) any {
+		return &kms.GetParametersForImportInput{KeyId: f.wrapped().KeyId, WrappingAlgorithm: kms.AlgorithmSM2PKE, WrappingKeySpec: kms.WrappingKeySpecSM2}
+	},
 	"GetPublicKey": func(f fixture) any {
 		return &kms.GetPublicKeyInput{KeyId: f.key(kms.KeySpecECCNISTP256, kms.KeyUsageSignVerify)}
 	},
+	"ImportKeyMaterial": func(f fixture) any { return f.wrapped() },
 	"ListAliases": func(f fixture) any {
 		f.aliased("alias/a")
 		return &kms.ListAliasesInput{Limit: aws.Int32(1)}

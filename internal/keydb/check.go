@@ -91,6 +91,11 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	case "event":
 		_, err := decodeRecord[audit.Event](r)
 		return err
+	case tokenKeysName:
+		if _, err := db.parseTokenKeys(r); err != nil || name != kind {
+			return wrong("does not hold the keys of import tokens")
+		}
+		return nil
 	case "shared":
 		return db.checkShared(ctx, r, wrong)
 	case "sharedmaterial":
@@ -119,7 +124,7 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 		if record.materialsName(ref) != ref.materialsName() {
 			return wrong("is a material that its key shares with others")
 		}
-		return checkMaterial(ref.ID, record.Materials, last, body, wrong)
+		return checkMaterial(ref.ID, record, last, body, wrong)
 	case "aliasof":
 		alias := AliasRef{ref.Account, ref.Region, arn.AliasPrefix + last}
 		a, _, err := readRecord[aliasRecord](ctx, db, alias.recordName()) // not of the cache
@@ -133,8 +138,8 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 		_, err := decodeRecord[Use](r)
 		return err
 	case "due":
-		if record.DeletionDate == nil && record.DeletionWindow == 0 || dueTime(record.dueAt()) != last {
-			return wrong("is of a key that is not to be deleted then")
+		if !slices.Contains(ref.dueNames(record), name) {
+			return wrong("is of a key for which nothing is due then")
 		}
 	}
 	return nil
@@ -151,11 +156,11 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 	if record.DeletionDate != nil && record.DeletionWindow != 0 {
 		return wrong("is of a key that is to be deleted and waits for others")
 	}
-	if record.DeletionDate != nil || record.DeletionWindow != 0 {
-		if ok, err := db.exists(ctx, ref.dueName(record.dueAt())); err != nil {
+	for _, name := range ref.dueNames(record) {
+		if ok, err := db.exists(ctx, name); err != nil {
 			return err
 		} else if !ok {
-			return wrong("is of a key to be deleted that is not in the index of those")
+			return wrong("is of a key that is not in the index of what is due")
 		}
 	}
 	if n, err := db.countGrants(ctx, ref); err != nil {
@@ -169,10 +174,11 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 	return db.checkMaterials(ctx, ref, record, wrong)
 }
 
-// checkMaterial checks a key material against those that the key with that ID has.
-func checkMaterial(keyID string, materials []MaterialRecord, id string, body []byte, wrong func(string, ...any) error) error {
+// checkMaterial checks a key material against the record of its key.
+func checkMaterial(keyID string, record *Record, id string, body []byte, wrong func(string, ...any) error) error {
+	m := record.Material(id)
 	switch {
-	case !slices.ContainsFunc(materials, func(m MaterialRecord) bool { return m.ID == id }):
+	case (m == nil || m.Absent) && !slices.ContainsFunc(record.Dropped, func(c ImportedCopy) bool { return c.ID == id }):
 		return wrong("is a material that its key does not have")
 	case MaterialID(keyID, body) != id:
 		return wrong("holds another material")
@@ -186,7 +192,14 @@ func (db *DB) checkMaterials(ctx context.Context, ref Ref, record *Record, wrong
 	if usage == nil {
 		return wrong("is of a key of no possible spec")
 	}
-	for _, m := range record.Materials {
+	materials := record.Materials
+	if record.Staged != nil {
+		materials = append(slices.Clip(materials), *record.Staged)
+	}
+	for _, m := range materials {
+		if m.Absent {
+			continue
+		}
 		stored, err := db.store.Get(ctx, record.materialsName(ref)+m.ID)
 		if errors.Is(err, keystore.ErrNotFound) {
 			return wrong("is of a key whose material %s does not exist", m.ID)

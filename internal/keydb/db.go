@@ -3,7 +3,7 @@
 //
 // It keeps the records consistent: it writes every index in the same transaction as the record that
 // it belongs to, and invalidates what a commit makes stale. [DB.Check] verifies that. It also does
-// what time brings: automatic rotation and deletion.
+// what time brings: automatic rotation, the expiry of imported material, and deletion.
 //
 // A change is optimistic. It is based on a snapshot, a [Key] or an [Alias], and fails with
 // [ErrConflict] if that is not the latest: read it again and retry, see [DB.Retry].
@@ -53,6 +53,8 @@ type DB struct {
 
 	queues [retryQueues]chan struct{} // of changes that lost a race; each holds who may retry
 
+	tokenKeys atomic.Pointer[tokenKeys] // nil until they are needed
+
 	inFlight, acked sync.Map // names of event records: being delivered; delivered but not deleted
 	eventCount      atomic.Uint64
 
@@ -90,7 +92,7 @@ func newDB(store *keystore.Store, config Config) *DB {
 }
 
 // Key returns the key at ref as it is at now, or nil if it does not exist. What is due by then, its
-// deletion or rotation, is done first.
+// deletion, the expiry of its material or its rotation, is done first.
 func (db *DB) Key(ctx context.Context, ref Ref, now time.Time) (*Key, error) {
 	k, err := db.cachedKey(ctx, ref)
 	if err != nil {
@@ -207,8 +209,11 @@ const maxDueSteps = 6
 
 // runDue does one thing that is due for k. It returns k itself if that must wait.
 func (db *DB) runDue(ctx context.Context, k *Key, now time.Time) (*Key, error) {
-	if k.State == PendingDeletion && (k.nextDue.Equal(overdue) || !now.Before(*k.Record.DeletionDate)) {
+	if k.deletionDue(now) {
 		return nil, db.destroy(ctx, []*Key{k}, now)
+	}
+	if expiry := k.Record.Expiry(); expiry != nil && !now.Before(*expiry) {
+		return db.expire(ctx, k, now)
 	}
 	due := db.rotateDue
 	if k.Record.Shared != nil {
@@ -232,7 +237,7 @@ var notRetryable = []error{keystore.ErrConflict, keystore.ErrClosed, keystore.Er
 type CreateOptions struct {
 	// Materials are the key materials, oldest first, in the stored form of package crypto. All but
 	// the first count as on-demand rotations when the key was created. If there are none, one is
-	// generated.
+	// generated, or remains to be imported if that is the key's origin.
 	Materials [][]byte
 	Alias     AliasRef // points to the key from the beginning; zero: none
 }
@@ -244,10 +249,10 @@ func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options Creat
 	var tx keystore.Tx
 	defer func() { clearPuts(tx.Puts) }()
 	materials := options.Materials
-	if len(materials) == 0 {
+	if len(materials) == 0 && record.Origin == originKMS {
 		materials = [][]byte{nil}
 	}
-	record.Materials, record.OnDemandRotations = nil, len(materials)-1
+	record.Materials, record.OnDemandRotations = nil, max(0, len(materials)-1)
 	if record.MultiRegion {
 		record.Shared = &Shared{Primary: ref.Region, Keys: []RelatedKey{{Region: ref.Region}}}
 	}
@@ -297,6 +302,7 @@ func (db *DB) Update(ctx context.Context, k *Key, change func(*Record)) (*Key, e
 func (db *DB) commit(ctx context.Context, k *Key, record *Record, tx keystore.Tx) (*Key, error) {
 	tx.Expect = append(tx.Expect, k.expectations()...)
 	tx.Puts = append(tx.Puts, keystore.Put{Key: k.recordName(), Value: encodeRecord(record.own())})
+	k.reschedule(&tx, record)
 	record = record.synchronized(k.Region)
 	put := k.sharedChange(record)
 	if put != nil {
@@ -307,7 +313,7 @@ func (db *DB) commit(ctx context.Context, k *Key, record *Record, tx keystore.Tx
 		return nil, err
 	}
 	next.revision, err = db.store.Commit(ctx, tx)
-	if err != nil {
+	if err = db.acceptUnscrubbed(err); err != nil {
 		db.invalidate(k) // the commit may have taken effect
 		return nil, err
 	}

@@ -19,28 +19,20 @@ func (db *DB) ScheduleDeletion(ctx context.Context, k *Key, days int32, now time
 	} else {
 		record.DeletionDate = new(deletionDate(now, days))
 	}
-	return db.commit(ctx, k, record, keystore.Tx{Puts: []keystore.Put{{Key: k.dueName(record.dueAt()), Value: index}}})
+	return db.commit(ctx, k, record, keystore.Tx{})
 }
 
 func deletionDate(from time.Time, days int32) time.Time {
 	return from.UTC().Add(time.Duration(days) * 24 * time.Hour)
 }
 
-// dueAt returns the time in the index of keys to be deleted of a key that is pending deletion. A
-// primary that waits for its replicas is looked at in every sweep.
-func (r *Record) dueAt() time.Time {
-	if r.DeletionDate == nil {
-		return overdue
-	}
-	return *r.DeletionDate
-}
-
-// CancelDeletion makes k, which must be pending deletion, disabled.
+// CancelDeletion makes k, which must be pending deletion, disabled, or pending import if it lacks
+// material.
 func (db *DB) CancelDeletion(ctx context.Context, k *Key) (*Key, error) {
 	record := k.Record.clone()
 	record.DeletionDate, record.DeletionWindow, record.Creating = nil, 0, nil
 	record.Disabled = true
-	return db.commit(ctx, k, record, keystore.Tx{Deletes: []string{k.dueName(k.Record.dueAt())}})
+	return db.commit(ctx, k, record, keystore.Tx{})
 }
 
 const (
@@ -49,7 +41,7 @@ const (
 	// destroyKeys is how many keys are destroyed in one transaction at most. With destroyOps records
 	// of each they fit in one.
 	destroyKeys = 6
-	destroyOps  = 12
+	destroyOps  = 11
 )
 
 // destroy deletes keys that are due, with their materials, grants, aliases, tags and last uses, so that
@@ -82,15 +74,13 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 		rest.addTo(&tx)
 		aliases = append(aliases, rest.aliases...)
 		tx.Expect = append(tx.Expect, k.expectations()...)
-		tx.Deletes = append(tx.Deletes, k.recordName(), k.lastUseName(), k.dueName(*k.Record.DeletionDate))
+		tx.Deletes = append(tx.Deletes, k.recordName(), k.lastUseName())
+		tx.Deletes = append(tx.Deletes, k.dueNames(k.Record)...)
 		k.leaveRelated(&tx)
 		events.add(&tx, "DeleteKey", k, now, nil)
 	}
 	_, err := db.store.Commit(ctx, tx)
-	if errors.Is(err, keystore.ErrNotScrubbed) { // deleted all the same; the next deletion scrubs these, too, or the next start
-		db.config.Logger.Warn("kms: traces of deleted keys may be left in the key store until the next deletion or start", "error", err)
-		err = nil
-	}
+	err = db.acceptUnscrubbed(err)
 	for _, k := range keys {
 		db.keys.invalidate(k.cacheKey())
 		if k.Record.Shared != nil {
@@ -104,6 +94,16 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 		db.forgetUse(k.Ref)
 	}
 	events.deliver(ctx)
+	return nil
+}
+
+// acceptUnscrubbed returns nil for an error which says that what was deleted is not erased yet: the
+// next deletion or the next start erases it.
+func (db *DB) acceptUnscrubbed(err error) error {
+	if !errors.Is(err, keystore.ErrNotScrubbed) {
+		return err
+	}
+	db.config.Logger.Warn("kms: traces of deleted keys may be left in the key store until the next deletion or start", "error", err)
 	return nil
 }
 
@@ -128,9 +128,13 @@ func (db *DB) destroyPart(ctx context.Context, k *Key, rest *remnants) (*Key, er
 
 func destroyPrimitives(k *Key) {
 	for _, m := range k.Materials {
-		if p := m.primitive.Swap(nil); p != nil {
-			(*p).Destroy()
-		}
+		m.destroy()
+	}
+}
+
+func (m *Material) destroy() {
+	if p := m.primitive.Swap(nil); p != nil {
+		(*p).Destroy()
 	}
 }
 
@@ -194,7 +198,7 @@ func (db *DB) remnants(ctx context.Context, k *Key) (*remnants, error) {
 // sweepBatch is how many records the work in the background reads at a time.
 const sweepBatch = 100
 
-// destroyDue destroys every key whose deletion is due.
+// destroyDue destroys every key whose deletion is due, and all material that has expired.
 func (db *DB) destroyDue(ctx context.Context) error {
 	now := db.config.Clock()
 	var failures error
@@ -231,12 +235,10 @@ func (db *DB) destroyDue(ctx context.Context) error {
 			failures = errors.Join(failures, err)
 		case k == nil:
 			// Another process was faster.
-		case k.Record.Shared != nil: // one transaction cannot change what they share twice
-			if _, err := db.Key(ctx, ref, now); err != nil {
+		case !k.deletionDue(now), k.Record.Shared != nil: // one transaction cannot change a shared record twice
+			if _, err := db.catchUp(ctx, k, now); err != nil {
 				failures = errors.Join(failures, err)
 			}
-		case k.State != PendingDeletion || now.Before(k.nextDue):
-			// Another process was faster.
 		default:
 			if due = append(due, k); len(due) == destroyKeys {
 				flush()

@@ -23,10 +23,12 @@ import (
 //	alias/ACCOUNT/REGION/NAME               an aliasRecord; NAME is without "alias/"
 //	aliasof/ACCOUNT/REGION/KEYID/NAME       index: the alias points to the key
 //	lastuse/ACCOUNT/REGION/KEYID            a Use
-//	due/TIME/ACCOUNT/REGION/KEYID           index: the key is to be deleted at TIME, or waits for its replicas
+//	due/TIME/ACCOUNT/REGION/KEYID           index: the key, or some of its material, is to be deleted at TIME;
+//	                                        0: it is to be looked at
 //	shared/ACCOUNT/KEYID                    a sharedRecord
 //	sharedmaterial/ACCOUNT/KEYID/MATERIAL   one key material of related multi-Region keys
 //	event/TIME/N/EVENTID                    an audit.Event that the sink does not have yet
+//	tokenkeys                               the keys that seal import tokens
 //
 // Names can be read by whoever has the store; values are sealed.
 const (
@@ -37,6 +39,7 @@ const (
 	lastUsePrefix  = "lastuse/"
 	duePrefix      = "due/"
 	eventPrefix    = "event/"
+	tokenKeysName  = "tokenkeys"
 
 	sharedPrefix         = "shared/"
 	sharedMaterialPrefix = "sharedmaterial/"
@@ -139,10 +142,17 @@ type Record struct {
 	Creating          *time.Time       `json:"creating,omitempty"`          // until when a replica is being created
 	Destroying        bool             `json:"destroying,omitempty"`        // some of the key may be deleted already
 	Materials         []MaterialRecord `json:"materials,omitempty"`         // oldest first; the last is current
+	Staged            *MaterialRecord  `json:"staged,omitempty"`            // imported; current after the next rotation
 	Rotation          *Rotation        `json:"rotation,omitempty"`          // while automatic rotation is enabled
 	OnDemandRotations int              `json:"onDemandRotations,omitempty"` // ever made
 	Grants            int              `json:"grants,omitempty"`            // how many there are now
 	Shared            *Shared          `json:"-"`                           // of a multi-Region key
+
+	// Of a multi-Region key whose material is imported. In a snapshot, Materials and Staged have what
+	// Imported has in the store, and Dropped what is not among them any more.
+	Imported       []ImportedCopy `json:"imported,omitempty"`
+	Dropped        []ImportedCopy `json:"-"`
+	PrimaryValidTo *time.Time     `json:"primaryValidTo,omitempty"` // when the replica was created: the expiry of the primary
 }
 
 // A Tag is a tag of a key.
@@ -156,6 +166,11 @@ type MaterialRecord struct {
 	ID           string     `json:"id"`                     // 64 hexadecimal digits
 	Rotated      *time.Time `json:"rotated,omitempty"`      // when it became current; nil for the first
 	RotationType string     `json:"rotationType,omitempty"` // of the API
+
+	// Of imported material only.
+	Absent      bool       `json:"absent,omitempty"`      // its bytes were deleted; they can be imported again
+	ValidTo     *time.Time `json:"validTo,omitempty"`     // when its bytes are deleted; nil: never, or already
+	Description string     `json:"description,omitempty"` // given by the caller
 }
 
 // A Rotation is the schedule of automatic rotation.
@@ -182,6 +197,9 @@ func (r *Record) clone() *Record {
 	c.Materials = slices.Clone(r.Materials)
 	if r.Rotation != nil {
 		c.Rotation = new(*r.Rotation)
+	}
+	if r.Staged != nil {
+		c.Staged = new(*r.Staged)
 	}
 	if r.Shared != nil {
 		c.Shared = r.Shared.clone()
@@ -250,7 +268,7 @@ func decodeRecord[T any](r keystore.Record) (*T, error) {
 // clearPuts erases the key material among what was stored.
 func clearPuts(puts []keystore.Put) {
 	for _, p := range puts {
-		if strings.HasPrefix(p.Key, materialPrefix) || strings.HasPrefix(p.Key, sharedMaterialPrefix) {
+		if strings.HasPrefix(p.Key, materialPrefix) || strings.HasPrefix(p.Key, sharedMaterialPrefix) || p.Key == tokenKeysName {
 			secret.Clear(p.Value)
 		}
 	}

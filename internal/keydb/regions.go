@@ -23,10 +23,17 @@ type Shared struct {
 	Paused  bool         `json:"paused,omitempty"`  // no automatic rotation: the primary is disabled or pending deletion
 }
 
-// A RelatedKey is one of related multi-Region keys.
+// A RelatedKey is one of related multi-Region keys. The rest of it is as in its Record.
 type RelatedKey struct {
 	Region       string     `json:"region"`
-	DeletionDate *time.Time `json:"deletionDate,omitempty"` // as in its Record
+	DeletionDate *time.Time `json:"deletionDate,omitempty"`
+	Staged       bool       `json:"staged,omitempty"` // it has the bytes of the staged material
+}
+
+// An ImportedCopy says that the bytes of an imported material are in one Region.
+type ImportedCopy struct {
+	ID      string     `json:"id"`
+	ValidTo *time.Time `json:"validTo,omitempty"` // when they are deleted; nil: never
 }
 
 // An Update is a change of the primary.
@@ -41,6 +48,7 @@ type Update struct {
 type sharedRecord struct {
 	Shared
 	Materials         []MaterialRecord `json:"materials,omitempty"`
+	Staged            *MaterialRecord  `json:"staged,omitempty"`
 	Rotation          *Rotation        `json:"rotation,omitempty"`
 	OnDemandRotations int              `json:"onDemandRotations,omitempty"`
 }
@@ -102,6 +110,13 @@ func (s *Shared) replicasDeleted() (last time.Time) {
 	return last
 }
 
+// StagedEverywhere reports whether all keys that exist at now have the bytes of the staged material.
+func (s *Shared) StagedEverywhere(now time.Time) bool {
+	return !slices.ContainsFunc(s.Keys, func(k RelatedKey) bool {
+		return !k.Staged && (k.DeletionDate == nil || now.Before(*k.DeletionDate))
+	})
+}
+
 // outlived reports whether the deletion of the primary has begun, or ended. That is only so if all
 // replicas are deleted.
 func (s *Shared) outlived() bool {
@@ -119,6 +134,11 @@ func (r *Record) hasReplicas(region string, now time.Time) bool {
 	return r.Shared != nil && r.Shared.Primary == region && len(r.Shared.Replicas(now)) > 0
 }
 
+// deletionOverdue reports whether the key of that Region is to be deleted whatever the time.
+func (r *Record) deletionOverdue(region string) bool {
+	return r.DeletionDate != nil && r.isReplica(region) && r.Shared.outlived()
+}
+
 // relatedState is state for a multi-Region key.
 func (r *Record) relatedState(region string, now time.Time) (s State, nextDue time.Time) {
 	due := func(at time.Time) {
@@ -129,9 +149,15 @@ func (r *Record) relatedState(region string, now time.Time) (s State, nextDue ti
 	if r.Rotation != nil && !r.Shared.Paused {
 		due(r.Rotation.Next) // a replica shows the rotation of its primary, whatever its own state
 	}
+	if at := r.Expiry(); at != nil {
+		due(*at)
+	}
+	if len(r.Dropped) > 0 || r.Destroying || r.deletionOverdue(region) {
+		due(overdue)
+	}
 	switch {
-	case r.Destroying, r.DeletionDate != nil && r.isReplica(region) && r.Shared.outlived():
-		return PendingDeletion, overdue
+	case r.Destroying:
+		return PendingDeletion, nextDue
 	case r.DeletionDate != nil:
 		due(*r.DeletionDate)
 		return PendingDeletion, nextDue
@@ -147,7 +173,7 @@ func (r *Record) relatedState(region string, now time.Time) (s State, nextDue ti
 	case u != nil && now.Before(u.Until) && (region == r.Shared.Primary || region == u.Former):
 		due(u.Until)
 		return Updating, nextDue
-	case len(r.Materials) == 0:
+	case r.LacksMaterial():
 		return PendingImport, nextDue
 	case r.Disabled:
 		return Disabled, nextDue
@@ -161,18 +187,59 @@ func (r *Record) own() *Record {
 		return r
 	}
 	own := *r
-	own.Materials, own.Rotation, own.OnDemandRotations = nil, nil, 0
+	own.Materials, own.Staged, own.Rotation, own.OnDemandRotations = nil, nil, nil, 0
+	own.Imported = slices.Clone(r.Dropped)
+	if r.Origin == originKMS {
+		return &own
+	}
+	for _, m := range r.Materials {
+		own.addCopy(&m)
+	}
+	own.addCopy(r.Staged)
 	return &own
 }
 
-// shared returns what of r is stored once for all related keys.
+func (r *Record) addCopy(m *MaterialRecord) {
+	if m != nil && !m.Absent {
+		r.Imported = append(r.Imported, ImportedCopy{m.ID, m.ValidTo})
+	}
+}
+
+// shared returns what of r is stored once for all related keys. Of imported material, that is not
+// whether its bytes are there.
 func (r *Record) shared() *sharedRecord {
-	return &sharedRecord{Shared: *r.Shared, Materials: r.Materials, Rotation: r.Rotation, OnDemandRotations: r.OnDemandRotations}
+	s := &sharedRecord{Shared: *r.Shared, Materials: slices.Clone(r.Materials), Rotation: r.Rotation, OnDemandRotations: r.OnDemandRotations}
+	for i := range s.Materials {
+		s.Materials[i].Absent, s.Materials[i].ValidTo = false, nil
+	}
+	if r.Staged != nil {
+		s.Staged = new(*r.Staged)
+		s.Staged.Absent, s.Staged.ValidTo = false, nil
+	}
+	return s
 }
 
 // join adds to r, as it is stored, what it shares.
 func (r *Record) join(s *sharedRecord) {
-	r.Shared, r.Materials, r.Rotation, r.OnDemandRotations = &s.Shared, s.Materials, s.Rotation, s.OnDemandRotations
+	r.Shared, r.Materials, r.Staged, r.Rotation, r.OnDemandRotations = &s.Shared, s.Materials, s.Staged, s.Rotation, s.OnDemandRotations
+	copies := r.Imported
+	r.Imported, r.Dropped = nil, nil
+	if r.Origin == originKMS {
+		return
+	}
+	for i := range r.Materials {
+		r.Materials[i].Absent = true
+	}
+	if r.Staged != nil {
+		r.Staged.Absent = true
+	}
+	for _, c := range copies {
+		if m := r.Material(c.ID); m != nil {
+			m.Absent, m.ValidTo = false, c.ValidTo
+		} else {
+			r.Dropped = append(r.Dropped, c)
+		}
+	}
 }
 
 // synchronized returns r with the Shared that follows from the rest of it.
@@ -182,6 +249,14 @@ func (r *Record) synchronized(region string) *Record {
 	}
 	next := *r
 	next.Shared = r.Shared.clone()
+	for i := range next.Shared.Keys {
+		switch k := &next.Shared.Keys[i]; {
+		case r.Staged == nil:
+			k.Staged = false
+		case k.Region == region:
+			k.Staged = !r.Staged.Absent
+		}
+	}
 	next.Shared.Keys[next.Shared.index(region)].DeletionDate = r.DeletionDate
 	if region == next.Shared.Primary {
 		next.Shared.Paused = r.Disabled || r.DeletionDate != nil
@@ -289,6 +364,8 @@ func (db *DB) requireUnrelated(ctx context.Context, ref Ref) error {
 func (db *DB) relatedDue(ctx context.Context, k *Key, now time.Time) (*Key, error) {
 	r := k.Record
 	switch {
+	case len(r.Dropped) > 0:
+		return db.deleteDropped(ctx, k)
 	case k.State == PendingReplicaDeletion && !r.Shared.replicasDeleted().IsZero() && !now.Before(r.Shared.replicasDeleted()):
 		return db.startDeletion(ctx, k)
 	case r.Rotation == nil || r.Shared.Paused || now.Before(r.Rotation.Next): // a transient state has ended
@@ -308,16 +385,75 @@ func (db *DB) relatedDue(ctx context.Context, k *Key, now time.Time) (*Key, erro
 	return db.cachedKey(ctx, k.Ref)
 }
 
+// deleteDropped deletes the bytes of what was staged and that the primary has dropped.
+func (db *DB) deleteDropped(ctx context.Context, k *Key) (*Key, error) {
+	record := k.Record.clone()
+	record.Dropped = nil
+	tx := keystore.Tx{Scrub: true}
+	for _, c := range k.Record.Dropped {
+		tx.Deletes = append(tx.Deletes, k.materialName(c.ID))
+	}
+	return db.commit(ctx, k, record, tx)
+}
+
+// nextExpiry is Expiry for the index of what is due. Of a multi-Region key it counts the staged
+// material and what was: a change in another Region must not change the entry of this one.
+func (r *Record) nextExpiry() *time.Time {
+	first := r.Expiry()
+	earliest := func(at *time.Time) {
+		if at != nil && (first == nil || at.Before(*first)) {
+			first = at
+		}
+	}
+	if r.Shared != nil && r.Staged != nil {
+		earliest(r.Staged.ValidTo)
+	}
+	for _, c := range r.Dropped {
+		earliest(c.ValidTo)
+	}
+	return first
+}
+
+// dropStaged deletes the staged material of k. A replica only deletes its own bytes; a primary makes
+// the related keys delete theirs, too, when they are looked at: now or in the next sweep.
+func (db *DB) dropStaged(ctx context.Context, k *Key) (*Key, error) {
+	record := k.Record.clone()
+	tx := keystore.Tx{Deletes: []string{k.materialName(record.Staged.ID)}, Scrub: true}
+	if k.IsReplica() {
+		record.Staged.Absent, record.Staged.ValidTo = true, nil
+		return db.commit(ctx, k, record, tx)
+	}
+	record.Staged = nil
+	var others []Ref
+	if record.Shared != nil {
+		for _, related := range record.Shared.Keys {
+			if related.Staged && related.Region != k.Region {
+				others = append(others, Ref{k.Account, related.Region, k.ID})
+			}
+		}
+	}
+	for _, ref := range others {
+		tx.Puts = append(tx.Puts, keystore.Put{Key: ref.dueName(overdue), Value: index})
+	}
+	next, err := db.commit(ctx, k, record, tx)
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range others {
+		if _, err := db.Key(ctx, ref, db.config.Clock()); err != nil {
+			db.config.Logger.Warn("kms: key material that was deleted in one Region is still in another, until the next sweep", "error", err)
+		}
+	}
+	return next, nil
+}
+
 // startDeletion makes k, a primary whose replicas have been deleted, pending deletion from that
 // moment on.
 func (db *DB) startDeletion(ctx context.Context, k *Key) (*Key, error) {
 	record := k.Record.clone()
 	record.DeletionDate = new(deletionDate(record.Shared.replicasDeleted(), record.DeletionWindow))
 	record.DeletionWindow = 0
-	return db.commit(ctx, k, record, keystore.Tx{
-		Puts:    []keystore.Put{{Key: k.dueName(record.dueAt()), Value: index}},
-		Deletes: []string{k.dueName(k.Record.dueAt())},
-	})
+	return db.commit(ctx, k, record, keystore.Tx{})
 }
 
 // Replicate stores a replica of k, a primary, in another Region. record has what is not shared, and
@@ -325,6 +461,9 @@ func (db *DB) startDeletion(ctx context.Context, k *Key) (*Key, error) {
 func (db *DB) Replicate(ctx context.Context, k *Key, region string, record *Record) (*Key, error) {
 	ref := Ref{k.Account, region, k.ID}
 	record.Spec, record.Usage, record.Origin, record.Manager, record.MultiRegion = k.Record.Spec, k.Record.Usage, k.Record.Origin, k.Record.Manager, true
+	if record.Creating != nil && record.Origin != originKMS {
+		record.PrimaryValidTo = k.Record.Expiry()
+	}
 	record.join(k.Record.clone().shared())
 	record.Shared.Keys = append(record.Shared.Keys, RelatedKey{Region: region})
 	slices.SortFunc(record.Shared.Keys, func(a, b RelatedKey) int { return strings.Compare(a.Region, b.Region) })
@@ -450,6 +589,8 @@ func (db *DB) checkShared(ctx context.Context, r keystore.Record, wrong func(str
 			return wrong("does not say whether the primary is rotated")
 		case shared.index(shared.Primary) < 0 && record.DeletionDate == nil:
 			return wrong("is of a replica without a primary")
+		case related.Staged != (shared.Staged != nil && slices.ContainsFunc(record.Imported, func(c ImportedCopy) bool { return c.ID == shared.Staged.ID })):
+			return wrong("does not say whether the key in %s has the staged material", related.Region)
 		case record.Destroying:
 			return nil // some of the materials may be deleted already
 		}
@@ -477,5 +618,5 @@ func (db *DB) checkSharedMaterial(ctx context.Context, path string, body []byte,
 	case shared == nil:
 		return wrong("belongs to keys that do not exist")
 	}
-	return checkMaterial(parts[1], shared.Materials, parts[2], body, wrong)
+	return checkMaterial(parts[1], &Record{Materials: shared.Materials}, parts[2], body, wrong)
 }
