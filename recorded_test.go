@@ -221,11 +221,14 @@ func about(key string, in any) func(*scene) any {
 	}
 }
 
-// expand replaces {symmetric}, {other}, {signing}, {mac}, {lone}, {primary}, {replica} and {key} in a
-// text by the keys' ARNs.
+// expand replaces {symmetric}, {other}, {signing}, {mac}, {lone}, {primary}, {replica}, {key} and
+// {keyReplica} in a text by the keys' ARNs.
 func (s *scene) expand(text string) string {
 	if s.primary != nil {
 		text = strings.ReplaceAll(text, "{replica}", replicaARN(s.primary))
+	}
+	if s.key != nil {
+		text = strings.ReplaceAll(text, "{keyReplica}", replicaARN(s.key))
 	}
 	for name, k := range map[string]*kms.KeyMetadata{
 		"{symmetric}": s.symmetric, "{other}": s.other, "{signing}": s.signing, "{mac}": s.mac, "{key}": s.key,
