@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"path/filepath"
 	"runtime"
@@ -254,4 +255,20 @@ func BenchmarkDurableChange(b *testing.B) {
 		in := &kms.UpdateKeyDescriptionInput{KeyId: key, Description: time.Duration(n.Add(1)).String()}
 		must(svc.UpdateKeyDescription(context.Background(), in))
 	})
+}
+
+// BenchmarkImportKeyMaterial is mostly the reading of the RSA key in the token and the commit.
+func BenchmarkImportKeyMaterial(b *testing.B) {
+	for _, spec := range []kms.WrappingKeySpec{kms.WrappingKeySpecRSA2048, kms.WrappingKeySpecRSA4096} {
+		b.Run(string(spec), func(b *testing.B) {
+			svc, _ := benchService(b, nil)
+			i := newImporter(b, svc, nil, kms.AlgorithmRSAESOAEPSHA256, spec)
+			in := i.input(benchPlaintext)
+			private := must(rsa.GenerateKey(rand.Reader, map[kms.WrappingKeySpec]int{kms.WrappingKeySpecRSA2048: 2048, kms.WrappingKeySpecRSA4096: 4096}[spec]))
+			wrapped := must(rsa.EncryptOAEP(sha256.New(), rand.Reader, &private.PublicKey, benchPlaintext, nil))
+			benchtest.Compare(b, func() {
+				benchOpened = must(rsa.DecryptOAEP(sha256.New(), nil, private, wrapped, nil))
+			}, func() { must(svc.ImportKeyMaterial(context.Background(), in)) })
+		})
+	}
 }
