@@ -2,6 +2,8 @@ package kms_test
 
 import (
 	"context"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,11 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/c2sp/wycheproof"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/internal/keydb"
+	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
 	"github.com/pocketkms/kms/keystore/keystoretest"
@@ -140,12 +145,32 @@ func principal(t testing.TB, arn string) kms.Principal {
 	return p
 }
 
-// createKey creates a key. A nil in means a symmetric encryption key.
+// createKey creates a key. A nil in means a symmetric encryption key. All RSA keys of a spec have the
+// same material, because it takes up to seconds to generate one.
 func createKey(t testing.TB, svc *kms.Service, in *kms.CreateKeyInput) *kms.KeyMetadata {
 	t.Helper()
-	out, err := svc.CreateKey(context.Background(), in)
+	ctx := context.Background()
+	if in != nil && strings.HasPrefix(string(in.KeySpec), "RSA_") {
+		ctx = testhook.WithKey(ctx, &testhook.SeedKey{ID: arn.NewKeyID(in.MultiRegion), Materials: [][]byte{fixedRSA(t, in.KeySpec)}})
+	}
+	out, err := svc.CreateKey(ctx, in)
 	require.NoError(t, err)
 	return out.KeyMetadata
+}
+
+// fixedRSA returns a private key of Wycheproof for an RSA spec.
+func fixedRSA(t testing.TB, spec kms.KeySpec) []byte {
+	t.Helper()
+	var file struct {
+		TestGroups []struct{ PrivateKeyPkcs8 string }
+	}
+	f, err := wycheproof.TestVectors.Open("rsa_oaep_" + strings.TrimPrefix(string(spec), "RSA_") + "_sha256_mgf1sha256_test.json")
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, json.NewDecoder(f).Decode(&file))
+	material, err := hex.DecodeString(file.TestGroups[0].PrivateKeyPkcs8)
+	require.NoError(t, err)
+	return material
 }
 
 // createSigningKey creates a key that can sign with ECDSA_SHA_256.

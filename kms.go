@@ -156,6 +156,7 @@ type core struct {
 	config     Config
 	db         *keydb.DB
 	idPrefixes [2][8]byte // of the identifiers of requests and of events
+	lendEvents bool       // the sink only borrows events
 	unrecorded loglimit.Limiter
 	closed     atomic.Bool
 }
@@ -213,6 +214,9 @@ func New(config Config) (*Service, error) {
 		return nil, fmt.Errorf("kms: cannot read the key store: %w", err)
 	}
 	c := &core{config: config, db: db}
+	if sink, ok := config.Audit.(audit.Borrower); ok {
+		c.lendEvents = sink.BorrowsEvents()
+	}
 	for i := range c.idPrefixes {
 		rand.Read(c.idPrefixes[i][:])
 	}

@@ -405,3 +405,63 @@ func TestAReplicaIsCreatedByTheClock(t *testing.T) {
 	_, err = encrypt(there, id)
 	require.NoError(t, err)
 }
+
+const reader = "arn:aws:iam::111122223333:role/reader"
+
+func createGrant(t *testing.T, svc *kms.Service, id string) *kms.CreateGrantOutput {
+	t.Helper()
+	out, err := svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: id, GranteePrincipal: reader, RetiringPrincipal: reader, Name: "a",
+		Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}})
+	require.NoError(t, err)
+	return out
+}
+
+// requireGrants requires every list to have n grants.
+func requireGrants(t *testing.T, svc *kms.Service, id string, n int) {
+	t.Helper()
+	all, err := svc.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: id})
+	require.NoError(t, err)
+	require.Len(t, all.Grants, n)
+	its, err := svc.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: id, GranteePrincipal: reader})
+	require.NoError(t, err)
+	require.Len(t, its.Grants, n)
+	retirable, err := svc.ListRetirableGrants(t.Context(), &kms.ListRetirableGrantsInput{RetiringPrincipal: reader})
+	require.NoError(t, err)
+	require.Len(t, retirable.Grants, n)
+}
+
+func TestAGrantIsVisibleAfterTheDelay(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	grant := createGrant(t, svc.Service, id)
+	require.Equal(t, grant.GrantId, createGrant(t, svc.Service, id).GrantId, "a change is based on the latest state")
+	requireTurn(t, svc, func(t *testing.T) { requireGrants(t, svc.Service, id, 0) }, func(t *testing.T) { requireGrants(t, svc.Service, id, 1) })
+
+	_, err := svc.RevokeGrant(t.Context(), &kms.RevokeGrantInput{KeyId: id, GrantId: grant.GrantId})
+	require.NoError(t, err)
+	requireTurn(t, svc, func(t *testing.T) { requireGrants(t, svc.Service, id, 1) }, func(t *testing.T) { requireGrants(t, svc.Service, id, 0) })
+}
+
+func TestAGrantTokenShowsAGrantBeforeTheDelay(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	grant := createGrant(t, svc.Service, id)
+	encrypt := func(token string) error {
+		_, err := svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: id, Plaintext: []byte("x"), GrantTokens: []string{token}})
+		return err
+	}
+	require.NoError(t, encrypt(grant.GrantToken))
+	require.ErrorIs(t, encrypt("no token"), kms.InvalidGrantTokenException)
+	_, err := svc.RetireGrant(t.Context(), &kms.RetireGrantInput{GrantToken: grant.GrantToken})
+	require.NoError(t, err)
+	requireGrants(t, svc.Service, id, 0)
+
+	grant = createGrant(t, svc.Service, id)
+	svc.Advance(delay)
+	_, err = svc.RevokeGrant(t.Context(), &kms.RevokeGrantInput{KeyId: id, GrantId: grant.GrantId})
+	require.NoError(t, err)
+	requireTurn(t, svc, func(t *testing.T) { require.NoError(t, encrypt(grant.GrantToken)) },
+		func(t *testing.T) { require.ErrorIs(t, encrypt(grant.GrantToken), kms.InvalidGrantTokenException) })
+}

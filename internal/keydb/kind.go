@@ -11,6 +11,7 @@ const (
 	KeyKind         // a Record
 	SharedKind      // what the keys of a multi-Region key have in common
 	AliasKind       // an alias, or its entry in the index of its key
+	GrantKind       // a GrantRecord, or its entry in an index
 )
 
 // KindOf returns the kind of the record of that name. The Backend of package kmstest, which delays
@@ -23,6 +24,9 @@ func KindOf(name string) Kind {
 		return SharedKind
 	case strings.HasPrefix(name, aliasPrefix), strings.HasPrefix(name, aliasOfPrefix):
 		return AliasKind
+	case strings.HasPrefix(name, grantPrefix), strings.HasPrefix(name, granteePrefix),
+		strings.HasPrefix(name, grantNamePrefix), strings.HasPrefix(name, retirablePrefix):
+		return GrantKind
 	}
 	return OtherKind
 }

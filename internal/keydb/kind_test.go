@@ -10,6 +10,11 @@ import (
 func TestKindOfEveryRecord(t *testing.T) {
 	ref := Ref{"111122223333", "us-east-1", "1234abcd-12ab-34cd-56ef-1234567890ab"}
 	alias := AliasRef{ref.Account, ref.Region, "alias/key/a"}
+	grant := &Grant{Key: ref, ID: "00", GrantRecord: &GrantRecord{Name: "a", Grantee: "b", Retiring: "c"}}
+	for _, name := range grant.recordNames() {
+		require.Equal(t, GrantKind, KindOf(name), name)
+	}
+	require.Len(t, grant.recordNames(), 4)
 	for name, want := range map[string]Kind{
 		ref.recordName():                   KeyKind,
 		alias.recordName():                 AliasKind,
