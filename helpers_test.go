@@ -150,7 +150,7 @@ func principal(t testing.TB, arn string) kms.Principal {
 func createKey(t testing.TB, svc *kms.Service, in *kms.CreateKeyInput) *kms.KeyMetadata {
 	t.Helper()
 	ctx := context.Background()
-	if in != nil && strings.HasPrefix(string(in.KeySpec), "RSA_") {
+	if in != nil && strings.HasPrefix(string(in.KeySpec), "RSA_") && in.Origin != kms.OriginExternal {
 		ctx = testhook.WithKey(ctx, &testhook.SeedKey{ID: arn.NewKeyID(in.MultiRegion), Materials: [][]byte{fixedRSA(t, in.KeySpec)}})
 	}
 	out, err := svc.CreateKey(ctx, in)
@@ -183,6 +183,25 @@ func createSigningKey(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
 func createMacKey(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
 	t.Helper()
 	return createKey(t, svc, &kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})
+}
+
+// createPrimary creates a symmetric multi-Region key.
+func createPrimary(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
+	t.Helper()
+	return createKey(t, svc, &kms.CreateKeyInput{MultiRegion: true})
+}
+
+// replicate creates a replica of a multi-Region key.
+func replicate(t testing.TB, svc *kms.Service, keyID, region string) *kms.KeyMetadata {
+	t.Helper()
+	out, err := svc.ReplicateKey(context.Background(), &kms.ReplicateKeyInput{KeyId: keyID, ReplicaRegion: region})
+	require.NoError(t, err)
+	return out.ReplicaKeyMetadata
+}
+
+// replicaARN returns the ARN of the replica of a key of us-east-1 in replicaRegion.
+func replicaARN(primary *kms.KeyMetadata) string {
+	return strings.Replace(primary.Arn, "us-east-1", replicaRegion, 1)
 }
 
 func createAlias(t testing.TB, svc *kms.Service, name, keyID string) {

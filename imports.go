@@ -261,6 +261,9 @@ var opImportKeyMaterial = define(description{
 // ImportKeyMaterial gives a key material that was made elsewhere, and enables it. A key whose
 // material was deleted or has expired takes the same material again, and no other. A symmetric
 // encryption key also takes new material, which [Service.RotateKeyOnDemand] makes current.
+//
+// Each of the related multi-Region keys needs the material to be imported in its own Region. New
+// material is imported into the primary first.
 func (s *Service) ImportKeyMaterial(ctx context.Context, in *ImportKeyMaterialInput) (*ImportKeyMaterialOutput, error) {
 	return opImportKeyMaterial.do(ctx, s, in)
 }
@@ -353,6 +356,8 @@ func requireExpectedMaterial(k *keydb.Key, in *ImportKeyMaterialInput, id string
 		}
 	case known:
 		return exception(IncorrectKeyMaterialException, "The key material was imported into KMS key %s before.", k.ARN)
+	case k.IsReplica():
+		return exception(UnsupportedOperationException, "%s is a multi-region replica key which is not valid for importing new key material.", k.ARN)
 	case staged != nil:
 		return exception(KMSInvalidStateException, "New key material (id: %s) cannot be imported into KMS key %s, "+
 			"because another key material (id: %s) is pending rotation.", id, k.ARN, staged.ID)

@@ -100,6 +100,11 @@ type Config struct {
 	// If it is set back, rotations and deletions wait longer, and past ones are not undone.
 	Clock func() time.Time
 
+	// ReplicationDelay is how long, by Clock, a new replica of a multi-Region key is in
+	// KeyStateCreating, and both keys are in KeyStateUpdating after UpdatePrimaryRegion. Zero means
+	// [DefaultReplicationDelay]; if it is negative, keys are never in these states.
+	ReplicationDelay time.Duration
+
 	// Audit receives one event for each call, and for each rotation, deletion and expiry of imported
 	// material that is carried out; nil means no audit trail. If it returns an error for the event of a call, the call fails
 	// and returns no output, but a change that the call has made stays. The event of a rotation or
@@ -165,6 +170,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
+	}
+	if c.ReplicationDelay == 0 {
+		c.ReplicationDelay = DefaultReplicationDelay
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

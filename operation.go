@@ -36,9 +36,9 @@ var operations = []Operation{
 	opEncapsulate, opEncrypt, opGenerateDataKey, opGenerateDataKeyPair, opGenerateDataKeyPairWithoutPlaintext,
 	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
 	opGetKeyRotationStatus, opGetParametersForImport, opGetPublicKey, opImportKeyMaterial, opListAliases, opListGrants, opListKeyPolicies, opListKeyRotations,
-	opListKeys, opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opRetireGrant, opRevokeGrant,
+	opListKeys, opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opReplicateKey, opRetireGrant, opRevokeGrant,
 	opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource, opUntagResource, opUpdateAlias,
-	opUpdateKeyDescription, opVerify, opVerifyMac,
+	opUpdateKeyDescription, opUpdatePrimaryRegion, opVerify, opVerifyMac,
 }
 
 // Operations returns all operations of a Service, by name.
@@ -75,6 +75,9 @@ type steps[In, Out any] struct {
 	admit          func(*call, *In) error // checks after those of key state and usage
 	logged         func(*In) *In          // the input with its defaults, for the audit event
 	act            func(*call, *In) (*Out, error)
+
+	// recordElsewhere records the audit events that a successful call has in another Region.
+	recordElsewhere func(*operation[In, Out], *call, *In, *Out) error
 }
 
 // An operation is one operation with the types of its input and output.
@@ -153,7 +156,13 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, wire 
 		return err
 	})
 	if s.core.config.Audit != nil {
-		err = c.recovered(func() error { return op.record(c, in, out, err) })
+		err = c.recovered(func() error {
+			err := op.record(c, in, out, err)
+			if err == nil && op.recordElsewhere != nil {
+				err = op.recordElsewhere(op, c, in, out)
+			}
+			return err
+		})
 	}
 	return op.answer(c, out, err)
 }

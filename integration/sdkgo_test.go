@@ -47,7 +47,7 @@ const (
 )
 
 func newService(t testing.TB) *kms.Service {
-	svc, err := kms.New(kms.Config{})
+	svc, err := kms.New(kms.Config{ReplicationDelay: -1})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, svc.Close()) })
 	return svc
@@ -110,6 +110,12 @@ type fixture struct {
 
 func (f fixture) key(spec kms.KeySpec, usage kms.KeyUsageType) string {
 	out, err := f.CreateKey(context.Background(), &kms.CreateKeyInput{KeySpec: spec, KeyUsage: usage, Tags: []kms.Tag{{TagKey: "a"}}})
+	require.NoError(f.t, err)
+	return out.KeyMetadata.KeyId
+}
+
+func (f fixture) multiRegion() string {
+	out, err := f.CreateKey(context.Background(), &kms.CreateKeyInput{MultiRegion: true})
 	require.NoError(f.t, err)
 	return out.KeyMetadata.KeyId
 }
@@ -297,6 +303,9 @@ var calls = map[string]func(fixture) any{
 	"ReEncrypt": func(f fixture) any {
 		return &kms.ReEncryptInput{CiphertextBlob: f.ciphertext(f.symmetric()), SourceEncryptionContext: encryptionContext, DestinationKeyId: f.symmetric()}
 	},
+	"ReplicateKey": func(f fixture) any {
+		return &kms.ReplicateKeyInput{KeyId: f.multiRegion(), ReplicaRegion: "eu-west-1", Description: "d", Tags: []kms.Tag{{TagKey: "k", TagValue: "v"}}}
+	},
 	"RetireGrant": func(f fixture) any {
 		_, grant := f.grant()
 		return &kms.RetireGrantInput{GrantToken: grant.GrantToken}
@@ -317,6 +326,12 @@ var calls = map[string]func(fixture) any{
 		return &kms.UpdateAliasInput{AliasName: "alias/moving", TargetKeyId: f.symmetric()}
 	},
 	"UpdateKeyDescription": func(f fixture) any { return &kms.UpdateKeyDescriptionInput{KeyId: f.symmetric(), Description: "d"} },
+	"UpdatePrimaryRegion": func(f fixture) any {
+		id := f.multiRegion()
+		_, err := f.ReplicateKey(context.Background(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: "eu-west-1"})
+		require.NoError(f.t, err)
+		return &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"}
+	},
 	"Verify": func(f fixture) any {
 		in := f.sign()
 		out, err := f.Sign(context.Background(), in)

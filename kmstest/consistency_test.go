@@ -332,6 +332,80 @@ func TestThePastCanBeUsedConcurrently(t *testing.T) {
 	require.Len(t, out.Aliases, 20)
 }
 
+// A new replica, and what related keys share, is seen after the delay; their old state goes on.
+func TestAReplicaIsVisibleAfterTheDelay(t *testing.T) {
+	t.Parallel()
+	svc := kmstest.New(t, kmstest.EventualConsistency(delay), kmstest.Configure(func(c *kms.Config) { c.ReplicationDelay = -1 }))
+	created, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{MultiRegion: true})
+	require.NoError(t, err)
+	id, there := created.KeyMetadata.KeyId, svc.In("eu-west-1")
+	replicas := func(want int) {
+		k, err := describe(svc.Service, id)
+		require.NoError(t, err)
+		require.Len(t, k.MultiRegionConfiguration.ReplicaKeys, want)
+	}
+	_, err = svc.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: "eu-west-1"})
+	require.NoError(t, err)
+	requireTurn(t, svc, func(t *testing.T) {
+		_, err := encrypt(there, id)
+		require.ErrorIs(t, err, kms.NotFoundException)
+		replicas(0)
+	}, func(t *testing.T) {
+		_, err := encrypt(there, id)
+		require.NoError(t, err)
+		replicas(1)
+	})
+
+	_, err = svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: id})
+	require.NoError(t, err)
+	material := func(want string, same bool) func(*testing.T) {
+		return func(t *testing.T) {
+			k, err := describe(there, id)
+			require.NoError(t, err)
+			require.Equal(t, same, k.CurrentKeyMaterialId == want)
+		}
+	}
+	first := created.KeyMetadata.CurrentKeyMaterialId
+	requireTurn(t, svc, material(first, true), material(first, false))
+
+	_, err = svc.UpdatePrimaryRegion(t.Context(), &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"})
+	require.NoError(t, err)
+	primary := func(want string) func(*testing.T) {
+		return func(t *testing.T) {
+			k, err := describe(svc.Service, id)
+			require.NoError(t, err)
+			require.Equal(t, want, k.MultiRegionConfiguration.PrimaryKey.Region)
+		}
+	}
+	requireTurn(t, svc, primary("us-east-1"), primary("eu-west-1"))
+
+	// The deletion at the end of the waiting period is not delayed.
+	_, err = svc.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: id, PendingWindowInDays: new(int32(7))})
+	require.NoError(t, err)
+	svc.Advance(7 * 24 * time.Hour)
+	_, err = encrypt(svc.Service, id)
+	require.ErrorIs(t, err, kms.NotFoundException)
+	k, err := describe(there, id)
+	require.NoError(t, err)
+	require.Empty(t, k.MultiRegionConfiguration.ReplicaKeys)
+}
+
+// A test steps over the state Creating with the clock.
+func TestAReplicaIsCreatedByTheClock(t *testing.T) {
+	t.Parallel()
+	svc := kmstest.New(t)
+	created, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{MultiRegion: true})
+	require.NoError(t, err)
+	id, there := created.KeyMetadata.KeyId, svc.In("eu-west-1")
+	_, err = svc.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: "eu-west-1"})
+	require.NoError(t, err)
+	_, err = encrypt(there, id)
+	require.ErrorIs(t, err, kms.KMSInvalidStateException)
+	svc.Advance(kms.DefaultReplicationDelay)
+	_, err = encrypt(there, id)
+	require.NoError(t, err)
+}
+
 const reader = "arn:aws:iam::111122223333:role/reader"
 
 func createGrant(t *testing.T, svc *kms.Service, id string) *kms.CreateGrantOutput {

@@ -12,6 +12,14 @@
 // it is left out for a fork that has changed nothing, and for a Service that the test closes
 // itself.
 //
+// # Multi-Region keys
+//
+// As in AWS KMS, a new replica is in KeyStateCreating and cannot be used at once. It is ready after
+// Advance(kms.DefaultReplicationDelay). Code under test that waits for that in real time, or does not
+// wait, needs a Service without the state:
+//
+//	kmstest.New(t, kmstest.Configure(func(c *kms.Config) { c.ReplicationDelay = -1 }))
+//
 // # The AWS SDK
 //
 // Code that takes an SDK client gets one from package awsclient, bound to the embedded service:

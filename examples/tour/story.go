@@ -29,7 +29,11 @@ var keys = []seed.Key{
 	{ID: "5409a7c1-0000-4000-8000-000000000003", Aliases: []string{"alias/receipts"}, Spec: kms.KeySpecECCNISTP256, Usage: kms.KeyUsageSignVerify},
 	{ID: "5409a7c1-0000-4000-8000-000000000004", Aliases: []string{"alias/bank"}, Spec: kms.KeySpecECCNISTP256, Usage: kms.KeyUsageKeyAgreement},
 	{ID: "5409a7c1-0000-4000-8000-000000000005", Aliases: []string{"alias/letters"}, Spec: kms.KeySpecMLKEM768, Usage: kms.KeyUsageEncapsulateDecapsulate},
+	{ID: worldwide, Aliases: []string{"alias/worldwide"}},
 }
+
+// worldwide is the ID of a multi-Region key.
+const worldwide = "mrk-5409a7c1000040008000000000000006"
 
 // memory is what later steps need of earlier ones.
 type memory struct {
@@ -329,6 +333,22 @@ var story = []chapter{{"Opening the shop: a key, and a name for it", []step{
 		},
 		func(*tour, *kms.DeleteImportedKeyMaterialOutput) string {
 			return "not needed today: it is erased, and the old shop has a copy"
+		}),
+}}, {"Abroad: the same key in another Region", []step{
+	call((*kms.Service).ReplicateKey,
+		func(*tour) *kms.ReplicateKeyInput {
+			return &kms.ReplicateKeyInput{KeyId: worldwide, ReplicaRegion: "eu-central-1"}
+		},
+		func(_ *tour, out *kms.ReplicateKeyOutput) string {
+			return fmt.Sprintf("%s in eu-central-1, with the same ID and key material", out.ReplicaKeyMetadata.KeyState)
+		}),
+	later(7, ""),
+	call((*kms.Service).UpdatePrimaryRegion,
+		func(*tour) *kms.UpdatePrimaryRegionInput {
+			return &kms.UpdatePrimaryRegionInput{KeyId: worldwide, PrimaryRegion: "eu-central-1"}
+		},
+		func(*tour, *kms.UpdatePrimaryRegionOutput) string {
+			return "the shop moves to Frankfurt, and the key is managed there"
 		}),
 }}, {"A year passes: rotation", []step{
 	call((*kms.Service).EnableKeyRotation,

@@ -3,6 +3,7 @@ package keydb
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pocketkms/kms/internal/spec"
@@ -53,8 +54,7 @@ func (db *DB) Import(ctx context.Context, k *Key, m ImportedMaterial) (*Key, err
 func (db *DB) DeleteMaterial(ctx context.Context, k *Key, id string) (*Key, error) {
 	record := k.Record.clone()
 	if record.Staged != nil && record.Staged.ID == id {
-		record.Staged = nil
-		return db.commit(ctx, k, record, keystore.Tx{Deletes: []string{k.materialName(id)}, Scrub: true})
+		return db.dropStaged(ctx, k)
 	}
 	var tx keystore.Tx
 	record.remove(&tx, k.Ref, func(m *MaterialRecord) bool { return m.ID == id })
@@ -151,17 +151,21 @@ func (r *Record) Expiry() *time.Time {
 // deletionDue reports whether k is to be deleted by now.
 func (k *Key) deletionDue(now time.Time) bool {
 	at := k.Record.DeletionDate
-	return k.Record.Destroying || at != nil && !now.Before(*at)
+	return k.Record.Destroying || at != nil && !now.Before(*at) || k.Record.deletionOverdue(k.Region)
 }
 
-// dueNames returns the names of the index entries of a key with that record: one for its deletion
-// and one for the next expiry of its material.
+// dueNames returns the names of the index entries of a key with that record: one for its deletion,
+// one for the next expiry of its material, and one if the next sweep is to look at it.
 func (r Ref) dueNames(record *Record) (names []string) {
-	if at := record.DeletionDate; at != nil {
-		names = append(names, r.dueName(*at))
+	add := func(at *time.Time) {
+		if at != nil && !slices.Contains(names, r.dueName(*at)) {
+			names = append(names, r.dueName(*at))
+		}
 	}
-	if at := record.Expiry(); at != nil && (names == nil || names[0] != r.dueName(*at)) {
-		names = append(names, r.dueName(*at))
+	add(record.DeletionDate)
+	add(record.nextExpiry())
+	if record.DeletionWindow != 0 || len(record.Dropped) > 0 {
+		add(&overdue)
 	}
 	return names
 }

@@ -19,6 +19,8 @@ func TestKindOfEveryRecord(t *testing.T) {
 		ref.recordName():                   KeyKind,
 		alias.recordName():                 AliasKind,
 		ref.aliasName(alias.Name):          AliasKind,
+		ref.sharedName():                   SharedKind,
+		ref.sharedMaterialsName() + "00":   OtherKind,
 		ref.materialName("00"):             OtherKind,
 		ref.lastUseName():                  OtherKind,
 		ref.dueName(time.Unix(1, 0)):       OtherKind,

@@ -55,7 +55,7 @@ const maxRotationsAtOnce = 40
 
 // addMaterial adds a new current material to record, and its bytes to tx.
 func (db *DB) addMaterial(tx *keystore.Tx, k *Key, record *Record, rotationType string, at time.Time) error {
-	m, put, err := db.newMaterial(k.Ref, k.Usage, nil)
+	m, put, err := db.newMaterial(k.Ref, record, k.Usage, nil)
 	if err != nil {
 		return err
 	}

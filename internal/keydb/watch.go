@@ -94,6 +94,8 @@ func (db *DB) follow(ctx context.Context, after *keystore.Revision) error {
 		*after = event.Revision - 1 // the commit may have more events
 		if ref, ok := parseKeyName(event.Key); ok {
 			db.keys.invalidateIf(ref.cacheKey(), func(k *Key) bool { return k.revision < event.Revision })
+		} else if account, id, ok := parseSharedName(event.Key); ok {
+			db.invalidateRelated(Ref{Account: account, ID: id}, event.Revision)
 		} else if ref, ok := parseAliasName(event.Key); ok {
 			db.aliases.invalidateIf(ref.cacheKey(), func(a *Alias) bool { return a.revision < event.Revision })
 		}
