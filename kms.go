@@ -108,6 +108,13 @@ type Config struct {
 	// AuditBestEffort lets calls succeed even if Audit returns an error.
 	AuditBestEffort bool
 
+	// PregeneratedRSAKeys is how many RSA key pairs of each size, 2,048, 3,072 and 4,096 bits, are
+	// generated ahead and kept in memory; at most 100, and 0 means none. CreateKey and
+	// GenerateDataKeyPair take a pair, which is replaced in the background, instead of generating one
+	// for up to seconds; if all are taken, they generate their own. Close erases those that are left,
+	// and waits up to seconds for the one that is being generated.
+	PregeneratedRSAKeys int
+
 	// Intercept runs around every operation; nil means none. Package kmstest injects faults with
 	// it.
 	Intercept Interceptor
@@ -154,6 +161,8 @@ type core struct {
 	closed     atomic.Bool
 }
 
+const maxPregeneratedRSAKeys = 100
+
 func (c *Config) setDefaults() {
 	if c.Account == "" {
 		c.Account = "111122223333"
@@ -170,7 +179,7 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) keydb() keydb.Config {
-	return keydb.Config{Clock: c.Clock, Sink: c.Audit, Logger: c.Logger}
+	return keydb.Config{Clock: c.Clock, Sink: c.Audit, Logger: c.Logger, PregeneratedRSAKeys: c.PregeneratedRSAKeys}
 }
 
 // New returns a Service with the given configuration. The caller must close it. If New fails, it
@@ -182,6 +191,8 @@ func New(config Config) (*Service, error) {
 		return nil, fmt.Errorf("kms: the account %.20q is not 12 digits", config.Account)
 	case !arn.IsRegion(config.Region):
 		return nil, fmt.Errorf("kms: %.40q is not the name of a Region", config.Region)
+	case config.PregeneratedRSAKeys < 0 || config.PregeneratedRSAKeys > maxPregeneratedRSAKeys:
+		return nil, fmt.Errorf("kms: PregeneratedRSAKeys is %d, not 0 to %d", config.PregeneratedRSAKeys, maxPregeneratedRSAKeys)
 	case config.Backend != nil && config.RootKey == nil:
 		return nil, errors.New("kms: a Backend needs a RootKey")
 	}

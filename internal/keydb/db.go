@@ -39,6 +39,8 @@ type Config struct {
 	Clock  func() time.Time
 	Sink   audit.Sink // receives the events of rotations and deletions; may be nil
 	Logger *slog.Logger
+
+	PregeneratedRSAKeys int // how many RSA key pairs of each size to generate ahead
 }
 
 // A DB is the records of a store. Its methods may be called concurrently.
@@ -55,6 +57,8 @@ type DB struct {
 
 	inFlight, acked sync.Map // names of event records: being delivered; delivered but not deleted
 	eventCount      atomic.Uint64
+
+	pool *rsaPool // nil: none
 
 	undelivered, unrotated, forged loglimit.Limiter
 
