@@ -214,12 +214,7 @@ type RevokeGrantInput struct {
 // RevokeGrantOutput is empty.
 type RevokeGrantOutput struct{}
 
-const (
-	grantsPerKey       = 50_000
-	maxConstraintRunes = 384 // of a value of an encryption context constraint
-)
-
-var errTooManyGrants = exception(LimitExceededException, "A key can have at most %d grants.", grantsPerKey)
+const maxConstraintRunes = 384 // of a value of an encryption context constraint
 
 var opCreateGrant = define(description{
 	name: "CreateGrant", keys: keyOnly, crossAccount: true, states: readyState,
@@ -240,12 +235,13 @@ var opCreateGrant = define(description{
 		if in.Constraints.hasContext() && c.key().Spec.Kind != spec.Symmetric {
 			return invalid("An encryption context constraint is only for symmetric encryption keys; %s is not one.", c.key().ARN)
 		}
-		if c.key().Record.Grants < grantsPerKey {
+		n, limit := c.key().Record.Grants, c.svc.core.config.Limits.GrantsPerKey
+		if n < limit {
 			return nil
 		}
 		same, err := c.svc.core.db.NamedGrant(c.ctx, c.key().Ref, c.grantRecord(in))
 		if same == nil && err == nil {
-			err = errTooManyGrants
+			err = limitExceeded("Grants per key", limit, n)
 		}
 		return err
 	},
@@ -263,7 +259,7 @@ var opCreateGrant = define(description{
 })
 
 // CreateGrant creates a grant of a key, which names a principal and the operations that it may call.
-// A key can have up to 50,000.
+// A key can have up to 50,000, unless Config.Limits says otherwise.
 //
 // Grants are stored and listed, but permit nothing yet: only the root of the account that owns a key
 // may use it.

@@ -108,6 +108,9 @@ type Config struct {
 	// AuditBestEffort lets calls succeed even if Audit returns an error.
 	AuditBestEffort bool
 
+	// Limits are the resource quotas; its zero value is AWS's defaults.
+	Limits Limits
+
 	// PregeneratedRSAKeys is how many RSA key pairs of each size, 2,048, 3,072 and 4,096 bits, are
 	// generated ahead and kept in memory; at most 100, and 0 means none. CreateKey and
 	// GenerateDataKeyPair take a pair, which is replaced in the background, instead of generating one
@@ -179,13 +182,16 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) keydb() keydb.Config {
-	return keydb.Config{Clock: c.Clock, Sink: c.Audit, Logger: c.Logger, PregeneratedRSAKeys: c.PregeneratedRSAKeys}
+	return keydb.Config{Clock: c.Clock, Sink: c.Audit, Logger: c.Logger, PregeneratedRSAKeys: c.PregeneratedRSAKeys, MaxKeys: c.Limits.KeysPerRegion}
 }
 
 // New returns a Service with the given configuration. The caller must close it. If New fails, it
 // does not close the Backend of config.
 func New(config Config) (*Service, error) {
 	config.setDefaults()
+	if err := config.Limits.setDefaults(); err != nil {
+		return nil, err
+	}
 	switch {
 	case !arn.IsAccount(config.Account):
 		return nil, fmt.Errorf("kms: the account %.20q is not 12 digits", config.Account)

@@ -90,6 +90,8 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	case "event":
 		_, err := decodeRecord[audit.Event](r)
 		return err
+	case "keycount":
+		return db.checkKeyCount(ctx, r, wrong)
 	case "key", "material", "aliasof", "lastuse", "due":
 	default:
 		return wrong("is of no known kind")
@@ -151,6 +153,13 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 			return err
 		} else if !ok {
 			return wrong("is of a key to be deleted that is not in the index of those")
+		}
+	}
+	if record.counted() {
+		if ok, err := db.exists(ctx, ref.countName()); err != nil {
+			return err
+		} else if !ok {
+			return wrong("is of a key that is not counted")
 		}
 	}
 	if n, err := db.countGrants(ctx, ref); err != nil {

@@ -30,7 +30,7 @@ const (
 	destroyBatch = 20
 	// destroyKeys is how many keys are destroyed in one transaction at most. With destroyOps records
 	// of each they fit in one.
-	destroyKeys = 6
+	destroyKeys = 5
 	destroyOps  = 12
 )
 
@@ -67,7 +67,11 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 		tx.Deletes = append(tx.Deletes, k.recordName(), k.lastUseName(), k.dueName(*k.Record.DeletionDate))
 		events.add(&tx, "DeleteKey", k, now, nil)
 	}
-	_, err := db.store.Commit(ctx, tx)
+	counted, err := db.discount(ctx, &tx, keys)
+	if err != nil {
+		return err
+	}
+	revision, err := db.store.Commit(ctx, tx)
 	if errors.Is(err, keystore.ErrNotScrubbed) { // deleted all the same; the next deletion scrubs these, too, or the next start
 		db.config.Logger.Warn("kms: traces of deleted keys may be left in the key store until the next deletion or start", "error", err)
 		err = nil
@@ -78,6 +82,7 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	db.counts.saw(revision, counted)
 	for _, k := range keys {
 		db.forgetUse(k.Ref)
 	}

@@ -25,6 +25,7 @@ import (
 //	lastuse/ACCOUNT/REGION/KEYID            a Use
 //	due/TIME/ACCOUNT/REGION/KEYID           index: the key is to be deleted at TIME
 //	event/TIME/N/EVENTID                    an audit.Event that the sink does not have yet
+//	keycount/ACCOUNT/REGION/XX              a keyCount: how many keys have IDs that begin with XX
 //
 // Names can be read by whoever has the store; values are sealed.
 const (

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/pocketkms/kms/internal/spec"
@@ -111,6 +112,8 @@ func (db *DB) follow(ctx context.Context, after *keystore.Revision) error {
 			db.keys.invalidateIf(ref.cacheKey(), func(k *Key) bool { return k.revision < event.Revision })
 		} else if ref, ok := parseAliasName(event.Key); ok {
 			db.aliases.invalidateIf(ref.cacheKey(), func(a *Alias) bool { return a.revision < event.Revision })
+		} else if strings.HasPrefix(event.Key, countPrefix) {
+			db.counts.changed(event.Key, event.Revision)
 		}
 	}
 	return ctx.Err()
