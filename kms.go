@@ -111,6 +111,11 @@ type Config struct {
 	// Limits are the resource quotas; its zero value is AWS's defaults.
 	Limits Limits
 
+	// RequestQuotas makes the service refuse calls with [ThrottlingException] that exceed the default
+	// request quotas of AWS KMS, which are calls per second of an account in a Region. After a time
+	// without calls, as many as in one second can be made at once. The Clock decides.
+	RequestQuotas bool
+
 	// PregeneratedRSAKeys is how many RSA key pairs of each size, 2,048, 3,072 and 4,096 bits, are
 	// generated ahead and kept in memory; at most 100, and 0 means none. CreateKey and
 	// GenerateDataKeyPair take a pair, which is replaced in the background, instead of generating one
@@ -159,6 +164,7 @@ type Service struct {
 type core struct {
 	config     Config
 	db         *keydb.DB
+	throttle   *throttle  // nil without request quotas
 	idPrefixes [2][8]byte // of the identifiers of requests and of events
 	unrecorded loglimit.Limiter
 	closed     atomic.Bool
@@ -221,6 +227,9 @@ func New(config Config) (*Service, error) {
 		return nil, fmt.Errorf("kms: cannot read the key store: %w", err)
 	}
 	c := &core{config: config, db: db}
+	if config.RequestQuotas {
+		c.throttle = new(throttle)
+	}
 	for i := range c.idPrefixes {
 		rand.Read(c.idPrefixes[i][:])
 	}
