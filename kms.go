@@ -123,6 +123,12 @@ type Config struct {
 	// and waits up to seconds for the one that is being generated.
 	PregeneratedRSAKeys int
 
+	// KeyEvents receives the events that AWS KMS sends to EventBridge: when a key has been rotated,
+	// imported key material has expired, or a key has been deleted. Nil means none. An event stays
+	// in the store until KeyEvents has returned nil for it, and may be delivered again, with the same
+	// ID. It is called concurrently, and must not call Close. Calls that rotate a key wait for it.
+	KeyEvents func(context.Context, *audit.KeyEvent) error
+
 	// Intercept runs around every operation; nil means none. Package kmstest injects faults with
 	// it.
 	Intercept Interceptor
@@ -188,7 +194,7 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) keydb() keydb.Config {
-	return keydb.Config{Clock: c.Clock, Sink: c.Audit, Logger: c.Logger, PregeneratedRSAKeys: c.PregeneratedRSAKeys, MaxKeys: c.Limits.KeysPerRegion}
+	return keydb.Config{Clock: c.Clock, Sink: c.Audit, KeyEvents: c.KeyEvents, Logger: c.Logger, PregeneratedRSAKeys: c.PregeneratedRSAKeys, MaxKeys: c.Limits.KeysPerRegion}
 }
 
 // New returns a Service with the given configuration. The caller must close it. If New fails, it

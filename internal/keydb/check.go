@@ -90,6 +90,9 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	case "event":
 		_, err := decodeRecord[audit.Event](r)
 		return err
+	case "keyevent":
+		_, err := decodeRecord[audit.KeyEvent](r)
+		return err
 	case "keycount":
 		return db.checkKeyCount(ctx, r, wrong)
 	case "key", "material", "aliasof", "lastuse", "due":

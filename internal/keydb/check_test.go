@@ -55,6 +55,7 @@ func TestCheckNoticesEveryFault(t *testing.T) {
 		"a wrong count":                           {Puts: []keystore.Put{{Key: k.countName(), Value: encodeRecord(keyCount{3})}}},
 		"a count of no keys":                      {Puts: []keystore.Put{{Key: countsName("444455556666", k.Region) + "00", Value: encodeRecord(keyCount{1})}}},
 		"a count of no possible name":             {Puts: []keystore.Put{{Key: "keycount/1", Value: encodeRecord(keyCount{1})}}},
+		"a key event that cannot be decoded":      {Puts: []keystore.Put{{Key: keyEventPrefix + "1/1/x", Value: []byte("\x02x")}}},
 		"a record of another kind":                {Puts: []keystore.Put{{Key: "secret/1", Value: index}}},
 		"a key of no possible name":               {Puts: []keystore.Put{{Key: "key/1", Value: index}}},
 		"a material of no possible name":          {Puts: []keystore.Put{{Key: "material/1", Value: index}}},

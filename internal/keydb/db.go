@@ -40,6 +40,8 @@ type Config struct {
 	Sink   audit.Sink // receives the events of rotations and deletions; may be nil
 	Logger *slog.Logger
 
+	KeyEvents func(context.Context, *audit.KeyEvent) error // receives the key events; may be nil
+
 	PregeneratedRSAKeys int // how many RSA key pairs of each size to generate ahead
 	MaxKeys             int // the most customer managed keys in an account and Region; 0: no limit
 }

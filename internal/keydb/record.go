@@ -25,6 +25,7 @@ import (
 //	lastuse/ACCOUNT/REGION/KEYID            a Use
 //	due/TIME/ACCOUNT/REGION/KEYID           index: the key is to be deleted at TIME
 //	event/TIME/N/EVENTID                    an audit.Event that the sink does not have yet
+//	keyevent/TIME/N/EVENTID                 an audit.KeyEvent that has not been received yet
 //	keycount/ACCOUNT/REGION/XX              a keyCount: how many keys have IDs that begin with XX
 //
 // Names can be read by whoever has the store; values are sealed.
@@ -36,6 +37,7 @@ const (
 	lastUsePrefix  = "lastuse/"
 	duePrefix      = "due/"
 	eventPrefix    = "event/"
+	keyEventPrefix = "keyevent/"
 )
 
 // A Ref says where a key is: its account and Region, and its key ID.
