@@ -26,7 +26,13 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	if c.builder == nil {
 		c.builder = new(audit.Builder)
 	}
-	r := new(recording)
+	r, lend := c.lent, c.svc.core.lendEvents
+	if r == nil || !lend {
+		r = new(recording)
+	}
+	if lend {
+		c.lent = r
+	}
 	e, b, info := &r.event, c.builder, audit.RequestInfoFromContext(c.ctx)
 	e.UserIdentity = c.svc.identity
 	if info.AccessKeyID != "" {
@@ -74,7 +80,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 			}
 		}
 	}
-	b.Finish()
+	b.Finish(lend)
 	e.Resources = r.resources[:0]
 	for i := range c.count {
 		k := c.targets[i].key

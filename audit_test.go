@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -424,6 +425,63 @@ func TestEventsHaveTheFormOfCloudTrail(t *testing.T) {
 			require.Len(t, events, 1)
 			require.Equal(t, tt.want, f.normalized(t, events[0]))
 		})
+	}
+}
+
+// A borrower is a sink that borrows events, and keeps only their JSON.
+type borrower struct{ lines []string }
+
+func (s *borrower) BorrowsEvents() bool { return true }
+
+func (s *borrower) Record(_ context.Context, e *audit.Event) error {
+	s.lines = append(s.lines, string(must(json.Marshal(e))))
+	return nil
+}
+
+// The memory of events that one sink borrows is used again: events of other calls must not show in
+// it, and it must not be that of the events that another sink keeps.
+func TestEventsDoNotShareMemoryThatASinkBorrows(t *testing.T) {
+	ctx := context.Background()
+	kept, borrowed := new(trail), new(borrower)
+	clock := func() time.Time { return time.Unix(1_900_000_000, 0) }
+	keeps, _ := newService(t, func(c *kms.Config) { c.Audit, c.Clock = kept, clock })
+	borrows, _ := newService(t, func(c *kms.Config) { c.Audit, c.Clock = borrowed, clock })
+	var keys [2]string
+	for i, svc := range []*kms.Service{keeps, borrows} {
+		keys[i] = must(svc.CreateKey(ctx, nil)).KeyMetadata.KeyId
+	}
+	calls := func(n int) []func(svc *kms.Service, keyID string) error {
+		long := map[string]string{"n": strings.Repeat("x", 1000*n)}
+		return []func(*kms.Service, string) error{
+			func(svc *kms.Service, keyID string) error {
+				_, err := svc.Encrypt(ctx, &kms.EncryptInput{KeyId: keyID, Plaintext: []byte("text"), EncryptionContext: long})
+				return err
+			},
+			func(svc *kms.Service, keyID string) error {
+				_, err := svc.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: fmt.Sprint("alias/", n), TargetKeyId: keyID})
+				return err
+			},
+			func(svc *kms.Service, _ string) error {
+				_, err := svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: "alias/none"})
+				return err
+			},
+			func(svc *kms.Service, _ string) error {
+				_, err := svc.GenerateRandom(ctx, &kms.GenerateRandomInput{NumberOfBytes: new(int32(8))})
+				return err
+			},
+		}
+	}
+	for n := range 5 {
+		for _, call := range calls(n) {
+			require.Equal(t, call(borrows, keys[1]) == nil, call(keeps, keys[0]) == nil)
+		}
+	}
+	identifiers := regexp.MustCompile(`"(requestID|eventID|currentKeyMaterialId|keyMaterialId)":"[^"]*"`)
+	events := kept.take()
+	require.Len(t, borrowed.lines, len(events))
+	for i, e := range events {
+		line := strings.ReplaceAll(string(must(json.Marshal(e))), keys[0], keys[1])
+		require.Equal(t, identifiers.ReplaceAllString(borrowed.lines[i], ""), identifiers.ReplaceAllString(line, ""))
 	}
 }
 

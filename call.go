@@ -29,6 +29,7 @@ type call struct {
 	scratch []byte
 	context []byte         // the canonical encryption context that was used last; part of scratch
 	builder *audit.Builder // nil until there is an audit event
+	lent    *recording     // to a sink that borrows events; nil until one was
 }
 
 // A target is a key that a call uses, with the permission that the caller needs for it.
@@ -71,6 +72,9 @@ func begin(ctx context.Context, s *Service, op *description) (*call, error) {
 func (c *call) end() {
 	c.clearTargets()
 	c.ctx, c.svc, c.op, c.now, c.nonce, c.charged = nil, nil, nil, time.Time{}, 0, false
+	if c.lent != nil {
+		*c.lent = recording{}
+	}
 	if cap(c.scratch) <= 4*ciphertext.MaxContextBytes {
 		calls.Put(c)
 	}
@@ -94,7 +98,9 @@ func (c *call) recovered(do func() error) (err error) {
 func (c *call) key() *keydb.Key { return c.targets[0].key }
 
 func (c *call) clearTargets() {
-	clear(c.targets[:c.count])
+	if c.count > 0 {
+		clear(c.targets[:c.count])
+	}
 	c.count, c.context = 0, nil
 }
 

@@ -172,6 +172,7 @@ type core struct {
 	db         *keydb.DB
 	throttle   *throttle  // nil without request quotas
 	idPrefixes [2][8]byte // of the identifiers of requests and of events
+	lendEvents bool       // the sink only borrows events
 	unrecorded loglimit.Limiter
 	closed     atomic.Bool
 }
@@ -235,6 +236,9 @@ func New(config Config) (*Service, error) {
 	c := &core{config: config, db: db}
 	if config.RequestQuotas {
 		c.throttle = new(throttle)
+	}
+	if sink, ok := config.Audit.(audit.Borrower); ok {
+		c.lendEvents = sink.BorrowsEvents()
 	}
 	for i := range c.idPrefixes {
 		rand.Read(c.idPrefixes[i][:])

@@ -190,7 +190,7 @@ func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *O
 		if err = op.requireAdmission(c, in); err != nil {
 			return err
 		}
-		if out, err = op.act(c, in); errors.Is(err, crypto.ErrDestroyed) {
+		if out, err = op.act(c, in); err != nil && errors.Is(err, crypto.ErrDestroyed) {
 			err = keydb.ErrConflict // the key was deleted during the call; the retry does not find it
 		}
 		return err

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 
 // A Builder makes the objects of one event. [Builder.Start] begins one, the methods named like
 // types add members to it, in the order of the calls, and in a list without names. [Builder.Finish]
-// sets all of them: they contain copies only, in one piece of memory. Its zero value is ready for
-// use, and so is a Builder that has finished, which keeps the memory that it has worked in.
+// sets all of them. Its zero value is ready for use, and so is a Builder that has finished, which
+// keeps the memory that it has worked in.
 type Builder struct {
 	buf    []byte
 	sorted struct {
@@ -84,7 +85,7 @@ func (b *Builder) close() {
 	case b.skipped == 0:
 		b.buf = append(b.buf, byte(kindEnd))
 		if size > b.limit/maxEscape {
-			size = len(Object{string(b.buf[p.start:])}.appendJSON(nil))
+			size = len(Object{b.buf[p.start:]}.appendJSON(nil))
 		}
 	}
 	if size > b.limit {
@@ -98,12 +99,19 @@ func (b *Builder) close() {
 	p.end = len(b.buf)
 }
 
-// Finish sets the objects.
-func (b *Builder) Finish() {
+// Finish sets the objects. If lend is true, they use b's memory, which is theirs until b is used
+// again; if not, they have memory of their own.
+func (b *Builder) Finish(lend bool) {
 	b.close()
-	all := string(b.buf)
+	all := b.buf
+	if !lend {
+		all = bytes.Clone(all)
+	}
 	for _, p := range b.objects[:b.n] {
-		*p.object = Object{all[p.start:p.end]}
+		*p.object = Object{}
+		if p.end > 0 {
+			p.object.encoded = all[p.start:p.end:p.end]
+		}
 	}
 	clear(b.objects[:b.n])
 	b.buf, b.n = b.buf[:0], 0

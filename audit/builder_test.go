@@ -25,7 +25,7 @@ func TestSortedEntriesAreTheMap(t *testing.T) {
 		b.Start(&o, "f", MaxFailedBytes)
 		b.StringMap("context", m)
 		b.StringMap("other", map[string]string{"a": "b"})
-		b.Finish()
+		b.Finish(false)
 		return o
 	}
 	require.Equal(t, build(nil), build(entries))

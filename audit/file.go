@@ -11,7 +11,7 @@ import (
 )
 
 // File is a [Sink] that appends events to a file, one line of JSON each, as [JSONLines] does. It is
-// a [Syncer].
+// a [Syncer] and a [Borrower].
 type File struct {
 	path  string
 	lines jsonLines // its lock guards file too
@@ -19,8 +19,9 @@ type File struct {
 }
 
 var (
-	_ Sink   = (*File)(nil)
-	_ Syncer = (*File)(nil)
+	_ Sink     = (*File)(nil)
+	_ Syncer   = (*File)(nil)
+	_ Borrower = (*File)(nil)
 )
 
 // OpenFile opens the file at path to append events to it, and creates it with mode 0600 if it does
@@ -37,6 +38,9 @@ func OpenFile(path string) (*File, error) {
 
 // Record appends an event. The operating system has it then; see [File.Sync].
 func (f *File) Record(ctx context.Context, e *Event) error { return f.lines.Record(ctx, e) }
+
+// BorrowsEvents returns true.
+func (f *File) BorrowsEvents() bool { return true }
 
 // Sync waits until what was recorded is on the disk.
 func (f *File) Sync(context.Context) error {

@@ -121,7 +121,7 @@ func (s *SessionContext) appendJSON(b []byte) []byte {
 }
 
 // appendName appends the name of a member of the object that b ends in.
-func appendName(b []byte, name string) []byte {
+func appendName[T string | []byte](b []byte, name T) []byte {
 	if b[len(b)-1] != '{' {
 		b = append(b, ',')
 	}

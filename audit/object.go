@@ -15,12 +15,12 @@ import (
 )
 
 // An Object is an immutable JSON object: named values in an order that is kept. Its zero value is
-// null. Two objects are equal by == if they have the same members in the same order.
+// null.
 type Object struct {
-	// encoded is a kindObject, as a Builder writes it. It is not JSON, which would cost every call
-	// what only some sinks need, nor a tree: one piece of memory without pointers costs least to
-	// make, to keep and to collect.
-	encoded string
+	// encoded is a kindObject, as a Builder writes it, or nil. It is not JSON, which would cost every
+	// call what only some sinks need, nor a tree: one piece of memory without pointers costs least
+	// to make, to keep and to collect. It is not a string, so that a Builder can lend its memory.
+	encoded []byte
 }
 
 // kind is the first byte of an encoded value; what follows it is
@@ -48,7 +48,7 @@ const (
 )
 
 // emptyObject is {}, which is not null.
-const emptyObject = string(rune(kindObject)) + string(rune(kindEnd))
+var emptyObject = []byte{byte(kindObject), byte(kindEnd)}
 
 // ObjectOf returns m as an Object, in the order of its names. Its values are nil, strings,
 // integers, float64, bool, time.Time, and []string, []any, map[string]string and map[string]any of
@@ -62,13 +62,16 @@ func ObjectOf(m map[string]any) Object {
 		var b Builder
 		b.Start(&o, "", math.MaxInt)
 		b.anyMap(m)
-		b.Finish()
+		b.Finish(true) // b is not used again
 	}
 	return o
 }
 
 // IsZero reports whether o is null.
-func (o Object) IsZero() bool { return o.encoded == "" }
+func (o Object) IsZero() bool { return o.encoded == nil }
+
+// Equal reports whether o and other have the same members in the same order.
+func (o Object) Equal(other Object) bool { return bytes.Equal(o.encoded, other.encoded) }
 
 // Get returns the member at path, which names first a member of o, then a member of that, and so
 // on: Get("encryptionContext", "tenant"). If there is no such member it returns the zero Value.
@@ -76,8 +79,8 @@ func (o Object) Get(path ...string) Value {
 	if len(path) == 0 {
 		return Value{}
 	}
-	for name, value := range o.All() {
-		if name == path[0] {
+	for name, value := range o.members() {
+		if string(name) == path[0] {
 			if len(path) == 1 {
 				return value
 			}
@@ -90,6 +93,17 @@ func (o Object) Get(path ...string) Value {
 // All returns the members in their order.
 func (o Object) All() iter.Seq2[string, Value] {
 	return func(yield func(string, Value) bool) {
+		for name, value := range o.members() {
+			if !yield(string(name), value) {
+				return
+			}
+		}
+	}
+}
+
+// members is All with names that are part of o's memory.
+func (o Object) members() iter.Seq2[[]byte, Value] {
+	return func(yield func([]byte, Value) bool) {
 		if o.IsZero() {
 			return
 		}
@@ -127,7 +141,7 @@ func (o Object) appendJSON(b []byte) []byte {
 		return append(b, "null"...)
 	}
 	b = append(b, '{')
-	for name, value := range o.All() {
+	for name, value := range o.members() {
 		b = value.appendJSON(appendName(b, name))
 	}
 	return append(b, '}')
@@ -153,7 +167,7 @@ func (o *Object) UnmarshalJSON(data []byte) error {
 	if err := b.readJSON(d, true, 1); err != nil {
 		return err
 	}
-	b.Finish()
+	b.Finish(true) // b is not used again
 	if read.IsZero() {
 		read.encoded = emptyObject
 	}
@@ -162,19 +176,20 @@ func (o *Object) UnmarshalJSON(data []byte) error {
 }
 
 // A Value is a value in an [Object]. The zero Value is that of a member that does not exist.
-type Value struct{ encoded string }
+type Value struct{ encoded []byte }
 
 // IsZero reports whether v does not exist. A JSON null does.
-func (v Value) IsZero() bool { return v.encoded == "" }
+func (v Value) IsZero() bool { return v.encoded == nil }
 
 func (v Value) kind() kind { return kind(v.encoded[0]) }
 
 func (v Value) integer() int64 {
-	n, _ := binary.Varint([]byte(v.encoded[1:]))
+	n, _ := binary.Varint(v.encoded[1:])
 	return n
 }
 
-func (v Value) text() string {
+// text returns the text of a string or a number. It is part of v's memory.
+func (v Value) text() []byte {
 	text, _ := cutText(v.encoded[1:])
 	return text
 }
@@ -192,9 +207,9 @@ func (v Value) Any() any {
 	case kindTime:
 		return time.Unix(v.integer(), 0).UTC()
 	case kindString:
-		return v.text()
+		return string(v.text())
 	case kindNumber:
-		f, _ := strconv.ParseFloat(v.text(), 64) // it has been parsed before
+		f, _ := strconv.ParseFloat(string(v.text()), 64) // it has been parsed before
 		return f
 	case kindObject:
 		return v.Object().Map()
@@ -215,7 +230,7 @@ func (v Value) String() string {
 	case v.IsZero():
 		return ""
 	case v.kind() == kindString:
-		return v.text()
+		return string(v.text())
 	}
 	return strings.Trim(string(v.appendJSON(nil)), `"`)
 }
@@ -272,7 +287,7 @@ func (v Value) appendJSON(b []byte) []byte {
 }
 
 // encodedLen returns the length of the value that s begins with.
-func encodedLen(s string) int {
+func encodedLen(s []byte) int {
 	switch kind(s[0]) {
 	case kindInt, kindTime:
 		for i := 1; ; i++ {
@@ -297,7 +312,7 @@ func encodedLen(s string) int {
 }
 
 // cutText returns the text that s begins with, after its length, and what follows it.
-func cutText(s string) (text, rest string) {
+func cutText(s []byte) (text, rest []byte) {
 	length, shift, i := 0, 0, 0
 	for ; s[i] >= 0x80; i++ {
 		length |= int(s[i]&0x7f) << shift

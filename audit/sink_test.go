@@ -196,3 +196,18 @@ func TestTeeOfSinksThatSucceedSucceeds(t *testing.T) {
 	require.NoError(t, audit.Tee(ok, ok).Record(t.Context(), allowed()))
 	require.NoError(t, audit.Tee().Record(t.Context(), allowed()))
 }
+
+func TestTeeBorrowsEventsIfAllItsSinksDo(t *testing.T) {
+	keeps := audit.SinkFunc(func(context.Context, *audit.Event) error { return nil })
+	for _, test := range []struct {
+		sink audit.Sink
+		want bool
+	}{
+		{audit.Tee(), true},
+		{audit.Tee(audit.Discard, audit.JSONLines(io.Discard)), true},
+		{audit.Tee(audit.Discard, audit.Tee(keeps)), false},
+		{audit.Tee(keeps, audit.Discard), false},
+	} {
+		require.Equal(t, test.want, test.sink.(audit.Borrower).BorrowsEvents())
+	}
+}

@@ -43,7 +43,7 @@ func (c Call) String() string {
 	b.Start(&input, "input", audit.MaxFailedBytes)
 	shape.OfType(reflect.TypeOf(in).Elem()).VisitLoggable(in, &b)
 	params := "{}"
-	b.Finish()
+	b.Finish(true)
 	if !input.IsZero() {
 		params = input.String()
 	}

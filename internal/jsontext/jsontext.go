@@ -5,7 +5,7 @@ import "unicode/utf8"
 
 // AppendString appends s as a JSON string. What is not UTF-8 becomes U+FFFD. It escapes U+2028 and
 // U+2029, at which some programs break lines.
-func AppendString(b []byte, s string) []byte {
+func AppendString[T string | []byte](b []byte, s T) []byte {
 	const digits = "0123456789abcdef"
 	b = append(b, '"')
 	start := 0 // of what has not been appended yet
@@ -33,7 +33,7 @@ func AppendString(b []byte, s string) []byte {
 			start = i
 			continue
 		}
-		r, size := utf8.DecodeRuneInString(s[i:])
+		r, size := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
 		if r == utf8.RuneError && size == 1 || r == '\u2028' || r == '\u2029' {
 			b = append(b, s[start:i]...)
 			switch {

@@ -334,7 +334,7 @@ const retryQueues = 64
 // longer after each call. key returns the key that f changes, once f has been called.
 func (db *DB) Retry(ctx context.Context, key func() *Key, f func() error) error {
 	err := f()
-	if !errors.Is(err, ErrConflict) {
+	if err == nil || !errors.Is(err, ErrConflict) {
 		return err
 	}
 	var ref Ref
