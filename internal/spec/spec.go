@@ -130,6 +130,27 @@ func RSA() (usages []*Usage) {
 	return usages
 }
 
+// GrantOperations returns the operations that a grant of a key of the spec and a usage can allow.
+func (s *Spec) GrantOperations(u *Usage) []string {
+	return slices.Concat(grantOperations, usageOperations[u.Name], kindOperations[s.Kind])
+}
+
+var (
+	grantOperations = []string{"CreateGrant", "RetireGrant", "DescribeKey"} // of every key
+
+	usageOperations = map[string][]string{
+		EncryptDecrypt:         {"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo"},
+		SignVerify:             {"Sign", "Verify"},
+		GenerateVerifyMAC:      {"GenerateMac", "VerifyMac"},
+		KeyAgreement:           {"DeriveSharedSecret"},
+		EncapsulateDecapsulate: {"Encapsulate", "Decapsulate"},
+	}
+	kindOperations = map[Kind][]string{
+		Symmetric:  {"GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext"},
+		Asymmetric: {"GetPublicKey"},
+	}
+)
+
 // Usage returns the usage of that name, or nil if keys of the spec cannot have it.
 func (s *Spec) Usage(name string) *Usage {
 	for i := range s.Usages {
