@@ -132,7 +132,7 @@ var opGetParametersForImport = define(description{
 	act: func(c *call, in *GetParametersForImportInput) (*GetParametersForImportOutput, error) {
 		t := importToken{algorithm: string(in.WrappingAlgorithm), spec: string(in.WrappingKeySpec)}
 		var err error
-		if t.private, err = t.family().Generate(); err != nil {
+		if t.private, err = c.svc.core.db.Generate(t.usage()); err != nil {
 			return nil, err
 		}
 		defer secret.Clear(t.private)
@@ -176,13 +176,11 @@ type importToken struct {
 }
 
 // family returns the implementation of the wrapping key.
-func (t *importToken) family() crypto.Family {
-	return spec.Of(t.spec).Usage(spec.EncryptDecrypt).Family(nil)
-}
+func (t *importToken) usage() *spec.Usage { return spec.Of(t.spec).Usage(spec.EncryptDecrypt) }
 
 // wrappingKey returns the wrapping key. The caller must destroy it.
 func (t *importToken) wrappingKey() (crypto.DecryptionKey, error) {
-	k, err := t.family().Parse(t.private)
+	k, err := t.usage().Family(nil).Parse(t.private)
 	if err != nil {
 		return nil, err
 	}

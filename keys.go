@@ -315,7 +315,7 @@ var opCreateKey = define(description{
 		}
 		k, err := c.create(ref, record, options)
 		if err != nil {
-			return nil, err
+			return nil, keyLimitError(err)
 		}
 		return &CreateKeyOutput{KeyMetadata: metadata(k, c.now)}, c.addTarget(target{key: k})
 	},

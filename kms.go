@@ -114,6 +114,27 @@ type Config struct {
 	// AuditBestEffort lets calls succeed even if Audit returns an error.
 	AuditBestEffort bool
 
+	// Limits are the resource quotas; its zero value is AWS's defaults.
+	Limits Limits
+
+	// RequestQuotas makes the service refuse calls with [ThrottlingException] that exceed the default
+	// request quotas of AWS KMS, which are calls per second of an account in a Region. After a time
+	// without calls, as many as in one second can be made at once. The Clock decides.
+	RequestQuotas bool
+
+	// PregeneratedRSAKeys is how many RSA key pairs of each size, 2,048, 3,072 and 4,096 bits, are
+	// generated ahead and kept in memory; at most 100, and 0 means none. CreateKey and
+	// GenerateDataKeyPair take a pair, which is replaced in the background, instead of generating one
+	// for up to seconds; if all are taken, they generate their own. Close erases those that are left,
+	// and waits up to seconds for the one that is being generated.
+	PregeneratedRSAKeys int
+
+	// KeyEvents receives the events that AWS KMS sends to EventBridge: when a key has been rotated,
+	// imported key material has expired, or a key has been deleted. Nil means none. An event stays
+	// in the store until KeyEvents has returned nil for it, and may be delivered again, with the same
+	// ID. It is called concurrently, and must not call Close. Calls that rotate a key wait for it.
+	KeyEvents func(context.Context, *audit.KeyEvent) error
+
 	// Intercept runs around every operation; nil means none. Package kmstest injects faults with
 	// it.
 	Intercept Interceptor
@@ -155,11 +176,14 @@ type Service struct {
 type core struct {
 	config     Config
 	db         *keydb.DB
+	throttle   *throttle  // nil without request quotas
 	idPrefixes [2][8]byte // of the identifiers of requests and of events
 	lendEvents bool       // the sink only borrows events
 	unrecorded loglimit.Limiter
 	closed     atomic.Bool
 }
+
+const maxPregeneratedRSAKeys = 100
 
 func (c *Config) setDefaults() {
 	if c.Account == "" {
@@ -180,18 +204,23 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) keydb() keydb.Config {
-	return keydb.Config{Clock: c.Clock, Sink: c.Audit, Logger: c.Logger}
+	return keydb.Config{Clock: c.Clock, Sink: c.Audit, KeyEvents: c.KeyEvents, Logger: c.Logger, PregeneratedRSAKeys: c.PregeneratedRSAKeys, MaxKeys: c.Limits.KeysPerRegion}
 }
 
 // New returns a Service with the given configuration. The caller must close it. If New fails, it
 // does not close the Backend of config.
 func New(config Config) (*Service, error) {
 	config.setDefaults()
+	if err := config.Limits.setDefaults(); err != nil {
+		return nil, err
+	}
 	switch {
 	case !arn.IsAccount(config.Account):
 		return nil, fmt.Errorf("kms: the account %.20q is not 12 digits", config.Account)
 	case !arn.IsRegion(config.Region):
 		return nil, fmt.Errorf("kms: %.40q is not the name of a Region", config.Region)
+	case config.PregeneratedRSAKeys < 0 || config.PregeneratedRSAKeys > maxPregeneratedRSAKeys:
+		return nil, fmt.Errorf("kms: PregeneratedRSAKeys is %d, not 0 to %d", config.PregeneratedRSAKeys, maxPregeneratedRSAKeys)
 	case config.Backend != nil && config.RootKey == nil:
 		return nil, errors.New("kms: a Backend needs a RootKey")
 	}
@@ -214,6 +243,9 @@ func New(config Config) (*Service, error) {
 		return nil, fmt.Errorf("kms: cannot read the key store: %w", err)
 	}
 	c := &core{config: config, db: db}
+	if config.RequestQuotas {
+		c.throttle = new(throttle)
+	}
 	if sink, ok := config.Audit.(audit.Borrower); ok {
 		c.lendEvents = sink.BorrowsEvents()
 	}

@@ -91,6 +91,10 @@ type operation[In, Out any] struct {
 	dryRun      shape.Field[In, bool]
 	grantTokens shape.Field[In, []string]
 	aliasName   shape.Field[In, string]
+
+	quotas                       []*requestQuota
+	pairSpec                     shape.Field[In, DataKeyPairSpec]
+	replicaRegion, primaryRegion shape.Field[In, string]
 }
 
 func define[In, Out any](d description, s steps[In, Out]) *operation[In, Out] {
@@ -106,6 +110,11 @@ func define[In, Out any](d description, s steps[In, Out]) *operation[In, Out] {
 		dryRun:      shape.FieldOf[In, bool]("DryRun"),
 		grantTokens: shape.FieldOf[In, []string]("GrantTokens"),
 		aliasName:   shape.FieldOf[In, string]("AliasName"),
+
+		quotas:        quotasOf[d.name],
+		pairSpec:      shape.FieldOf[In, DataKeyPairSpec]("KeyPairSpec"),
+		replicaRegion: shape.FieldOf[In, string]("ReplicaRegion"),
+		primaryRegion: shape.FieldOf[In, string]("PrimaryRegion"),
 	}
 }
 
@@ -170,12 +179,18 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, wire 
 // attempt takes a call through the steps validate, identify, authorize, admit and act. It repeats
 // the last four if another change to the same records was committed first.
 func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *Out, err error) {
+	if err := op.charge(c, in, false); err != nil {
+		return nil, err
+	}
 	if err := op.check(c, in, wire); err != nil {
 		return nil, err
 	}
 	err = c.svc.core.db.Retry(c.ctx, c.key, func() (err error) {
 		c.clearTargets()
 		if err = op.resolveKeys(c, in); err != nil {
+			return err
+		}
+		if err = op.charge(c, in, true); err != nil {
 			return err
 		}
 		if err = c.authorize(); err != nil {

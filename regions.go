@@ -108,7 +108,7 @@ var opReplicateKey = define(description{
 		}
 		replica, err := db.Replicate(c.ctx, k, in.ReplicaRegion, record)
 		if err != nil {
-			return nil, err
+			return nil, keyLimitError(err)
 		}
 		return &ReplicateKeyOutput{
 			ReplicaKeyMetadata: metadata(replica, c.now),

@@ -100,6 +100,11 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 		return db.checkShared(ctx, r, wrong)
 	case "sharedmaterial":
 		return db.checkSharedMaterial(ctx, path, body, wrong)
+	case "keyevent":
+		_, err := decodeRecord[audit.KeyEvent](r)
+		return err
+	case "keycount":
+		return db.checkKeyCount(ctx, r, wrong)
 	case "key", "material", "aliasof", "lastuse", "due":
 	default:
 		return wrong("is of no known kind")
@@ -161,6 +166,13 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 			return err
 		} else if !ok {
 			return wrong("is of a key that is not in the index of what is due")
+		}
+	}
+	if record.counted() {
+		if ok, err := db.exists(ctx, ref.countName()); err != nil {
+			return err
+		} else if !ok {
+			return wrong("is of a key that is not counted")
 		}
 	}
 	if n, err := db.countGrants(ctx, ref); err != nil {

@@ -39,6 +39,11 @@ type Config struct {
 	Clock  func() time.Time
 	Sink   audit.Sink // receives the events of rotations and deletions; may be nil
 	Logger *slog.Logger
+
+	KeyEvents func(context.Context, *audit.KeyEvent) error // receives the key events; may be nil
+
+	PregeneratedRSAKeys int // how many RSA key pairs of each size to generate ahead
+	MaxKeys             int // the most customer managed keys in an account and Region; 0: no limit
 }
 
 // A DB is the records of a store. Its methods may be called concurrently.
@@ -57,6 +62,9 @@ type DB struct {
 
 	inFlight, acked sync.Map // names of event records: being delivered; delivered but not deleted
 	eventCount      atomic.Uint64
+
+	pool   *rsaPool // nil: none
+	counts keyCounts
 
 	undelivered, unrotated, forged loglimit.Limiter
 
@@ -243,8 +251,14 @@ type CreateOptions struct {
 }
 
 // Create stores a new key with its materials. record is the DB's from then on. If the key or the
-// alias exists, the error is ErrConflict.
+// alias exists, the error is ErrConflict; if the account has as many keys as it may have, it is a
+// [TooManyKeysError].
 func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options CreateOptions) (*Key, error) {
+	room, err := db.reserveKey(ctx, ref, record) // before a key pair is generated
+	if err != nil {
+		return nil, err
+	}
+	defer room.release()
 	s := spec.Of(record.Spec)
 	var tx keystore.Tx
 	defer func() { clearPuts(tx.Puts) }()
@@ -271,18 +285,25 @@ func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options Creat
 		options.Alias.bind(&tx, ref, record.Created)
 		defer db.aliases.invalidate(options.Alias.cacheKey())
 	}
-	k, err := newKey(ref, record, 0, nil, record.Created)
+	if record.Shared != nil {
+		tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.sharedName()})
+	}
+	return db.commitNew(ctx, room, record, tx)
+}
+
+// commitNew stores record as a new key together with what else is in tx, and counts it.
+func (db *DB) commitNew(ctx context.Context, room *reservation, record *Record, tx keystore.Tx) (*Key, error) {
+	k, err := newKey(room.ref, record, 0, nil, record.Created)
 	if err != nil {
 		return nil, err
 	}
 	k.lastUse = new(lastUse)
-	tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.recordName()})
-	tx.Puts = append(tx.Puts, keystore.Put{Key: ref.recordName(), Value: encodeRecord(record.own())})
+	tx.Expect = append(tx.Expect, keystore.Expectation{Key: k.recordName()})
+	tx.Puts = append(tx.Puts, keystore.Put{Key: k.recordName(), Value: encodeRecord(record.own())})
 	if record.Shared != nil {
-		tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.sharedName()})
-		tx.Puts = append(tx.Puts, keystore.Put{Key: ref.sharedName(), Value: encodeRecord(record.shared())})
+		tx.Puts = append(tx.Puts, keystore.Put{Key: k.sharedName(), Value: encodeRecord(record.shared())})
 	}
-	if k.revision, err = db.store.Commit(ctx, tx); err != nil {
+	if k.revision, err = room.commit(ctx, tx); err != nil {
 		return nil, err
 	}
 	if record.Shared != nil {

@@ -40,7 +40,7 @@ const (
 	destroyBatch = 20
 	// destroyKeys is how many keys are destroyed in one transaction at most. With destroyOps records
 	// of each they fit in one.
-	destroyKeys = 6
+	destroyKeys = 5
 	destroyOps  = 11
 )
 
@@ -79,7 +79,11 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 		k.leaveRelated(&tx)
 		events.add(&tx, "DeleteKey", k, now, nil)
 	}
-	_, err := db.store.Commit(ctx, tx)
+	counted, err := db.discount(ctx, &tx, keys)
+	if err != nil {
+		return err
+	}
+	revision, err := db.store.Commit(ctx, tx)
 	err = db.acceptUnscrubbed(err)
 	for _, k := range keys {
 		db.keys.invalidate(k.cacheKey())
@@ -90,6 +94,7 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	db.counts.saw(revision, counted)
 	for _, k := range keys {
 		db.forgetUse(k.Ref)
 	}

@@ -207,13 +207,22 @@ func (db *DB) material(ctx context.Context, k *Key, m *Material) (keystore.Recor
 func (db *DB) newMaterial(ref Ref, record *Record, usage *spec.Usage, bytes []byte) (MaterialRecord, keystore.Put, error) {
 	if bytes == nil {
 		var err error
-		if bytes, err = usage.Family(db.config.Clock).Generate(); err != nil {
+		if bytes, err = db.Generate(usage); err != nil {
 			return MaterialRecord{}, keystore.Put{}, err
 		}
 		defer secret.Clear(bytes)
 	}
 	m := MaterialRecord{ID: MaterialID(ref.ID, bytes)}
 	return m, keystore.Put{Key: record.materialsName(ref) + m.ID, Value: append([]byte{recordVersion}, bytes...)}, nil
+}
+
+// Generate returns new material for keys of a usage, in the stored form of package crypto. An RSA key
+// pair comes from the pool, if there is one that has it. The caller owns the material, and erases it.
+func (db *DB) Generate(usage *spec.Usage) ([]byte, error) {
+	if pair := db.pool.take(usage.RSABits); pair != nil {
+		return pair, nil
+	}
+	return usage.Family(db.config.Clock).Generate()
 }
 
 // MaterialID returns the ID of a key material, a hash. The same bytes have the same ID in the same

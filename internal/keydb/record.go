@@ -29,6 +29,8 @@ import (
 //	sharedmaterial/ACCOUNT/KEYID/MATERIAL   one key material of related multi-Region keys
 //	event/TIME/N/EVENTID                    an audit.Event that the sink does not have yet
 //	tokenkeys                               the keys that seal import tokens
+//	keyevent/TIME/N/EVENTID                 an audit.KeyEvent that has not been received yet
+//	keycount/ACCOUNT/REGION/XX              a keyCount: how many keys have IDs that begin with XX
 //
 // Names can be read by whoever has the store; values are sealed.
 const (
@@ -43,6 +45,7 @@ const (
 
 	sharedPrefix         = "shared/"
 	sharedMaterialPrefix = "sharedmaterial/"
+	keyEventPrefix       = "keyevent/"
 )
 
 // A Ref says where a key is: its account and Region, and its key ID.

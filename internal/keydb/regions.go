@@ -457,33 +457,25 @@ func (db *DB) startDeletion(ctx context.Context, k *Key) (*Key, error) {
 }
 
 // Replicate stores a replica of k, a primary, in another Region. record has what is not shared, and
-// is the DB's from then on. If the Region has a replica, the error is ErrConflict.
+// is the DB's from then on. If the Region has a replica, the error is ErrConflict; if the account has
+// as many keys there as it may have, it is a [TooManyKeysError].
 func (db *DB) Replicate(ctx context.Context, k *Key, region string, record *Record) (*Key, error) {
 	ref := Ref{k.Account, region, k.ID}
 	record.Spec, record.Usage, record.Origin, record.Manager, record.MultiRegion = k.Record.Spec, k.Record.Usage, k.Record.Origin, k.Record.Manager, true
 	if record.Creating != nil && record.Origin != originKMS {
 		record.PrimaryValidTo = k.Record.Expiry()
 	}
+	room, err := db.reserveKey(ctx, ref, record)
+	if err != nil {
+		return nil, err
+	}
+	defer room.release()
 	record.join(k.Record.clone().shared())
 	record.Shared.Keys = append(record.Shared.Keys, RelatedKey{Region: region})
 	slices.SortFunc(record.Shared.Keys, func(a, b RelatedKey) int { return strings.Compare(a.Region, b.Region) })
-	replica, err := newKey(ref, record, 0, nil, record.Created)
-	if err != nil {
-		return nil, err
-	}
-	replica.lastUse = new(lastUse)
-	replica.revision, err = db.commitShared(ctx, k, keystore.Tx{
-		Expect: append(k.expectations(), keystore.Expectation{Key: ref.recordName()}),
-		Puts: []keystore.Put{
-			{Key: ref.recordName(), Value: encodeRecord(record.own())},
-			{Key: ref.sharedName(), Value: encodeRecord(record.shared())},
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	replica.sharedRevision = replica.revision
-	return replica, nil
+	replica, err := db.commitNew(ctx, room, record, keystore.Tx{Expect: k.expectations()})
+	db.invalidateRelated(k.Ref, k.sharedRevision+1) // also after an error: the commit may have taken effect
+	return replica, err
 }
 
 // UpdatePrimary makes replica, a replica of k, the primary instead of k. Both are in state Updating
