@@ -345,6 +345,11 @@ func TestChangesOfRelatedKeysByOtherProcesses(t *testing.T) {
 				return describe(t, two.In(region), id).CurrentKeyMaterialId == describe(t, one, id).CurrentKeyMaterialId
 			})
 		}
+		_, err = one.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: id})
+		require.NoError(t, err)
+		requireSoon(t, func() bool { // though it looks at no other Region, and loads nothing
+			return describe(t, two.In("eu-west-1"), id).CurrentKeyMaterialId == describe(t, one, id).CurrentKeyMaterialId
+		})
 		_, err = one.UpdatePrimaryRegion(t.Context(), &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"})
 		require.NoError(t, err)
 		_, err = two.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: "sa-east-1"})
