@@ -52,7 +52,10 @@ func TestWhatRelatedKeysShareIsStoredOnce(t *testing.T) {
 	}
 	rotated, err := f.RotateOnDemand(t.Context(), f.key(k.Ref), f.now)
 	require.NoError(t, err)
-	want := []string{k.in("ap-south-1").recordName(), k.in("eu-west-1").recordName(), k.recordName(), k.sharedName()}
+	want := []string{k.sharedName()}
+	for _, ref := range []Ref{k.Ref, k.in("ap-south-1"), k.in("eu-west-1")} {
+		want = append(want, ref.recordName(), ref.countName())
+	}
 	for _, m := range rotated.Record.Materials {
 		want = append(want, k.sharedMaterialsName()+m.ID)
 	}
