@@ -64,9 +64,7 @@ func auditedOperation(t *testing.T, test func(t *testing.T, f *fixture, s *trail
 		t.Run(op.Name(), func(t *testing.T) {
 			s := new(trail)
 			f := newFixture(t, append(settings, func(c *kms.Config) { c.Audit = s })...)
-			if op.Name() == "CancelKeyDeletion" {
-				scheduleDeletion(t, f.svc, f.symmetric.KeyId, 7)
-			}
+			f.prepare(t, op.Name())
 			s.take()
 			test(t, f, s, op, f.example(t, op.Name()))
 		})
@@ -77,7 +75,7 @@ var (
 	uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 	// mutators are the operations whose events are not readOnly in CloudTrail.
 	mutators = []string{
-		"CancelKeyDeletion", "CreateAlias", "CreateGrant", "CreateKey", "DeleteAlias", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
+		"CancelKeyDeletion", "ConnectCustomKeyStore", "CreateAlias", "CreateCustomKeyStore", "CreateGrant", "CreateKey", "DeleteAlias", "DeleteCustomKeyStore", "DisconnectCustomKeyStore", "UpdateCustomKeyStore", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
 		"PutKeyPolicy", "RetireGrant", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
 	}
 )

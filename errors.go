@@ -50,6 +50,31 @@ const (
 	ValidationException              ErrorCode = "ValidationException"
 )
 
+// The exceptions of custom key stores.
+const (
+	CloudHsmClusterInUseException                           ErrorCode = "CloudHsmClusterInUseException"
+	CloudHsmClusterInvalidConfigurationException            ErrorCode = "CloudHsmClusterInvalidConfigurationException"
+	CloudHsmClusterNotActiveException                       ErrorCode = "CloudHsmClusterNotActiveException"
+	CloudHsmClusterNotFoundException                        ErrorCode = "CloudHsmClusterNotFoundException"
+	CloudHsmClusterNotRelatedException                      ErrorCode = "CloudHsmClusterNotRelatedException"
+	CustomKeyStoreHasCMKsException                          ErrorCode = "CustomKeyStoreHasCMKsException"
+	CustomKeyStoreInvalidStateException                     ErrorCode = "CustomKeyStoreInvalidStateException"
+	CustomKeyStoreNameInUseException                        ErrorCode = "CustomKeyStoreNameInUseException"
+	IncorrectTrustAnchorException                           ErrorCode = "IncorrectTrustAnchorException"
+	XksKeyAlreadyInUseException                             ErrorCode = "XksKeyAlreadyInUseException"
+	XksKeyInvalidConfigurationException                     ErrorCode = "XksKeyInvalidConfigurationException"
+	XksKeyNotFoundException                                 ErrorCode = "XksKeyNotFoundException"
+	XksProxyIncorrectAuthenticationCredentialException      ErrorCode = "XksProxyIncorrectAuthenticationCredentialException"
+	XksProxyInvalidConfigurationException                   ErrorCode = "XksProxyInvalidConfigurationException"
+	XksProxyInvalidResponseException                        ErrorCode = "XksProxyInvalidResponseException"
+	XksProxyUriEndpointInUseException                       ErrorCode = "XksProxyUriEndpointInUseException"
+	XksProxyUriInUseException                               ErrorCode = "XksProxyUriInUseException"
+	XksProxyUriUnreachableException                         ErrorCode = "XksProxyUriUnreachableException"
+	XksProxyVpcEndpointServiceInUseException                ErrorCode = "XksProxyVpcEndpointServiceInUseException"
+	XksProxyVpcEndpointServiceInvalidConfigurationException ErrorCode = "XksProxyVpcEndpointServiceInvalidConfigurationException"
+	XksProxyVpcEndpointServiceNotFoundException             ErrorCode = "XksProxyVpcEndpointServiceNotFoundException"
+)
+
 // Error returns the exception's name.
 func (c ErrorCode) Error() string { return string(c) }
 

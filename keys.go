@@ -313,7 +313,13 @@ var opCreateKey = define(description{
 				return nil, err
 			}
 		}
-		k, err := c.svc.core.db.Create(c.ctx, ref, record, options)
+		create := c.svc.core.db.Create
+		if inCustomKeyStore(record.Origin) {
+			create = func(_ context.Context, ref keydb.Ref, record *keydb.Record, options keydb.CreateOptions) (*keydb.Key, error) {
+				return c.createInStore(in, ref, record, options)
+			}
+		}
+		k, err := create(c.ctx, ref, record, options)
 		if err != nil {
 			return nil, err
 		}
@@ -379,8 +385,8 @@ func resolveSpec(in *CreateKeyInput) (*spec.Spec, *spec.Usage, error) {
 		return nil, nil, invalid("KeyUsage %s is not compatible with KeySpec %s", usage, name)
 	case in.Origin == OriginExternal && s.GeneratedOnly:
 		return nil, nil, invalid("KeySpec %s is not supported for Origin EXTERNAL", name)
-	case in.CustomKeyStoreId != "":
-		return nil, nil, noSuchCustomKeyStore(in.CustomKeyStoreId)
+	case in.CustomKeyStoreId != "" && (s.Kind != spec.Symmetric || in.MultiRegion):
+		return nil, nil, exception(UnsupportedOperationException, "A custom key store has only keys of KeySpec SYMMETRIC_DEFAULT, and none that are multi-Region keys.")
 	case in.Origin == OriginExternal:
 		return nil, nil, exception(UnsupportedOperationException, "Origin EXTERNAL is not supported.")
 	}
@@ -488,7 +494,13 @@ func metadata(k *keydb.Key) *KeyMetadata {
 	if r.DeletionDate != nil {
 		m.DeletionDate = *r.DeletionDate
 	}
-	if k.Spec.Kind == spec.Symmetric && len(k.Materials) > 0 {
+	switch {
+	case inCustomKeyStore(r.Origin):
+		m.CustomKeyStoreId = r.CustomKeyStore
+		if m.CloudHsmClusterId = k.Store.Cluster; k.Store.External() {
+			m.XksKeyConfiguration = &XksKeyConfigurationType{Id: r.DeviceKey}
+		}
+	case k.Spec.Kind == spec.Symmetric && len(k.Materials) > 0:
 		m.CurrentKeyMaterialId = k.Current().ID
 	}
 	if r.MultiRegion {

@@ -31,13 +31,13 @@ type Operation interface {
 
 // operations has all operations. A test compares it with the methods of Service.
 var operations = []Operation{
-	opCancelKeyDeletion, opCreateAlias, opCreateGrant, opCreateKey, opDecapsulate, opDecrypt, opDeleteAlias,
-	opDeriveSharedSecret, opDescribeKey, opDisableKey, opDisableKeyRotation, opEnableKey, opEnableKeyRotation,
+	opCancelKeyDeletion, opConnectCustomKeyStore, opCreateAlias, opCreateCustomKeyStore, opCreateGrant, opCreateKey, opDecapsulate, opDecrypt, opDeleteAlias, opDeleteCustomKeyStore,
+	opDeriveSharedSecret, opDescribeCustomKeyStores, opDescribeKey, opDisableKey, opDisableKeyRotation, opDisconnectCustomKeyStore, opEnableKey, opEnableKeyRotation,
 	opEncapsulate, opEncrypt, opGenerateDataKey, opGenerateDataKeyPair, opGenerateDataKeyPairWithoutPlaintext,
 	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
 	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListGrants, opListKeyPolicies, opListKeyRotations,
 	opListKeys, opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opRetireGrant, opRevokeGrant,
-	opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource, opUntagResource, opUpdateAlias,
+	opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource, opUntagResource, opUpdateAlias, opUpdateCustomKeyStore,
 	opUpdateKeyDescription, opVerify, opVerifyMac,
 }
 

@@ -39,6 +39,9 @@ type Config struct {
 	Clock  func() time.Time
 	Sink   audit.Sink // receives the events of rotations and deletions; may be nil
 	Logger *slog.Logger
+
+	// Devices hold the keys of custom key stores. Their names are those of StoreRecord.DeviceName.
+	Devices map[string]keystore.Device
 }
 
 // A DB is the records of a store. Its methods may be called concurrently.
@@ -56,7 +59,11 @@ type DB struct {
 	inFlight, acked sync.Map // names of event records: being delivered; delivered but not deleted
 	eventCount      atomic.Uint64
 
-	undelivered, unrotated, forged loglimit.Limiter
+	devices  map[string]*device
+	connects chan struct{} // has an element if a custom key store is to be connected
+	attempts sync.Map      // to connect one, under way
+
+	undelivered, unrotated, forged, deviceFailures loglimit.Limiter
 
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
@@ -81,6 +88,9 @@ func newDB(store *keystore.Store, config Config) *DB {
 		keys:    newCache[Key](true),
 		aliases: newCache[Alias](false),
 		uses:    map[Ref]*lastUse{},
+
+		devices:  newDevices(config.Devices),
+		connects: make(chan struct{}, 1),
 	}
 	for i := range db.queues {
 		db.queues[i] = make(chan struct{}, 1)
@@ -89,7 +99,7 @@ func newDB(store *keystore.Store, config Config) *DB {
 }
 
 // Key returns the key at ref as it is at now, or nil if it does not exist. What is due by then, its
-// deletion or rotation, is done first.
+// deletion or rotation, is done first. A key of a custom key store that is not connected is Unavailable.
 func (db *DB) Key(ctx context.Context, ref Ref, now time.Time) (*Key, error) {
 	k, err := db.cachedKey(ctx, ref)
 	if err != nil {
@@ -168,7 +178,7 @@ func (db *DB) requireAbsent(ctx context.Context, ref Ref) error {
 // catchUp does what is due for k, which may be nil, and returns its current state, or nil if it has
 // been deleted.
 func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) {
-	if k == nil || k.nextDue.IsZero() || now.Before(k.nextDue) {
+	if k == nil || k.nextLook.IsZero() || now.Before(k.nextLook) {
 		return k, nil
 	}
 	ref, first := k.Ref, true
@@ -181,6 +191,9 @@ func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) 
 		first = false
 		if k != nil && !k.nextDue.IsZero() && !now.Before(k.nextDue) {
 			k, err = db.runDue(ctx, k, now)
+		}
+		if k != nil && err == nil && k.Record.CustomKeyStore != "" {
+			k, err = db.inCurrentStore(ctx, k)
 		}
 		return err
 	})
@@ -216,6 +229,8 @@ type CreateOptions struct {
 	// generated.
 	Materials [][]byte
 	Alias     AliasRef // points to the key from the beginning; zero: none
+
+	store *Store // the custom key store that the key is in
 }
 
 // Create stores a new key with its materials. record is the DB's from then on. If the key or the
@@ -248,7 +263,10 @@ func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options Creat
 	if err != nil {
 		return nil, err
 	}
-	k.lastUse = new(lastUse)
+	k.lastUse, k.Store = new(lastUse), options.store
+	if k.Store != nil {
+		k.Store.inStore(&tx, ref, record)
+	}
 	tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.recordName()})
 	tx.Puts = append(tx.Puts, keystore.Put{Key: ref.recordName(), Value: encodeRecord(record)})
 	if k.revision, err = db.store.Commit(ctx, tx); err != nil {

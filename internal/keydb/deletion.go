@@ -41,6 +41,10 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 	tx := keystore.Tx{Scrub: true}
 	events := outbox{db: db}
 	defer events.close()
+	inDevices, err := db.destroyInDevice(ctx, keys)
+	if err != nil {
+		return err
+	}
 	var aliases []AliasRef
 	defer func() {
 		for _, a := range aliases {
@@ -65,9 +69,9 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 		aliases = append(aliases, rest.aliases...)
 		tx.Expect = append(tx.Expect, keystore.Expectation{Key: k.recordName(), Revision: k.revision})
 		tx.Deletes = append(tx.Deletes, k.recordName(), k.lastUseName(), k.dueName(*k.Record.DeletionDate))
-		events.add(&tx, "DeleteKey", k, now, nil)
+		events.addWith(&tx, "DeleteKey", k, now, nil, inDevices[k.Ref])
 	}
-	_, err := db.store.Commit(ctx, tx)
+	_, err = db.store.Commit(ctx, tx)
 	if errors.Is(err, keystore.ErrNotScrubbed) { // deleted all the same; the next deletion scrubs these, too, or the next start
 		db.config.Logger.Warn("kms: traces of deleted keys may be left in the key store until the next deletion or start", "error", err)
 		err = nil
@@ -135,6 +139,9 @@ func (db *DB) remnants(ctx context.Context, k *Key) (*remnants, error) {
 		if r.names = append(r.names, name); len(r.names) == destroyBatch {
 			break
 		}
+	}
+	if k.Record.CustomKeyStore != "" {
+		r.names = append(r.names, StoreRef{k.Account, k.Region, k.Record.CustomKeyStore}.keyName(k.Record.DeviceKey))
 	}
 	grants, err := db.grantRemnants(ctx, k.Ref)
 	if err != nil {

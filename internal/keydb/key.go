@@ -26,9 +26,11 @@ type Key struct {
 	Usage     *spec.Usage
 	State     State
 	Materials []*Material // as in Record
+	Store     *Store      // the custom key store that the key is in, as it was when the key was looked up
 
 	revision keystore.Revision // 0: not stored
 	nextDue  time.Time         // when time next changes the key; zero: never
+	nextLook time.Time         // when a lookup has to look closer: nextDue, and always in a custom key store
 	lastUse  *lastUse
 }
 
@@ -41,6 +43,7 @@ const (
 	Disabled        State = "Disabled"
 	PendingDeletion State = "PendingDeletion"
 	PendingImport   State = "PendingImport"
+	Unavailable     State = "Unavailable" // not stored: the custom key store is not connected
 )
 
 // originKMS is the Origin of keys whose material was generated here.
@@ -57,6 +60,11 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key
 		return nil, fmt.Errorf("%w: record %s describes no possible key", keystore.ErrCorrupt, ref.recordName())
 	}
 	k.State, k.nextDue = record.state()
+	newHeader := ciphertext.NewHeader
+	if k.nextLook = k.nextDue; record.CustomKeyStore != "" {
+		k.nextLook = time.Unix(0, 0)
+		newHeader = ciphertext.NewDeviceHeader
+	}
 	for i := range record.Materials {
 		id := record.Materials[i].ID
 		if old != nil && i < len(old.Materials) && old.Materials[i].ID == id {
@@ -67,10 +75,10 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key
 		if err != nil || len(packed) != 32 {
 			return nil, fmt.Errorf("%w: record %s names no possible key material", keystore.ErrCorrupt, ref.recordName())
 		}
-		k.Materials = append(k.Materials, &Material{ID: id, Header: ciphertext.NewHeader(ref.Account, ref.ID, (*[32]byte)(packed))})
+		k.Materials = append(k.Materials, &Material{ID: id, Header: newHeader(ref.Account, ref.ID, (*[32]byte)(packed))})
 	}
 	if old != nil {
-		k.lastUse = old.lastUse
+		k.lastUse, k.Store = old.lastUse, old.Store
 	}
 	return k, nil
 }

@@ -22,6 +22,11 @@ type outbox struct {
 
 // add adds an event, and its record to the change. It does nothing without a sink.
 func (b *outbox) add(tx *keystore.Tx, name string, k *Key, now time.Time, details map[string]any) {
+	b.addWith(tx, name, k, now, details, nil)
+}
+
+// addWith is add with additionalEventData.
+func (b *outbox) addWith(tx *keystore.Tx, name string, k *Key, now time.Time, details, additional map[string]any) {
 	if b.db.config.Sink == nil {
 		return
 	}
@@ -35,6 +40,7 @@ func (b *outbox) add(tx *keystore.Tx, name string, k *Key, now time.Time, detail
 		EventID:             uuid.New(),
 		Resources:           []audit.Resource{{AccountID: k.Account, Type: audit.KeyResource, ARN: k.ARN}},
 		EventType:           audit.ServiceEvent,
+		AdditionalEventData: audit.ObjectOf(additional),
 		ServiceEventDetails: audit.ObjectOf(details),
 		RecipientAccountID:  k.Account,
 	}

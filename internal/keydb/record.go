@@ -132,6 +132,8 @@ type Record struct {
 	Rotation          *Rotation        `json:"rotation,omitempty"`          // while automatic rotation is enabled
 	OnDemandRotations int              `json:"onDemandRotations,omitempty"` // ever made
 	Grants            int              `json:"grants,omitempty"`            // how many there are now
+	CustomKeyStore    string           `json:"customKeyStore,omitempty"`    // the ID of the store that the key is in
+	DeviceKey         string           `json:"deviceKey,omitempty"`         // the name of the key in the device of that store
 }
 
 // A Tag is a tag of a key.
@@ -233,10 +235,10 @@ func decodeRecord[T any](r keystore.Record) (*T, error) {
 	return record, nil
 }
 
-// clearPuts erases the key material among what was stored.
+// clearPuts erases the key material and the secrets among what was stored.
 func clearPuts(puts []keystore.Put) {
 	for _, p := range puts {
-		if strings.HasPrefix(p.Key, materialPrefix) {
+		if strings.HasPrefix(p.Key, materialPrefix) || strings.HasPrefix(p.Key, storeSecretPrefix) {
 			secret.Clear(p.Value)
 		}
 	}

@@ -16,7 +16,8 @@ func (db *DB) start(after keystore.Revision) {
 	ctx, cancel := context.WithCancel(context.Background())
 	db.cancel = cancel
 	db.workers.Go(func() { db.watch(ctx, after) })
-	for _, task := range []func(context.Context) error{db.destroyDue, db.Flush, db.deliverStored, db.Ping} {
+	db.workers.Go(func() { db.connectStores(ctx) })
+	for _, task := range []func(context.Context) error{db.destroyDue, db.Flush, db.deliverStored, db.Ping, db.connectPending} {
 		db.workers.Go(func() { db.sweep(ctx, task) })
 	}
 }

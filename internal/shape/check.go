@@ -40,6 +40,14 @@ var patterns = compilePatterns(map[string]string{
 	"policyName": `[\w]+`,
 	"principal":  `^[\w+=,.@:/-]+$`,
 	"xksKeyID":   `^[a-zA-Z0-9-_.]+$`,
+
+	"accountID":          `[0-9]{12}`,
+	"clusterID":          `cluster-[2-7a-zA-Z]{11,16}`,
+	"xksAccessKeyID":     `^[A-Z2-7]+$`,
+	"xksSecretAccessKey": `^[a-zA-Z0-9\/+=]+$`,
+	"xksURIEndpoint":     `^https://[a-zA-Z0-9.-]+$`,
+	"xksURIPath":         `^(/[a-zA-Z0-9\/_-]+/kms/xks/v\d{1,2})$|^(/kms/xks/v\d{1,2})$`,
+	"vpcEndpointService": `^(com|eu)\.amazonaws\.vpce\.([a-z]+-){2,3}\d+\.vpce-svc-[0-9a-z]+$`,
 })
 
 func compilePatterns(sources map[string]string) map[string]*pattern {
