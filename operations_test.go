@@ -72,7 +72,7 @@ func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	t.Helper()
 	ctx := context.Background()
 	f := &fixture{}
-	f.device = kmstest.NewDevice(fixturePassword)
+	f.device = newDevice()
 	f.svc, f.clock = newService(t, append([]func(*kms.Config){withDevice(f.device)}, settings...)...)
 	f.hsm = createStore(t, f.svc, hsmStore("fixture"))
 	f.symmetric, f.other = createKey(t, f.svc, nil), createKey(t, f.svc, nil)

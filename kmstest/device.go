@@ -29,12 +29,12 @@ const TrustAnchor = "-----BEGIN CERTIFICATE-----\nthe trust anchor of package km
 //
 // Its methods may be called concurrently.
 type Device struct {
-	mu       sync.Mutex
-	password *keystore.DeviceCredential
-	health   keystore.DeviceHealth
-	keys     map[string]deviceKey
-	faults   []*deviceFault
-	calls    map[string]int
+	mu        sync.Mutex
+	passwords []*keystore.DeviceCredential
+	health    keystore.DeviceHealth
+	keys      map[string]deviceKey
+	faults    []*deviceFault
+	calls     map[string]int
 }
 
 var (
@@ -47,19 +47,22 @@ type deviceKey struct {
 	aead cipher.AEAD
 }
 
-// NewDevice returns a device with two HSMs that accepts one password: the KeyStorePassword or the
-// RawSecretAccessKey of a custom key store.
-func NewDevice(password string) *Device {
+// NewDevice returns a device with two HSMs that accepts each of the passwords: the KeyStorePassword or
+// the RawSecretAccessKey of a custom key store.
+func NewDevice(passwords ...string) *Device {
 	d := &Device{health: keystore.DeviceHealth{HSMs: 2, TrustAnchor: TrustAnchor}, keys: map[string]deviceKey{}, calls: map[string]int{}}
-	d.SetPassword(password)
+	d.SetPasswords(passwords...)
 	return d
 }
 
-// SetPassword replaces the password.
-func (d *Device) SetPassword(password string) {
+// SetPasswords replaces the passwords.
+func (d *Device) SetPasswords(passwords ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.password = keystore.NewDeviceCredential("", []byte(password))
+	d.passwords = nil
+	for _, p := range passwords {
+		d.passwords = append(d.passwords, keystore.NewDeviceCredential("", []byte(p)))
+	}
 }
 
 // SetHealth replaces what the device says of itself.
@@ -203,9 +206,16 @@ func (d *Device) begin(method string) *deviceFault {
 	return nil
 }
 
-// logIn compares only the passwords, in constant time.
+// logIn accepts every user who has one of the passwords. The caller holds d.mu.
 func (d *Device) logIn(c *keystore.DeviceCredential) error {
-	if c == nil || !keystore.NewDeviceCredential("", c.Secret()).Equal(d.password) {
+	accepted := false
+	if c != nil {
+		given := keystore.NewDeviceCredential("", c.Secret())
+		for _, p := range d.passwords {
+			accepted = given.Equal(p) || accepted
+		}
+	}
+	if !accepted {
 		return keystore.DeviceBadCredential
 	}
 	return nil
