@@ -804,10 +804,12 @@ func useFailure(err error) error {
 	switch {
 	case !ok:
 		return err
-	case failure.IsBadCiphertext():
-		return invalidCiphertext(ErrContextOrAltered)
+	case !failure.IsBadCiphertext():
+		return exception(KMSInvalidStateException, "%s", failure.Message())
+	case failure.IsExternal():
+		return &Error{Code: KMSInvalidStateException, Message: failure.Message(), cause: ErrContextOrAltered}
 	}
-	return exception(KMSInvalidStateException, "%s", failure.Message())
+	return invalidCiphertext(ErrContextOrAltered)
 }
 
 // errAlteredByDevice refuses what a device made of a ciphertext.

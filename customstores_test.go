@@ -1,18 +1,25 @@
 package kms_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/memory"
 	"github.com/pocketkms/kms/kmstest"
 )
 
@@ -502,4 +509,331 @@ func TestAClusterWithoutAnHSMOrWithAnotherCertificateFailsToConnect(t *testing.T
 	_, err := f.svc.CreateKey(t.Context(), &kms.CreateKeyInput{Origin: kms.OriginAWSCloudHSM, CustomKeyStoreId: f.hsm})
 	requireError(t, err, kms.CloudHsmClusterInvalidConfigurationException, "The cluster %s has 1 active HSMs; it must have 2.", fixtureCluster)
 	require.Empty(t, f.device.Keys())
+}
+
+func TestAnAlteredCiphertextIsNoticed(t *testing.T) {
+	s := newStored(t)
+	s.each(t, func(t *testing.T, k *kms.KeyMetadata, store string) {
+		good := encrypt(t, s.svc, k.KeyId, "text")
+		_, err := s.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: good, EncryptionContext: map[string]string{"a": "b"}})
+		altered := kms.InvalidCiphertextException
+		if store == s.proxy {
+			altered = kms.KMSInvalidStateException
+		}
+		require.ErrorIs(t, err, altered, "another encryption context")
+		require.ErrorIs(t, err, kms.ErrContextOrAltered)
+		for i := range good {
+			bad := bytes.Clone(good)
+			bad[i] ^= 1
+			_, err := s.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: bad, KeyId: k.Arn})
+			switch {
+			case i < 2:
+				require.ErrorIs(t, err, kms.ErrNotCiphertext, "the version and the flags")
+			case i < 23:
+				require.ErrorIs(t, err, kms.IncorrectKeyException, "the key")
+			case i < 55:
+				require.ErrorIs(t, err, kms.ErrUnknownKeyMaterial)
+			default:
+				require.ErrorIs(t, err, altered)
+				require.ErrorIs(t, err, kms.ErrContextOrAltered)
+			}
+		}
+		for n := range len(good) {
+			_, err := s.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: good[:max(n, 1)], KeyId: k.KeyId})
+			require.Error(t, err)
+			require.NotErrorIs(t, err, kms.KMSInternalException)
+		}
+		requireDecrypts(t, s.svc, good, "text")
+	})
+	_, err := s.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: encrypt(t, s.svc, s.inHSM.KeyId, "x"), KeyId: s.inProxy.KeyId})
+	require.ErrorIs(t, err, kms.IncorrectKeyException)
+}
+
+func TestAKeyOfAnotherPlaceHasAnotherVersionOfCiphertexts(t *testing.T) {
+	s := newStored(t)
+	ordinary := createKey(t, s.svc, nil)
+	for key, version := range map[string]byte{ordinary.KeyId: 2, s.inHSM.KeyId: 1} {
+		blob := encrypt(t, s.svc, key, "text")
+		blob[0] = version
+		for _, keyID := range []string{"", key} {
+			_, err := s.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob, KeyId: keyID})
+			require.ErrorIs(t, err, kms.IncorrectKeyException)
+		}
+	}
+}
+
+// A device that does not do what it must is noticed: when it encrypts, if what it returns cannot be
+// right, and else when the ciphertext is decrypted.
+func TestADeviceThatChangesWhatItReturnsIsNoticed(t *testing.T) {
+	long := func(n int) func([]byte) []byte {
+		return func(b []byte) []byte { return append(b, make([]byte, n)...) }
+	}
+	for name, alter := range map[string]func([]byte) []byte{
+		"nothing":         func([]byte) []byte { return nil },
+		"less than a tag": func(b []byte) []byte { return b[:15] },
+		"too much":        long(1 << 20),
+		"a byte too much": long(keystore.MaxDeviceOverheadBytes - 28 + 1),
+		"a part":          func(b []byte) []byte { return b[:len(b)-1] },
+		"more":            long(1),
+		"a bit changed":   func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+		"zeros":           func(b []byte) []byte { return make([]byte, len(b)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStored(t)
+			s.each(t, func(t *testing.T, k *kms.KeyMetadata, store string) {
+				good := encrypt(t, s.svc, k.KeyId, "text")
+				remove := s.device.Inject(kmstest.DeviceFault{Method: "Decrypt", Alter: alter})
+				_, err := s.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: good})
+				require.ErrorIs(t, err, kms.KMSInvalidStateException)
+				remove()
+				remove = s.device.Inject(kmstest.DeviceFault{Method: "Encrypt", Alter: alter})
+				out, err := s.svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("text")})
+				remove()
+				if err != nil {
+					require.ErrorIs(t, err, kms.KMSInvalidStateException)
+				} else {
+					require.LessOrEqual(t, len(out.CiphertextBlob), 6144)
+					_, err = s.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob, KeyId: k.KeyId})
+					require.Error(t, err)
+				}
+				requireDecrypts(t, s.svc, good, "text")
+			})
+		})
+	}
+}
+
+func TestADeviceThatSwapsOrRepeatsWhatItReturnsIsNoticed(t *testing.T) {
+	s := newStored(t)
+	s.each(t, func(t *testing.T, k *kms.KeyMetadata, store string) {
+		var first []byte
+		remove := s.device.Inject(kmstest.DeviceFault{Method: "Encrypt", Alter: func(b []byte) []byte {
+			if first == nil {
+				first = bytes.Clone(b)
+			}
+			return bytes.Clone(first)
+		}})
+		one, two := encrypt(t, s.svc, k.KeyId, "one!"), encrypt(t, s.svc, k.KeyId, "two!")
+		remove()
+		requireDecrypts(t, s.svc, one, "one!")
+		_, err := s.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: two})
+		require.Error(t, err, "its device has encrypted another message")
+		require.ErrorIs(t, err, kms.ErrContextOrAltered)
+
+		two = encrypt(t, s.svc, k.KeyId, "two!")
+		var last []byte
+		remove = s.device.Inject(kmstest.DeviceFault{Method: "Decrypt", Alter: func(b []byte) []byte {
+			repeated := last
+			if last = bytes.Clone(b); repeated == nil {
+				return b
+			}
+			return repeated // what it decrypted before
+		}})
+		defer remove()
+		requireDecrypts(t, s.svc, one, "one!")
+		_, err = s.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: two})
+		requireError(t, err, kms.KMSInvalidStateException, "The ciphertext that the external key store proxy submitted for decryption, "+
+			"or the encryption context, is corrupted, missing, or otherwise invalid.")
+	})
+}
+
+// A hanging is a device whose calls return only when release is closed, whatever their context says.
+type hanging struct {
+	*kmstest.Device
+	release chan struct{}
+}
+
+func (d hanging) Encrypt(context.Context, keystore.DeviceCall, string, []byte, []byte) ([]byte, error) {
+	<-d.release
+	panic("late")
+}
+
+func TestADeviceThatHangsHoldsUpOnlyItsCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		device := hanging{newDevice(), make(chan struct{})}
+		svc, err := kms.New(kms.Config{Logger: slog.New(slog.DiscardHandler), Devices: map[string]keystore.Device{fixtureCluster: device, fixtureProxy: device}})
+		require.NoError(t, err)
+		s := &stored{svc: svc, hsm: createStore(t, svc, hsmStore("hsm")), proxy: createStore(t, svc, proxyStore("proxy"))}
+		for _, id := range []string{s.hsm, s.proxy} {
+			_, err := svc.ConnectCustomKeyStore(t.Context(), &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: id})
+			require.NoError(t, err)
+			synctest.Wait()
+		}
+		device.AddKey("external")
+		s.inHSM, s.inProxy = createKey(t, svc, s.keyInHSM()), createKey(t, svc, s.keyInProxy("external"))
+		for keyID, limit := range map[string]time.Duration{s.inHSM.KeyId: 5 * time.Second, s.inProxy.KeyId: 500 * time.Millisecond} {
+			begin := time.Now()
+			_, err := svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: keyID, Plaintext: []byte("x")})
+			require.ErrorIs(t, err, kms.KMSInvalidStateException)
+			require.Equal(t, limit, time.Since(begin))
+		}
+		// However many calls hang, they take no more than a bounded number of goroutines, and others go on.
+		before := runtime.NumGoroutine()
+		var calls sync.WaitGroup
+		for range 200 {
+			calls.Go(func() {
+				_, err := svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: s.inHSM.KeyId, Plaintext: []byte("x")})
+				require.ErrorIs(t, err, kms.KMSInvalidStateException)
+			})
+		}
+		synctest.Wait()
+		encrypt(t, svc, createKey(t, svc, nil).KeyId, "x")
+		disable(t, svc, s.inHSM.KeyId)
+		disconnect(t, svc, s.proxy)
+		calls.Wait()
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, 64)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = svc.Encrypt(ctx, &kms.EncryptInput{KeyId: s.inProxy.KeyId, Plaintext: []byte("x")})
+		require.Equal(t, context.Canceled, err)
+		require.NoError(t, svc.Close())
+		close(device.release) // what they do now, even a panic, reaches nobody
+	})
+}
+
+func TestTheErrorOfTheContextEndsACallOfADevice(t *testing.T) {
+	s := newStored(t)
+	defer s.device.Inject(kmstest.DeviceFault{Method: "Encrypt", Hang: true})()
+	ctx, cancel := context.WithCancel(t.Context())
+	go cancel()
+	_, err := s.svc.Encrypt(ctx, &kms.EncryptInput{KeyId: s.inProxy.KeyId, Plaintext: []byte("x")})
+	if !errors.Is(err, context.Canceled) { // the machine was slower than the limit
+		require.ErrorIs(t, err, kms.KMSInvalidStateException)
+	}
+}
+
+// A panicking is a device that panics.
+type panicking struct{ *kmstest.Device }
+
+func (panicking) Decrypt(context.Context, keystore.DeviceCall, string, []byte, []byte) ([]byte, error) {
+	panic(secretWords)
+}
+
+func TestAPanicOfADeviceIsAnError(t *testing.T) {
+	var log bytes.Buffer
+	svc, _ := newService(t, withDevice(panicking{newDevice()}), func(c *kms.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	id := createStore(t, svc, hsmStore("hsm"))
+	connect(t, svc, id)
+	key := createKey(t, svc, &kms.CreateKeyInput{Origin: kms.OriginAWSCloudHSM, CustomKeyStoreId: id})
+	_, err := svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: encrypt(t, svc, key.KeyId, "x")})
+	requireError(t, err, kms.KMSInvalidStateException, "The CloudHSM cluster of the custom key store cannot be used: the device failed.")
+	require.Contains(t, log.String(), "a panic with a string")
+	require.NotContains(t, log.String(), secretWords)
+}
+
+func TestCreateKeyInACustomKeyStoreRefuses(t *testing.T) {
+	s := newStored(t)
+	set := func(spec, status string, usages ...string) keystore.DeviceKey {
+		return keystore.DeviceKey{Spec: spec, Usages: usages, Status: status}
+	}
+	for name, k := range map[string]keystore.DeviceKey{
+		"rsa": set("RSA_2048", "ENABLED", "ENCRYPT", "DECRYPT"), "disabled": set("AES_256", "DISABLED", "ENCRYPT", "DECRYPT"),
+		"encrypts": set("AES_256", "ENABLED", "ENCRYPT"), "decrypts": set("AES_256", "ENABLED", "DECRYPT"), "signs": set("AES_256", "ENABLED", "SIGN"),
+		"long": set(strings.Repeat("A", 65), "ENABLED", "ENCRYPT", "DECRYPT"), "lines": set("AES_256", "ENABLED\n", "ENCRYPT", "DECRYPT"),
+		"many": set("AES_256", "ENABLED", "ENCRYPT", "DECRYPT", "1", "2", "3", "4", "5", "6", "7", "8", "9"), "good": set("AES_256", "ENABLED", "SIGN", "DECRYPT", "ENCRYPT"),
+	} {
+		s.device.SetKey(name, k)
+	}
+	for name, tt := range map[string]struct {
+		in      *kms.CreateKeyInput
+		code    kms.ErrorCode
+		message string
+	}{
+		"an asymmetric key": {change(s.keyInHSM(), func(in *kms.CreateKeyInput) { in.KeySpec, in.KeyUsage = kms.KeySpecRSA2048, kms.KeyUsageSignVerify }), kms.UnsupportedOperationException, ""},
+		"an HMAC key": {change(s.keyInProxy("good"), func(in *kms.CreateKeyInput) {
+			in.KeySpec, in.KeyUsage = kms.KeySpecHMAC256, kms.KeyUsageGenerateVerifyMac
+		}), kms.UnsupportedOperationException, ""},
+		"a multi-Region key": {change(s.keyInHSM(), func(in *kms.CreateKeyInput) { in.MultiRegion = true }), kms.UnsupportedOperationException, ""},
+		"an origin of the other type": {change(s.keyInHSM(), func(in *kms.CreateKeyInput) { in.CustomKeyStoreId = s.proxy }), kms.ValidationException,
+			"The type of the custom key store " + s.proxy + " is EXTERNAL_KEY_STORE, which is not valid for Origin AWS_CLOUDHSM."},
+		"a store that does not exist": {change(s.keyInHSM(), func(in *kms.CreateKeyInput) { in.CustomKeyStoreId = "cks-1" }), kms.CustomKeyStoreNotFoundException, "Custom key store cks-1 does not exist."},
+		"an external key in use":      {s.keyInProxy("external"), kms.XksKeyAlreadyInUseException, "The external key external is that of another KMS key in the custom key store " + s.proxy + "."},
+		"an external key that is not there": {s.keyInProxy("none"), kms.XksKeyNotFoundException, "The external key associated with this KMS key in an external key store was not found in its external key manager. " +
+			"If the external key ID associated with this KMS key is incorrect, create a new KMS key with the correct external key ID."},
+		"an RSA key":               {s.keyInProxy("rsa"), kms.XksKeyInvalidConfigurationException, "The key spec of the external key rsa is RSA_2048; it must be AES_256."},
+		"a disabled key":           {s.keyInProxy("disabled"), kms.XksKeyInvalidConfigurationException, "The key status of the external key disabled is DISABLED; it must be ENABLED."},
+		"a key that only encrypts": {s.keyInProxy("encrypts"), kms.XksKeyInvalidConfigurationException, "The key usage of the external key encrypts is [ENCRYPT]; it must be [ENCRYPT, DECRYPT]."},
+		"a key that only decrypts": {s.keyInProxy("decrypts"), kms.XksKeyInvalidConfigurationException, ""},
+		"a key that signs":         {s.keyInProxy("signs"), kms.XksKeyInvalidConfigurationException, ""},
+		"a spec that is too long":  {s.keyInProxy("long"), kms.CustomKeyStoreInvalidStateException, ""},
+		"a status of two lines":    {s.keyInProxy("lines"), kms.CustomKeyStoreInvalidStateException, ""},
+		"too many usages":          {s.keyInProxy("many"), kms.CustomKeyStoreInvalidStateException, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := s.svc.CreateKey(t.Context(), tt.in)
+			if tt.message != "" {
+				requireError(t, err, tt.code, "%s", tt.message)
+			}
+			require.ErrorIs(t, err, tt.code)
+		})
+	}
+	createKey(t, s.svc, s.keyInProxy("good"))
+	disconnect(t, s.svc, s.hsm)
+	_, err := s.svc.CreateKey(t.Context(), s.keyInHSM())
+	requireError(t, err, kms.CustomKeyStoreInvalidStateException, "The connection state of the custom key store %s is DISCONNECTED, which is not valid for this operation.", s.hsm)
+	disconnect(t, s.svc, s.proxy)
+	_, err = s.svc.CreateKey(t.Context(), s.keyInProxy("another"))
+	requireError(t, err, kms.CustomKeyStoreInvalidStateException, "This KMS key is in a custom key store that is not connected to its external key store proxy. "+
+		"Connect the external key store and try the request again.")
+}
+
+func TestAFailedCreateKeyLeavesNothing(t *testing.T) {
+	backend := &failing{Backend: memory.New()}
+	s := newStored(t, func(c *kms.Config) { c.Backend, c.RootKey = backend, keystore.Ephemeral() })
+	keys, list := s.device.Keys(), listKeys(t, s.svc)
+	requireNothingNew := func(code kms.ErrorCode) {
+		t.Helper()
+		_, err := s.svc.CreateKey(t.Context(), s.keyInHSM())
+		require.ErrorIs(t, err, code)
+		require.Equal(t, list, listKeys(t, s.svc))
+	}
+	for _, f := range []kmstest.DeviceFault{
+		{Method: "CreateKey", Err: keystore.DeviceInternal}, {Method: "Health", Err: keystore.DeviceUnreachable},
+	} {
+		remove := s.device.Inject(f)
+		requireNothingNew(kms.CustomKeyStoreInvalidStateException)
+		require.Equal(t, keys, s.device.Keys())
+		remove()
+	}
+	for _, name := range []string{"", "a/b", "a b", strings.Repeat("x", 129)} {
+		remove := s.device.Inject(kmstest.DeviceFault{Method: "CreateKey", Alter: func([]byte) []byte { return []byte(name) }})
+		requireNothingNew(kms.CustomKeyStoreInvalidStateException)
+		remove()
+	}
+	keys = s.device.Keys() // with what it made under a name that it did not tell
+	remove := s.device.Inject(kmstest.DeviceFault{Method: "CreateKey", Err: keystore.DeviceUnreachable, LoseResponse: true})
+	requireNothingNew(kms.CustomKeyStoreInvalidStateException)
+	remove()
+	require.Len(t, s.device.Keys(), len(keys)+1, "it vanished in mid-call: nobody knows the name of its key")
+
+	keys = s.device.Keys()
+	backend.fail.Store(true)
+	requireNothingNew(kms.KMSInternalException)
+	backend.fail.Store(false)
+	require.Equal(t, keys, s.device.Keys(), "the key in the device was deleted again")
+	createKey(t, s.svc, s.keyInHSM())
+	require.Len(t, s.device.Keys(), len(keys)+1)
+}
+
+// A failing is a Backend whose commits can fail.
+type failing struct {
+	keystore.Backend
+	fail atomic.Bool
+}
+
+func (f *failing) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
+	if f.fail.Load() && len(tx.Puts) > 0 {
+		return 0, keystore.ErrFull
+	}
+	return f.Backend.Commit(ctx, tx)
+}
+
+// Volatile allows an ephemeral root key.
+func (f *failing) Volatile() bool { return true }
+
+func listKeys(t testing.TB, svc *kms.Service) []kms.KeyListEntry {
+	t.Helper()
+	out, err := svc.ListKeys(context.Background(), nil)
+	require.NoError(t, err)
+	return out.Keys
 }

@@ -136,8 +136,8 @@ func (e *Error) Is(target error) bool {
 
 // Unwrap returns the cause of the exception, or nil. For a ValidationException that lists violated
 // constraints it is a *multierror.Error with one error for each; for an InvalidCiphertextException
-// it is [ErrNotCiphertext], [ErrUnknownKeyMaterial] or [ErrContextOrAltered]; for a
-// KMSInternalException it is the error of the store (see package keystore) or the audit sink.
+// it is [ErrNotCiphertext], [ErrUnknownKeyMaterial] or [ErrContextOrAltered]; the last also for a
+// KMSInvalidStateException of a key in an external key store; for a KMSInternalException it is the error of the store (see package keystore) or the audit sink.
 func (e *Error) Unwrap() error { return e.cause }
 
 // exception returns an Error without its Operation, which wrapError sets.

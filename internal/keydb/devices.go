@@ -153,10 +153,11 @@ func (e *DeviceError) KeyException() string {
 	return e.pick(func(r *faultRow) string { return r.hsmKey }, func(r *faultRow) string { return r.key })
 }
 
-// IsBadCiphertext reports whether an HSM says that the ciphertext or the encryption context is wrong.
-func (e *DeviceError) IsBadCiphertext() bool {
-	return !e.external && e.fault == keystore.DeviceBadCiphertext
-}
+// IsBadCiphertext reports whether the device says that the ciphertext or the encryption context is wrong.
+func (e *DeviceError) IsBadCiphertext() bool { return e.fault == keystore.DeviceBadCiphertext }
+
+// IsExternal reports whether the device is an external key manager.
+func (e *DeviceError) IsExternal() bool { return e.external }
 
 // Message returns the message of all these exceptions.
 func (e *DeviceError) Message() string {
@@ -188,7 +189,7 @@ func callDevice[D keystore.Device, T any](ctx context.Context, db *DB, s *Store,
 		limit, attempts = externalTimeout, 1+externalTimeoutRetries
 	}
 	for range attempts {
-		result, err = within(ctx, db, d, limit, func(ctx context.Context) (T, error) { return do(ctx, typed, call) })
+		result, err = within(ctx, d, limit, func(ctx context.Context) (T, error) { return do(ctx, typed, call) })
 		if !errors.Is(err, keystore.DeviceTimedOut) {
 			break
 		}
@@ -212,7 +213,7 @@ func callDevice[D keystore.Device, T any](ctx context.Context, db *DB, s *Store,
 
 // within calls do in a goroutine of its own, and returns when do does or the time is over. A goroutine
 // that is left behind keeps its place until do returns.
-func within[T any](ctx context.Context, db *DB, d *device, limit time.Duration, do func(context.Context) (T, error)) (result T, err error) {
+func within[T any](ctx context.Context, d *device, limit time.Duration, do func(context.Context) (T, error)) (result T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	select {
@@ -226,10 +227,10 @@ func within[T any](ctx context.Context, db *DB, d *device, limit time.Duration, 
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		a := answer{err: keystore.DeviceInternal}
+		a := answer{err: keystore.DeviceInternal} // if do ends the goroutine
 		defer func() {
 			if p := recover(); p != nil { // its value is not logged: it could hold anything
-				db.config.Logger.Error("kms: a device panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+				a.err = fmt.Errorf("%w: a panic with a %T\n%s", keystore.DeviceInternal, p, debug.Stack())
 			}
 			<-d.places
 			answers <- a
