@@ -3,11 +3,14 @@ package kms_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
 	"github.com/pocketkms/kms/kmstest"
@@ -114,7 +118,12 @@ type stored struct {
 
 func newStored(t testing.TB, settings ...func(*kms.Config)) *stored {
 	t.Helper()
-	s := &stored{device: newDevice(), trail: new(trail)}
+	return newStoredOn(t, newDevice(), settings...)
+}
+
+func newStoredOn(t testing.TB, device *kmstest.Device, settings ...func(*kms.Config)) *stored {
+	t.Helper()
+	s := &stored{device: device, trail: new(trail)}
 	s.svc, s.clock = newService(t, append([]func(*kms.Config){withDevice(s.device), func(c *kms.Config) { c.Audit = s.trail }}, settings...)...)
 	s.hsm, s.proxy = createStore(t, s.svc, hsmStore("hsm")), createStore(t, s.svc, proxyStore("proxy"))
 	connect(t, s.svc, s.hsm)
@@ -836,4 +845,438 @@ func listKeys(t testing.TB, svc *kms.Service) []kms.KeyListEntry {
 	out, err := svc.ListKeys(context.Background(), nil)
 	require.NoError(t, err)
 	return out.Keys
+}
+
+func TestUpdateCustomKeyStore(t *testing.T) {
+	type input = kms.UpdateCustomKeyStoreInput
+	const otherCluster, otherPath = "cluster-765432zyxwv", "/tenant" + fixturePath
+	const service = "com.amazonaws.vpce.us-east-1.vpce-svc-1"
+	device, related := newDevice(), newDevice()
+	f := newStoredOn(t, device, func(c *kms.Config) {
+		c.Devices = map[string]keystore.Device{
+			fixtureCluster: device, fixtureProxy: device, otherCluster: related, fixtureEndpoint + otherPath: related, "https://other.example.com" + otherPath: related,
+		}
+	})
+	update := func(id string, change func(*input)) error {
+		in := &input{CustomKeyStoreId: id}
+		change(in)
+		_, err := f.svc.UpdateCustomKeyStore(t.Context(), in)
+		return err
+	}
+	inHSM, inProxy := encrypt(t, f.svc, f.inHSM.KeyId, "x"), encrypt(t, f.svc, f.inProxy.KeyId, "x")
+
+	t.Run("a connected store", func(t *testing.T) {
+		for name, tt := range map[string]struct {
+			id     string
+			change func(*input)
+			code   kms.ErrorCode // empty: it succeeds
+		}{
+			"a cluster's name": {f.hsm, func(in *input) { in.NewCustomKeyStoreName = "hsm 2" }, ""},
+			"a proxy's name":   {f.proxy, func(in *input) { in.NewCustomKeyStoreName = "proxy 2" }, ""},
+			"its own name":     {f.proxy, func(in *input) { in.NewCustomKeyStoreName = "proxy 2" }, ""},
+			"a password":       {f.hsm, func(in *input) { in.KeyStorePassword = "another" }, kms.CustomKeyStoreInvalidStateException},
+			"a cluster":        {f.hsm, func(in *input) { in.CloudHsmClusterId = otherCluster }, kms.CustomKeyStoreInvalidStateException},
+			"an endpoint":      {f.proxy, func(in *input) { in.XksProxyUriEndpoint = "https://other.example.com" }, kms.CustomKeyStoreInvalidStateException},
+			"a connectivity": {f.proxy, func(in *input) {
+				in.XksProxyConnectivity, in.XksProxyUriEndpoint, in.XksProxyVpcEndpointServiceName = kms.XksProxyConnectivityVPCEndpointService, "https://other.example.com", service
+			}, kms.CustomKeyStoreInvalidStateException},
+			"an access key": {f.proxy, func(in *input) { in.XksProxyAuthenticationCredential = proxyStore("").XksProxyAuthenticationCredential }, ""},
+			"a wrong access key": {f.proxy, func(in *input) {
+				in.XksProxyAuthenticationCredential = &kms.XksProxyAuthenticationCredentialType{AccessKeyId: fixtureAccess, RawSecretAccessKey: strings.Repeat("x", 43)}
+			}, kms.XksProxyIncorrectAuthenticationCredentialException},
+			"a path that is not there":  {f.proxy, func(in *input) { in.XksProxyUriPath = "/none" + fixturePath }, kms.XksProxyUriUnreachableException},
+			"nothing":                   {f.hsm, func(*input) {}, kms.ValidationException},
+			"a password of a proxy":     {f.proxy, func(in *input) { in.KeyStorePassword = "another" }, kms.ValidationException},
+			"a path of a cluster":       {f.hsm, func(in *input) { in.XksProxyUriPath = fixturePath }, kms.ValidationException},
+			"a store that is not there": {"cks-1", func(in *input) { in.NewCustomKeyStoreName = "x" }, kms.CustomKeyStoreNotFoundException},
+		} {
+			err := update(tt.id, tt.change)
+			if tt.code == "" {
+				require.NoError(t, err, name)
+			} else {
+				require.ErrorIs(t, err, tt.code, name)
+			}
+		}
+		require.ErrorIs(t, update(f.hsm, func(in *input) { in.NewCustomKeyStoreName = "proxy 2" }), kms.CustomKeyStoreNameInUseException)
+		require.NoError(t, update(f.proxy, func(in *input) { in.NewCustomKeyStoreName = "proxy" }), "the former name is free")
+		require.Equal(t, "hsm 2", describeStore(t, f.svc, f.hsm).CustomKeyStoreName)
+		requireDecrypts(t, f.svc, inHSM, "x")
+		requireDecrypts(t, f.svc, inProxy, "x")
+
+		require.NoError(t, update(f.proxy, func(in *input) { in.XksProxyUriPath = otherPath }))
+		require.Equal(t, kms.ConnectionStateConnected, describeStore(t, f.svc, f.proxy).ConnectionState)
+		_, err := f.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: inProxy})
+		require.ErrorIs(t, err, kms.KMSInvalidStateException, "the other proxy does not have the key")
+		require.NoError(t, update(f.proxy, func(in *input) { in.XksProxyUriPath = fixturePath }))
+		requireDecrypts(t, f.svc, inProxy, "x")
+	})
+
+	t.Run("a disconnected cluster", func(t *testing.T) {
+		disconnect(t, f.svc, f.hsm)
+		require.NoError(t, update(f.hsm, func(in *input) { in.KeyStorePassword = "new password" }))
+		require.Equal(t, kms.ConnectionErrorCodeInvalidCredentials, tryToConnect(t, f.svc, f.hsm).ConnectionErrorCode)
+		require.ErrorIs(t, update(f.hsm, func(in *input) { in.NewCustomKeyStoreName = "x" }), kms.CustomKeyStoreInvalidStateException, "it failed: disconnect it")
+		disconnect(t, f.svc, f.hsm)
+		device.SetPasswords("new password", fixtureAccessKey)
+		connect(t, f.svc, f.hsm)
+		requireDecrypts(t, f.svc, inHSM, "x")
+
+		disconnect(t, f.svc, f.hsm)
+		related.SetHealth(keystore.DeviceHealth{HSMs: 2, TrustAnchor: "another"})
+		require.ErrorIs(t, update(f.hsm, func(in *input) { in.CloudHsmClusterId = otherCluster }), kms.CloudHsmClusterNotRelatedException)
+		require.ErrorIs(t, update(f.hsm, func(in *input) { in.CloudHsmClusterId = "cluster-zzzzzzzzzzz" }), kms.CloudHsmClusterNotFoundException)
+		related.SetHealth(keystore.DeviceHealth{HSMs: 1, TrustAnchor: kmstest.TrustAnchor})
+		require.ErrorIs(t, update(f.hsm, func(in *input) { in.CloudHsmClusterId = otherCluster }), kms.CloudHsmClusterInvalidConfigurationException)
+		related.SetHealth(keystore.DeviceHealth{HSMs: 2, TrustAnchor: kmstest.TrustAnchor})
+		require.NoError(t, update(f.hsm, func(in *input) { in.CloudHsmClusterId = otherCluster }))
+		require.Equal(t, otherCluster, describe(t, f.svc, f.inHSM.KeyId).CloudHsmClusterId)
+		require.NoError(t, update(f.hsm, func(in *input) { in.CloudHsmClusterId = fixtureCluster }))
+	})
+
+	t.Run("a disconnected proxy", func(t *testing.T) {
+		disconnect(t, f.svc, f.proxy)
+		require.ErrorIs(t, update(f.proxy, func(in *input) {
+			in.XksProxyConnectivity, in.XksProxyVpcEndpointServiceName = kms.XksProxyConnectivityVPCEndpointService, service
+		}), kms.ValidationException)
+		require.ErrorIs(t, update(f.proxy, func(in *input) {
+			in.XksProxyConnectivity, in.XksProxyUriEndpoint = kms.XksProxyConnectivityVPCEndpointService, "https://other.example.com"
+		}), kms.ValidationException)
+		require.ErrorIs(t, update(f.proxy, func(in *input) { in.XksProxyVpcEndpointServiceName = service }), kms.ValidationException)
+		require.ErrorIs(t, update(f.proxy, func(in *input) { in.XksProxyUriEndpoint = "https://127.0.0.1" }), kms.ValidationException)
+		require.NoError(t, update(f.proxy, func(in *input) {
+			in.XksProxyConnectivity, in.XksProxyUriEndpoint, in.XksProxyUriPath = kms.XksProxyConnectivityVPCEndpointService, "https://other.example.com", otherPath
+			in.XksProxyVpcEndpointServiceName, in.XksProxyVpcEndpointServiceOwner = service, "444455556666"
+		}))
+		require.Equal(t, &kms.XksProxyConfigurationType{
+			AccessKeyId: fixtureAccess, Connectivity: kms.XksProxyConnectivityVPCEndpointService, UriEndpoint: "https://other.example.com", UriPath: otherPath,
+			VpcEndpointServiceName: service, VpcEndpointServiceOwner: "444455556666",
+		}, describeStore(t, f.svc, f.proxy).XksProxyConfiguration)
+		require.NoError(t, update(f.proxy, func(in *input) {
+			in.XksProxyConnectivity, in.XksProxyUriEndpoint, in.XksProxyUriPath = kms.XksProxyConnectivityPublicEndpoint, fixtureEndpoint, fixturePath
+		}))
+		require.Empty(t, describeStore(t, f.svc, f.proxy).XksProxyConfiguration.VpcEndpointServiceName)
+		connect(t, f.svc, f.proxy)
+		requireDecrypts(t, f.svc, inProxy, "x")
+	})
+}
+
+func TestACustomKeyStoreWithKeysIsNotDeleted(t *testing.T) {
+	s := newStored(t)
+	s.each(t, func(t *testing.T, k *kms.KeyMetadata, store string) {
+		remove := func() error {
+			_, err := s.svc.DeleteCustomKeyStore(t.Context(), &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: store})
+			return err
+		}
+		require.ErrorIs(t, remove(), kms.CustomKeyStoreInvalidStateException, "it is connected")
+		disconnect(t, s.svc, store)
+		_, err := s.svc.DisconnectCustomKeyStore(t.Context(), &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: store})
+		require.ErrorIs(t, err, kms.CustomKeyStoreInvalidStateException)
+		requireError(t, remove(), kms.CustomKeyStoreHasCMKsException, "The custom key store %s has KMS keys.", store)
+		scheduleDeletion(t, s.svc, k.KeyId, 7)
+		require.ErrorIs(t, remove(), kms.CustomKeyStoreHasCMKsException, "also with keys pending deletion")
+		s.clock.Move(7 * day)
+		_, err = s.svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: k.KeyId})
+		require.ErrorIs(t, err, kms.NotFoundException)
+		require.NoError(t, remove())
+		require.ErrorIs(t, remove(), kms.CustomKeyStoreNotFoundException)
+		for _, call := range []func() error{
+			func() error {
+				_, err := s.svc.ConnectCustomKeyStore(t.Context(), &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: store})
+				return err
+			},
+			func() error {
+				_, err := s.svc.DisconnectCustomKeyStore(t.Context(), &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: store})
+				return err
+			},
+		} {
+			require.ErrorIs(t, call(), kms.CustomKeyStoreNotFoundException)
+		}
+	})
+	createStore(t, s.svc, hsmStore("hsm")) // name and cluster are free
+	createStore(t, s.svc, proxyStore("proxy"))
+}
+
+func TestAKeyIsUnavailableWhileItsStoreIsNotConnected(t *testing.T) {
+	s := newStored(t)
+	s.each(t, func(t *testing.T, k *kms.KeyMetadata, store string) {
+		state := func() kms.KeyState { return describe(t, s.svc, k.KeyId).KeyState }
+		ctx, encrypted := t.Context(), encrypt(t, s.svc, k.KeyId, "x")
+		createAlias(t, s.svc, "alias/"+store, k.KeyId)
+		disconnect(t, s.svc, store)
+		require.Equal(t, kms.KeyStateUnavailable, state())
+		require.False(t, describe(t, s.svc, k.KeyId).Enabled)
+		require.Contains(t, listKeys(t, s.svc), kms.KeyListEntry{KeyId: k.KeyId, KeyArn: k.Arn})
+		for name, call := range map[string]func() error{
+			"Encrypt": func() error {
+				_, err := s.svc.Encrypt(ctx, &kms.EncryptInput{KeyId: "alias/" + store, Plaintext: []byte("x")})
+				return err
+			},
+			"Decrypt": func() error { _, err := s.svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: encrypted}); return err },
+			"ReEncrypt": func() error {
+				_, err := s.svc.ReEncrypt(ctx, &kms.ReEncryptInput{CiphertextBlob: encrypted, DestinationKeyId: k.KeyId})
+				return err
+			},
+			"GenerateDataKey": func() error {
+				_, err := s.svc.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: kms.DataKeySpecAES256})
+				return err
+			},
+		} {
+			requireError(t, call(), kms.KMSInvalidStateException, "%s is unavailable.", k.Arn)
+			_ = name
+		}
+		requireUnsupported(t, s.svc, k)
+		_, err := s.svc.TagResource(ctx, &kms.TagResourceInput{KeyId: k.KeyId, Tags: []kms.Tag{{TagKey: "k"}}})
+		require.NoError(t, err)
+		_, err = s.svc.UpdateKeyDescription(ctx, &kms.UpdateKeyDescriptionInput{KeyId: k.KeyId, Description: "d"})
+		require.NoError(t, err)
+
+		// EnableKey and DisableKey take effect when the key is available again.
+		disable(t, s.svc, k.KeyId)
+		disable(t, s.svc, k.KeyId)
+		require.Equal(t, kms.KeyStateUnavailable, state())
+		connect(t, s.svc, store)
+		require.Equal(t, kms.KeyStateDisabled, state())
+		_, err = s.svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: encrypted})
+		requireError(t, err, kms.DisabledException, "%s is disabled.", k.Arn)
+		disconnect(t, s.svc, store)
+		enable(t, s.svc, k.KeyId)
+		require.Equal(t, kms.KeyStateUnavailable, state())
+		connect(t, s.svc, store)
+		require.Equal(t, kms.KeyStateEnabled, state())
+		requireDecrypts(t, s.svc, encrypted, "x")
+		requireUnsupported(t, s.svc, k)
+
+		// A key pending deletion stays so.
+		disconnect(t, s.svc, store)
+		require.Equal(t, kms.KeyStatePendingDeletion, scheduleDeletion(t, s.svc, k.KeyId, 7).KeyState)
+		require.Equal(t, kms.KeyStatePendingDeletion, state())
+		_, err = s.svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: encrypted})
+		requireError(t, err, kms.KMSInvalidStateException, "%s is pending deletion.", k.Arn)
+		_, err = s.svc.CancelKeyDeletion(ctx, &kms.CancelKeyDeletionInput{KeyId: k.KeyId})
+		require.NoError(t, err)
+		require.Equal(t, kms.KeyStateUnavailable, state())
+		_, err = s.svc.CancelKeyDeletion(ctx, &kms.CancelKeyDeletionInput{KeyId: k.KeyId})
+		requireError(t, err, kms.KMSInvalidStateException, "%s is not pending deletion.", k.Arn)
+		connect(t, s.svc, store)
+		require.Equal(t, kms.KeyStateDisabled, state())
+		enable(t, s.svc, k.KeyId)
+		requireDecrypts(t, s.svc, encrypted, "x")
+	})
+}
+
+// requireUnsupported requires that a key of a custom key store refuses what none of them does.
+func requireUnsupported(t *testing.T, svc *kms.Service, k *kms.KeyMetadata) {
+	t.Helper()
+	for _, in := range []any{
+		&kms.EnableKeyRotationInput{KeyId: k.KeyId}, &kms.DisableKeyRotationInput{KeyId: k.KeyId}, &kms.GetKeyRotationStatusInput{KeyId: k.KeyId},
+		&kms.RotateKeyOnDemandInput{KeyId: k.KeyId}, &kms.ListKeyRotationsInput{KeyId: k.KeyId},
+		&kms.GenerateDataKeyPairInput{KeyId: k.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256},
+		&kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: k.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256},
+	} {
+		name := strings.TrimSuffix(reflect.TypeOf(in).Elem().Name(), "Input")
+		_, err := operationNamed(t, name).Invoke(t.Context(), svc, in)
+		requireError(t, err, kms.UnsupportedOperationException, "%s origin is %s which is not valid for this operation.", k.Arn, k.Origin)
+	}
+}
+
+func TestGenerateRandomOfACustomKeyStore(t *testing.T) {
+	s := newStored(t)
+	random := func(id string) ([]byte, error) {
+		out, err := s.svc.GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: new(int32(32)), CustomKeyStoreId: id})
+		if err != nil {
+			require.Nil(t, out)
+			return nil, err
+		}
+		return out.Plaintext, nil
+	}
+	one, err := random(s.hsm)
+	require.NoError(t, err)
+	require.Len(t, one, 32)
+	require.Equal(t, 1, s.device.Calls("Random"))
+	_, err = random(s.proxy)
+	require.ErrorIs(t, err, kms.UnsupportedOperationException)
+	_, err = random("cks-1")
+	require.ErrorIs(t, err, kms.CustomKeyStoreNotFoundException)
+	for _, f := range []kmstest.DeviceFault{{Err: keystore.DeviceInternal}, {Alter: func(b []byte) []byte { return b[:31] }}, {Alter: func(b []byte) []byte { return append(b, 0) }}} {
+		remove := s.device.Inject(f)
+		_, err = random(s.hsm)
+		require.ErrorIs(t, err, kms.CustomKeyStoreInvalidStateException)
+		remove()
+	}
+	disconnect(t, s.svc, s.hsm)
+	_, err = random(s.hsm)
+	require.ErrorIs(t, err, kms.CustomKeyStoreInvalidStateException)
+}
+
+func TestADeletedKeyIsDeletedInItsHSM(t *testing.T) {
+	for name, tt := range map[string]struct {
+		prepare func(*stored)
+		status  string
+		left    bool
+	}{
+		"if the HSM does it":       {func(*stored) {}, "SUCCESS", false},
+		"if it is deleted already": {func(s *stored) { s.device.RemoveKey("key-1") }, "SUCCESS", false},
+		"not if the HSM cannot": {func(s *stored) {
+			s.device.Inject(kmstest.DeviceFault{Method: "DeleteKey", Err: keystore.DeviceInternal})
+		}, "FAILURE", true},
+		"not if it is not connected": {func(s *stored) { disconnect(t, s.svc, s.hsm) }, "FAILURE", true},
+		"in any case if the reply is lost": {func(s *stored) {
+			s.device.Inject(kmstest.DeviceFault{Method: "DeleteKey", Err: keystore.DeviceUnreachable, LoseResponse: true})
+		}, "FAILURE", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStored(t)
+			for _, k := range []*kms.KeyMetadata{s.inHSM, s.inProxy} {
+				scheduleDeletion(t, s.svc, k.KeyId, 7)
+			}
+			tt.prepare(s)
+			s.trail.take()
+			s.clock.Move(7 * day)
+			require.Empty(t, listKeys(t, s.svc))
+			require.Equal(t, tt.left, slices.Contains(s.device.Keys(), "key-1"))
+			require.Contains(t, s.device.Keys(), "external", "it is somebody else's")
+			deleted := map[string]*audit.Event{}
+			for _, e := range s.trail.take() {
+				if e.EventName == "DeleteKey" {
+					deleted[e.Resources[0].ARN] = e
+				}
+			}
+			require.Len(t, deleted, 2)
+			require.Zero(t, deleted[s.inProxy.Arn].AdditionalEventData)
+			require.Equal(t, audit.ObjectOf(map[string]any{
+				"customKeyStoreId": s.hsm, "clusterId": fixtureCluster,
+				"backingKeys":               `[{"keyHandle":"1","backingKeyId":"key-1"}]`,
+				"backingKeysDeletionStatus": `[{"keyHandle":"1","backingKeyId":"key-1","deletionStatus":"` + tt.status + `"}]`,
+			}), deleted[s.inHSM.Arn].AdditionalEventData)
+		})
+	}
+}
+
+func TestEventsNameTheKeyInTheDevice(t *testing.T) {
+	s := newStored(t)
+	s.each(t, func(t *testing.T, k *kms.KeyMetadata, store string) {
+		device, name := "backingKeyId", "key-1"
+		if store == s.proxy {
+			device, name = "xksKeyId", "external"
+		}
+		encrypted := encrypt(t, s.svc, k.KeyId, "x")
+		requireDecrypts(t, s.svc, encrypted, "x")
+		for _, e := range s.trail.take() {
+			require.Equal(t, store, e.AdditionalEventData.Get("customKeyStoreId").String(), e.EventName)
+			require.Equal(t, name, e.AdditionalEventData.Get(device).String())
+			require.Zero(t, e.AdditionalEventData.Get("keyMaterialId"))
+		}
+		_, err := s.svc.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: encrypted, DestinationKeyId: s.inHSM.KeyId})
+		require.NoError(t, err)
+		e := s.trail.take()[0]
+		require.Equal(t, store, e.AdditionalEventData.Get("sourceCustomKeyStoreId").String())
+		require.Equal(t, "key-1", e.AdditionalEventData.Get("destinationBackingKeyId").String())
+		describe(t, s.svc, k.KeyId)
+		require.Zero(t, s.trail.take()[0].AdditionalEventData)
+	})
+	s.device.AddKey("new")
+	createKey(t, s.svc, s.keyInProxy("new"))
+	e := s.trail.take()[0]
+	require.Equal(t, "new", e.AdditionalEventData.Get("xksKeyId").String())
+	require.Equal(t, "new", e.RequestParameters.Get("xksKeyId").String())
+}
+
+// Whatever a caller or a device does, neither a password nor an access key gets out.
+func TestSecretsOfCustomKeyStoresStayInside(t *testing.T) {
+	var log bytes.Buffer
+	trail := new(trail)
+	backend := memory.New()
+	device := newDevice()
+	svc, _ := newService(t, withDevice(device), func(c *kms.Config) {
+		c.Backend, c.RootKey, c.Audit, c.Logger = backend, keystore.Ephemeral(), trail, slog.New(slog.NewTextHandler(&log, nil))
+	})
+	const wrong = "a wrong secret that is kept, too, 0123456789"
+	secrets := []string{fixturePassword, fixtureAccessKey, wrong, wrong[:32]}
+	hsm, proxy := createStore(t, svc, hsmStore("hsm")), createStore(t, svc, proxyStore("proxy"))
+	connect(t, svc, hsm)
+	var shown []any
+	note := func(out any, err error) { shown = append(shown, out, err) }
+	for range 2 { // with a device that answers, and without
+		_, err := svc.CreateCustomKeyStore(t.Context(), change(hsmStore("hsm"), func(in *kms.CreateCustomKeyStoreInput) { in.KeyStorePassword = wrong[:32] }))
+		note(nil, err)
+		_, err = svc.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: hsm, KeyStorePassword: wrong[:32]})
+		note(nil, err)
+		_, err = svc.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: hsm, KeyStorePassword: wrong})
+		note(nil, err)
+		_, err = svc.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{
+			CustomKeyStoreId: proxy, XksProxyAuthenticationCredential: &kms.XksProxyAuthenticationCredentialType{AccessKeyId: fixtureAccess, RawSecretAccessKey: strings.ReplaceAll(wrong, " ", "")},
+		})
+		note(nil, err)
+		note(svc.DescribeCustomKeyStores(t.Context(), nil))
+		_, err = svc.CreateKey(t.Context(), &kms.CreateKeyInput{Origin: kms.OriginAWSCloudHSM, CustomKeyStoreId: hsm})
+		note(nil, err)
+		device.Inject(kmstest.DeviceFault{Err: keystore.DeviceInternal})
+	}
+	for _, e := range trail.take() {
+		text, err := json.Marshal(e)
+		require.NoError(t, err)
+		shown = append(shown, string(text))
+	}
+	shown = append(shown, log.String())
+	records, err := backend.Scan(t.Context(), "", "", 1000)
+	require.NoError(t, err)
+	for _, r := range records {
+		shown = append(shown, r.Key, string(r.Value))
+	}
+	for _, v := range shown {
+		text := fmt.Sprintf("%+v %v", v, v)
+		if encoded, err := json.Marshal(v); err == nil {
+			text += string(encoded)
+		}
+		for _, secret := range secrets {
+			require.NotContains(t, text, secret)
+		}
+	}
+}
+
+func TestCustomKeyStoresAreChangedAtTheSameTime(t *testing.T) {
+	s := newStored(t)
+	var calls sync.WaitGroup
+	var created atomic.Int32
+	for i := range 8 {
+		calls.Go(func() {
+			in := change(proxyStore(fmt.Sprint("name ", i%3)), func(in *kms.CreateCustomKeyStoreInput) {
+				in.XksProxyConnectivity, in.XksProxyUriEndpoint = kms.XksProxyConnectivityVPCEndpointService, fmt.Sprintf("https://proxy-%d.example.com", i)
+				in.XksProxyVpcEndpointServiceName = fmt.Sprintf("com.amazonaws.vpce.us-east-1.vpce-svc-%d", i)
+			})
+			if _, err := s.svc.CreateCustomKeyStore(context.Background(), in); err == nil {
+				created.Add(1)
+			} else {
+				require.ErrorIs(t, err, kms.CustomKeyStoreNameInUseException)
+			}
+		})
+		calls.Go(func() {
+			_, err := s.svc.CreateKey(context.Background(), s.keyInHSM())
+			if err != nil {
+				require.ErrorIs(t, err, kms.CustomKeyStoreInvalidStateException)
+			}
+		})
+	}
+	calls.Go(func() {
+		disconnect(t, s.svc, s.hsm)
+		_, err := s.svc.DeleteCustomKeyStore(context.Background(), &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: s.hsm})
+		require.ErrorIs(t, err, kms.CustomKeyStoreHasCMKsException)
+	})
+	calls.Wait()
+	require.EqualValues(t, 3, created.Load())
+	require.Len(t, s.device.Keys(), len(listKeys(t, s.svc)), "each key of the HSM is that of a KMS key, and the external one")
+}
+
+func TestConfigRefusesDevicesThatCannotBeUsed(t *testing.T) {
+	for name, d := range map[string]keystore.Device{
+		"cluster-1":     struct{ keystore.Device }{newDevice()},
+		"https://a/kms": struct{ keystore.Device }{newDevice()},
+		"http://a/kms":  newDevice(),
+		"":              newDevice(),
+		"cluster-2":     nil,
+		"https://b/kms": nil,
+	} {
+		_, err := kms.New(kms.Config{Devices: map[string]keystore.Device{name: d}})
+		require.ErrorContains(t, err, fmt.Sprintf("kms: the device %q is neither", name))
+	}
 }
