@@ -3,10 +3,14 @@ package kms_test
 import (
 	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -22,6 +26,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
 	"github.com/pocketkms/kms/kmstest"
@@ -1278,5 +1283,73 @@ func TestConfigRefusesDevicesThatCannotBeUsed(t *testing.T) {
 	} {
 		_, err := kms.New(kms.Config{Devices: map[string]keystore.Device{name: d}})
 		require.ErrorContains(t, err, fmt.Sprintf("kms: the device %q is neither", name))
+	}
+}
+
+// A goldenDevice is the device of docs/ciphertext.md.
+type goldenDevice struct{ *kmstest.Device }
+
+func (goldenDevice) aead() cipher.AEAD {
+	key := make([]byte, 32)
+	for i := range key {
+		key[i] = 0xa0 + byte(i)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err)
+	}
+	return aead
+}
+
+var goldenIV = []byte{0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 0xd9, 0xda, 0xdb}
+
+func (d goldenDevice) Encrypt(_ context.Context, _ keystore.DeviceCall, _ string, plaintext, ad []byte) ([]byte, error) {
+	return d.aead().Seal(bytes.Clone(goldenIV), goldenIV, plaintext, ad), nil
+}
+
+func (d goldenDevice) Decrypt(_ context.Context, _ keystore.DeviceCall, _ string, ciphertext, ad []byte) ([]byte, error) {
+	return d.aead().Open(nil, ciphertext[:12], ciphertext[12:], ad)
+}
+
+func TestGoldenCiphertextsOfCustomKeyStoresDecrypt(t *testing.T) {
+	text, err := os.ReadFile("docs/ciphertext.md")
+	require.NoError(t, err)
+	device := goldenDevice{newDevice()}
+	device.AddKey("external")
+	const begin = "020019df6690e51234abcd12ab34cd56ef1234567890abe326c6b8de325b6bc988925dfd9780a64bf5916c51e1f2961f7a70a19da4b00f\n" +
+		"404142434445464748494a4b4c4d4e4f5051525354555657\n" + "d0d1d2d3d4d5d6d7d8d9dadb\n" +
+		"af393509f1bb2a39de974ed9addf33ae03c69196d8da8edc3241f0f27736cea400cf9b\n"
+	require.Contains(t, string(text), begin)
+	for origin, tag := range map[kms.OriginType]string{
+		kms.OriginExternalKeyStore: "686972aff8b78b7e7fc504f47d997144", kms.OriginAWSCloudHSM: "84b927232a4f886f99452e21a695b4bc",
+	} {
+		require.Contains(t, string(text), "\n"+tag+"\n")
+		golden, err := hex.DecodeString(strings.ReplaceAll(begin+tag, "\n", ""))
+		require.NoError(t, err)
+		svc, _ := newService(t, withDevice(device))
+		in := &kms.CreateKeyInput{Origin: origin, CustomKeyStoreId: createStore(t, svc, hsmStore("hsm"))}
+		if origin == kms.OriginExternalKeyStore {
+			in.CustomKeyStoreId, in.XksKeyId = createStore(t, svc, proxyStore("proxy")), "external"
+		}
+		connect(t, svc, in.CustomKeyStoreId)
+		material := make([]byte, 32)
+		for i := range material {
+			material[i] = byte(i)
+		}
+		const id = "1234abcd-12ab-34cd-56ef-1234567890ab"
+		_, err = svc.CreateKey(testhook.WithKey(t.Context(), &testhook.SeedKey{ID: id, Materials: [][]byte{material}}), in)
+		require.NoError(t, err)
+		ec := map[string]string{"tenant": "7", "purpose": "café"}
+		out, err := svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: golden, EncryptionContext: ec})
+		require.NoError(t, err)
+		require.Equal(t, "The quick brown fox", string(out.Plaintext))
+		again, err := svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: id, Plaintext: out.Plaintext, EncryptionContext: ec})
+		require.NoError(t, err)
+		require.Equal(t, golden[:55], again.CiphertextBlob[:55])
+		require.Len(t, again.CiphertextBlob, len(golden))
 	}
 }
