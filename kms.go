@@ -191,7 +191,7 @@ func (c *Config) checkDevices() error {
 			_, ok = d.(keystore.HSM)
 		}
 		if !ok {
-			return fmt.Errorf("kms: the device %.300q is neither a keystore.HSM for a cluster-... nor a keystore.ExternalKeyManager for an https://...", name)
+			return fmt.Errorf("kms: the device %.300q is neither a keystore.HSM named cluster-x nor a keystore.ExternalKeyManager named https://x", name)
 		}
 	}
 	return nil
