@@ -226,3 +226,28 @@ type answering struct {
 func (d answering) Decrypt(context.Context, DeviceCall, string, []byte, []byte) ([]byte, error) {
 	return d.answer, nil
 }
+
+// A former password is erased from the medium with the commit that replaces it, and with its store.
+func TestFormerPasswordsAreScrubbed(t *testing.T) {
+	f := newStoreFixture(t)
+	var scrubbed []bool
+	f.backend.before(func(tx keystore.Tx) error {
+		scrubbed = append(scrubbed, tx.Scrub)
+		return nil
+	})
+	update := func(password []byte) {
+		all, err := f.Stores(t.Context(), f.store.Account, f.store.Region)
+		require.NoError(t, err)
+		require.NoError(t, f.UpdateStore(t.Context(), all, f.current(), f.current().StoreRecord, password))
+	}
+	update([]byte("another"))
+	update(nil)
+	stored, err := f.StoreSecret(t.Context(), f.current())
+	require.NoError(t, err)
+	require.Equal(t, "another", string(stored.Expose()))
+	all, err := f.Stores(t.Context(), f.store.Account, f.store.Region)
+	require.NoError(t, err)
+	f.damaged = true // its key stays, without a store
+	require.NoError(t, f.DeleteStore(t.Context(), all, f.current()))
+	require.Equal(t, []bool{true, false, true}, scrubbed)
+}
