@@ -71,6 +71,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 		e.SetError(eventError(wrapError(c.ctx, err, op.name)))
 	} else {
 		b.Start(&e.AdditionalEventData, "additionalEventData", limit)
+		c.addStores(b)
 		c.addKeyMaterials(b)
 		if !op.readOnly {
 			b.Start(&e.ResponseElements, "responseElements", limit)
@@ -124,18 +125,17 @@ func eventError(err error) (code, message string) {
 
 // addKeyMaterials adds the IDs of the key materials that the call encrypted or decrypted with.
 func (c *call) addKeyMaterials(b *audit.Builder) {
-	first, second := c.targets[0].material, c.targets[1].material
 	if c.count < 2 {
-		if first != nil {
-			b.String("keyMaterialId", first.ID)
+		if id := c.targets[0].materialID(); id != "" {
+			b.String("keyMaterialId", id)
 		}
 		return
 	}
-	if second != nil {
-		b.String("destinationKeyMaterialId", second.ID)
+	if id := c.targets[1].materialID(); id != "" {
+		b.String("destinationKeyMaterialId", id)
 	}
-	if first != nil {
-		b.String("sourceKeyMaterialId", first.ID)
+	if id := c.targets[0].materialID(); id != "" {
+		b.String("sourceKeyMaterialId", id)
 	}
 }
 

@@ -42,9 +42,9 @@ type target struct {
 }
 
 // materialID returns the ID of the key material that the call used, or "" if the key is not
-// symmetric.
+// symmetric, or in a custom key store.
 func (t *target) materialID() string {
-	if t.material == nil {
+	if t.material == nil || t.key.Record.CustomKeyStore != "" {
 		return ""
 	}
 	return t.material.ID

@@ -233,7 +233,7 @@ var opGenerateDataKey = define(description{
 			KeyId:          c.key().ARN,
 			Plaintext:      plaintext,
 			CiphertextBlob: ciphertext,
-			KeyMaterialId:  c.key().Current().ID,
+			KeyMaterialId:  c.targets[0].materialID(),
 		}, nil
 	},
 })
@@ -268,7 +268,7 @@ var opGenerateDataKeyWithoutPlaintext = define(description{
 		return &GenerateDataKeyWithoutPlaintextOutput{
 			KeyId:          c.key().ARN,
 			CiphertextBlob: ciphertext,
-			KeyMaterialId:  c.key().Current().ID,
+			KeyMaterialId:  c.targets[0].materialID(),
 		}, nil
 	},
 })
@@ -280,7 +280,7 @@ func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, in *Gener
 }
 
 var opGenerateDataKeyPair = define(description{
-	name: "GenerateDataKeyPair", keys: keyOrAlias, crossAccount: true, states: useState,
+	name: "GenerateDataKeyPair", keys: keyOrAlias, crossAccount: true, states: pairState,
 	usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true,
 }, steps[GenerateDataKeyPairInput, GenerateDataKeyPairOutput]{
 	admit: func(c *call, in *GenerateDataKeyPairInput) error {
@@ -314,7 +314,7 @@ func (s *Service) GenerateDataKeyPair(ctx context.Context, in *GenerateDataKeyPa
 
 var opGenerateDataKeyPairWithoutPlaintext = define(description{
 	name: "GenerateDataKeyPairWithoutPlaintext", keys: keyOrAlias, crossAccount: true,
-	states: useState, usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true,
+	states: pairState, usage: KeyUsageEncryptDecrypt, readOnly: true, tracked: true,
 }, steps[GenerateDataKeyPairWithoutPlaintextInput, GenerateDataKeyPairWithoutPlaintextOutput]{
 	admit: func(c *call, in *GenerateDataKeyPairWithoutPlaintextInput) error {
 		return c.admitKeyPair(in.EncryptionContext)
@@ -351,15 +351,16 @@ var opGenerateRandom = define(description{
 		return nil
 	},
 	admit: func(c *call, in *GenerateRandomInput) error {
-		switch {
-		case in.CustomKeyStoreId != "":
-			return noSuchCustomKeyStore(in.CustomKeyStoreId)
-		case in.Recipient != nil:
+		if in.Recipient != nil {
 			return errNoRecipients
 		}
 		return nil
 	},
 	act: func(c *call, in *GenerateRandomInput) (*GenerateRandomOutput, error) {
+		if in.CustomKeyStoreId != "" {
+			random, err := c.randomInStore(in.CustomKeyStoreId, int(*in.NumberOfBytes))
+			return &GenerateRandomOutput{Plaintext: random}, err
+		}
 		out := &GenerateRandomOutput{Plaintext: make([]byte, *in.NumberOfBytes)}
 		rand.Read(out.Plaintext)
 		return out, nil
@@ -367,7 +368,7 @@ var opGenerateRandom = define(description{
 })
 
 // GenerateRandom returns 1 to 1,024 bytes from the cryptographic random number generator of the
-// operating system.
+// operating system, or of a CloudHSM key store.
 func (s *Service) GenerateRandom(ctx context.Context, in *GenerateRandomInput) (*GenerateRandomOutput, error) {
 	return opGenerateRandom.do(ctx, s, in)
 }
@@ -388,6 +389,9 @@ func (c *call) newDataKey(keySpec DataKeySpec, numberOfBytes *int32, encryptionC
 func (c *call) admitKeyPair(encryptionContext map[string]string) error {
 	if c.key().Spec.Kind != spec.Symmetric {
 		return exception(InvalidKeyUsageException, "You cannot generate a data key pair with an asymmetric CMK")
+	}
+	if err := refuseCustomKeyStore(c.key()); err != nil {
+		return err
 	}
 	return c.tryContext(true, encryptionContext)
 }

@@ -48,7 +48,8 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 			}
 			if d.tracked {
 				require.Contains(t, KeyLastUsageTrackingOperation("").Values(), KeyLastUsageTrackingOperation(d.name))
-				require.Equal(t, useState, d.states, "what uses a key needs it enabled")
+				require.Equal(t, proceed, d.states.enabled)
+				require.Equal(t, isDisabled, d.states.disabled, "what uses a key needs it enabled")
 				require.True(t, d.readOnly)
 			}
 		})
@@ -76,9 +77,10 @@ func TestStateRulesFollowTheTableOfKeyStates(t *testing.T) {
 		"RotateKeyOnDemand":         {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
 		"ScheduleKeyDeletion":       {y, y, isPendingDeletion, isPendingDeletion, y, y, y, isUpdating},
 		"ReplicateKey":              {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, isUnavailable, isCreating, isUpdating},
+		"GenerateDataKeyPair":       {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y}, // then by origin
 	}
 	like := map[string]string{ // the operations with the same row
-		"Decapsulate": "Encrypt", "Decrypt": "Encrypt", "DeriveSharedSecret": "Encrypt", "Encapsulate": "Encrypt", "GenerateDataKey": "Encrypt", "GenerateDataKeyPair": "Encrypt", "GenerateDataKeyPairWithoutPlaintext": "Encrypt",
+		"Decapsulate": "Encrypt", "Decrypt": "Encrypt", "DeriveSharedSecret": "Encrypt", "Encapsulate": "Encrypt", "GenerateDataKey": "Encrypt", "GenerateDataKeyPairWithoutPlaintext": "GenerateDataKeyPair",
 		"GenerateDataKeyWithoutPlaintext": "Encrypt", "GenerateMac": "Encrypt",
 		"ReEncrypt": "Encrypt", "Sign": "Encrypt", "Verify": "Encrypt", "VerifyMac": "Encrypt",
 		"DisableKey": "EnableKey", "DisableKeyRotation": "EnableKeyRotation",

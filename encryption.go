@@ -599,7 +599,10 @@ func (c *call) seal(t *target, plaintext []byte, encryptionContext map[string]st
 		return nil, err
 	}
 	t.material = m
-	return aead.Seal(sealed, plaintext, ad)
+	if sealed, err = aead.Seal(sealed, plaintext, ad); err == nil && t.key.Record.CustomKeyStore != "" {
+		return c.sealInStore(t, sealed)
+	}
+	return sealed, err
 }
 
 // open decrypts a ciphertext of seal, with the material of t's key that it names.
@@ -616,16 +619,25 @@ func (c *call) open(t *target, sealed []byte, encryptionContext map[string]strin
 	if err != nil {
 		return nil, err
 	}
+	inStore := t.key.Record.CustomKeyStore != ""
+	if inStore {
+		if sealed, err = c.openInStore(t, sealed, encryptionContext); err != nil {
+			return nil, err
+		}
+	}
 	ad, err := c.associatedData(header[:], encryptionContext)
 	if err != nil {
 		return nil, err
 	}
 	plaintext := make([]byte, 0, len(sealed)-ciphertext.MinBytes)
 	if plaintext, err = aead.Open(plaintext, sealed[ciphertext.HeaderBytes:], ad); err != nil {
-		if errors.Is(err, crypto.ErrDecrypt) {
-			return nil, invalidCiphertext(ErrContextOrAltered)
+		switch {
+		case !errors.Is(err, crypto.ErrDecrypt):
+			return nil, err
+		case inStore:
+			return nil, errAlteredByDevice
 		}
-		return nil, err
+		return nil, invalidCiphertext(ErrContextOrAltered)
 	}
 	t.material = m
 	return plaintext, nil

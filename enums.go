@@ -562,3 +562,95 @@ func (GrantOperation) Values() []GrantOperation {
 		GrantOperationDecapsulate,
 	}
 }
+
+// CustomKeyStoreType is what holds the keys of a custom key store.
+type CustomKeyStoreType string
+
+const (
+	CustomKeyStoreTypeAWSCloudHSM      CustomKeyStoreType = "AWS_CLOUDHSM"       // an HSM cluster
+	CustomKeyStoreTypeExternalKeyStore CustomKeyStoreType = "EXTERNAL_KEY_STORE" // an external key manager, behind a proxy
+)
+
+// Values returns every CustomKeyStoreType of the API.
+func (CustomKeyStoreType) Values() []CustomKeyStoreType {
+	return []CustomKeyStoreType{CustomKeyStoreTypeAWSCloudHSM, CustomKeyStoreTypeExternalKeyStore}
+}
+
+// XksProxyConnectivityType is how the proxy of an external key manager is reached.
+type XksProxyConnectivityType string
+
+const (
+	XksProxyConnectivityPublicEndpoint     XksProxyConnectivityType = "PUBLIC_ENDPOINT"
+	XksProxyConnectivityVPCEndpointService XksProxyConnectivityType = "VPC_ENDPOINT_SERVICE"
+)
+
+// Values returns every XksProxyConnectivityType of the API.
+func (XksProxyConnectivityType) Values() []XksProxyConnectivityType {
+	return []XksProxyConnectivityType{XksProxyConnectivityPublicEndpoint, XksProxyConnectivityVPCEndpointService}
+}
+
+// ConnectionStateType says whether a custom key store is connected to its device.
+type ConnectionStateType string
+
+const (
+	ConnectionStateConnected     ConnectionStateType = "CONNECTED"
+	ConnectionStateConnecting    ConnectionStateType = "CONNECTING"
+	ConnectionStateFailed        ConnectionStateType = "FAILED" // disconnect it before the next attempt
+	ConnectionStateDisconnected  ConnectionStateType = "DISCONNECTED"
+	ConnectionStateDisconnecting ConnectionStateType = "DISCONNECTING" // never seen here: it takes no time
+)
+
+// Values returns every ConnectionStateType of the API.
+func (ConnectionStateType) Values() []ConnectionStateType {
+	return []ConnectionStateType{
+		ConnectionStateConnected, ConnectionStateConnecting, ConnectionStateFailed, ConnectionStateDisconnected, ConnectionStateDisconnecting,
+	}
+}
+
+// ConnectionErrorCodeType says why a custom key store could not be connected.
+type ConnectionErrorCodeType string
+
+const (
+	ConnectionErrorCodeInvalidCredentials                        ConnectionErrorCodeType = "INVALID_CREDENTIALS"
+	ConnectionErrorCodeClusterNotFound                           ConnectionErrorCodeType = "CLUSTER_NOT_FOUND"
+	ConnectionErrorCodeNetworkErrors                             ConnectionErrorCodeType = "NETWORK_ERRORS"
+	ConnectionErrorCodeInternalError                             ConnectionErrorCodeType = "INTERNAL_ERROR"
+	ConnectionErrorCodeInsufficientCloudHSMHSMs                  ConnectionErrorCodeType = "INSUFFICIENT_CLOUDHSM_HSMS"
+	ConnectionErrorCodeUserLockedOut                             ConnectionErrorCodeType = "USER_LOCKED_OUT"
+	ConnectionErrorCodeUserNotFound                              ConnectionErrorCodeType = "USER_NOT_FOUND"
+	ConnectionErrorCodeUserLoggedIn                              ConnectionErrorCodeType = "USER_LOGGED_IN"
+	ConnectionErrorCodeSubnetNotFound                            ConnectionErrorCodeType = "SUBNET_NOT_FOUND"
+	ConnectionErrorCodeInsufficientFreeAddressesInSubnet         ConnectionErrorCodeType = "INSUFFICIENT_FREE_ADDRESSES_IN_SUBNET"
+	ConnectionErrorCodeXKSProxyAccessDenied                      ConnectionErrorCodeType = "XKS_PROXY_ACCESS_DENIED"
+	ConnectionErrorCodeXKSProxyNotReachable                      ConnectionErrorCodeType = "XKS_PROXY_NOT_REACHABLE"
+	ConnectionErrorCodeXKSVPCEndpointServiceNotFound             ConnectionErrorCodeType = "XKS_VPC_ENDPOINT_SERVICE_NOT_FOUND"
+	ConnectionErrorCodeXKSProxyInvalidResponse                   ConnectionErrorCodeType = "XKS_PROXY_INVALID_RESPONSE"
+	ConnectionErrorCodeXKSProxyInvalidConfiguration              ConnectionErrorCodeType = "XKS_PROXY_INVALID_CONFIGURATION"
+	ConnectionErrorCodeXKSVPCEndpointServiceInvalidConfiguration ConnectionErrorCodeType = "XKS_VPC_ENDPOINT_SERVICE_INVALID_CONFIGURATION"
+	ConnectionErrorCodeXKSProxyTimedOut                          ConnectionErrorCodeType = "XKS_PROXY_TIMED_OUT"
+	ConnectionErrorCodeXKSProxyInvalidTLSConfiguration           ConnectionErrorCodeType = "XKS_PROXY_INVALID_TLS_CONFIGURATION"
+)
+
+// Values returns every ConnectionErrorCodeType of the API.
+func (ConnectionErrorCodeType) Values() []ConnectionErrorCodeType {
+	return []ConnectionErrorCodeType{
+		ConnectionErrorCodeInvalidCredentials,
+		ConnectionErrorCodeClusterNotFound,
+		ConnectionErrorCodeNetworkErrors,
+		ConnectionErrorCodeInternalError,
+		ConnectionErrorCodeInsufficientCloudHSMHSMs,
+		ConnectionErrorCodeUserLockedOut,
+		ConnectionErrorCodeUserNotFound,
+		ConnectionErrorCodeUserLoggedIn,
+		ConnectionErrorCodeSubnetNotFound,
+		ConnectionErrorCodeInsufficientFreeAddressesInSubnet,
+		ConnectionErrorCodeXKSProxyAccessDenied,
+		ConnectionErrorCodeXKSProxyNotReachable,
+		ConnectionErrorCodeXKSVPCEndpointServiceNotFound,
+		ConnectionErrorCodeXKSProxyInvalidResponse,
+		ConnectionErrorCodeXKSProxyInvalidConfiguration,
+		ConnectionErrorCodeXKSVPCEndpointServiceInvalidConfiguration,
+		ConnectionErrorCodeXKSProxyTimedOut,
+		ConnectionErrorCodeXKSProxyInvalidTLSConfiguration,
+	}
+}

@@ -53,6 +53,31 @@ const (
 	ValidationException              ErrorCode = "ValidationException"
 )
 
+// The exceptions of custom key stores.
+const (
+	CloudHsmClusterInUseException                           ErrorCode = "CloudHsmClusterInUseException"
+	CloudHsmClusterInvalidConfigurationException            ErrorCode = "CloudHsmClusterInvalidConfigurationException"
+	CloudHsmClusterNotActiveException                       ErrorCode = "CloudHsmClusterNotActiveException"
+	CloudHsmClusterNotFoundException                        ErrorCode = "CloudHsmClusterNotFoundException"
+	CloudHsmClusterNotRelatedException                      ErrorCode = "CloudHsmClusterNotRelatedException"
+	CustomKeyStoreHasCMKsException                          ErrorCode = "CustomKeyStoreHasCMKsException"
+	CustomKeyStoreInvalidStateException                     ErrorCode = "CustomKeyStoreInvalidStateException"
+	CustomKeyStoreNameInUseException                        ErrorCode = "CustomKeyStoreNameInUseException"
+	IncorrectTrustAnchorException                           ErrorCode = "IncorrectTrustAnchorException"
+	XksKeyAlreadyInUseException                             ErrorCode = "XksKeyAlreadyInUseException"
+	XksKeyInvalidConfigurationException                     ErrorCode = "XksKeyInvalidConfigurationException"
+	XksKeyNotFoundException                                 ErrorCode = "XksKeyNotFoundException"
+	XksProxyIncorrectAuthenticationCredentialException      ErrorCode = "XksProxyIncorrectAuthenticationCredentialException"
+	XksProxyInvalidConfigurationException                   ErrorCode = "XksProxyInvalidConfigurationException"
+	XksProxyInvalidResponseException                        ErrorCode = "XksProxyInvalidResponseException"
+	XksProxyUriEndpointInUseException                       ErrorCode = "XksProxyUriEndpointInUseException"
+	XksProxyUriInUseException                               ErrorCode = "XksProxyUriInUseException"
+	XksProxyUriUnreachableException                         ErrorCode = "XksProxyUriUnreachableException"
+	XksProxyVpcEndpointServiceInUseException                ErrorCode = "XksProxyVpcEndpointServiceInUseException"
+	XksProxyVpcEndpointServiceInvalidConfigurationException ErrorCode = "XksProxyVpcEndpointServiceInvalidConfigurationException"
+	XksProxyVpcEndpointServiceNotFoundException             ErrorCode = "XksProxyVpcEndpointServiceNotFoundException"
+)
+
 // Error returns the exception's name.
 func (c ErrorCode) Error() string { return string(c) }
 
@@ -117,7 +142,8 @@ func (e *Error) Is(target error) bool {
 // Unwrap returns the cause of the exception, or nil. For a ValidationException that lists violated
 // constraints it is a *multierror.Error with one error for each; for an InvalidCiphertextException
 // it is or wraps [ErrNotCiphertext], [ErrUnknownKeyMaterial], [ErrContextOrAltered] or
-// [ErrNotKeyMaterial]; for a KMSInternalException it is the error of the store (see package keystore)
+// [ErrNotKeyMaterial]; ErrContextOrAltered also for a KMSInvalidStateException of a key in an
+// external key store; for a KMSInternalException it is the error of the store (see package keystore)
 // or the audit sink.
 func (e *Error) Unwrap() error { return e.cause }
 

@@ -313,7 +313,12 @@ var opCreateKey = define(description{
 				return nil, err
 			}
 		}
-		k, err := c.create(ref, record, options)
+		var k *keydb.Key
+		if inCustomKeyStore(record.Origin) {
+			k, err = c.createInStore(in, ref, record, options)
+		} else {
+			k, err = c.create(ref, record, options)
+		}
 		if err != nil {
 			return nil, keyLimitError(err)
 		}
@@ -379,8 +384,8 @@ func resolveSpec(in *CreateKeyInput) (*spec.Spec, *spec.Usage, error) {
 		return nil, nil, invalid("KeyUsage %s is not compatible with KeySpec %s", usage, name)
 	case in.Origin == OriginExternal && !s.Importable():
 		return nil, nil, invalid("KeySpec %s is not supported for Origin EXTERNAL", name)
-	case in.CustomKeyStoreId != "":
-		return nil, nil, noSuchCustomKeyStore(in.CustomKeyStoreId)
+	case in.CustomKeyStoreId != "" && (s.Kind != spec.Symmetric || in.MultiRegion):
+		return nil, nil, exception(UnsupportedOperationException, "A custom key store has only keys of KeySpec SYMMETRIC_DEFAULT, and none that are multi-Region keys.")
 	}
 	return s, u, nil
 }
@@ -485,7 +490,13 @@ func metadata(k *keydb.Key, now time.Time) *KeyMetadata {
 	if k.State == keydb.PendingReplicaDeletion {
 		m.PendingDeletionWindowInDays = new(r.DeletionWindow)
 	}
-	if k.Spec.Kind == spec.Symmetric && len(k.Materials) > 0 && k.State != keydb.Creating {
+	switch {
+	case inCustomKeyStore(r.Origin):
+		m.CustomKeyStoreId = r.CustomKeyStore
+		if m.CloudHsmClusterId = k.Store.Cluster; k.Store.External() {
+			m.XksKeyConfiguration = &XksKeyConfigurationType{Id: r.DeviceKey}
+		}
+	case k.Spec.Kind == spec.Symmetric && len(k.Materials) > 0 && k.State != keydb.Creating:
 		m.CurrentKeyMaterialId = k.Current().ID
 	}
 	if r.Origin == string(OriginExternal) && !r.LacksMaterial() {

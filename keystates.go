@@ -43,6 +43,9 @@ var (
 	// useState: the cryptographic operations.
 	useState = &stateRule{enabled: proceed, disabled: isDisabled, pendingDeletion: isPendingDeletion, pendingImport: isPendingImport,
 		unavailable: isUnavailable, creating: isCreating, updating: proceed}
+	// pairState: data key pairs, which no key of a custom key store makes, whatever its state.
+	pairState = &stateRule{enabled: proceed, disabled: isDisabled, pendingDeletion: isPendingDeletion, pendingImport: isPendingImport,
+		unavailable: proceed, creating: isCreating, updating: proceed}
 	// publicState: GetPublicKey, which works on a disabled key.
 	publicState = &stateRule{proceed, proceed, isPendingDeletion, isPendingImport, proceed, isCreating, proceed}
 	// toggleState: EnableKey and DisableKey.

@@ -41,9 +41,9 @@
 // inputs are the API's constraints; the error for an input that violates some names all of them.
 // Errors of operations are [*Error], except [ErrClosed] and those of the context.
 //
-// 45 of the API's 56 operations exist, for all key specs and usages. A Recipient is refused
-// with [UnsupportedOperationException], and custom key stores with
-// [CustomKeyStoreNotFoundException].
+// All 56 operations of the API exist, for all key specs and usages. A Recipient is refused with
+// [UnsupportedOperationException]. The keys of custom key stores are in the devices of
+// Config.Devices.
 //
 // Key policies and grants are stored but not evaluated. The root of the account that owns a key may
 // do everything with it; everyone else is refused with [AccessDeniedException].
@@ -64,6 +64,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -93,6 +94,13 @@ type Config struct {
 	// MustExist makes New and Open fail with [keystore.ErrNoStore] instead of creating a store: a
 	// service that has lost its file must not start with new keys.
 	MustExist bool
+
+	// Devices hold the keys of custom key stores: HSMs by the ID of the CloudHSM cluster that they
+	// stand for, and external key managers by the URI of their proxy, which is XksProxyUriEndpoint and
+	// XksProxyUriPath joined ("https://hsm.example.com/kms/xks/v1"). A cluster or a proxy that is not
+	// among them does not exist. Close does not close them. With the zero value, custom key stores
+	// can be read and disconnected, but not used. Package kmstest has a device for tests.
+	Devices map[string]keystore.Device
 
 	// Clock returns the current time; nil means time.Now. It may be called concurrently. It decides
 	// when keys and imported material are deleted, which cannot be undone: a clock that is far ahead
@@ -204,7 +212,31 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) keydb() keydb.Config {
-	return keydb.Config{Clock: c.Clock, Sink: c.Audit, KeyEvents: c.KeyEvents, Logger: c.Logger, PregeneratedRSAKeys: c.PregeneratedRSAKeys, MaxKeys: c.Limits.KeysPerRegion}
+	return keydb.Config{
+		Clock:               c.Clock,
+		Sink:                c.Audit,
+		KeyEvents:           c.KeyEvents,
+		Logger:              c.Logger,
+		PregeneratedRSAKeys: c.PregeneratedRSAKeys,
+		MaxKeys:             c.Limits.KeysPerRegion,
+		Devices:             c.Devices,
+	}
+}
+
+// checkDevices returns an error if a device cannot be that of a custom key store.
+func (c *Config) checkDevices() error {
+	for name, d := range c.Devices {
+		var ok bool
+		if strings.HasPrefix(name, "https://") {
+			_, ok = d.(keystore.ExternalKeyManager)
+		} else if strings.HasPrefix(name, "cluster-") {
+			_, ok = d.(keystore.HSM)
+		}
+		if !ok {
+			return fmt.Errorf("kms: the device %.300q is neither a keystore.HSM named cluster-x nor a keystore.ExternalKeyManager named https://x", name)
+		}
+	}
+	return nil
 }
 
 // New returns a Service with the given configuration. The caller must close it. If New fails, it
@@ -223,6 +255,9 @@ func New(config Config) (*Service, error) {
 		return nil, fmt.Errorf("kms: PregeneratedRSAKeys is %d, not 0 to %d", config.PregeneratedRSAKeys, maxPregeneratedRSAKeys)
 	case config.Backend != nil && config.RootKey == nil:
 		return nil, errors.New("kms: a Backend needs a RootKey")
+	}
+	if err := config.checkDevices(); err != nil {
+		return nil, err
 	}
 	if config.Backend == nil {
 		config.Backend = memory.New()

@@ -85,3 +85,12 @@ func (s *Service) AllResourceTags(ctx context.Context, in *ListResourceTagsInput
 		func(in *ListResourceTagsInput) *string { return &in.Marker },
 		func(out *ListResourceTagsOutput) ([]Tag, string) { return out.Tags, out.NextMarker })
 }
+
+// AllCustomKeyStores is [Service.AllKeys] for [Service.DescribeCustomKeyStores].
+func (s *Service) AllCustomKeyStores(ctx context.Context, in *DescribeCustomKeyStoresInput) iter.Seq2[CustomKeyStoresListEntry, error] {
+	return all(ctx, in, s.DescribeCustomKeyStores,
+		func(in *DescribeCustomKeyStoresInput) *string { return &in.Marker },
+		func(out *DescribeCustomKeyStoresOutput) ([]CustomKeyStoresListEntry, string) {
+			return out.CustomKeyStores, out.NextMarker
+		})
+}

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,7 +23,7 @@ func TestEveryListHasAnIterator(t *testing.T) {
 		if _, paginates := method.Type.Out(0).Elem().FieldByName("NextMarker"); !paginates {
 			continue
 		}
-		name := "All" + op.Name()[len("List"):]
+		name := "All" + strings.TrimPrefix(strings.TrimPrefix(op.Name(), "List"), "Describe")
 		all, ok := reflect.TypeFor[*kms.Service]().MethodByName(name)
 		require.True(t, ok, name)
 		require.Equal(t, method.Type.In(2), all.Type.In(2), name)

@@ -31,13 +31,17 @@ type Operation interface {
 
 // operations has all operations. A test compares it with the methods of Service.
 var operations = []Operation{
-	opCancelKeyDeletion, opCreateAlias, opCreateGrant, opCreateKey, opDecapsulate, opDecrypt, opDeleteAlias,
-	opDeleteImportedKeyMaterial, opDeriveSharedSecret, opDescribeKey, opDisableKey, opDisableKeyRotation, opEnableKey, opEnableKeyRotation,
-	opEncapsulate, opEncrypt, opGenerateDataKey, opGenerateDataKeyPair, opGenerateDataKeyPairWithoutPlaintext,
-	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
-	opGetKeyRotationStatus, opGetParametersForImport, opGetPublicKey, opImportKeyMaterial, opListAliases, opListGrants, opListKeyPolicies, opListKeyRotations,
-	opListKeys, opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opReplicateKey, opRetireGrant, opRevokeGrant,
-	opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource, opUntagResource, opUpdateAlias,
+	opCancelKeyDeletion, opConnectCustomKeyStore, opCreateAlias, opCreateCustomKeyStore, opCreateGrant,
+	opCreateKey, opDecapsulate, opDecrypt, opDeleteAlias, opDeleteCustomKeyStore,
+	opDeleteImportedKeyMaterial, opDeriveSharedSecret, opDescribeCustomKeyStores, opDescribeKey,
+	opDisableKey, opDisableKeyRotation, opDisconnectCustomKeyStore, opEnableKey, opEnableKeyRotation,
+	opEncapsulate, opEncrypt, opGenerateDataKey, opGenerateDataKeyPair,
+	opGenerateDataKeyPairWithoutPlaintext, opGenerateDataKeyWithoutPlaintext, opGenerateMac,
+	opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy, opGetKeyRotationStatus,
+	opGetParametersForImport, opGetPublicKey, opImportKeyMaterial, opListAliases, opListGrants,
+	opListKeyPolicies, opListKeyRotations, opListKeys, opListResourceTags, opListRetirableGrants,
+	opPutKeyPolicy, opReEncrypt, opReplicateKey, opRetireGrant, opRevokeGrant, opRotateKeyOnDemand,
+	opScheduleKeyDeletion, opSign, opTagResource, opUntagResource, opUpdateAlias, opUpdateCustomKeyStore,
 	opUpdateKeyDescription, opUpdatePrimaryRegion, opVerify, opVerifyMac,
 }
 

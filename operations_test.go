@@ -5,13 +5,13 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/kmstest"
 )
 
 func TestOperationsAreTheMethodsOfService(t *testing.T) {
@@ -66,6 +66,8 @@ type fixture struct {
 	encapsulated                   []byte                 // to kem
 	grant                          *kms.CreateGrantOutput // of symmetric
 	importToken, wrapped           []byte                 // of the material of external
+	device                         *kmstest.Device        // fixtureCluster and fixtureProxy
+	hsm                            string                 // the ID of a custom key store, which is disconnected
 }
 
 const fixtureAlias, fixtureMessage, fixtureAlice = "alias/fixture", "message", "arn:aws:iam::111122223333:user/alice"
@@ -83,7 +85,9 @@ func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	t.Helper()
 	ctx := context.Background()
 	f := &fixture{}
-	f.svc, f.clock = newService(t, append(slices.Clone(settings), withoutReplicationDelay)...)
+	f.device = newDevice()
+	f.svc, f.clock = newService(t, append([]func(*kms.Config){withDevice(f.device), withoutReplicationDelay}, settings...)...)
+	f.hsm = createStore(t, f.svc, hsmStore("fixture"))
 	f.symmetric, f.other = createKey(t, f.svc, nil), createKey(t, f.svc, nil)
 	f.signing, f.mac = createSigningKey(t, f.svc), createMacKey(t, f.svc)
 	f.agreement, f.kem = createAgreementKey(t, f.svc, kms.KeySpecECCNISTP256), createKEMKey(t, f.svc, kms.KeySpecMLKEM768)
@@ -154,6 +158,18 @@ func (f *fixture) example(t testing.TB, operation string) any {
 		return &kms.RevokeGrantInput{KeyId: f.symmetric.KeyId, GrantId: f.grant.GrantId}
 	case "CreateKey":
 		return &kms.CreateKeyInput{}
+	case "CreateCustomKeyStore":
+		return proxyStore("new")
+	case "UpdateCustomKeyStore":
+		return &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: f.hsm, NewCustomKeyStoreName: "renamed"}
+	case "DeleteCustomKeyStore":
+		return &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: f.hsm}
+	case "ConnectCustomKeyStore":
+		return &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: f.hsm}
+	case "DisconnectCustomKeyStore":
+		return &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: f.hsm}
+	case "DescribeCustomKeyStores":
+		return &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: f.hsm}
 	case "ListKeys":
 		return &kms.ListKeysInput{}
 	case "GenerateRandom":
@@ -208,6 +224,17 @@ func (f *fixture) example(t testing.TB, operation string) any {
 	return in
 }
 
+// prepare makes the example of an operation valid.
+func (f *fixture) prepare(t testing.TB, operation string) {
+	t.Helper()
+	switch operation {
+	case "CancelKeyDeletion":
+		scheduleDeletion(t, f.svc, f.symmetric.KeyId, 7)
+	case "DisconnectCustomKeyStore":
+		connect(t, f.svc, f.hsm)
+	}
+}
+
 func operationNamed(t testing.TB, name string) kms.Operation {
 	t.Helper()
 	for _, op := range kms.Operations() {
@@ -229,9 +256,7 @@ func eachOperation(t *testing.T, test func(t *testing.T, f *fixture, op kms.Oper
 	for _, op := range kms.Operations() {
 		t.Run(op.Name(), func(t *testing.T) {
 			f := newFixture(t)
-			if op.Name() == "CancelKeyDeletion" {
-				scheduleDeletion(t, f.svc, f.symmetric.KeyId, 7)
-			}
+			f.prepare(t, op.Name())
 			test(t, f, op, f.example(t, op.Name()))
 		})
 	}
@@ -311,7 +336,8 @@ func TestEveryOperationIsDeniedExceptToTheAccountsRoot(t *testing.T) {
 			switch op.Name() {
 			case "ReEncrypt":
 				permission = "kms:ReEncryptFrom"
-			case "CreateKey", "ListAliases", "ListKeys", "ListRetirableGrants", "GenerateRandom":
+			case "CreateKey", "ListAliases", "ListKeys", "ListRetirableGrants", "GenerateRandom", "ConnectCustomKeyStore", "CreateCustomKeyStore",
+				"DeleteCustomKeyStore", "DescribeCustomKeyStores", "DisconnectCustomKeyStore", "UpdateCustomKeyStore":
 				resource = "*"
 			}
 			requireError(t, err, kms.AccessDeniedException,

@@ -35,6 +35,7 @@ var listings = []listing{
 	}, "Grants", 100, 50},
 	{"ListResourceTags", func(f *listingFixture) any { return &kms.ListResourceTagsInput{KeyId: f.keyID} }, "Tags", 50, 50},
 	{"ListKeyPolicies", func(f *listingFixture) any { return &kms.ListKeyPoliciesInput{KeyId: f.keyID} }, "PolicyNames", 1000, 100},
+	{"DescribeCustomKeyStores", func(f *listingFixture) any { return &kms.DescribeCustomKeyStoresInput{} }, "CustomKeyStores", 1000, 100},
 	{"ListKeyRotations", func(f *listingFixture) any { return &kms.ListKeyRotationsInput{KeyId: f.keyID} }, "Rotations", 1000, 100},
 	{"ListKeyRotations", func(f *listingFixture) any {
 		return &kms.ListKeyRotationsInput{KeyId: f.keyID, IncludeKeyMaterial: kms.IncludeKeyMaterialAllKeyMaterial}
@@ -62,8 +63,12 @@ func newListingFixture(t *testing.T, svc *kms.Service) *listingFixture {
 			createGrant(t, svc, &kms.CreateGrantInput{KeyId: f.keyID, GranteePrincipal: grantee, RetiringPrincipal: f.svc.Caller().ARN()})
 		}
 	}
-	for range 7 {
+	for i := range 7 {
 		require.NoError(t, rotateNow(svc, f.keyID))
+		in := proxyStore(fmt.Sprint("store ", i)) // behind a VPC endpoint service, whose device is not called now
+		in.XksProxyConnectivity, in.XksProxyUriEndpoint = kms.XksProxyConnectivityVPCEndpointService, fmt.Sprintf("https://proxy-%d.example.com", i)
+		in.XksProxyVpcEndpointServiceName = fmt.Sprintf("com.amazonaws.vpce.us-east-1.vpce-svc-%d", i)
+		createStore(t, svc, in)
 	}
 	return f
 }

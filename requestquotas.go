@@ -66,6 +66,9 @@ var ownQuotas = []requestQuota{
 	{1, "GetParametersForImport", nil},
 }
 
+// storeQuota is that of one custom key store, which the callers of all accounts share.
+var storeQuota = requestQuota{1_800, "Decrypt Encrypt GenerateDataKey GenerateDataKeyWithoutPlaintext ReEncrypt", nil}
+
 // symmetricPerSecond are the Regions in which the first of sharedQuotas is higher.
 var symmetricPerSecond = map[string]float64{
 	"us-east-2": 20_000, "ap-southeast-1": 20_000, "ap-southeast-2": 20_000, "ap-northeast-1": 20_000, "eu-central-1": 20_000, "eu-west-2": 20_000,
@@ -117,7 +120,8 @@ type throttle struct {
 }
 
 type bucketKey struct {
-	account, region string
+	account, region string // the account is empty in a bucket of storeQuota
+	store           string // the ID of a custom key store, in a bucket of storeQuota
 	quota           *requestQuota
 }
 
@@ -194,9 +198,8 @@ func (op *operation[In, Out]) charge(c *call, in *In, identified bool) error {
 		return nil
 	}
 	c.charged = true
-	charges := make([]charge, 0, 2)
-	add := func(quota *requestQuota, region string, tokens float64) {
-		key := bucketKey{c.svc.caller.account, region, quota}
+	charges := make([]charge, 0, 4)
+	addTo := func(key bucketKey, tokens float64) {
 		for i := range charges {
 			if charges[i].bucketKey == key {
 				return
@@ -204,13 +207,20 @@ func (op *operation[In, Out]) charge(c *call, in *In, identified bool) error {
 		}
 		charges = append(charges, charge{key, tokens})
 	}
+	add := func(quota *requestQuota, region string, tokens float64) {
+		addTo(bucketKey{account: c.svc.caller.account, region: region, quota: quota}, tokens)
+	}
 	if len(quotas) == 1 {
 		add(quotas[0], c.svc.region, 1)
 	} else if pair := op.pairSpec.Of(in); pair != "" {
 		add(quotaOf(quotas, string(pair)), c.svc.region, 1)
 	} else {
 		for i := range c.count { // ReEncrypt has two keys
-			add(quotaOf(quotas, c.targets[i].key.Spec.Name), c.svc.region, 1)
+			k := c.targets[i].key
+			add(quotaOf(quotas, k.Spec.Name), c.svc.region, 1)
+			if k.Record.CustomKeyStore != "" {
+				addTo(bucketKey{region: k.Region, store: k.Record.CustomKeyStore, quota: &storeQuota}, 1)
+			}
 		}
 	}
 	if region := op.replicaRegion.Of(in); region != "" {

@@ -166,7 +166,7 @@ func TestTheBucketsOfAThrottleAreBounded(t *testing.T) {
 		if i%minSweep == 0 {
 			now = now.Add(time.Second)
 		}
-		require.True(t, th.take(now, []charge{{bucketKey{"111122223333", time.Duration(i).String(), quota}, 1}}))
+		require.True(t, th.take(now, []charge{{bucketKey{account: "111122223333", region: time.Duration(i).String(), quota: quota}, 1}}))
 	}
 	require.LessOrEqual(t, len(th.buckets), 3*minSweep)
 }

@@ -202,6 +202,7 @@ var opGetKeyRotationStatus = define(description{
 	name: "GetKeyRotationStatus", keys: keyOnly, crossAccount: true, states: anyState,
 	readOnly: true,
 }, steps[GetKeyRotationStatusInput, GetKeyRotationStatusOutput]{
+	admit: func(c *call, _ *GetKeyRotationStatusInput) error { return refuseCustomKeyStore(c.key()) },
 	act: func(c *call, in *GetKeyRotationStatusInput) (*GetKeyRotationStatusOutput, error) {
 		k := c.key()
 		out := &GetKeyRotationStatusOutput{KeyId: k.ARN}
@@ -265,6 +266,7 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, in *RotateKeyOnDemandIn
 var opListKeyRotations = define(description{
 	name: "ListKeyRotations", keys: keyOnly, states: anyState, readOnly: true,
 }, steps[ListKeyRotationsInput, ListKeyRotationsOutput]{
+	admit: func(c *call, _ *ListKeyRotationsInput) error { return refuseCustomKeyStore(c.key()) },
 	act: func(c *call, in *ListKeyRotationsInput) (*ListKeyRotationsOutput, error) {
 		k := c.key()
 		all := in.IncludeKeyMaterial == IncludeKeyMaterialAllKeyMaterial

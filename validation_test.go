@@ -42,7 +42,22 @@ func asError[E error](err error, target *E) bool {
 func path(member string) string { return strings.ToLower(member[:1]) + member[1:] }
 
 // patternBreakers are values that the API's patterns do not match.
-var patternBreakers = map[string]string{"aliasName": "alias/a b", "marker": "\u0100", "materialDescription": "a+b", "materialID": strings.Repeat("g", 64), "policy": "{\x01}", "policyName": "a-b", "principal": "a b", "region": "us east", "xksKeyID": "a b"}
+var patternBreakers = map[string]string{
+	"accountID":           "12345678901x",
+	"aliasName":           "alias/a b",
+	"clusterID":           "cluster-000000000000",
+	"marker":              "\u0100",
+	"materialDescription": "a+b",
+	"materialID":          strings.Repeat("g", 64),
+	"policy":              "{\x01}",
+	"policyName":          "a-b",
+	"principal":           "a b",
+	"region":              "us east",
+	"vpcEndpointService":  "com.amazonaws.vpce.us-east-1",
+	"xksKeyID":            "a b",
+	"xksURIEndpoint":      "http://example.com",
+	"xksURIPath":          "/kms/xks/v1/",
+}
 
 // The tags are those of the API's model, service-2.json of version 2014-11-01, with the narrower
 // ranges in the documentation of some operations. The next test checks their effect.

@@ -20,6 +20,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -39,6 +40,8 @@ import (
 	"github.com/pocketkms/kms/awsapi"
 	"github.com/pocketkms/kms/awsclient"
 	"github.com/pocketkms/kms/internal/benchtest"
+	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/kmstest"
 )
 
 const (
@@ -47,11 +50,23 @@ const (
 )
 
 func newService(t testing.TB) *kms.Service {
-	svc, err := kms.New(kms.Config{ReplicationDelay: -1})
+	device := kmstest.NewDevice(devicePassword, deviceAccessKey)
+	device.AddKey("external")
+	svc, err := kms.New(kms.Config{
+		ReplicationDelay: -1,
+		Devices:          map[string]keystore.Device{deviceCluster: device, deviceEndpoint + devicePath: device},
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, svc.Close()) })
 	return svc
 }
+
+// The device of each service is a cluster and a proxy.
+const (
+	deviceCluster, devicePassword = "cluster-234567abcde", "password"
+	deviceEndpoint, devicePath    = "https://proxy.example.com", "/kms/xks/v1"
+	deviceAccessKey               = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+)
 
 func static(id, secret, token string) aws.CredentialsProvider {
 	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
@@ -147,6 +162,38 @@ func (f fixture) mac() *kms.GenerateMacInput {
 	return &kms.GenerateMacInput{KeyId: f.key(kms.KeySpecHMAC256, kms.KeyUsageGenerateVerifyMac), Message: []byte("m"), MacAlgorithm: kms.MacAlgorithmHMACSHA256}
 }
 
+// hsm is a new custom key store.
+func (f fixture) hsm() string {
+	out, err := f.CreateCustomKeyStore(context.Background(), &kms.CreateCustomKeyStoreInput{
+		CustomKeyStoreName: "hsm", CloudHsmClusterId: deviceCluster, TrustAnchorCertificate: kmstest.TrustAnchor, KeyStorePassword: devicePassword,
+	})
+	require.NoError(f.t, err)
+	return out.CustomKeyStoreId
+}
+
+// proxy describes another custom key store.
+func (f fixture) proxy() *kms.CreateCustomKeyStoreInput {
+	return &kms.CreateCustomKeyStoreInput{
+		CustomKeyStoreName: "proxy", CustomKeyStoreType: kms.CustomKeyStoreTypeExternalKeyStore, XksProxyConnectivity: kms.XksProxyConnectivityPublicEndpoint,
+		XksProxyUriEndpoint: deviceEndpoint, XksProxyUriPath: devicePath,
+		XksProxyAuthenticationCredential: &kms.XksProxyAuthenticationCredentialType{AccessKeyId: "ABCDEFGHIJKLMNOPQRST", RawSecretAccessKey: deviceAccessKey},
+	}
+}
+
+func (f fixture) connect(id string) {
+	_, err := f.ConnectCustomKeyStore(context.Background(), &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: id})
+	require.NoError(f.t, err)
+	for {
+		out, err := f.DescribeCustomKeyStores(context.Background(), &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: id})
+		require.NoError(f.t, err)
+		if state := out.CustomKeyStores[0].ConnectionState; state != kms.ConnectionStateConnecting {
+			require.Equal(f.t, kms.ConnectionStateConnected, state)
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 const grantee = "arn:aws:iam::111122223333:user/alice"
 
 // grant is a new key with a grant of it.
@@ -185,6 +232,23 @@ var calls = map[string]func(fixture) any{
 		_, err := f.ScheduleKeyDeletion(context.Background(), &kms.ScheduleKeyDeletionInput{KeyId: id})
 		require.NoError(f.t, err)
 		return &kms.CancelKeyDeletionInput{KeyId: id}
+	},
+	"ConnectCustomKeyStore": func(f fixture) any { return &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: f.hsm()} },
+	"CreateCustomKeyStore":  func(f fixture) any { return f.proxy() },
+	"DeleteCustomKeyStore":  func(f fixture) any { return &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: f.hsm()} },
+	"DescribeCustomKeyStores": func(f fixture) any {
+		f.hsm()
+		_, err := f.CreateCustomKeyStore(context.Background(), f.proxy())
+		require.NoError(f.t, err)
+		return &kms.DescribeCustomKeyStoresInput{CustomKeyStoreName: "proxy"} // all are sorted by their IDs, which are random
+	},
+	"DisconnectCustomKeyStore": func(f fixture) any {
+		id := f.hsm()
+		f.connect(id)
+		return &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: id}
+	},
+	"UpdateCustomKeyStore": func(f fixture) any {
+		return &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: f.hsm(), NewCustomKeyStoreName: "renamed", KeyStorePassword: "password 2"}
 	},
 	"CreateAlias": func(f fixture) any { return &kms.CreateAliasInput{AliasName: "alias/new", TargetKeyId: f.symmetric()} },
 	"CreateGrant": func(f fixture) any {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/kmstest"
 	"github.com/pocketkms/kms/seed"
 )
@@ -134,5 +135,40 @@ func ExampleEventualConsistency() {
 	// Output:
 	// <nil>
 	// kms: Encrypt: NotFoundException: Alias arn:aws:kms:us-east-1:111122223333:alias/new is not found.
+	// <nil>
+}
+
+func ExampleDevice() {
+	t := new(T)
+	defer t.end()
+	hsm := kmstest.NewDevice("password")
+	svc := kmstest.New(t, kmstest.Configure(func(c *kms.Config) {
+		c.Devices = map[string]keystore.Device{"cluster-234567abcde": hsm}
+	}))
+	store, err := svc.CreateCustomKeyStore(ctx, &kms.CreateCustomKeyStoreInput{
+		CustomKeyStoreName: "hsm", CloudHsmClusterId: "cluster-234567abcde",
+		TrustAnchorCertificate: kmstest.TrustAnchor, KeyStorePassword: "password",
+	})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	svc.Connect(store.CustomKeyStoreId)
+	key, err := svc.CreateKey(ctx, &kms.CreateKeyInput{Origin: kms.OriginAWSCloudHSM, CustomKeyStoreId: store.CustomKeyStoreId})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+
+	encrypt := func() error {
+		_, err := svc.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyMetadata.KeyId, Plaintext: []byte("hello")})
+		return err
+	}
+	fmt.Println(encrypt())
+	remove := hsm.Inject(kmstest.DeviceFault{Method: "Encrypt", Err: keystore.DeviceUnreachable})
+	fmt.Println(encrypt())
+	remove()
+	fmt.Println(encrypt())
+	// Output:
+	// <nil>
+	// kms: Encrypt: KMSInvalidStateException: The CloudHSM cluster of the custom key store cannot be used: the device cannot be reached.
 	// <nil>
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/kmstest"
 	"github.com/pocketkms/kms/seed"
 )
 
@@ -76,7 +78,8 @@ func run(ctx context.Context, w io.Writer, story []chapter) error {
 	t := &tour{now: time.Date(2026, time.March, 2, 9, 0, 0, 0, time.UTC)}
 	var err error
 	t.svc, err = kms.New(kms.Config{
-		Clock: func() time.Time { return t.now },
+		Clock:   func() time.Time { return t.now },
+		Devices: map[string]keystore.Device{cluster: kmstest.NewDevice(password)}, // a program has an HSM here
 		Intercept: func(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
 			t.called = append(t.called, call.Operation.Name())
 			return next(ctx)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/kmstest"
 	"github.com/pocketkms/kms/seed"
 )
 
@@ -35,8 +36,12 @@ var keys = []seed.Key{
 // worldwide is the ID of a multi-Region key.
 const worldwide = "mrk-5409a7c1000040008000000000000006"
 
+// The HSM of the shop.
+const cluster, password = "cluster-234567abcde", "correct horse"
+
 // memory is what later steps need of earlier ones.
 type memory struct {
+	safe              string // the ID of a custom key store
 	key               string // the ID of the key that the tour creates
 	vault             string // the ID of the key whose material the shop brings
 	token, wrapped    []byte // for its import
@@ -350,6 +355,43 @@ var story = []chapter{{"Opening the shop: a key, and a name for it", []step{
 		func(*tour, *kms.UpdatePrimaryRegionOutput) string {
 			return "the shop moves to Frankfurt, and the key is managed there"
 		}),
+}}, {"A safe of its own: keys in a device", []step{
+	call((*kms.Service).CreateCustomKeyStore,
+		func(*tour) *kms.CreateCustomKeyStoreInput {
+			return &kms.CreateCustomKeyStoreInput{CustomKeyStoreName: "safe", CloudHsmClusterId: cluster, KeyStorePassword: password,
+				TrustAnchorCertificate: kmstest.TrustAnchor}
+		},
+		func(t *tour, out *kms.CreateCustomKeyStoreOutput) string {
+			t.safe = out.CustomKeyStoreId
+			return "a custom key store for the HSM in the cellar: " + t.safe
+		}),
+	call((*kms.Service).ConnectCustomKeyStore,
+		func(t *tour) *kms.ConnectCustomKeyStoreInput {
+			return &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: t.safe}
+		},
+		func(*tour, *kms.ConnectCustomKeyStoreOutput) string {
+			return "keys could be created in it now, and would never leave it"
+		}),
+	call((*kms.Service).DescribeCustomKeyStores,
+		func(t *tour) *kms.DescribeCustomKeyStoresInput { return &kms.DescribeCustomKeyStoresInput{} },
+		func(_ *tour, out *kms.DescribeCustomKeyStoresOutput) string {
+			return fmt.Sprintf("%q in %s", out.CustomKeyStores[0].CustomKeyStoreName, out.CustomKeyStores[0].CloudHsmClusterId)
+		}),
+	call((*kms.Service).DisconnectCustomKeyStore,
+		func(t *tour) *kms.DisconnectCustomKeyStoreInput {
+			return &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: t.safe}
+		},
+		func(*tour, *kms.DisconnectCustomKeyStoreOutput) string { return "its keys would be unavailable now" }),
+	call((*kms.Service).UpdateCustomKeyStore,
+		func(t *tour) *kms.UpdateCustomKeyStoreInput {
+			return &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: t.safe, NewCustomKeyStoreName: "old safe"}
+		},
+		func(*tour, *kms.UpdateCustomKeyStoreOutput) string { return "its name is \"old safe\"" }),
+	call((*kms.Service).DeleteCustomKeyStore,
+		func(t *tour) *kms.DeleteCustomKeyStoreInput {
+			return &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: t.safe}
+		},
+		func(*tour, *kms.DeleteCustomKeyStoreOutput) string { return "sold: it held no keys" }),
 }}, {"A year passes: rotation", []step{
 	call((*kms.Service).EnableKeyRotation,
 		func(t *tour) *kms.EnableKeyRotationInput {

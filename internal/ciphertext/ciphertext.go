@@ -10,6 +10,13 @@
 //	24  nonce of XAES-256-GCM
 //	 n  ciphertext, as long as the plaintext
 //	16  tag
+//
+// In version 2, of the keys of custom key stores, a device has encrypted the last two parts:
+//
+//	1  version, 2
+//	1  flags: none
+//	   account, key ID, key material ID and nonce, as in version 1
+//	m  what the device made of ciphertext and tag
 package ciphertext
 
 import (
@@ -25,12 +32,25 @@ import (
 
 const (
 	version         = 1
+	deviceVersion   = 2
 	flagMultiRegion = 1
 
 	// HeaderBytes is the length of a header.
 	HeaderBytes = 1 + 1 + 5 + 16 + 32
-	// MinBytes is the length of the shortest ciphertext.
-	MinBytes = HeaderBytes + 24 + 16
+	// NonceEnd is the length of what comes before the encrypted part, which a device encrypts again
+	// in version 2: the header and the nonce.
+	NonceEnd = HeaderBytes + 24
+	// TagBytes is the length of the tag.
+	TagBytes = 16
+	// MinBytes is the length of the shortest ciphertext, of either version: no device makes one shorter.
+	MinBytes = NonceEnd + TagBytes
+
+	// MaxDeviceBytes is the length of the longest encrypted part of version 2, and MaxDeviceOverhead
+	// how much longer than its plaintext a device may make a ciphertext.
+	MaxDeviceBytes    = MaxDevicePlaintext + MaxDeviceOverhead
+	MaxDeviceOverhead = 128
+	// MaxDevicePlaintext is the longest ciphertext and tag that a device is given to encrypt.
+	MaxDevicePlaintext = 4096 + TagBytes
 )
 
 // A Header is the first part of a ciphertext. It says which key made it, and with which of the
@@ -52,10 +72,20 @@ func NewHeader(account, keyID string, materialID *[32]byte) *Header {
 	return h
 }
 
+// NewDeviceHeader is NewHeader for a key of a custom key store.
+func NewDeviceHeader(account, keyID string, materialID *[32]byte) *Header {
+	h := NewHeader(account, keyID, materialID)
+	h[0] = deviceVersion
+	return h
+}
+
 // Parse returns the header of a ciphertext, which shares b's memory, or nil if b does not begin
 // with one. The header is not authenticated.
 func Parse(b []byte) *Header {
-	if len(b) < MinBytes || b[0] != version || b[1]&^flagMultiRegion != 0 {
+	if len(b) < MinBytes || b[1]&^flagMultiRegion != 0 {
+		return nil
+	}
+	if b[0] != version && (b[0] != deviceVersion || b[1] != 0 || len(b) > NonceEnd+MaxDeviceBytes) {
 		return nil
 	}
 	h := (*Header)(b)
@@ -65,7 +95,8 @@ func Parse(b []byte) *Header {
 	return h
 }
 
-// SameKey reports whether both headers name the same key.
+// SameKey reports whether both headers name the same key, in the same version: that follows from
+// where the key is.
 func (h *Header) SameKey(other *Header) bool { return string(h[:23]) == string(other[:23]) }
 
 // MaterialID returns the ID of the key material.

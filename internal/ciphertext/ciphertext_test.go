@@ -27,16 +27,18 @@ func TestParseRefusesWhatNoWriterWrites(t *testing.T) {
 		return b
 	}
 	for name, b := range map[string][]byte{
-		"nothing":                     nil,
-		"only a header":               golden(t)[:HeaderBytes],
-		"one byte less than shortest": golden(t)[:MinBytes-1],
-		"version 0":                   change(0, 0),
-		"version 2":                   change(0, 2),
-		"flag 1":                      change(1, 2),
-		"flag 7":                      change(1, 0x80),
-		"both flags":                  change(1, 3),
-		"account 10^12":               change(2, 0xe8, 0xd4, 0xa5, 0x10, 0x00),
-		"account 2^40 - 1":            change(2, 0xff, 0xff, 0xff, 0xff, 0xff),
+		"nothing":                          nil,
+		"only a header":                    golden(t)[:HeaderBytes],
+		"one byte less than shortest":      golden(t)[:MinBytes-1],
+		"version 0":                        change(0, 0),
+		"version 3":                        change(0, 3),
+		"version 2, of a multi-Region key": change(0, 2, 1),
+		"version 2, too long":              append(change(0, 2), make([]byte, NonceEnd+MaxDeviceBytes-len(golden(t))+1)...),
+		"flag 1":                           change(1, 2),
+		"flag 7":                           change(1, 0x80),
+		"both flags":                       change(1, 3),
+		"account 10^12":                    change(2, 0xe8, 0xd4, 0xa5, 0x10, 0x00),
+		"account 2^40 - 1":                 change(2, 0xff, 0xff, 0xff, 0xff, 0xff),
 	} {
 		t.Run(name, func(t *testing.T) { require.Nil(t, Parse(b)) })
 	}
@@ -44,6 +46,7 @@ func TestParseRefusesWhatNoWriterWrites(t *testing.T) {
 	require.NotNil(t, h)
 	require.Equal(t, "999999999999", h.Account("111122223333"))
 	require.NotNil(t, Parse(golden(t)[:MinBytes]), "the shortest: of an empty plaintext")
+	require.NotNil(t, Parse(append(change(0, 2), make([]byte, NonceEnd+MaxDeviceBytes-len(golden(t)))...)), "the longest of version 2")
 }
 
 func TestAppendContextIsCanonical(t *testing.T) {
@@ -99,6 +102,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(golden(f))
 	f.Add([]byte{})
 	f.Add(bytes.Repeat([]byte{0xff}, 6144))
+	f.Add(append([]byte{2, 0}, golden(f)[2:]...))
+	f.Add(append([]byte{2, 1}, golden(f)[2:]...))
 	f.Add(append([]byte{1, 1, 0xe8, 0xd4, 0xa5, 0x10}, make([]byte, 100)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h := Parse(b)
@@ -108,7 +113,12 @@ func FuzzParse(f *testing.F) {
 		account, id := h.Account("111122223333"), h.KeyID()
 		require.True(t, arn.IsAccount(account), account)
 		require.True(t, arn.IsKeyID(id), id)
-		require.Equal(t, b[:HeaderBytes], NewHeader(account, id, h.MaterialID())[:], "there is one way to write what was read")
+		write := NewHeader
+		if h[0] == deviceVersion {
+			write = NewDeviceHeader
+			require.LessOrEqual(t, len(b), NonceEnd+MaxDeviceBytes)
+		}
+		require.Equal(t, b[:HeaderBytes], write(account, id, h.MaterialID())[:], "there is one way to write what was read")
 	})
 }
 

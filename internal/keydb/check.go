@@ -88,6 +88,8 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 		return db.checkAlias(ctx, r, wrong)
 	case "grant", "granteeof", "grantname", "retirable":
 		return db.checkGrant(ctx, r, kind, path, wrong)
+	case "customstore", "customstoresecret", "customstorekey", "customstores":
+		return db.checkStore(ctx, r, kind, path, wrong)
 	case "event":
 		_, err := decodeRecord[audit.Event](r)
 		return err
@@ -179,6 +181,9 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 		return err
 	} else if n != record.Grants && !record.Destroying {
 		return wrong("is of a key with %d grants, but there are %d", record.Grants, n)
+	}
+	if err := db.checkInStore(ctx, ref, record, wrong); err != nil {
+		return err
 	}
 	if record.Destroying || record.materialsName(ref) != ref.materialsName() {
 		return nil // some of its materials may be deleted already, or they are those of the shared record

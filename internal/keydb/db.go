@@ -44,6 +44,9 @@ type Config struct {
 
 	PregeneratedRSAKeys int // how many RSA key pairs of each size to generate ahead
 	MaxKeys             int // the most customer managed keys in an account and Region; 0: no limit
+
+	// Devices hold the keys of custom key stores. Their names are those of StoreRecord.DeviceName.
+	Devices map[string]keystore.Device
 }
 
 // A DB is the records of a store. Its methods may be called concurrently.
@@ -66,7 +69,11 @@ type DB struct {
 	pool   *rsaPool // nil: none
 	counts keyCounts
 
-	undelivered, unrotated, forged loglimit.Limiter
+	devices  map[string]*device
+	connects chan struct{} // has an element if a custom key store is to be connected
+	attempts sync.Map      // to connect one, under way
+
+	undelivered, unrotated, forged, deviceFailures loglimit.Limiter
 
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
@@ -91,6 +98,9 @@ func newDB(store *keystore.Store, config Config) *DB {
 		keys:    newCache[Key](true),
 		aliases: newCache[Alias](false),
 		uses:    map[Ref]*lastUse{},
+
+		devices:  newDevices(config.Devices),
+		connects: make(chan struct{}, 1),
 	}
 	db.keys.outdates = (*Key).outdated
 	for i := range db.queues {
@@ -100,7 +110,8 @@ func newDB(store *keystore.Store, config Config) *DB {
 }
 
 // Key returns the key at ref as it is at now, or nil if it does not exist. What is due by then, its
-// deletion, the expiry of its material or its rotation, is done first.
+// deletion, the expiry of its material or its rotation, is done first. A key of a custom key store
+// that is not connected is Unavailable.
 func (db *DB) Key(ctx context.Context, ref Ref, now time.Time) (*Key, error) {
 	k, err := db.cachedKey(ctx, ref)
 	if err != nil {
@@ -183,7 +194,7 @@ func (db *DB) requireAbsent(ctx context.Context, ref Ref) error {
 // catchUp does what is due for k, which may be nil, and returns its current state, or nil if it has
 // been deleted.
 func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) {
-	if k == nil || k.nextDue.IsZero() || now.Before(k.nextDue) {
+	if k == nil || k.nextLook.IsZero() || now.Before(k.nextLook) {
 		return k, nil
 	}
 	ref, first := k.Ref, true
@@ -203,7 +214,10 @@ func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) 
 				return err
 			}
 		}
-		return nil
+		if k != nil && k.Record.CustomKeyStore != "" {
+			k, err = db.inCurrentStore(ctx, k)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -248,6 +262,8 @@ type CreateOptions struct {
 	// generated, or remains to be imported if that is the key's origin.
 	Materials [][]byte
 	Alias     AliasRef // points to the key from the beginning; zero: none
+
+	store *Store // the custom key store that the key is in
 }
 
 // Create stores a new key with its materials. record is the DB's from then on. If the key or the
@@ -263,7 +279,7 @@ func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options Creat
 	var tx keystore.Tx
 	defer func() { clearPuts(tx.Puts) }()
 	materials := options.Materials
-	if len(materials) == 0 && record.Origin == originKMS {
+	if len(materials) == 0 && record.Origin != originExternal {
 		materials = [][]byte{nil}
 	}
 	record.Materials, record.OnDemandRotations = nil, max(0, len(materials)-1)
@@ -288,7 +304,15 @@ func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options Creat
 	if record.Shared != nil {
 		tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.sharedName()})
 	}
-	return db.commitNew(ctx, room, record, tx)
+	if options.store != nil {
+		options.store.inStore(&tx, ref, record)
+	}
+	k, err := db.commitNew(ctx, room, record, tx)
+	if err != nil {
+		return nil, err
+	}
+	k.Store = options.store
+	return k, nil
 }
 
 // commitNew stores record as a new key together with what else is in tx, and counts it.

@@ -51,6 +51,10 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 	tx := keystore.Tx{Scrub: true}
 	events := outbox{db: db}
 	defer events.close()
+	inDevices, err := db.destroyInDevice(ctx, keys)
+	if err != nil {
+		return err
+	}
 	var aliases []AliasRef
 	defer func() {
 		for _, a := range aliases {
@@ -77,7 +81,7 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 		tx.Deletes = append(tx.Deletes, k.recordName(), k.lastUseName())
 		tx.Deletes = append(tx.Deletes, k.dueNames(k.Record)...)
 		k.leaveRelated(&tx)
-		events.add(&tx, "DeleteKey", k, now, nil)
+		events.addWith(&tx, "DeleteKey", k, now, nil, inDevices[k.Ref])
 	}
 	counted, err := db.discount(ctx, &tx, keys)
 	if err != nil {
@@ -168,6 +172,9 @@ func (db *DB) remnants(ctx context.Context, k *Key) (*remnants, error) {
 				break
 			}
 		}
+	}
+	if k.Record.CustomKeyStore != "" {
+		r.names = append(r.names, StoreRef{k.Account, k.Region, k.Record.CustomKeyStore}.keyName(k.Record.DeviceKey))
 	}
 	grants, err := db.grantRemnants(ctx, k.Ref)
 	if err != nil {

@@ -26,10 +26,12 @@ type Key struct {
 	Usage     *spec.Usage
 	State     State
 	Materials []*Material // as in Record
+	Store     *Store      // the custom key store that the key is in, as it was when the key was looked up
 
 	revision       keystore.Revision // 0: not stored
 	sharedRevision keystore.Revision // of the sharedRecord of a multi-Region key
 	nextDue        time.Time         // when time next changes the key; zero: never
+	nextLook       time.Time         // when a lookup has to look closer: nextDue, and always in a custom key store
 	lastUse        *lastUse
 }
 
@@ -45,10 +47,14 @@ const (
 	PendingImport          State = "PendingImport"
 	Creating               State = "Creating"
 	Updating               State = "Updating"
+	Unavailable            State = "Unavailable" // not stored: the custom key store is not connected
 )
 
-// originKMS is the Origin of keys whose material was generated here.
-const originKMS = "AWS_KMS"
+// Origins of key material, as the API names them.
+const (
+	originKMS      = "AWS_KMS"  // generated here
+	originExternal = "EXTERNAL" // imported
+)
 
 // newKey returns the snapshot of a record at now. It shares what it can with old, an earlier
 // snapshot of the same key, which may be nil.
@@ -61,6 +67,11 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key, now t
 		return nil, fmt.Errorf("%w: record %s describes no possible key", keystore.ErrCorrupt, ref.recordName())
 	}
 	k.State, k.nextDue = record.state(ref.Region, now)
+	newHeader := ciphertext.NewHeader
+	if k.nextLook = k.nextDue; record.CustomKeyStore != "" {
+		k.nextLook = time.Unix(0, 0)
+		newHeader = ciphertext.NewDeviceHeader
+	}
 	for i := range record.Materials {
 		id := record.Materials[i].ID
 		if old != nil && i < len(old.Materials) && old.Materials[i].ID == id && old.Record.Materials[i].Absent == record.Materials[i].Absent {
@@ -71,11 +82,11 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key, now t
 		if err != nil || len(packed) != 32 {
 			return nil, fmt.Errorf("%w: record %s names no possible key material", keystore.ErrCorrupt, ref.recordName())
 		}
-		m := &Material{ID: id, Header: ciphertext.NewHeader(ref.Account, ref.ID, (*[32]byte)(packed)), absent: record.Materials[i].Absent}
+		m := &Material{ID: id, Header: newHeader(ref.Account, ref.ID, (*[32]byte)(packed)), absent: record.Materials[i].Absent}
 		k.Materials = append(k.Materials, m)
 	}
 	if old != nil {
-		k.lastUse = old.lastUse
+		k.lastUse, k.Store = old.lastUse, old.Store
 	}
 	return k, nil
 }

@@ -31,6 +31,11 @@ var keyEventTypes = map[string]string{
 // add adds both events of what has happened to k, and their records to the change. details are those of
 // the audit event, and contain what is in the key event. Events that nobody receives are left out.
 func (b *outbox) add(tx *keystore.Tx, name string, k *Key, now time.Time, details map[string]any) {
+	b.addWith(tx, name, k, now, details, nil)
+}
+
+// addWith is add with additionalEventData.
+func (b *outbox) addWith(tx *keystore.Tx, name string, k *Key, now time.Time, details, additional map[string]any) {
 	if b.db.config.Sink != nil {
 		e := &audit.Event{
 			UserIdentity:        &audit.UserIdentity{AccountID: k.Account, InvokedBy: audit.AWSInternal},
@@ -42,6 +47,7 @@ func (b *outbox) add(tx *keystore.Tx, name string, k *Key, now time.Time, detail
 			EventID:             uuid.New(),
 			Resources:           []audit.Resource{{AccountID: k.Account, Type: audit.KeyResource, ARN: k.ARN}},
 			EventType:           audit.ServiceEvent,
+			AdditionalEventData: audit.ObjectOf(additional),
 			ServiceEventDetails: audit.ObjectOf(details),
 			RecipientAccountID:  k.Account,
 		}

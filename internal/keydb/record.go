@@ -149,6 +149,8 @@ type Record struct {
 	Rotation          *Rotation        `json:"rotation,omitempty"`          // while automatic rotation is enabled
 	OnDemandRotations int              `json:"onDemandRotations,omitempty"` // ever made
 	Grants            int              `json:"grants,omitempty"`            // how many there are now
+	CustomKeyStore    string           `json:"customKeyStore,omitempty"`    // the ID of the store that the key is in
+	DeviceKey         string           `json:"deviceKey,omitempty"`         // the name of the key in the device of that store
 	Shared            *Shared          `json:"-"`                           // of a multi-Region key
 
 	// Of a multi-Region key whose material is imported. In a snapshot, Materials and Staged have what
@@ -268,10 +270,12 @@ func decodeRecord[T any](r keystore.Record) (*T, error) {
 	return record, nil
 }
 
-// clearPuts erases the key material among what was stored.
+// clearPuts erases the key material and the secrets among what was stored.
 func clearPuts(puts []keystore.Put) {
 	for _, p := range puts {
-		if strings.HasPrefix(p.Key, materialPrefix) || strings.HasPrefix(p.Key, sharedMaterialPrefix) || p.Key == tokenKeysName {
+		switch {
+		case strings.HasPrefix(p.Key, materialPrefix), strings.HasPrefix(p.Key, sharedMaterialPrefix),
+			strings.HasPrefix(p.Key, storeSecretPrefix), p.Key == tokenKeysName:
 			secret.Clear(p.Value)
 		}
 	}

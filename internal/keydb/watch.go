@@ -28,7 +28,8 @@ func (db *DB) start(after keystore.Revision) {
 		})
 	}
 	db.workers.Go(func() { db.watch(ctx, after) })
-	for _, task := range []func(context.Context) error{db.destroyDue, db.dropTokenKeys, db.Flush, db.deliverStored, db.Ping} {
+	db.workers.Go(func() { db.connectStores(ctx) })
+	for _, task := range []func(context.Context) error{db.destroyDue, db.dropTokenKeys, db.Flush, db.deliverStored, db.Ping, db.connectPending} {
 		db.workers.Go(func() { db.sweep(ctx, task) })
 	}
 }

@@ -34,15 +34,22 @@ const latin = `[\u0009\u000A\u000D\u0020-\u00FF]`
 
 // patterns are the regular expressions of the API's model, by their names in tags.
 var patterns = compilePatterns(map[string]string{
+	"accountID":           `[0-9]{12}`,
 	"aliasName":           `^[a-zA-Z0-9:/_-]+$`,
+	"clusterID":           `cluster-[2-7a-zA-Z]{11,16}`,
 	"marker":              `[\u0020-\u00FF]*`,
-	"policy":              latin + `+`,
-	"policyName":          `[\w]+`,
 	"materialDescription": `^[a-zA-Z0-9:/_\s.-]+$`,
 	"materialID":          `^[a-f0-9]+$`,
+	"policy":              latin + `+`,
+	"policyName":          `[\w]+`,
 	"principal":           `^[\w+=,.@:/-]+$`,
 	"region":              `^([a-z]+-){2,3}\d+$`,
+	"vpcEndpointService":  `^(com|eu)\.amazonaws\.vpce\.([a-z]+-){2,3}\d+\.vpce-svc-[0-9a-z]+$`,
+	"xksAccessKeyID":      `^[A-Z2-7]+$`,
 	"xksKeyID":            `^[a-zA-Z0-9-_.]+$`,
+	"xksSecretAccessKey":  `^[a-zA-Z0-9\/+=]+$`,
+	"xksURIEndpoint":      `^https://[a-zA-Z0-9.-]+$`,
+	"xksURIPath":          `^(/[a-zA-Z0-9\/_-]+/kms/xks/v\d{1,2})$|^(/kms/xks/v\d{1,2})$`,
 })
 
 func compilePatterns(sources map[string]string) map[string]*pattern {
