@@ -57,6 +57,9 @@ func (f rsaFamily) Generate() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if private, err = canonicalRSA(private); err != nil {
+		return nil, err
+	}
 	return f.store(private)
 }
 
@@ -81,7 +84,7 @@ func (f rsaFamily) Import(material []byte) ([]byte, error) {
 
 // canonicalRSA returns the same key with the larger prime first, and with the least private exponent
 // (FIPS 186-5, section A.1.1, step 3). Like the tests of the primes, this is not done in constant
-// time; it is done once for each import.
+// time; it is done once for each key.
 func canonicalRSA(private *stdrsa.PrivateKey) (*stdrsa.PrivateKey, error) {
 	p, q := private.Primes[0], private.Primes[1]
 	if p.Cmp(q) < 0 {

@@ -50,7 +50,7 @@ func TestCheckFindsFaultsOfAStore(t *testing.T) {
 
 	status, stdout, stderr := runCheck(args...)
 	require.Zero(t, status, stderr)
-	require.Equal(t, path+": 6 records, no faults\n", stdout)
+	require.Equal(t, path+": 8 records, no faults\n", stdout)
 	require.Empty(t, stderr)
 
 	prefix := "aliasof/" + one.AWSAccountId + "/us-east-1/"
