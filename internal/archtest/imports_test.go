@@ -28,8 +28,9 @@ var layers = map[string]string{
 	"crypto":              "crypto internal",
 	"keystore":            "keystore internal",
 	"audit":               "audit internal/jsontext",
+	"iam":                 "",
 
-	".": "internal/keydb internal/spec internal/ciphertext crypto keystore audit internal",
+	".": "internal/keydb internal/spec internal/ciphertext crypto keystore audit iam internal",
 
 	"awsapi":    ". crypto keystore audit internal internal/jsontext",
 	"seed":      ". internal/spec internal",
@@ -52,7 +53,7 @@ var exceptions = map[string]string{
 }
 
 // bottom are the packages whose tests must follow the layers, too.
-var bottom = []string{"internal", "internal/spec", "internal/ciphertext", "internal/jsontext", "internal/keydb", "crypto", "keystore", "audit"}
+var bottom = []string{"internal", "internal/spec", "internal/ciphertext", "internal/jsontext", "internal/keydb", "crypto", "keystore", "audit", "iam"}
 
 // testingPackage matches packages that only tests and packages of test helpers may import.
 var testingPackage = regexp.MustCompile(`(^|/)(testing|testify|goleak|porcupine|wycheproof|\w*test|testenv|testutil)(/|$)`)
@@ -156,6 +157,10 @@ func TestAnImportAgainstTheLayersIsFound(t *testing.T) {
 		{"keystore/etcd/etcd.go", module + "/keystore", ""},
 		{"keystore/etcd/etcd.go", module + "/audit", against},
 		{"audit/event.go", module + "/internal/secret", against},
+		{"iam/policy.go", module, against},
+		{"iam/principal.go", module + "/internal/arn", against},
+		{"iam/parse_test.go", module + "/internal/benchtest", against},
+		{"authorize.go", module + "/iam", ""},
 		{"internal/secret/secret.go", module + "/crypto", against},
 		{"internal/secret/secret.go", module, against},
 		{"kms.go", module + "/crypto", ""},

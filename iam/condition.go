@@ -1,0 +1,377 @@
+package iam
+
+import (
+	"encoding/base64"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// An operator is a condition operator without its prefix and suffix. It holds for a value of the
+// request if the comparison is true for any value of the policy, or, if negated, for none.
+type operator struct {
+	compare comparison
+	negated bool
+	accepts func(order int) bool // of a number or a date: request compared with policy
+}
+
+type comparison uint8
+
+const (
+	compareNull comparison = iota + 1
+	compareStrings
+	compareStringsIgnoringCase
+	comparePatterns
+	compareNumbers
+	compareDates
+	compareBools
+	compareBinary
+	compareAddresses
+	compareARNs
+)
+
+func less(order int) bool           { return order < 0 }
+func lessOrEqual(order int) bool    { return order <= 0 }
+func equal(order int) bool          { return order == 0 }
+func greater(order int) bool        { return order > 0 }
+func greaterOrEqual(order int) bool { return order >= 0 }
+
+// operators has all operators. IfExists can be added to each except Null.
+var operators = map[string]operator{
+	"Null": {compare: compareNull},
+
+	"StringEquals":              {compare: compareStrings},
+	"StringNotEquals":           {compare: compareStrings, negated: true},
+	"StringEqualsIgnoreCase":    {compare: compareStringsIgnoringCase},
+	"StringNotEqualsIgnoreCase": {compare: compareStringsIgnoringCase, negated: true},
+	"StringLike":                {compare: comparePatterns},
+	"StringNotLike":             {compare: comparePatterns, negated: true},
+
+	"NumericEquals":            {compare: compareNumbers, accepts: equal},
+	"NumericNotEquals":         {compare: compareNumbers, accepts: equal, negated: true},
+	"NumericLessThan":          {compare: compareNumbers, accepts: less},
+	"NumericLessThanEquals":    {compare: compareNumbers, accepts: lessOrEqual},
+	"NumericGreaterThan":       {compare: compareNumbers, accepts: greater},
+	"NumericGreaterThanEquals": {compare: compareNumbers, accepts: greaterOrEqual},
+
+	"DateEquals":            {compare: compareDates, accepts: equal},
+	"DateNotEquals":         {compare: compareDates, accepts: equal, negated: true},
+	"DateLessThan":          {compare: compareDates, accepts: less},
+	"DateLessThanEquals":    {compare: compareDates, accepts: lessOrEqual},
+	"DateGreaterThan":       {compare: compareDates, accepts: greater},
+	"DateGreaterThanEquals": {compare: compareDates, accepts: greaterOrEqual},
+
+	"Bool":         {compare: compareBools},
+	"BinaryEquals": {compare: compareBinary},
+
+	"IpAddress":    {compare: compareAddresses},
+	"NotIpAddress": {compare: compareAddresses, negated: true},
+
+	"ArnEquals":    {compare: compareARNs},
+	"ArnLike":      {compare: compareARNs},
+	"ArnNotEquals": {compare: compareARNs, negated: true},
+	"ArnNotLike":   {compare: compareARNs, negated: true},
+}
+
+// A quantifier says for how many values of a multivalued key an operator must hold.
+type quantifier uint8
+
+const (
+	single quantifier = iota // no prefix
+	forAll
+	forAny
+)
+
+// A condition is one key of one operator of a Condition element. It has the values of the policy in
+// the one form that its operator compares.
+type condition struct {
+	operator
+	quantifier quantifier
+	ifExists   bool
+	key        string   // as Context gets it
+	fixed      []string // texts without wildcards and variables
+	*others
+
+	source *conditionSource
+}
+
+// others has values that are not fixed texts. set has the fixed texts if there are many.
+type others struct {
+	set       map[string]struct{}
+	patterns  []pattern
+	numbers   []number
+	dates     []instant
+	bools     []bool
+	addresses []netip.Prefix
+	arns      []arnPattern
+}
+
+// A conditionSource is what is in the policy.
+type conditionSource struct {
+	operator, key string
+	texts         []string
+	variables     bool // texts may have variables
+	line, column  int
+}
+
+// parseOperator parses the name of an operator with its prefix and suffix.
+func parseOperator(name string) (c condition, ok bool) {
+	whole := name
+	if rest, found := strings.CutPrefix(name, "ForAllValues:"); found {
+		c.quantifier, name = forAll, rest
+	} else if rest, found := strings.CutPrefix(name, "ForAnyValue:"); found {
+		c.quantifier, name = forAny, rest
+	}
+	name, c.ifExists = strings.CutSuffix(name, "IfExists")
+	c.operator, ok = operators[name]
+	return c, ok && (c.compare != compareNull || name == whole)
+}
+
+// add compiles a value, with variables if s has them. It returns what is wrong with it, or "".
+func (c *condition) add(text string, s syntax) (problem string) {
+	c.source.texts = append(c.source.texts, text)
+	switch c.compare {
+	case compareStrings, compareStringsIgnoringCase, comparePatterns:
+		c.source.variables = s != 0
+		if c.compare == comparePatterns {
+			s |= wildcards
+		}
+		p, err := compilePattern(text, s)
+		if err != nil {
+			return err.Error()
+		}
+		if p.shape == exact {
+			c.fixed = append(c.fixed, p.fixed)
+		} else {
+			c.patterns = append(c.patterns, p)
+		}
+	case compareARNs:
+		c.source.variables = s != 0
+		a, err := compileARN(text, s)
+		if err != nil {
+			return err.Error()
+		}
+		c.arns = append(c.arns, a)
+	case compareNumbers:
+		n, ok := parseNumber(text)
+		if !ok {
+			return "not a number"
+		}
+		c.numbers = append(c.numbers, n)
+	case compareDates:
+		t, ok := parseInstant(text)
+		if !ok {
+			return "not a date in ISO 8601 or in seconds since 1970"
+		}
+		c.dates = append(c.dates, t)
+	case compareBools, compareNull:
+		is := strings.EqualFold(text, "true")
+		if !is && !strings.EqualFold(text, "false") {
+			return "neither true nor false"
+		}
+		c.bools = append(c.bools, is)
+	case compareBinary:
+		if _, err := base64.StdEncoding.DecodeString(text); err != nil {
+			return "not in base64"
+		}
+		c.fixed = append(c.fixed, text)
+	case compareAddresses:
+		p, ok := parsePrefix(text)
+		if !ok {
+			return "not an IP address or a range in CIDR notation"
+		}
+		c.addresses = append(c.addresses, p)
+	}
+	return ""
+}
+
+// finish is called after the last value.
+func (c *condition) finish() {
+	const many = 12 // from here on a map is faster
+	if c.compare == compareStringsIgnoringCase || len(c.fixed) < many {
+		return
+	}
+	c.set = make(map[string]struct{})
+	for _, text := range c.fixed {
+		c.set[text] = struct{}{}
+	}
+	c.fixed = nil
+}
+
+// parsePrefix parses an address or a range. The bits of a range's address behind the prefix do not
+// count. IPv4 addresses in IPv6 form are IPv4 addresses.
+func parsePrefix(text string) (netip.Prefix, bool) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" {
+			return netip.Prefix{}, false
+		}
+		p = netip.PrefixFrom(a, a.BitLen())
+	}
+	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), true
+}
+
+// holds reports whether the condition holds for a request.
+func (c *condition) holds(context Context) bool {
+	v := lookup(context, c.key)
+	return c.holdsFor(&v, context)
+}
+
+func (c *condition) holdsFor(v *Value, context Context) bool {
+	switch {
+	case c.compare == compareNull:
+		return slices.Contains(c.bools, v.kind == absentValue)
+	case v.kind == absentValue:
+		return c.ifExists || c.quantifier == forAll || c.quantifier == single && c.negated
+	case v.kind != listValue:
+		return c.compareWith(v, context) != c.negated
+	case c.quantifier == single:
+		return false
+	}
+	for _, text := range v.list {
+		one := Value{kind: stringValue, text: text}
+		if held := c.compareWith(&one, context) != c.negated; held != (c.quantifier == forAll) {
+			return held
+		}
+	}
+	return c.quantifier == forAll
+}
+
+// compareWith reports whether a single value compares with any value of the policy.
+func (c *condition) compareWith(v *Value, context Context) bool {
+	switch c.compare {
+	case compareStrings, comparePatterns, compareBinary:
+		text := v.str()
+		for _, expected := range c.fixed {
+			if text == expected {
+				return true
+			}
+		}
+		if _, ok := c.set[text]; ok {
+			return true
+		}
+		for i := range c.patterns {
+			if ok, _ := c.patterns[i].match(text, context); ok {
+				return true
+			}
+		}
+	case compareStringsIgnoringCase:
+		text := v.str()
+		for _, expected := range c.fixed {
+			if strings.EqualFold(text, expected) {
+				return true
+			}
+		}
+		for i := range c.patterns {
+			if expected, ok := c.patterns[i].expand(context); ok && strings.EqualFold(text, expected) {
+				return true
+			}
+		}
+	case compareARNs:
+		text := v.str()
+		for i := range c.arns {
+			if c.arns[i].match(text, context) {
+				return true
+			}
+		}
+	case compareNumbers:
+		if n, ok := v.number(); ok {
+			for _, expected := range c.numbers {
+				if c.accepts(n.compare(expected)) {
+					return true
+				}
+			}
+		}
+	case compareDates:
+		if t, ok := v.instant(); ok {
+			for _, expected := range c.dates {
+				if c.accepts(t.compare(expected)) {
+					return true
+				}
+			}
+		}
+	case compareBools:
+		is := v.bool()
+		for _, expected := range c.bools {
+			if is == expected {
+				return true
+			}
+		}
+	case compareAddresses:
+		if a, ok := v.ip(); ok {
+			for _, expected := range c.addresses {
+				if expected.Contains(a) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// An arnPattern is an ARN whose six parts are compared one by one, so that no wildcard matches a
+// colon, except in the last.
+type arnPattern struct {
+	parts [6]pattern
+	whole *pattern // if variables decide where the colons are
+}
+
+// compileARN compiles an ARN. Its colons are those outside of variables.
+func compileARN(text string, s syntax) (a arnPattern, err error) {
+	var texts [6]string
+	n, start := 0, 0
+	for i := 0; i < len(text) && n < 5; i++ {
+		if s&variables != 0 && strings.HasPrefix(text[i:], "${") {
+			_, length, err := parseVariable(text[i:])
+			if err != nil {
+				return a, err
+			}
+			i += length - 1
+		} else if text[i] == ':' {
+			texts[n] = text[start:i]
+			start = i + 1
+			n++
+		}
+	}
+	if texts[n] = text[start:]; n < 5 {
+		p, err := compilePattern(text, s)
+		switch {
+		case err != nil:
+			return a, err
+		case p.shape != general || len(p.vars) == 0 || strings.ContainsAny(text, "*?"):
+			return a, errNotARN
+		}
+		a.whole = &p
+		return a, nil
+	}
+	for i := range texts {
+		if a.parts[i], err = compilePattern(texts[i], s|wildcards); err != nil {
+			return a, err
+		}
+	}
+	if p := &a.parts[0]; p.shape == exact && p.fixed != "arn" {
+		return a, errNotARN
+	}
+	return a, nil
+}
+
+func (a *arnPattern) match(text string, context Context) bool {
+	parts, ok := splitARN(text)
+	if !ok || parts[0] != "arn" {
+		return false
+	}
+	if a.whole != nil {
+		matched, _ := a.whole.match(text, context)
+		return matched
+	}
+	for i := range parts {
+		if matched, _ := a.parts[i].match(parts[i], context); !matched {
+			return false
+		}
+	}
+	return true
+}

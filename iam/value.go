@@ -1,0 +1,318 @@
+package iam
+
+import (
+	"encoding/base64"
+	"math"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Context has the values of condition keys for one request. Evaluation asks only for the keys
+// that it needs, so that a Context can compute them when asked. Lookup must return the same value
+// for a key during one evaluation.
+//
+// The key is as in the policy with the letters A to Z in lower case: "aws:principaltag/team". Keys
+// that the Context does not have are absent: the zero Value.
+type Context interface {
+	Lookup(key string) Value
+}
+
+// Values is a Context from a map. The case of the letters in its keys does not matter, so no two
+// may differ only in case. Keys in lower case are found without a search.
+type Values map[string]Value
+
+// Lookup returns the value of a key.
+func (m Values) Lookup(key string) Value {
+	if v, ok := m[key]; ok {
+		return v
+	}
+	for name, v := range m {
+		if strings.EqualFold(name, key) {
+			return v
+		}
+	}
+	return Value{}
+}
+
+// A Value is the value of a condition key: absent (the zero Value), one value, or a list of values
+// for a key that is multivalued. Operators of another type convert it: StringEquals compares the
+// text of a number, NumericEquals the number that a text has.
+type Value struct {
+	kind valueKind
+	text string
+	list []string
+	a, b uint64 // the number; the seconds and nanoseconds; the two halves of the address
+}
+
+type valueKind uint8
+
+const (
+	absentValue valueKind = iota
+	stringValue
+	listValue
+	intValue
+	floatValue
+	boolValue
+	timeValue
+	ipValue
+)
+
+// String returns the value of a single-valued key. An empty string is a value.
+func String(s string) Value { return Value{kind: stringValue, text: s} }
+
+// Strings returns the values of a multivalued key. Without values, the key is absent. The list must
+// not be changed while the Value is in use.
+//
+// A multivalued key needs ForAllValues or ForAnyValue: without one of them, no operator holds for
+// it, even if it has one value only.
+func Strings(list []string) Value {
+	if len(list) == 0 {
+		return Value{}
+	}
+	return Value{kind: listValue, list: list}
+}
+
+// Int returns an integer.
+func Int(n int64) Value { return Value{kind: intValue, a: uint64(n)} }
+
+// Float returns a number.
+func Float(f float64) Value { return Value{kind: floatValue, a: math.Float64bits(f)} }
+
+// Bool returns a boolean.
+func Bool(b bool) Value {
+	if b {
+		return Value{kind: boolValue, a: 1}
+	}
+	return Value{kind: boolValue}
+}
+
+// Time returns a date. As a text it has the form 2006-01-02T15:04:05Z, as a number it is the seconds
+// since 1970.
+func Time(t time.Time) Value {
+	return Value{kind: timeValue, a: uint64(t.Unix()), b: uint64(t.Nanosecond())}
+}
+
+// IP returns an address. The invalid Addr is absent.
+func IP(a netip.Addr) Value {
+	if !a.IsValid() {
+		return Value{}
+	}
+	bytes := a.As16()
+	v := Value{kind: ipValue}
+	for i := range 8 {
+		v.a = v.a<<8 | uint64(bytes[i])
+		v.b = v.b<<8 | uint64(bytes[8+i])
+	}
+	return v
+}
+
+// Binary returns binary data. As a text it is in base64, with padding.
+func Binary(data []byte) Value { return String(base64.StdEncoding.EncodeToString(data)) }
+
+// Present reports whether the key has a value.
+func (v Value) Present() bool { return v.kind != absentValue }
+
+// Multivalued reports whether the value is of a multivalued key.
+func (v Value) Multivalued() bool { return v.kind == listValue }
+
+// Texts returns the value as texts: none if it is absent, and one if it is not a list.
+func (v Value) Texts() []string {
+	switch v.kind {
+	case absentValue:
+		return nil
+	case listValue:
+		return append([]string(nil), v.list...)
+	}
+	return []string{v.str()}
+}
+
+// str returns a single value as a text.
+func (v *Value) str() string {
+	if v.kind == stringValue {
+		return v.text
+	}
+	return v.format()
+}
+
+func (v *Value) format() string {
+	switch v.kind {
+	case intValue:
+		return strconv.FormatInt(int64(v.a), 10)
+	case floatValue:
+		return strconv.FormatFloat(math.Float64frombits(v.a), 'f', -1, 64)
+	case boolValue:
+		if v.a != 0 {
+			return "true"
+		}
+		return "false"
+	case timeValue:
+		return time.Unix(int64(v.a), 0).UTC().Format("2006-01-02T15:04:05Z")
+	case ipValue:
+		return v.addr().String()
+	}
+	return ""
+}
+
+func (v *Value) addr() netip.Addr {
+	var bytes [16]byte
+	for i := range 8 {
+		bytes[7-i] = byte(v.a >> (8 * i))
+		bytes[15-i] = byte(v.b >> (8 * i))
+	}
+	return netip.AddrFrom16(bytes).Unmap()
+}
+
+// number returns a single value as a number.
+func (v *Value) number() (number, bool) {
+	switch v.kind {
+	case intValue, timeValue:
+		return intNumber(int64(v.a)), true
+	case floatValue:
+		f := math.Float64frombits(v.a)
+		return number{float: f}, !math.IsNaN(f)
+	case stringValue:
+		return parseNumber(v.text)
+	}
+	return number{}, false
+}
+
+// instant returns a single value as a date.
+func (v *Value) instant() (instant, bool) {
+	switch v.kind {
+	case timeValue:
+		return instant{int64(v.a), int64(v.b)}, true
+	case intValue:
+		return instant{seconds: int64(v.a)}, true
+	case floatValue:
+		f := math.Float64frombits(v.a)
+		if whole := math.Floor(f); math.Abs(whole) < 1<<53 {
+			return instant{int64(whole), int64((f - whole) * 1e9)}, true
+		}
+	case stringValue:
+		return parseInstant(v.text)
+	}
+	return instant{}, false
+}
+
+// ip returns a single value as an address.
+func (v *Value) ip() (netip.Addr, bool) {
+	switch v.kind {
+	case ipValue:
+		return v.addr(), true
+	case stringValue:
+		a, err := netip.ParseAddr(v.text)
+		return a.Unmap().WithZone(""), err == nil
+	}
+	return netip.Addr{}, false
+}
+
+// bool returns a single value as a boolean. Every text other than true is false.
+func (v *Value) bool() bool {
+	if v.kind == boolValue {
+		return v.a != 0
+	}
+	return v.kind == stringValue && strings.EqualFold(v.text, "true")
+}
+
+// A number is an integer if it can be one exactly, and else a float.
+type number struct {
+	float   float64
+	integer int64
+	exact   bool // integer is the number
+}
+
+func intNumber(n int64) number { return number{float64(n), n, true} }
+
+func (n number) compare(other number) int {
+	switch {
+	case n.exact && other.exact:
+		return order(n.integer < other.integer, n.integer > other.integer)
+	}
+	return order(n.float < other.float, n.float > other.float)
+}
+
+func order(less, greater bool) int {
+	switch {
+	case less:
+		return -1
+	case greater:
+		return 1
+	}
+	return 0
+}
+
+// parseNumber parses a decimal number, with or without a fraction and an exponent.
+func parseNumber(s string) (number, bool) {
+	if strings.Trim(s, "0123456789+-.eE") != "" || len(s) > 400 { // not NaN, not hexadecimal
+		return number{}, false
+	}
+	whole := s
+	if digits, fraction, ok := strings.Cut(s, "."); ok && digits != "" && fraction != "" && strings.Trim(fraction, "0") == "" {
+		whole = digits
+	}
+	if n, err := strconv.ParseInt(whole, 10, 64); err == nil {
+		return intNumber(n), true
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	return number{float: f}, err == nil
+}
+
+// An instant is a point in time, of any year.
+type instant struct{ seconds, nanoseconds int64 } // since 1970; 0 to 999,999,999
+
+func (t instant) compare(other instant) int {
+	if t.seconds != other.seconds {
+		return order(t.seconds < other.seconds, t.seconds > other.seconds)
+	}
+	return order(t.nanoseconds < other.nanoseconds, t.nanoseconds > other.nanoseconds)
+}
+
+// dateLayouts are the forms of ISO 8601 in which dates are written. Fractions of seconds are
+// accepted after each that has seconds. Without an offset, a time is in UTC.
+var dateLayouts = [...]string{
+	"2006-01-02T15:04:05Z07:00",
+	"2006-01-02T15:04:05Z0700",
+	"2006-01-02T15:04:05",
+	"2006-01-02T15:04Z07:00",
+	"2006-01-02T15:04Z0700",
+	"2006-01-02T15:04",
+	"2006-01-02",
+}
+
+// parseInstant parses a date in ISO 8601, or seconds since 1970 with or without a fraction.
+func parseInstant(s string) (instant, bool) {
+	if s == "" || len(s) > 64 {
+		return instant{}, false
+	}
+	if strings.Trim(s[1:], "0123456789.") == "" {
+		return parseEpoch(s)
+	}
+	if len(s) < 10 || s[4] != '-' {
+		return instant{}, false
+	}
+	for _, layout := range dateLayouts {
+		// time.Parse also takes a comma before a fraction, and an hour of one digit.
+		if t, err := time.Parse(layout, s); err == nil && strings.IndexByte(s, ',') < 0 && (len(s) == 10 || len(s) > 13 && s[13] == ':') {
+			return instant{t.Unix(), int64(t.Nanosecond())}, true
+		}
+	}
+	return instant{}, false
+}
+
+func parseEpoch(s string) (instant, bool) {
+	digits, fraction, point := strings.Cut(s, ".")
+	seconds, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || point && (fraction == "" || strings.Trim(fraction, "0123456789") != "") || digits[0] == '+' {
+		return instant{}, false
+	}
+	t := instant{seconds: seconds}
+	if point {
+		t.nanoseconds, _ = strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
+		if digits[0] == '-' && t.nanoseconds > 0 {
+			t = instant{seconds - 1, 1e9 - t.nanoseconds}
+		}
+	}
+	return t, true
+}
