@@ -78,8 +78,8 @@ var (
 	uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 	// mutators are the operations whose events are not readOnly in CloudTrail.
 	mutators = []string{
-		"CancelKeyDeletion", "CreateAlias", "CreateGrant", "CreateKey", "DeleteAlias", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
-		"PutKeyPolicy", "RetireGrant", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
+		"CancelKeyDeletion", "CreateAlias", "CreateGrant", "CreateKey", "DeleteAlias", "DeleteImportedKeyMaterial", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
+		"ImportKeyMaterial", "PutKeyPolicy", "RetireGrant", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
 	}
 )
 
@@ -166,7 +166,7 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 			require.Equal(t, resources(f.subject(op.Name()).Arn), done.Resources)
 		}
 		if slices.Contains(mutators, op.Name()) && op.Name() != "CreateKey" {
-			key := f.symmetric
+			key := f.subject(op.Name())
 			if op.Name() == "UpdateAlias" {
 				key = f.other
 			}

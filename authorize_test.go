@@ -251,6 +251,8 @@ func TestTheAccountCanOnlyViewAnAWSManagedKey(t *testing.T) {
 			requireError(t, err, kms.NotFoundException, "Grant %s does not exist", f.grant.GrantId)
 		case op.Name() == "GetPublicKey":
 			requireError(t, err, kms.UnsupportedOperationException, "%s key spec is SYMMETRIC_DEFAULT which is not valid for GetPublicKey.", managed.Arn)
+		case op.Name() == "GetParametersForImport":
+			requireError(t, err, kms.UnsupportedOperationException, "%s origin is AWS_KMS which is not valid for this operation.", managed.Arn)
 		default:
 			requireError(t, err, kms.AccessDeniedException, "%s", deniedMessage(f.svc.Caller().ARN(), permissionOf(op), managed.Arn, "resource-based"))
 		}

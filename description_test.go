@@ -62,16 +62,19 @@ func TestStateRulesFollowTheTableOfKeyStates(t *testing.T) {
 	require.ElementsMatch(t, KeyState("").Values(), states)
 	const y = proceed
 	rows := map[string][]stateAnswer{ // in the order of states
-		"CancelKeyDeletion":   {isNotPendingDeletion, isNotPendingDeletion, y, y, isNotPendingDeletion, isNotPendingDeletion, isNotPendingDeletion, isNotPendingDeletion},
-		"CreateAlias":         {y, y, isPendingDeletion, isPendingDeletion, y, y, y, y},
-		"CreateGrant":         {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
-		"DescribeKey":         {y, y, y, y, y, y, y, y},
-		"EnableKey":           {y, y, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, isUpdating},
-		"EnableKeyRotation":   {y, isDisabled, isPendingDeletion, isPendingDeletion, y, y, isCreating, y}, // then by origin
-		"Encrypt":             {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, isUnavailable, isCreating, y},
-		"GetPublicKey":        {y, y, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
-		"RotateKeyOnDemand":   {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
-		"ScheduleKeyDeletion": {y, y, isPendingDeletion, isPendingDeletion, y, y, y, isUpdating},
+		"CancelKeyDeletion":         {isNotPendingDeletion, isNotPendingDeletion, y, y, isNotPendingDeletion, isNotPendingDeletion, isNotPendingDeletion, isNotPendingDeletion},
+		"CreateAlias":               {y, y, isPendingDeletion, isPendingDeletion, y, y, y, y},
+		"CreateGrant":               {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
+		"DescribeKey":               {y, y, y, y, y, y, y, y},
+		"EnableKey":                 {y, y, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, isUpdating},
+		"EnableKeyRotation":         {y, isDisabled, isPendingDeletion, isPendingDeletion, y, y, isCreating, y}, // then by origin
+		"Encrypt":                   {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, isUnavailable, isCreating, y},
+		"GetPublicKey":              {y, y, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
+		"GetParametersForImport":    {y, y, isPendingDeletion, isPendingDeletion, y, y, isCreating, isUpdating}, // then by origin
+		"ImportKeyMaterial":         {y, y, isPendingDeletion, isPendingDeletion, y, y, isCreating, y},
+		"DeleteImportedKeyMaterial": {y, y, y, y, y, y, isCreating, isUpdating},
+		"RotateKeyOnDemand":         {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
+		"ScheduleKeyDeletion":       {y, y, isPendingDeletion, isPendingDeletion, y, y, y, isUpdating},
 	}
 	like := map[string]string{ // the operations with the same row
 		"Decapsulate": "Encrypt", "Decrypt": "Encrypt", "DeriveSharedSecret": "Encrypt", "Encapsulate": "Encrypt", "GenerateDataKey": "Encrypt", "GenerateDataKeyPair": "Encrypt", "GenerateDataKeyPairWithoutPlaintext": "Encrypt",

@@ -174,6 +174,58 @@ func (ExpirationModelType) Values() []ExpirationModelType {
 	return []ExpirationModelType{ExpirationModelKeyMaterialExpires, ExpirationModelKeyMaterialDoesNotExpire}
 }
 
+// AlgorithmSpec is an algorithm that wraps key material for its import.
+type AlgorithmSpec string
+
+const (
+	AlgorithmRSAESPKCS1V15       AlgorithmSpec = "RSAES_PKCS1_V1_5" // refused for all keys
+	AlgorithmRSAESOAEPSHA1       AlgorithmSpec = "RSAES_OAEP_SHA_1"
+	AlgorithmRSAESOAEPSHA256     AlgorithmSpec = "RSAES_OAEP_SHA_256"
+	AlgorithmRSAAESKeyWrapSHA1   AlgorithmSpec = "RSA_AES_KEY_WRAP_SHA_1"   // RSAES_OAEP of an AES key, and AES-KWP with it
+	AlgorithmRSAAESKeyWrapSHA256 AlgorithmSpec = "RSA_AES_KEY_WRAP_SHA_256" // the same with SHA-256
+	AlgorithmSM2PKE              AlgorithmSpec = "SM2PKE"
+)
+
+// Values returns every AlgorithmSpec of the API.
+func (AlgorithmSpec) Values() []AlgorithmSpec {
+	return []AlgorithmSpec{
+		AlgorithmRSAESPKCS1V15,
+		AlgorithmRSAESOAEPSHA1,
+		AlgorithmRSAESOAEPSHA256,
+		AlgorithmRSAAESKeyWrapSHA1,
+		AlgorithmRSAAESKeyWrapSHA256,
+		AlgorithmSM2PKE,
+	}
+}
+
+// WrappingKeySpec is the kind of a public key that wraps key material for its import.
+type WrappingKeySpec string
+
+const (
+	WrappingKeySpecRSA2048 WrappingKeySpec = "RSA_2048"
+	WrappingKeySpecRSA3072 WrappingKeySpec = "RSA_3072"
+	WrappingKeySpecRSA4096 WrappingKeySpec = "RSA_4096"
+	WrappingKeySpecSM2     WrappingKeySpec = "SM2"
+)
+
+// Values returns every WrappingKeySpec of the API.
+func (WrappingKeySpec) Values() []WrappingKeySpec {
+	return []WrappingKeySpec{WrappingKeySpecRSA2048, WrappingKeySpecRSA3072, WrappingKeySpecRSA4096, WrappingKeySpecSM2}
+}
+
+// ImportType says whether a key has had the imported key material before.
+type ImportType string
+
+const (
+	ImportTypeNewKeyMaterial      ImportType = "NEW_KEY_MATERIAL"
+	ImportTypeExistingKeyMaterial ImportType = "EXISTING_KEY_MATERIAL"
+)
+
+// Values returns every ImportType of the API.
+func (ImportType) Values() []ImportType {
+	return []ImportType{ImportTypeNewKeyMaterial, ImportTypeExistingKeyMaterial}
+}
+
 // EncryptionAlgorithmSpec is an algorithm of Encrypt, Decrypt and ReEncrypt.
 type EncryptionAlgorithmSpec string
 

@@ -28,12 +28,15 @@ const (
 	DependencyTimeoutException       ErrorCode = "DependencyTimeoutException"
 	DisabledException                ErrorCode = "DisabledException"
 	DryRunOperationException         ErrorCode = "DryRunOperationException"
+	ExpiredImportTokenException      ErrorCode = "ExpiredImportTokenException"
 	IncorrectKeyException            ErrorCode = "IncorrectKeyException"
+	IncorrectKeyMaterialException    ErrorCode = "IncorrectKeyMaterialException"
 	InvalidAliasNameException        ErrorCode = "InvalidAliasNameException"
 	InvalidArnException              ErrorCode = "InvalidArnException"
 	InvalidCiphertextException       ErrorCode = "InvalidCiphertextException"
 	InvalidGrantIdException          ErrorCode = "InvalidGrantIdException"
 	InvalidGrantTokenException       ErrorCode = "InvalidGrantTokenException"
+	InvalidImportTokenException      ErrorCode = "InvalidImportTokenException"
 	InvalidKeyUsageException         ErrorCode = "InvalidKeyUsageException"
 	InvalidMarkerException           ErrorCode = "InvalidMarkerException"
 	KMSInternalException             ErrorCode = "KMSInternalException"
@@ -81,6 +84,8 @@ var (
 	// ciphertext was altered. The two cannot be distinguished. With an asymmetric key: the
 	// ciphertext is of another key or algorithm, or was altered.
 	ErrContextOrAltered = errors.New("kms: another encryption context, or an altered ciphertext")
+	// ErrNotKeyMaterial: what was imported and unwrapped is not key material for the key's spec.
+	ErrNotKeyMaterial = errors.New("kms: not key material for the key's spec")
 )
 
 // Error formats e as "kms: Operation: Code: Message", without the parts that are empty.
@@ -111,8 +116,9 @@ func (e *Error) Is(target error) bool {
 
 // Unwrap returns the cause of the exception, or nil. For a ValidationException that lists violated
 // constraints it is a *multierror.Error with one error for each; for an InvalidCiphertextException
-// it is [ErrNotCiphertext], [ErrUnknownKeyMaterial] or [ErrContextOrAltered]; for a
-// KMSInternalException it is the error of the store (see package keystore) or the audit sink.
+// it is or wraps [ErrNotCiphertext], [ErrUnknownKeyMaterial], [ErrContextOrAltered] or
+// [ErrNotKeyMaterial]; for a KMSInternalException it is the error of the store (see package keystore)
+// or the audit sink.
 func (e *Error) Unwrap() error { return e.cause }
 
 // exception returns an Error without its Operation, which wrapError sets.

@@ -63,7 +63,7 @@ type CreateKeyInput struct {
 
 // CreateKeyOutput describes the new key.
 type CreateKeyOutput struct {
-	// KeyMetadata is the new key, enabled.
+	// KeyMetadata is the new key. It is enabled, or pending import if its Origin is OriginExternal.
 	KeyMetadata *KeyMetadata
 }
 
@@ -377,12 +377,10 @@ func resolveSpec(in *CreateKeyInput) (*spec.Spec, *spec.Usage, error) {
 	switch {
 	case u == nil:
 		return nil, nil, invalid("KeyUsage %s is not compatible with KeySpec %s", usage, name)
-	case in.Origin == OriginExternal && s.GeneratedOnly:
+	case in.Origin == OriginExternal && !s.Importable():
 		return nil, nil, invalid("KeySpec %s is not supported for Origin EXTERNAL", name)
 	case in.CustomKeyStoreId != "":
 		return nil, nil, noSuchCustomKeyStore(in.CustomKeyStoreId)
-	case in.Origin == OriginExternal:
-		return nil, nil, exception(UnsupportedOperationException, "Origin EXTERNAL is not supported.")
 	}
 	return s, u, nil
 }
@@ -490,6 +488,9 @@ func metadata(k *keydb.Key) *KeyMetadata {
 	}
 	if k.Spec.Kind == spec.Symmetric && len(k.Materials) > 0 {
 		m.CurrentKeyMaterialId = k.Current().ID
+	}
+	if r.Origin == string(OriginExternal) && !r.LacksMaterial() {
+		m.ExpirationModel, m.ValidTo = expiration(r.Expiry())
 	}
 	if r.MultiRegion {
 		m.MultiRegionConfiguration = &MultiRegionConfiguration{

@@ -190,7 +190,6 @@ func TestCreateKeyRefusesInvalidInputs(t *testing.T) {
 		{"a tag without a key", kms.CreateKeyInput{Tags: []kms.Tag{{TagValue: "v"}}}, kms.ValidationException,
 			"1 validation error detected: Value null at 'tags.1.member.tagKey' failed to satisfy constraint: Member must not be null"},
 		{"a policy of 32,769 bytes", kms.CreateKeyInput{Policy: policyOf(32769)}, kms.LimitExceededException, "A key policy can have at most 32768 bytes."},
-		{"imported material", kms.CreateKeyInput{Origin: kms.OriginExternal}, kms.UnsupportedOperationException, "Origin EXTERNAL is not supported."},
 		{"a store without its origin", kms.CreateKeyInput{CustomKeyStoreId: "cks-1"}, kms.ValidationException,
 			"CustomKeyStoreId is only valid with Origin AWS_CLOUDHSM or EXTERNAL_KEY_STORE."},
 		{"an origin without its store", kms.CreateKeyInput{Origin: kms.OriginAWSCloudHSM}, kms.ValidationException, "Origin AWS_CLOUDHSM requires a CustomKeyStoreId."},

@@ -54,6 +54,11 @@ var (
 	scheduleState = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, proceed, isUpdating}
 	cancelState   = &stateRule{enabled: isNotPendingDeletion, disabled: isNotPendingDeletion, pendingDeletion: proceed,
 		pendingImport: isNotPendingDeletion, unavailable: isNotPendingDeletion, creating: isNotPendingDeletion, updating: isNotPendingDeletion}
+	// parametersState: GetParametersForImport.
+	parametersState = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, isCreating, isUpdating}
+	importState     = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, isCreating, proceed}
+	// deleteMaterialState: DeleteImportedKeyMaterial.
+	deleteMaterialState = &stateRule{proceed, proceed, proceed, proceed, proceed, isCreating, isUpdating}
 	// rotationState: changes to automatic rotation.
 	rotationState = &stateRule{proceed, isDisabled, isPendingDeletion, proceed, proceed, isCreating, proceed}
 )

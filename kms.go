@@ -41,8 +41,8 @@
 // inputs are the API's constraints; the error for an input that violates some names all of them.
 // Errors of operations are [*Error], except [ErrClosed] and those of the context.
 //
-// 45 of the API's 56 operations exist, for all key specs and usages. Imported key material and a
-// Recipient are refused with [UnsupportedOperationException], and custom key stores with
+// 45 of the API's 56 operations exist, for all key specs and usages. A Recipient is refused
+// with [UnsupportedOperationException], and custom key stores with
 // [CustomKeyStoreNotFoundException].
 //
 // Key policies and grants are stored but not evaluated. The root of the account that owns a key may
@@ -95,12 +95,13 @@ type Config struct {
 	MustExist bool
 
 	// Clock returns the current time; nil means time.Now. It may be called concurrently. It decides
-	// when keys are deleted, which cannot be undone: a clock that is far ahead deletes keys early.
+	// when keys and imported material are deleted, which cannot be undone: a clock that is far ahead
+	// deletes them early.
 	// If it is set back, rotations and deletions wait longer, and past ones are not undone.
 	Clock func() time.Time
 
-	// Audit receives one event for each call and for each rotation and deletion that is carried
-	// out; nil means no audit trail. If it returns an error for the event of a call, the call fails
+	// Audit receives one event for each call, and for each rotation, deletion and expiry of imported
+	// material that is carried out; nil means no audit trail. If it returns an error for the event of a call, the call fails
 	// and returns no output, but a change that the call has made stays. The event of a rotation or
 	// deletion stays in the store until Audit has taken it, and may be delivered again after a
 	// failure, with the same event ID.

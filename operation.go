@@ -32,10 +32,10 @@ type Operation interface {
 // operations has all operations. A test compares it with the methods of Service.
 var operations = []Operation{
 	opCancelKeyDeletion, opCreateAlias, opCreateGrant, opCreateKey, opDecapsulate, opDecrypt, opDeleteAlias,
-	opDeriveSharedSecret, opDescribeKey, opDisableKey, opDisableKeyRotation, opEnableKey, opEnableKeyRotation,
+	opDeleteImportedKeyMaterial, opDeriveSharedSecret, opDescribeKey, opDisableKey, opDisableKeyRotation, opEnableKey, opEnableKeyRotation,
 	opEncapsulate, opEncrypt, opGenerateDataKey, opGenerateDataKeyPair, opGenerateDataKeyPairWithoutPlaintext,
 	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
-	opGetKeyRotationStatus, opGetPublicKey, opListAliases, opListGrants, opListKeyPolicies, opListKeyRotations,
+	opGetKeyRotationStatus, opGetParametersForImport, opGetPublicKey, opImportKeyMaterial, opListAliases, opListGrants, opListKeyPolicies, opListKeyRotations,
 	opListKeys, opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opRetireGrant, opRevokeGrant,
 	opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource, opUntagResource, opUpdateAlias,
 	opUpdateKeyDescription, opVerify, opVerifyMac,

@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"reflect"
@@ -55,12 +56,14 @@ type fixture struct {
 	clock                          *clock
 	symmetric, other, signing, mac *kms.KeyMetadata
 	agreement, kem                 *kms.KeyMetadata
-	ciphertext                     []byte // under symmetric
+	external                       *kms.KeyMetadata // its material is imported
+	ciphertext                     []byte           // under symmetric
 	signature                      []byte
 	tag                            []byte                 // of mac
 	peer                           []byte                 // a public key for agreement
 	encapsulated                   []byte                 // to kem
 	grant                          *kms.CreateGrantOutput // of symmetric
+	importToken, wrapped           []byte                 // of the material of external
 }
 
 const fixtureAlias, fixtureMessage, fixtureAlice = "alias/fixture", "message", "arn:aws:iam::111122223333:user/alice"
@@ -85,6 +88,11 @@ func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	require.NoError(t, err)
 	f.encapsulated = encapsulated.SharedSecretCiphertextBlob
 	f.grant = createGrant(t, f.svc, &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, RetiringPrincipal: fixtureAlice})
+	f.external = createKey(t, f.svc, &kms.CreateKeyInput{Origin: kms.OriginExternal})
+	parameters := parametersForImport(t, f.svc, f.external.KeyId, kms.AlgorithmSM2PKE, kms.WrappingKeySpecSM2) // the fastest
+	f.importToken, f.wrapped = parameters.ImportToken, wrap(t, parameters.PublicKey, kms.AlgorithmSM2PKE, bytes.Repeat([]byte{7}, 32))
+	importWrapped(t, f.svc, f.external.KeyId, f.importToken, f.wrapped)
+	f.external = describe(t, f.svc, f.external.KeyId)
 	return f
 }
 
@@ -99,6 +107,8 @@ func (f *fixture) subject(operation string) *kms.KeyMetadata {
 		return f.agreement
 	case "Encapsulate", "Decapsulate":
 		return f.kem
+	case "GetParametersForImport", "ImportKeyMaterial", "DeleteImportedKeyMaterial":
+		return f.external
 	}
 	return f.symmetric
 }
@@ -159,6 +169,11 @@ func (f *fixture) example(t testing.TB, operation string) any {
 		return &kms.EncapsulateInput{KeyId: f.kem.KeyId, EncapsulationAlgorithm: kms.EncapsulationAlgorithmMLKEM}
 	case "Decapsulate":
 		return &kms.DecapsulateInput{KeyId: f.kem.KeyId, SharedSecretCiphertextBlob: f.encapsulated, EncapsulationAlgorithm: kms.EncapsulationAlgorithmMLKEM}
+	case "GetParametersForImport":
+		return &kms.GetParametersForImportInput{KeyId: f.external.KeyId, WrappingAlgorithm: kms.AlgorithmSM2PKE, WrappingKeySpec: kms.WrappingKeySpecSM2}
+	case "ImportKeyMaterial":
+		return &kms.ImportKeyMaterialInput{KeyId: f.external.KeyId, ImportToken: f.importToken, EncryptedKeyMaterial: f.wrapped,
+			ExpirationModel: kms.ExpirationModelKeyMaterialDoesNotExpire}
 	case "PutKeyPolicy":
 		return &kms.PutKeyPolicyInput{KeyId: f.symmetric.KeyId, Policy: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`}
 	case "TagResource":

@@ -220,7 +220,12 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, in *GetKeyRotationSt
 var opRotateKeyOnDemand = define(description{
 	name: "RotateKeyOnDemand", keys: keyOnly, states: readyState,
 }, steps[RotateKeyOnDemandInput, RotateKeyOnDemandOutput]{
-	admit: func(c *call, _ *RotateKeyOnDemandInput) error { return requireRotatable(c.key()) },
+	admit: func(c *call, _ *RotateKeyOnDemandInput) error {
+		if k := c.key(); k.Spec.Kind == spec.Symmetric && k.Record.Origin == string(OriginExternal) {
+			return nil
+		}
+		return requireRotatable(c.key())
+	},
 	act: func(c *call, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
 		k := c.key()
 		if r := k.Record.Rotation; r != nil && r.Next.Sub(c.now) < rotationConflictWindow {
@@ -230,6 +235,9 @@ var opRotateKeyOnDemand = define(description{
 			return nil, exception(LimitExceededException, "The on-demand rotations limit has been reached for the given keyId. "+
 				"No more on-demand rotations can be performed for this key: %s", k.ARN)
 		}
+		if k.Record.Origin == string(OriginExternal) && k.Record.Staged == nil {
+			return nil, exception(KMSInvalidStateException, "No available key material pending rotation for the key: %s.", k.ARN)
+		}
 		if _, err := c.svc.core.db.RotateOnDemand(c.ctx, k, c.now); err != nil {
 			return nil, err
 		}
@@ -237,8 +245,9 @@ var opRotateKeyOnDemand = define(description{
 	},
 })
 
-// RotateKeyOnDemand gives a symmetric key new key material at once, up to 25 times for each key.
-// Ciphertexts of earlier materials can still be decrypted. The dates of automatic rotation do not
+// RotateKeyOnDemand gives a symmetric key new key material at once, up to 25 times for each key. If
+// the key's material is imported, the new one must have been imported before: see
+// [Service.ImportKeyMaterial]. Ciphertexts of earlier materials can still be decrypted. The dates of automatic rotation do not
 // change.
 func (s *Service) RotateKeyOnDemand(ctx context.Context, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
 	return opRotateKeyOnDemand.do(ctx, s, in)
@@ -258,23 +267,19 @@ var opListKeyRotations = define(description{
 			return nil, err
 		}
 		var list []rotation
-		for i, m := range k.Record.Materials {
+		for i := range k.Record.Materials {
+			m := &k.Record.Materials[i]
 			if k.Spec.Kind != spec.Symmetric || m.Rotated == nil && !all {
 				continue
 			}
-			entry := RotationsListEntry{
-				KeyId:            k.ARN,
-				KeyMaterialId:    m.ID,
-				KeyMaterialState: KeyMaterialStateNonCurrent,
-				RotationType:     RotationType(m.RotationType),
-			}
-			if m.Rotated != nil {
-				entry.RotationDate = *m.Rotated
-			}
+			state := KeyMaterialStateNonCurrent
 			if i == len(k.Record.Materials)-1 {
-				entry.KeyMaterialState = KeyMaterialStateCurrent
+				state = KeyMaterialStateCurrent
 			}
-			list = append(list, rotation{fmt.Sprintf("%06d", i), entry})
+			list = append(list, rotation{fmt.Sprintf("%06d", i), rotationsEntry(k, m, state)})
+		}
+		if m := k.Record.Staged; m != nil && all {
+			list = append(list, rotation{fmt.Sprintf("%06d", len(k.Record.Materials)), rotationsEntry(k, m, KeyMaterialStatePendingRotation)})
 		}
 		list, next := truncate(c, p, list, func(r rotation) string { return r.sortKey })
 		out := &ListKeyRotationsOutput{Rotations: make([]RotationsListEntry, len(list)), NextMarker: next, Truncated: next != ""}
@@ -285,6 +290,30 @@ var opListKeyRotations = define(description{
 	},
 })
 
+// rotationsEntry describes a material of k in the API's terms.
+func rotationsEntry(k *keydb.Key, m *keydb.MaterialRecord, state KeyMaterialState) RotationsListEntry {
+	entry := RotationsListEntry{
+		KeyId:            k.ARN,
+		KeyMaterialId:    m.ID,
+		KeyMaterialState: state,
+		RotationType:     RotationType(m.RotationType),
+	}
+	if m.Rotated != nil {
+		entry.RotationDate = *m.Rotated
+	}
+	if k.Record.Origin != string(OriginExternal) {
+		return entry
+	}
+	entry.KeyMaterialDescription = m.Description
+	if m.Absent {
+		entry.ImportState = ImportStatePendingImport
+		return entry
+	}
+	entry.ImportState = ImportStateImported
+	entry.ExpirationModel, entry.ValidTo = expiration(m.ValidTo)
+	return entry
+}
+
 // A rotation is an entry of the list, with its sort key.
 type rotation struct {
 	sortKey string
@@ -292,7 +321,8 @@ type rotation struct {
 }
 
 // ListKeyRotations lists the completed rotations of a key, oldest first. With
-// IncludeKeyMaterialAllKeyMaterial it also lists the first key material.
+// IncludeKeyMaterialAllKeyMaterial it also lists the first key material, and one that is pending
+// rotation.
 func (s *Service) ListKeyRotations(ctx context.Context, in *ListKeyRotationsInput) (*ListKeyRotationsOutput, error) {
 	return opListKeyRotations.do(ctx, s, in)
 }

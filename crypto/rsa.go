@@ -73,7 +73,34 @@ func (f rsaFamily) Import(material []byte) ([]byte, error) {
 			return nil, fmt.Errorf("%w: a factor of the modulus is not prime", ErrMaterial)
 		}
 	}
+	if private, err = canonicalRSA(private); err != nil {
+		return nil, err
+	}
 	return f.store(private)
+}
+
+// canonicalRSA returns the same key with the larger prime first, and with the least private exponent
+// (FIPS 186-5, section A.1.1, step 3). Like the tests of the primes, this is not done in constant
+// time; it is done once for each import.
+func canonicalRSA(private *stdrsa.PrivateKey) (*stdrsa.PrivateKey, error) {
+	p, q := private.Primes[0], private.Primes[1]
+	if p.Cmp(q) < 0 {
+		p, q = q, p
+	}
+	one := big.NewInt(1)
+	p1, q1 := new(big.Int).Sub(p, one), new(big.Int).Sub(q, one)
+	lambda := new(big.Int).Mul(p1, q1)
+	lambda.Div(lambda, new(big.Int).GCD(nil, nil, p1, q1))
+	d := new(big.Int).ModInverse(big.NewInt(int64(private.E)), lambda)
+	if d == nil {
+		return nil, fmt.Errorf("%w: inconsistent RSAPrivateKey", ErrMaterial)
+	}
+	canonical := &stdrsa.PrivateKey{PublicKey: private.PublicKey, D: d, Primes: []*big.Int{p, q}}
+	if err := canonical.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: inconsistent RSAPrivateKey", ErrMaterial)
+	}
+	canonical.Precompute()
+	return canonical, nil
 }
 
 // isPrime is the Baillie-PSW test, which no composite number is known to pass, and five rounds of

@@ -230,6 +230,9 @@ func craftPrimes(t *testing.T, primes func() (p, q *big.Int)) []byte {
 func TestRSAImportsWhatIsValid(t *testing.T) {
 	material := rsaSubjects()[0].generate(t)
 	private := readRSA(t, material)
+	canonical, err := RSAES2048().Import(material)
+	require.NoError(t, err)
+	require.Positive(t, readRSA(t, canonical).Primes[0].Cmp(readRSA(t, canonical).Primes[1]))
 	for name, change := range map[string]func(*privateKeyInfo, *rsaPrivateKey){
 		"attributes": func(i *privateKeyInfo, _ *rsaPrivateKey) { i.Attributes = attributes },
 		"the smaller prime first": func(_ *privateKeyInfo, k *rsaPrivateKey) {
@@ -243,6 +246,7 @@ func TestRSAImportsWhatIsValid(t *testing.T) {
 		stored, err := RSAES2048().Import(craftRSA(t, material, change))
 		require.NoError(t, err, name)
 		require.True(t, readRSA(t, stored).PublicKey.Equal(&private.PublicKey), name)
+		require.True(t, bytes.Equal(canonical, stored), "%s: the same key has the same stored form", name)
 		parse(t, RSAES2048(), stored)
 	}
 }

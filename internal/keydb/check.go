@@ -90,6 +90,11 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	case "event":
 		_, err := decodeRecord[audit.Event](r)
 		return err
+	case tokenKeyName:
+		if _, err := db.parseTokenKey(body); err != nil || path != "" {
+			return wrong("does not hold the key of import tokens")
+		}
+		return nil
 	case "key", "material", "aliasof", "lastuse", "due":
 	default:
 		return wrong("is of no known kind")
@@ -111,7 +116,7 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	}
 	switch kind {
 	case "material":
-		if !slices.ContainsFunc(record.Materials, func(m MaterialRecord) bool { return m.ID == last }) {
+		if m := record.Material(last); m == nil || m.Absent {
 			return wrong("is a material that its key does not have")
 		}
 		if MaterialID(ref.ID, body) != last {
@@ -130,8 +135,8 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 		_, err := decodeRecord[Use](r)
 		return err
 	case "due":
-		if record.DeletionDate == nil || dueTime(*record.DeletionDate) != last {
-			return wrong("is of a key that is not to be deleted then")
+		if !slices.Contains(ref.dueNames(record), name) {
+			return wrong("is of a key for which nothing is due then")
 		}
 	}
 	return nil
@@ -146,11 +151,11 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 	if err != nil {
 		return err
 	}
-	if record.DeletionDate != nil {
-		if ok, err := db.exists(ctx, ref.dueName(*record.DeletionDate)); err != nil {
+	for _, name := range ref.dueNames(record) {
+		if ok, err := db.exists(ctx, name); err != nil {
 			return err
 		} else if !ok {
-			return wrong("is of a key to be deleted that is not in the index of those")
+			return wrong("is of a key that is not in the index of what is due")
 		}
 	}
 	if n, err := db.countGrants(ctx, ref); err != nil {
@@ -161,7 +166,14 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 	if record.Destroying {
 		return nil // some of its materials may be deleted already
 	}
-	for _, m := range k.Materials {
+	materials := record.Materials
+	if record.Staged != nil {
+		materials = append(slices.Clip(materials), *record.Staged)
+	}
+	for _, m := range materials {
+		if m.Absent {
+			continue
+		}
 		stored, err := db.store.Get(ctx, ref.materialName(m.ID))
 		if errors.Is(err, keystore.ErrNotFound) {
 			return wrong("is of a key whose material %s does not exist", m.ID)

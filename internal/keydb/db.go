@@ -3,7 +3,7 @@
 //
 // It keeps the records consistent: it writes every index in the same transaction as the record that
 // it belongs to, and invalidates what a commit makes stale. [DB.Check] verifies that. It also does
-// what time brings: automatic rotation and deletion.
+// what time brings: automatic rotation, the expiry of imported material, and deletion.
 //
 // A change is optimistic. It is based on a snapshot, a [Key] or an [Alias], and fails with
 // [ErrConflict] if that is not the latest: read it again and retry, see [DB.Retry].
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/crypto"
 	"github.com/pocketkms/kms/internal/ciphertext"
 	"github.com/pocketkms/kms/internal/loglimit"
 	"github.com/pocketkms/kms/internal/spec"
@@ -52,6 +53,8 @@ type DB struct {
 	uses   map[Ref]*lastUse // not stored yet
 
 	queues [retryQueues]chan struct{} // of changes that lost a race; each holds who may retry
+
+	tokenKey atomic.Pointer[crypto.AEAD] // seals import tokens; nil until it is needed
 
 	inFlight, acked sync.Map // names of event records: being delivered; delivered but not deleted
 	eventCount      atomic.Uint64
@@ -89,7 +92,7 @@ func newDB(store *keystore.Store, config Config) *DB {
 }
 
 // Key returns the key at ref as it is at now, or nil if it does not exist. What is due by then, its
-// deletion or rotation, is done first.
+// deletion, the expiry of its material or its rotation, is done first.
 func (db *DB) Key(ctx context.Context, ref Ref, now time.Time) (*Key, error) {
 	k, err := db.cachedKey(ctx, ref)
 	if err != nil {
@@ -192,8 +195,11 @@ func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) 
 
 // runDue does what is due for k.
 func (db *DB) runDue(ctx context.Context, k *Key, now time.Time) (*Key, error) {
-	if k.State == PendingDeletion {
+	if k.deletionDue(now) {
 		return nil, db.destroy(ctx, []*Key{k}, now)
+	}
+	if expiry := k.Record.Expiry(); expiry != nil && !now.Before(*expiry) {
+		return db.expire(ctx, k, now)
 	}
 	next, err := db.rotateDue(ctx, k, now)
 	if err == nil || ctx.Err() != nil || slices.ContainsFunc(notRetryable, func(not error) bool { return errors.Is(err, not) }) {
@@ -213,7 +219,7 @@ var notRetryable = []error{keystore.ErrConflict, keystore.ErrClosed, keystore.Er
 type CreateOptions struct {
 	// Materials are the key materials, oldest first, in the stored form of package crypto. All but
 	// the first count as on-demand rotations when the key was created. If there are none, one is
-	// generated.
+	// generated, or remains to be imported if that is the key's origin.
 	Materials [][]byte
 	Alias     AliasRef // points to the key from the beginning; zero: none
 }
@@ -225,10 +231,10 @@ func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options Creat
 	var tx keystore.Tx
 	defer func() { clearPuts(tx.Puts) }()
 	materials := options.Materials
-	if len(materials) == 0 {
+	if len(materials) == 0 && record.Origin == originKMS {
 		materials = [][]byte{nil}
 	}
-	record.Materials, record.OnDemandRotations = nil, len(materials)-1
+	record.Materials, record.OnDemandRotations = nil, max(0, len(materials)-1)
 	for i, bytes := range materials {
 		m, put, err := db.newMaterial(ref, s.Usage(record.Usage), bytes)
 		if err != nil {
@@ -269,12 +275,13 @@ func (db *DB) commit(ctx context.Context, k *Key, record *Record, tx keystore.Tx
 	name := k.recordName()
 	tx.Expect = append(tx.Expect, keystore.Expectation{Key: name, Revision: k.revision})
 	tx.Puts = append(tx.Puts, keystore.Put{Key: name, Value: encodeRecord(record)})
+	k.reschedule(&tx, record)
 	next, err := newKey(k.Ref, record, 0, k)
 	if err != nil {
 		return nil, err
 	}
 	next.revision, err = db.store.Commit(ctx, tx)
-	if err != nil {
+	if err = db.acceptUnscrubbed(err); err != nil {
 		db.invalidate(k) // the commit may have taken effect
 		return nil, err
 	}

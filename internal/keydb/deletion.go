@@ -14,15 +14,16 @@ import (
 func (db *DB) ScheduleDeletion(ctx context.Context, k *Key, date time.Time) (*Key, error) {
 	record := k.Record.clone()
 	record.DeletionDate = &date
-	return db.commit(ctx, k, record, keystore.Tx{Puts: []keystore.Put{{Key: k.dueName(date), Value: index}}})
+	return db.commit(ctx, k, record, keystore.Tx{})
 }
 
-// CancelDeletion makes k, which must be pending deletion, disabled.
+// CancelDeletion makes k, which must be pending deletion, disabled, or pending import if it lacks
+// material.
 func (db *DB) CancelDeletion(ctx context.Context, k *Key) (*Key, error) {
 	record := k.Record.clone()
 	record.DeletionDate = nil
 	record.Disabled = true
-	return db.commit(ctx, k, record, keystore.Tx{Deletes: []string{k.dueName(*k.Record.DeletionDate)}})
+	return db.commit(ctx, k, record, keystore.Tx{})
 }
 
 const (
@@ -31,7 +32,7 @@ const (
 	// destroyKeys is how many keys are destroyed in one transaction at most. With destroyOps records
 	// of each they fit in one.
 	destroyKeys = 6
-	destroyOps  = 12
+	destroyOps  = 11
 )
 
 // destroy deletes keys that are due, with their materials, grants, aliases, tags and last uses, so that
@@ -64,14 +65,12 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 		rest.addTo(&tx)
 		aliases = append(aliases, rest.aliases...)
 		tx.Expect = append(tx.Expect, keystore.Expectation{Key: k.recordName(), Revision: k.revision})
-		tx.Deletes = append(tx.Deletes, k.recordName(), k.lastUseName(), k.dueName(*k.Record.DeletionDate))
+		tx.Deletes = append(tx.Deletes, k.recordName(), k.lastUseName())
+		tx.Deletes = append(tx.Deletes, k.dueNames(k.Record)...)
 		events.add(&tx, "DeleteKey", k, now, nil)
 	}
 	_, err := db.store.Commit(ctx, tx)
-	if errors.Is(err, keystore.ErrNotScrubbed) { // deleted all the same; the next deletion scrubs these, too, or the next start
-		db.config.Logger.Warn("kms: traces of deleted keys may be left in the key store until the next deletion or start", "error", err)
-		err = nil
-	}
+	err = db.acceptUnscrubbed(err)
 	for _, k := range keys {
 		db.keys.invalidate(k.cacheKey())
 	}
@@ -82,6 +81,16 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 		db.forgetUse(k.Ref)
 	}
 	events.deliver(ctx)
+	return nil
+}
+
+// acceptUnscrubbed returns nil for an error which says that what was deleted is not erased yet: the
+// next deletion or the next start erases it.
+func (db *DB) acceptUnscrubbed(err error) error {
+	if !errors.Is(err, keystore.ErrNotScrubbed) {
+		return err
+	}
+	db.config.Logger.Warn("kms: traces of deleted keys may be left in the key store until the next deletion or start", "error", err)
 	return nil
 }
 
@@ -106,9 +115,13 @@ func (db *DB) destroyPart(ctx context.Context, k *Key, rest *remnants) (*Key, er
 
 func destroyPrimitives(k *Key) {
 	for _, m := range k.Materials {
-		if p := m.primitive.Swap(nil); p != nil {
-			(*p).Destroy()
-		}
+		m.destroy()
+	}
+}
+
+func (m *Material) destroy() {
+	if p := m.primitive.Swap(nil); p != nil {
+		(*p).Destroy()
 	}
 }
 
@@ -170,7 +183,7 @@ func (db *DB) remnants(ctx context.Context, k *Key) (*remnants, error) {
 // sweepBatch is how many records the work in the background reads at a time.
 const sweepBatch = 100
 
-// destroyDue destroys every key whose deletion is due.
+// destroyDue destroys every key whose deletion is due, and all material that has expired.
 func (db *DB) destroyDue(ctx context.Context) error {
 	now := db.config.Clock()
 	var failures error
@@ -205,8 +218,12 @@ func (db *DB) destroyDue(ctx context.Context) error {
 		switch {
 		case err != nil:
 			failures = errors.Join(failures, err)
-		case k == nil || k.State != PendingDeletion || now.Before(k.nextDue):
+		case k == nil:
 			// Another process was faster.
+		case !k.deletionDue(now):
+			if _, err := db.catchUp(ctx, k, now); err != nil {
+				failures = errors.Join(failures, err)
+			}
 		default:
 			if due = append(due, k); len(due) == destroyKeys {
 				flush()

@@ -59,7 +59,7 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key
 	k.State, k.nextDue = record.state()
 	for i := range record.Materials {
 		id := record.Materials[i].ID
-		if old != nil && i < len(old.Materials) && old.Materials[i].ID == id {
+		if old != nil && i < len(old.Materials) && old.Materials[i].ID == id && old.Record.Materials[i].Absent == record.Materials[i].Absent {
 			k.Materials = append(k.Materials, old.Materials[i])
 			continue
 		}
@@ -67,7 +67,8 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key
 		if err != nil || len(packed) != 32 {
 			return nil, fmt.Errorf("%w: record %s names no possible key material", keystore.ErrCorrupt, ref.recordName())
 		}
-		k.Materials = append(k.Materials, &Material{ID: id, Header: ciphertext.NewHeader(ref.Account, ref.ID, (*[32]byte)(packed))})
+		m := &Material{ID: id, Header: ciphertext.NewHeader(ref.Account, ref.ID, (*[32]byte)(packed)), absent: record.Materials[i].Absent}
+		k.Materials = append(k.Materials, m)
 	}
 	if old != nil {
 		k.lastUse = old.lastUse
@@ -77,19 +78,26 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key
 
 // state returns the state of the key, and when time next changes it.
 func (r *Record) state() (s State, nextDue time.Time) {
+	var expiry time.Time
+	if at := r.Expiry(); at != nil {
+		expiry = *at
+	}
 	switch {
 	case r.Destroying:
 		return PendingDeletion, time.Unix(0, 0) // overdue by the clock of any process
 	case r.DeletionDate != nil:
-		return PendingDeletion, *r.DeletionDate
-	case len(r.Materials) == 0:
-		return PendingImport, time.Time{}
+		if expiry.IsZero() || r.DeletionDate.Before(expiry) {
+			return PendingDeletion, *r.DeletionDate
+		}
+		return PendingDeletion, expiry
+	case r.LacksMaterial():
+		return PendingImport, expiry
 	case r.Disabled:
-		return Disabled, time.Time{}
-	case r.Rotation != nil:
+		return Disabled, expiry
+	case r.Rotation != nil: // never of imported material
 		return Enabled, r.Rotation.Next
 	}
-	return Enabled, time.Time{}
+	return Enabled, expiry
 }
 
 // NewUnstoredKey returns a snapshot of a key that does not exist yet, so that it can be authorized
@@ -120,6 +128,7 @@ type Material struct {
 	ID     string             // 64 hexadecimal digits
 	Header *ciphertext.Header // of the ciphertexts that it makes
 
+	absent    bool // as in Record
 	primitive atomic.Pointer[crypto.Key]
 	present   atomic.Bool // its record has been read
 }
@@ -158,9 +167,10 @@ func (db *DB) loadPrimitive(ctx context.Context, k *Key, m *Material) (crypto.Ke
 	return primitive, nil
 }
 
-// RequireMaterial returns an error if a material of k cannot be read.
+// RequireMaterial returns an error if a material of k cannot be read, although it has not been
+// deleted.
 func (db *DB) RequireMaterial(ctx context.Context, k *Key, m *Material) error {
-	if m.present.Load() {
+	if m.absent || m.present.Load() {
 		return nil
 	}
 	r, err := db.material(ctx, k, m)

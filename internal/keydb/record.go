@@ -23,8 +23,9 @@ import (
 //	alias/ACCOUNT/REGION/NAME               an aliasRecord; NAME is without "alias/"
 //	aliasof/ACCOUNT/REGION/KEYID/NAME       index: the alias points to the key
 //	lastuse/ACCOUNT/REGION/KEYID            a Use
-//	due/TIME/ACCOUNT/REGION/KEYID           index: the key is to be deleted at TIME
+//	due/TIME/ACCOUNT/REGION/KEYID           index: the key, or some of its material, is to be deleted at TIME
 //	event/TIME/N/EVENTID                    an audit.Event that the sink does not have yet
+//	tokenkey                                the key that seals import tokens
 //
 // Names can be read by whoever has the store; values are sealed.
 const (
@@ -35,6 +36,7 @@ const (
 	lastUsePrefix  = "lastuse/"
 	duePrefix      = "due/"
 	eventPrefix    = "event/"
+	tokenKeyName   = "tokenkey"
 )
 
 // A Ref says where a key is: its account and Region, and its key ID.
@@ -129,6 +131,7 @@ type Record struct {
 	DeletionDate      *time.Time       `json:"deletionDate,omitempty"`      // while pending deletion
 	Destroying        bool             `json:"destroying,omitempty"`        // some of the key may be deleted already
 	Materials         []MaterialRecord `json:"materials,omitempty"`         // oldest first; the last is current
+	Staged            *MaterialRecord  `json:"staged,omitempty"`            // imported; current after the next rotation
 	Rotation          *Rotation        `json:"rotation,omitempty"`          // while automatic rotation is enabled
 	OnDemandRotations int              `json:"onDemandRotations,omitempty"` // ever made
 	Grants            int              `json:"grants,omitempty"`            // how many there are now
@@ -145,6 +148,11 @@ type MaterialRecord struct {
 	ID           string     `json:"id"`                     // 64 hexadecimal digits
 	Rotated      *time.Time `json:"rotated,omitempty"`      // when it became current; nil for the first
 	RotationType string     `json:"rotationType,omitempty"` // of the API
+
+	// Of imported material only.
+	Absent      bool       `json:"absent,omitempty"`      // its bytes were deleted; they can be imported again
+	ValidTo     *time.Time `json:"validTo,omitempty"`     // when its bytes are deleted; nil: never, or already
+	Description string     `json:"description,omitempty"` // given by the caller
 }
 
 // A Rotation is the schedule of automatic rotation.
@@ -171,6 +179,9 @@ func (r *Record) clone() *Record {
 	c.Materials = slices.Clone(r.Materials)
 	if r.Rotation != nil {
 		c.Rotation = new(*r.Rotation)
+	}
+	if r.Staged != nil {
+		c.Staged = new(*r.Staged)
 	}
 	return &c
 }
@@ -236,7 +247,7 @@ func decodeRecord[T any](r keystore.Record) (*T, error) {
 // clearPuts erases the key material among what was stored.
 func clearPuts(puts []keystore.Put) {
 	for _, p := range puts {
-		if strings.HasPrefix(p.Key, materialPrefix) {
+		if strings.HasPrefix(p.Key, materialPrefix) || p.Key == tokenKeyName {
 			secret.Clear(p.Value)
 		}
 	}

@@ -13,13 +13,17 @@ const (
 	rotationOnDemand  = "ON_DEMAND"
 )
 
-// RotateOnDemand gives k a new current material.
+// RotateOnDemand gives k a new current material: the staged one if k's material is imported.
 func (db *DB) RotateOnDemand(ctx context.Context, k *Key, now time.Time) (*Key, error) {
 	record := k.Record.clone()
 	record.OnDemandRotations++
 	var tx keystore.Tx
 	defer func() { clearPuts(tx.Puts) }()
-	if err := db.addMaterial(&tx, k, record, rotationOnDemand, now.UTC()); err != nil {
+	if record.Origin != originKMS {
+		m := *record.Staged
+		m.Rotated, m.RotationType = new(now.UTC()), rotationOnDemand
+		record.Materials, record.Staged = append(record.Materials, m), nil
+	} else if err := db.addMaterial(&tx, k, record, rotationOnDemand, now.UTC()); err != nil {
 		return nil, err
 	}
 	return db.commitRotation(ctx, k, record, tx, now)

@@ -34,12 +34,14 @@ const latin = `[\u0009\u000A\u000D\u0020-\u00FF]`
 
 // patterns are the regular expressions of the API's model, by their names in tags.
 var patterns = compilePatterns(map[string]string{
-	"aliasName":  `^[a-zA-Z0-9:/_-]+$`,
-	"marker":     `[\u0020-\u00FF]*`,
-	"policy":     latin + `+`,
-	"policyName": `[\w]+`,
-	"principal":  `^[\w+=,.@:/-]+$`,
-	"xksKeyID":   `^[a-zA-Z0-9-_.]+$`,
+	"aliasName":           `^[a-zA-Z0-9:/_-]+$`,
+	"marker":              `[\u0020-\u00FF]*`,
+	"policy":              latin + `+`,
+	"policyName":          `[\w]+`,
+	"materialDescription": `^[a-zA-Z0-9:/_\s.-]+$`,
+	"materialID":          `^[a-f0-9]+$`,
+	"principal":           `^[\w+=,.@:/-]+$`,
+	"xksKeyID":            `^[a-zA-Z0-9-_.]+$`,
 })
 
 func compilePatterns(sources map[string]string) map[string]*pattern {

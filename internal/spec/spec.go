@@ -11,10 +11,10 @@ import (
 
 // A Spec is what the keys of one KeySpec of the API can be.
 type Spec struct {
-	Name          string // of the API: "RSA_2048"
-	Kind          Kind
-	Usages        []Usage
-	GeneratedOnly bool // material of such keys cannot be imported
+	Name     string // of the API: "RSA_2048"
+	Kind     Kind
+	Usages   []Usage
+	Wrapping Wrapping // of material that is imported
 }
 
 // A Usage is one KeyUsage that keys of a spec can have.
@@ -47,30 +47,30 @@ const (
 
 // specs has one row for each KeySpec of the API.
 var specs = []Spec{
-	{"SYMMETRIC_DEFAULT", Symmetric, []Usage{{EncryptDecrypt, []string{"SYMMETRIC_DEFAULT"}, crypto.XAES256GCM}}, false},
-	{"HMAC_224", HMAC, mac("HMAC_SHA_224", crypto.HMACSHA224), false},
-	{"HMAC_256", HMAC, mac("HMAC_SHA_256", crypto.HMACSHA256), false},
-	{"HMAC_384", HMAC, mac("HMAC_SHA_384", crypto.HMACSHA384), false},
-	{"HMAC_512", HMAC, mac("HMAC_SHA_512", crypto.HMACSHA512), false},
-	{"ECC_NIST_P256", Asymmetric, ecc("ECDSA_SHA_256", crypto.ECDSAP256, crypto.ECDHP256), false},
-	{"ECC_NIST_P384", Asymmetric, ecc("ECDSA_SHA_384", crypto.ECDSAP384, crypto.ECDHP384), false},
-	{"ECC_NIST_P521", Asymmetric, ecc("ECDSA_SHA_512", crypto.ECDSAP521, crypto.ECDHP521), false},
-	{"ECC_SECG_P256K1", Asymmetric, signature(crypto.ECDSASecp256k1, "ECDSA_SHA_256"), false},
-	{"ECC_NIST_EDWARDS25519", Asymmetric, signature(crypto.Ed25519, "ED25519_SHA_512", "ED25519_PH_SHA_512"), false},
-	{"RSA_2048", Asymmetric, rsa(crypto.RSAES2048, crypto.RSASSA2048), false},
-	{"RSA_3072", Asymmetric, rsa(crypto.RSAES3072, crypto.RSASSA3072), false},
-	{"RSA_4096", Asymmetric, rsa(crypto.RSAES4096, crypto.RSASSA4096), false},
+	{"SYMMETRIC_DEFAULT", Symmetric, []Usage{{EncryptDecrypt, []string{"SYMMETRIC_DEFAULT"}, crypto.XAES256GCM}}, wrappedByKey},
+	{"HMAC_224", HMAC, mac("HMAC_SHA_224", crypto.HMACSHA224), wrappedByKey},
+	{"HMAC_256", HMAC, mac("HMAC_SHA_256", crypto.HMACSHA256), wrappedByKey},
+	{"HMAC_384", HMAC, mac("HMAC_SHA_384", crypto.HMACSHA384), wrappedByKey},
+	{"HMAC_512", HMAC, mac("HMAC_SHA_512", crypto.HMACSHA512), wrappedByKey},
+	{"ECC_NIST_P256", Asymmetric, ecc("ECDSA_SHA_256", crypto.ECDSAP256, crypto.ECDHP256), wrappedByAny},
+	{"ECC_NIST_P384", Asymmetric, ecc("ECDSA_SHA_384", crypto.ECDSAP384, crypto.ECDHP384), wrappedByAny},
+	{"ECC_NIST_P521", Asymmetric, ecc("ECDSA_SHA_512", crypto.ECDSAP521, crypto.ECDHP521), wrappedByAnyBut2048},
+	{"ECC_SECG_P256K1", Asymmetric, signature(crypto.ECDSASecp256k1, "ECDSA_SHA_256"), wrappedByAny},
+	{"ECC_NIST_EDWARDS25519", Asymmetric, signature(crypto.Ed25519, "ED25519_SHA_512", "ED25519_PH_SHA_512"), wrappedByAnyBut2048},
+	{"RSA_2048", Asymmetric, rsa(crypto.RSAES2048, crypto.RSASSA2048), wrappedByAES},
+	{"RSA_3072", Asymmetric, rsa(crypto.RSAES3072, crypto.RSASSA3072), wrappedByAES},
+	{"RSA_4096", Asymmetric, rsa(crypto.RSAES4096, crypto.RSASSA4096), wrappedByAES},
 	{"SM2", Asymmetric, []Usage{
 		{EncryptDecrypt, []string{"SM2PKE"}, ignoreClock(crypto.SM2PKE)},
 		{SignVerify, []string{"SM2DSA"}, ignoreClock(crypto.SM2DSA)},
 		{KeyAgreement, []string{"ECDH"}, ignoreClock(crypto.SM2ECDH)},
-	}, false},
-	{"ML_DSA_44", Asymmetric, signature(crypto.MLDSA44, "ML_DSA_SHAKE_256"), true},
-	{"ML_DSA_65", Asymmetric, signature(crypto.MLDSA65, "ML_DSA_SHAKE_256"), true},
-	{"ML_DSA_87", Asymmetric, signature(crypto.MLDSA87, "ML_DSA_SHAKE_256"), true},
-	{"ML_KEM_512", Asymmetric, kem(crypto.MLKEM512), false},
-	{"ML_KEM_768", Asymmetric, kem(crypto.MLKEM768), false},
-	{"ML_KEM_1024", Asymmetric, kem(crypto.MLKEM1024), false},
+	}, wrappedByKey},
+	{"ML_DSA_44", Asymmetric, signature(crypto.MLDSA44, "ML_DSA_SHAKE_256"), notImported},
+	{"ML_DSA_65", Asymmetric, signature(crypto.MLDSA65, "ML_DSA_SHAKE_256"), notImported},
+	{"ML_DSA_87", Asymmetric, signature(crypto.MLDSA87, "ML_DSA_SHAKE_256"), notImported},
+	{"ML_KEM_512", Asymmetric, kem(crypto.MLKEM512), wrappedByKey},
+	{"ML_KEM_768", Asymmetric, kem(crypto.MLKEM768), wrappedByKey},
+	{"ML_KEM_1024", Asymmetric, kem(crypto.MLKEM1024), wrappedByKey},
 }
 
 func mac(algorithm string, family func() crypto.Family) []Usage {
