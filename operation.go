@@ -7,6 +7,7 @@ import (
 	"reflect"
 
 	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/internal/shape"
 	"github.com/pocketkms/kms/internal/testhook"
@@ -169,7 +170,7 @@ func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *O
 		if err = op.resolveKeys(c, in); err != nil {
 			return err
 		}
-		if err = c.authorize(); err != nil {
+		if err = c.authorize(op.aliasName.Of(in)); err != nil {
 			return err
 		}
 		if err = op.requireAdmission(c, in); err != nil {
@@ -208,8 +209,8 @@ func (op *operation[In, Out]) check(c *call, in *In, wire *shape.Wire) error {
 	switch {
 	case c.svc.badRegion:
 		return invalid("%.40q is not the name of a Region.", c.svc.region)
-	case c.svc.caller.kind == principalAnonymous:
-		return denied(c.svc.caller, op.permission, "*", noIdentityPolicy)
+	case c.svc.caller.kind == iam.Anonymous:
+		return errAnonymous(&c.svc.caller, op.permission)
 	}
 	return nil
 }

@@ -16,10 +16,10 @@ const (
 		"matches requests without the specified # or with an unspecified #. To fix, remove ForAllValues."
 )
 
-// requireForm requires the error of validatePolicy. An empty want means that the policy is valid.
+// requireForm requires the error of parseKeyPolicy. An empty want means that the policy is valid.
 func requireForm(t *testing.T, want, policy string) {
 	t.Helper()
-	err := validatePolicy(policy)
+	err := formError(policy)
 	if want == "" {
 		require.NoError(t, err, policy)
 		return
@@ -29,10 +29,15 @@ func requireForm(t *testing.T, want, policy string) {
 	require.Equal(t, want, string(e.Code)+": "+e.Message, policy)
 }
 
+func formError(policy string) error {
+	_, err := parseKeyPolicy(policy)
+	return err
+}
+
 func TestTheFormOfAPolicyDocument(t *testing.T) {
 	const statement = `{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}`
 	for policy, want := range map[string]string{
-		"":                                  "",
+		"":                                  notJSON,
 		`{"Statement":` + statement + `}`:   "",
 		`{"Statement":[` + statement + `]}`: "",
 		`{"Statement":[` + statement + `,` + statement + `]}`:                                       "",
@@ -260,26 +265,24 @@ func TestPoliciesHaveOneLayout(t *testing.T) {
 	}
 }
 
-func FuzzValidatePolicy(f *testing.F) {
+func FuzzParseKeyPolicy(f *testing.F) {
 	ours := []string{
 		defaultPolicy("111122223333", "us-east-1"), defaultPolicy("444455556666", "us-gov-west-1"), managedKeyPolicy("111122223333", "cn-north-1", "s3"),
 	}
 	for _, policy := range ours {
-		require.NoError(f, validatePolicy(policy))
+		require.NoError(f, formError(policy))
 		f.Add(policy)
 	}
 	f.Add(`{"Statement":{"Effect":"Deny","NotPrincipal":{"AWS":["111122223333"]},"NotAction":"kms:*","NotResource":[]}}`)
 	f.Add(`{"Statement":[{"Effect":"Allow","Principal":"*","Condition":{"ForAllValues:StringLike":{"aws:RequestTag/a":[1,true,"x"]}}}]}`)
 	f.Add(`{"Statement":[{}],"Statement":[[[null]]]}`)
 	f.Fuzz(func(t *testing.T, policy string) {
-		err := validatePolicy(policy)
-		require.Equal(t, err, validatePolicy(policy), "one document, one answer")
+		err := formError(policy)
+		require.Equal(t, err, formError(policy), "one document, one answer")
 		formatted := formatPolicy(policy)
 		require.Equal(t, formatted, formatPolicy(formatted))
 		if err == nil {
-			if policy != "" {
-				require.JSONEq(t, policy, formatted)
-			}
+			require.JSONEq(t, policy, formatted)
 			return
 		}
 		var e *Error

@@ -151,6 +151,9 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 	if err != nil {
 		return err
 	}
+	if k.Policy == nil {
+		return wrong("has a policy that cannot be read, so that nobody can use the key")
+	}
 	for _, name := range ref.dueNames(record) {
 		if ok, err := db.exists(ctx, name); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/ciphertext"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/spec"
@@ -27,6 +28,13 @@ type Key struct {
 	State     State
 	Materials []*Material // as in Record
 
+	// Policy is the key policy, compiled. It is nil if the stored text is not a key policy: then the
+	// key refuses everything.
+	Policy *iam.Policy
+	// Decisions keeps what has been decided with this snapshot.
+	Decisions Decisions
+
+	grants   granteeCache
 	revision keystore.Revision // 0: not stored
 	nextDue  time.Time         // when time next changes the key; zero: never
 	lastUse  *lastUse
@@ -73,8 +81,16 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key
 	if old != nil {
 		k.lastUse = old.lastUse
 	}
+	if old != nil && old.Record.Policy == record.Policy {
+		k.Policy = old.Policy
+	} else {
+		k.Policy, _ = parsePolicy(record.Policy)
+	}
 	return k, nil
 }
+
+// parsePolicy compiles a key policy.
+func parsePolicy(text string) (*iam.Policy, error) { return iam.Parse(text, iam.ResourcePolicy) }
 
 // state returns the state of the key, and when time next changes it.
 func (r *Record) state() (s State, nextDue time.Time) {
@@ -104,7 +120,8 @@ func (r *Record) state() (s State, nextDue time.Time) {
 // and described. It has no materials.
 func NewUnstoredKey(ref Ref, arn string, record *Record) *Key {
 	s := spec.Of(record.Spec)
-	return &Key{Ref: ref, ARN: arn, Record: record, Spec: s, Usage: s.Usage(record.Usage), State: Enabled, lastUse: new(lastUse)}
+	policy, _ := parsePolicy(record.Policy)
+	return &Key{Policy: policy, Ref: ref, ARN: arn, Record: record, Spec: s, Usage: s.Usage(record.Usage), State: Enabled, lastUse: new(lastUse)}
 }
 
 // Stored reports whether k is in the store, or was when the snapshot was taken.
