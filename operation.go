@@ -165,6 +165,7 @@ func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *O
 	if err := op.check(c, in, wire); err != nil {
 		return nil, err
 	}
+	c.input = in
 	err = c.svc.core.db.Retry(c.ctx, c.key, func() (err error) {
 		c.clearTargets()
 		if err = op.resolveKeys(c, in); err != nil {

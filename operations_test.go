@@ -68,6 +68,9 @@ type fixture struct {
 
 const fixtureAlias, fixtureMessage, fixtureAlice = "alias/fixture", "message", "arn:aws:iam::111122223333:user/alice"
 
+// fixtureWorker is the grantee of the fixture's grant, and may retire it.
+const fixtureWorker = "arn:aws:iam::111122223333:role/worker"
+
 func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	t.Helper()
 	ctx := context.Background()
@@ -87,7 +90,7 @@ func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	encapsulated, err := f.svc.Encapsulate(ctx, &kms.EncapsulateInput{KeyId: f.kem.KeyId, EncapsulationAlgorithm: kms.EncapsulationAlgorithmMLKEM})
 	require.NoError(t, err)
 	f.encapsulated = encapsulated.SharedSecretCiphertextBlob
-	f.grant = createGrant(t, f.svc, &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, RetiringPrincipal: fixtureAlice})
+	f.grant = createGrant(t, f.svc, &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, GranteePrincipal: fixtureWorker, RetiringPrincipal: fixtureWorker})
 	f.external = createKey(t, f.svc, &kms.CreateKeyInput{Origin: kms.OriginExternal})
 	parameters := parametersForImport(t, f.svc, f.external.KeyId, kms.AlgorithmSM2PKE, kms.WrappingKeySpecSM2) // the fastest
 	f.importToken, f.wrapped = parameters.ImportToken, wrap(t, parameters.PublicKey, kms.AlgorithmSM2PKE, bytes.Repeat([]byte{7}, 32))
@@ -130,7 +133,7 @@ func (f *fixture) example(t testing.TB, operation string) any {
 	case "CreateGrant":
 		return &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, GranteePrincipal: fixtureAlice, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}}
 	case "ListRetirableGrants":
-		return &kms.ListRetirableGrantsInput{RetiringPrincipal: fixtureAlice}
+		return &kms.ListRetirableGrantsInput{RetiringPrincipal: fixtureWorker}
 	case "RetireGrant":
 		return &kms.RetireGrantInput{KeyId: f.symmetric.KeyId, GrantId: f.grant.GrantId}
 	case "RevokeGrant":
@@ -292,6 +295,8 @@ func TestEveryOperationIsDeniedExceptToTheAccountsRoot(t *testing.T) {
 				permission = "kms:ReEncryptFrom"
 			case "CreateKey", "ListAliases", "ListKeys", "ListRetirableGrants", "GenerateRandom":
 				resource = "*"
+			case "CreateAlias", "UpdateAlias", "DeleteAlias":
+				resource = "arn:aws:kms:us-east-1:111122223333:" + reflect.ValueOf(in).Elem().FieldByName("AliasName").String()
 			}
 			requireError(t, err, kms.AccessDeniedException,
 				"User: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %[2]s action", arn, permission, resource)

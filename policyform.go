@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/pocketkms/kms/iam"
@@ -26,7 +27,16 @@ func parseKeyPolicy(text string) (*iam.Policy, error) {
 	if err != nil {
 		return nil, policyError(err)
 	}
-	return policy, requireSafeConditions(policy)
+	for _, s := range policy.Statements() {
+		entries, _ := s.Principals()
+		if slices.ContainsFunc(entries, iam.PrincipalPattern.IsUniqueID) { // of a user or a role that was deleted
+			return nil, errInvalidPrincipals
+		}
+		if err := requireSafeConditions(s); err != nil {
+			return nil, err
+		}
+	}
+	return policy, nil
 }
 
 // policyError returns the API's exception for the problems of a policy: for the document as a whole, or
@@ -83,13 +93,11 @@ func isShape(p iam.Problem) bool {
 
 // requireSafeConditions refuses ForAllValues for a key of which the API knows that a request has at most
 // one value: the condition would also hold for a request without any.
-func requireSafeConditions(policy *iam.Policy) error {
-	for _, s := range policy.Statements() {
-		for _, c := range s.Conditions() {
-			if single := singleValued(c.Key()); c.ForAllValues() && single != "" {
-				return exception(MalformedPolicyDocumentException, "OverlyPermissiveCondition: Using the ForAllValues set operator with a single-valued "+
-					"condition key matches requests without the specified %[1]s or with an unspecified %[1]s. To fix, remove ForAllValues.", single)
-			}
+func requireSafeConditions(s iam.Statement) error {
+	for _, c := range s.Conditions() {
+		if single := singleValued(c.Key()); c.ForAllValues() && single != "" {
+			return exception(MalformedPolicyDocumentException, "OverlyPermissiveCondition: Using the ForAllValues set operator with a single-valued "+
+				"condition key matches requests without the specified %[1]s or with an unspecified %[1]s. To fix, remove ForAllValues.", single)
 		}
 	}
 	return nil

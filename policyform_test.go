@@ -201,7 +201,7 @@ func TestTheFormOfConditions(t *testing.T) {
 		`{"StringEquals":{"kms:EncryptionContext:App":"x"},"Bool":{"kms:GrantIsForAWSResource":true}}`:          "",
 		`{"StringEquals":{}}`:                                                                       "",
 		`{"StringEquals":{"aws:PrincipalTag/t":[]}}`:                                                "",
-		`{"NumericLessThan":{"kms:X":[1,-1.5e3,1e999,"2",false]}}`:                                  "",
+		`{"NumericLessThan":{"kms:X":[1,-1.5e3,"2"]}}`:                                              "",
 		`{"Null":{"kms:EncryptionContextKeys":"true"}}`:                                             "",
 		`{"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["a","b"],"aws:TagKeys":["a"]}}`: "",
 		`{"ForAnyValue:StringEquals":{"kms:EncryptionContext:App":"x","aws:RequestTag/t":"x"}}`:     "",
@@ -230,13 +230,30 @@ func TestTheFormOfConditions(t *testing.T) {
 		`{"StringEquals":["kms:X"]}`:                                                                malformedPolicy,
 		`{"StringEquals":null}`:                                                                     malformedPolicy,
 	}
+	valueOf := func(operator string) string {
+		switch {
+		case strings.HasPrefix(operator, "Numeric"):
+			return "1.5"
+		case strings.HasPrefix(operator, "Date"):
+			return "2026-03-01T12:00:00Z"
+		case operator == "Bool":
+			return "true"
+		case operator == "BinaryEquals":
+			return "eA=="
+		case strings.HasSuffix(operator, "IpAddress"):
+			return "192.0.2.0/24"
+		case strings.HasPrefix(operator, "Arn"):
+			return "arn:aws:s3:::*"
+		}
+		return "x"
+	}
 	for _, operator := range strings.Fields(`StringEquals StringNotEquals StringEqualsIgnoreCase StringNotEqualsIgnoreCase StringLike StringNotLike
 		NumericEquals NumericNotEquals NumericLessThan NumericLessThanEquals NumericGreaterThan NumericGreaterThanEquals
 		DateEquals DateNotEquals DateLessThan DateLessThanEquals DateGreaterThan DateGreaterThanEquals
 		Bool BinaryEquals IpAddress NotIpAddress ArnEquals ArnNotEquals ArnLike ArnNotLike`) {
 		for _, prefix := range []string{"", "ForAllValues:", "ForAnyValue:"} {
 			for _, suffix := range []string{"", "IfExists"} {
-				tests[`{"`+prefix+operator+suffix+`":{"kms:X":"x"}}`] = ""
+				tests[`{"`+prefix+operator+suffix+`":{"kms:X":"`+valueOf(operator)+`"}}`] = ""
 			}
 		}
 	}
