@@ -52,7 +52,7 @@ func TestAPolicyIsReturnedInTheLayoutOfTheAPI(t *testing.T) {
 	ctx := context.Background()
 	const statement = `{
   "Statement" : {
-    "Effect" : "Deny",
+    "Effect" : "Allow",
     "Principal" : "*",
     "Action" : "kms:*",
     "Resource" : "*",
@@ -63,7 +63,7 @@ func TestAPolicyIsReturnedInTheLayoutOfTheAPI(t *testing.T) {
 		compactPolicy: printedPolicy,
 		printedPolicy: printedPolicy,
 		statement:     statement,
-		"\t{\"Statement\":\r\n {\"Effect\":\"Deny\", \"Principal\":\"*\",\n\"Action\" :\"kms:*\",\"Resource\":\"*\",\"Sid\":\"é<&\"} }\n": statement,
+		"\t{\"Statement\":\r\n {\"Effect\":\"Allow\", \"Principal\":\"*\",\n\"Action\" :\"kms:*\",\"Resource\":\"*\",\"Sid\":\"é<&\"} }\n": statement,
 	}
 	for policy, want := range policies {
 		k := createKey(t, svc, nil)
