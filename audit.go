@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/iam"
 )
 
 // A recording is an event with its resources, in one allocation.
@@ -56,6 +57,9 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	e.ReadOnly = op.readOnly
 	e.EventType = audit.APICall
 	e.RecipientAccountID = c.svc.caller.account
+	if e.RecipientAccountID == "" && c.count > 0 { // a service has no account
+		e.RecipientAccountID = c.key().Account
+	}
 
 	limit := audit.MaxSucceededBytes
 	if err != nil {
@@ -69,10 +73,15 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	op.in.VisitLoggableWithDefaults(in, b)
 	if err != nil {
 		e.SetError(eventError(wrapError(c.ctx, err, op.name)))
+		if c.observed != "" {
+			b.Start(&e.AdditionalEventData, "additionalEventData", limit)
+			c.addObservedRefusal(b)
+		}
 	} else {
 		b.Start(&e.AdditionalEventData, "additionalEventData", limit)
 		c.addStores(b)
 		c.addKeyMaterials(b)
+		c.addObservedRefusal(b)
 		if !op.readOnly {
 			b.Start(&e.ResponseElements, "responseElements", limit)
 			op.out.VisitLoggable(out, b)
@@ -139,6 +148,13 @@ func (c *call) addKeyMaterials(b *audit.Builder) {
 	}
 }
 
+// addObservedRefusal adds the refusal that the call would have got without Observe.
+func (c *call) addObservedRefusal(b *audit.Builder) {
+	if c.observed != "" {
+		b.String("observedRefusal", c.observed)
+	}
+}
+
 // unrecordedError returns the error of a call whose event the sink refused with err. It hides the
 // type of err, which could be an exception of another service or a context error.
 func unrecordedError(err error) *Error {
@@ -149,8 +165,8 @@ func unrecordedError(err error) *Error {
 	}
 }
 
-// identityOf returns the identity of p for events, or nil if there is no sink.
-func (c *core) identityOf(p Principal) *audit.UserIdentity {
+// eventIdentity returns the identity of p for events, or nil if there is no sink.
+func (c *core) eventIdentity(p Principal) *audit.UserIdentity {
 	if c.config.Audit == nil {
 		return nil
 	}
@@ -162,28 +178,34 @@ func userIdentity(p Principal) audit.UserIdentity {
 	u := audit.UserIdentity{ARN: p.arn, AccountID: p.account, PrincipalID: p.account}
 	_, name, _ := strings.Cut(p.arn, "/")
 	switch p.kind {
-	case principalAnonymous:
+	case iam.Anonymous:
 		u.Type = audit.IdentityUnknown
-	case principalRoot:
+	case iam.AccountRoot:
 		u.Type = audit.IdentityRoot
-	case principalUser:
+	case iam.User:
 		u.Type = audit.IdentityIAMUser
 		u.UserName = name[strings.LastIndexByte(name, '/')+1:]
 		u.PrincipalID = u.UserName
-	case principalRole:
+	case iam.Role:
 		u.Type, u.PrincipalID = audit.IdentityRole, name[strings.LastIndexByte(name, '/')+1:]
-	case principalAssumedRole:
+	case iam.RoleSession:
 		role, session, _ := strings.Cut(name, "/")
+		issuer := "arn:" + p.Partition() + ":iam::" + p.account + ":role/" + role // without the role's path
+		if p.identity != nil {
+			issuer = p.identity.Issuer
+		}
 		u.Type, u.PrincipalID = audit.IdentityAssumedRole, role+":"+session
 		u.SessionContext = &audit.SessionContext{SessionIssuer: &audit.SessionIssuer{
 			Type:        "Role",
 			PrincipalID: role,
-			ARN:         "arn:" + p.Partition() + ":iam::" + p.account + ":role/" + role, // the ARN of a session does not have the role's path
+			ARN:         issuer,
 			AccountID:   p.account,
 			UserName:    role,
 		}}
-	case principalFederatedUser:
+	case iam.FederatedUser:
 		u.Type, u.PrincipalID = audit.IdentityFederatedUser, p.account+":"+name
+	case iam.Service:
+		return audit.UserIdentity{Type: audit.IdentityAWSService, InvokedBy: p.arn}
 	}
 	return u
 }

@@ -18,26 +18,33 @@ import (
 // A call is the state of one request. It is reused for later requests: nothing may keep it or its
 // scratch memory after the request.
 type call struct {
-	ctx     context.Context
-	svc     *Service // the view that the call was made on
-	op      *description
-	now     time.Time
-	nonce   uint64    // of the call's identifiers; 0 until one is needed
-	targets [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
-	count   int       // the number of targets
-	charged bool      // it has been counted against the request quotas
-	scratch []byte
-	context []byte         // the canonical encryption context that was used last; part of scratch
-	builder *audit.Builder // nil until there is an audit event
-	lent    *recording     // to a sink that borrows events; nil until one was
+	ctx      context.Context
+	svc      *Service // the view that the call was made on
+	op       *description
+	now      time.Time
+	nonce    uint64    // of the call's identifiers; 0 until one is needed
+	targets  [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
+	count    int       // the number of targets
+	charged  bool      // it has been counted against the request quotas
+	scratch  []byte
+	context  []byte            // the canonical encryption context that was used last; part of scratch
+	input    any               // a pointer to the operation's input
+	retiring *keydb.Grant      // that RetireGrant is about, if it exists
+	question question          // that is being decided
+	info     audit.RequestInfo // of the request, once hasInfo is true
+	hasInfo  bool
+	observed string         // the first refusal that Observe let pass
+	builder  *audit.Builder // nil until there is an audit event
+	lent     *recording     // to a sink that borrows events; nil until one was
 }
 
 // A target is a key that a call uses, with the permission that the caller needs for it.
 type target struct {
 	key          *keydb.Key
 	permission   string
+	identifier   string          // the KeyId that named the key, if one did
 	byCiphertext bool            // the key was named only by a ciphertext
-	namedBy      string          // the KeyId, if the key is in another account than the caller
+	foreign      bool            // the key was named, and is in another account than the caller
 	material     *keydb.Material // set if the call encrypted or decrypted with a symmetric key
 }
 
@@ -72,6 +79,10 @@ func begin(ctx context.Context, s *Service, op *description) (*call, error) {
 func (c *call) end() {
 	c.clearTargets()
 	c.ctx, c.svc, c.op, c.now, c.nonce, c.charged = nil, nil, nil, time.Time{}, 0, false
+	c.input, c.observed = nil, ""
+	if c.hasInfo {
+		c.info, c.hasInfo = audit.RequestInfo{}, false
+	}
 	if c.lent != nil {
 		*c.lent = recording{}
 	}
@@ -101,7 +112,18 @@ func (c *call) clearTargets() {
 	if c.count > 0 {
 		clear(c.targets[:c.count])
 	}
-	c.count, c.context = 0, nil
+	c.count, c.context, c.retiring = 0, nil, nil
+	if c.question.call != nil {
+		c.question = question{}
+	}
+}
+
+// requestInfo returns what is known of the request.
+func (c *call) requestInfo() *audit.RequestInfo {
+	if !c.hasInfo {
+		c.info, c.hasInfo = audit.RequestInfoFromContext(c.ctx), true
+	}
+	return &c.info
 }
 
 // requestID returns the ID of the request, and eventID the ID of its audit event. Both are UUIDs:

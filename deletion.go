@@ -43,11 +43,13 @@ type CancelKeyDeletionOutput struct {
 	KeyId string
 }
 
+const defaultDeletionDays = 30
+
 var opScheduleKeyDeletion = define(description{
 	name: "ScheduleKeyDeletion", keys: keyOnly, states: scheduleState,
 }, steps[ScheduleKeyDeletionInput, ScheduleKeyDeletionOutput]{
 	act: func(c *call, in *ScheduleKeyDeletionInput) (*ScheduleKeyDeletionOutput, error) {
-		days := int32(30)
+		days := int32(defaultDeletionDays)
 		if in.PendingWindowInDays != nil {
 			days = *in.PendingWindowInDays
 		}

@@ -434,11 +434,11 @@ func (c *call) identifySource(src *source, permission string) error {
 	k, err := c.svc.core.db.KeyOf(c.ctx, header, owner, c.svc.region, c.now)
 	switch {
 	case err != nil && foreign:
-		return c.mask(err, deniedCiphertext(*caller, permission))
+		return c.mask(err, hiddenCiphertext(caller, permission))
 	case err != nil:
 		return err
 	case k == nil:
-		return deniedCiphertext(*caller, permission)
+		return hiddenCiphertext(caller, permission)
 	}
 	return c.addTarget(target{key: k, permission: permission, byCiphertext: true})
 }

@@ -53,13 +53,16 @@ func ensuredAlias(ctx context.Context) string {
 
 var errAliasExists = errors.New("kms: the alias exists")
 
-// admitEnsuredAlias refuses what CreateAlias would refuse.
-func (c *call) admitEnsuredAlias(alias keydb.AliasRef) error {
+// admitEnsuredAlias refuses what CreateAlias would refuse. k is the key that is to be.
+func (c *call) admitEnsuredAlias(alias keydb.AliasRef, k *keydb.Key) error {
 	if err := validateAliasName(alias.Name); err != nil {
 		return err
 	}
-	if d := decide(&c.svc.caller, "kms:CreateAlias", nil); !d.allowed {
-		return denied(c.svc.caller, "kms:CreateAlias", alias.ARN(), d.reason)
+	if err := c.authorizeResource("kms:CreateAlias", alias.ARN()); err != nil {
+		return err
+	}
+	if err := c.authorizeTarget(&target{key: k, permission: "kms:CreateAlias"}); err != nil {
+		return err
 	}
 	if err := requireUnreserved(alias.Name); err != nil {
 		return err

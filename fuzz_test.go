@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/arn"
 )
 
@@ -64,8 +65,8 @@ func FuzzParsePrincipal(f *testing.F) {
 		}
 		require.Equal(t, s, p.ARN())
 		require.True(t, arn.IsAccount(p.Account()))
-		require.NotEqual(t, principalAnonymous, p.kind)
-		require.Equal(t, strings.HasSuffix(s, ":root") && strings.Count(s, "/") == 0, p.kind == principalRoot)
+		require.NotEqual(t, iam.Anonymous, p.kind)
+		require.Equal(t, strings.HasSuffix(s, ":root") && strings.Count(s, "/") == 0, p.kind == iam.AccountRoot)
 		for _, c := range s {
 			require.True(t, c > ' ' && c <= '~' && c != '*', "%q", c)
 		}

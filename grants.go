@@ -259,10 +259,9 @@ var opCreateGrant = define(description{
 })
 
 // CreateGrant creates a grant of a key, which names a principal and the operations that it may call.
-// A key can have up to 50,000, unless Config.Limits says otherwise.
-//
-// Grants are stored and listed, but permit nothing yet: only the root of the account that owns a key
-// may use it.
+// A key can have up to 50,000, unless Config.Limits says otherwise. A grant allows like a policy of the
+// account that issued it. A caller that has the permission only by a grant cannot create one that allows
+// more.
 func (s *Service) CreateGrant(ctx context.Context, in *CreateGrantInput) (*CreateGrantOutput, error) {
 	return opCreateGrant.do(ctx, s, in)
 }
@@ -302,19 +301,26 @@ func (g *GrantConstraints) hasContext() bool {
 	return g != nil && len(g.EncryptionContextEquals)+len(g.EncryptionContextSubset) > 0
 }
 
-// requirePrincipal refuses what cannot name a principal. Whether the principal exists, the service
-// does not know.
+// requirePrincipal refuses what names no principal.
 func (c *call) requirePrincipal(name string) error {
-	if isUniqueID(name) {
-		return nil
-	}
-	if p, err := ParsePrincipal(name); err == nil && p.Partition() == arn.Partition(c.svc.region) {
+	unknown := exception(InvalidArnException, "ARN does not refer to a valid principal: %s", name)
+	p, err := ParsePrincipal(name)
+	if isUniqueID(name) || err == nil && p.Partition() == arn.Partition(c.svc.region) {
+		if exists := c.svc.core.config.PrincipalExists; exists != nil {
+			if ok, err := exists(c.ctx, name); err != nil || ok {
+				return err
+			}
+			if isUniqueID(name) {
+				return exception(InvalidArnException, "GranteePrincipal does not refer to a valid principal.")
+			}
+			return unknown
+		}
 		return nil
 	}
 	if a, ok := arn.Parse(name); ok && a.Service == "sts" && strings.HasPrefix(a.Resource, "assumed-role/") && strings.Count(a.Resource, "/") > 2 {
 		return exception(InvalidArnException, "ARN is not valid: %s", name) // it shows the path of the role
 	}
-	return exception(InvalidArnException, "ARN does not refer to a valid principal: %s", name)
+	return unknown
 }
 
 // isUniqueID reports whether s has the form of IAM's unique ID of a user or role, or of a session of
@@ -569,7 +575,7 @@ var opListRetirableGrants = define(description{
 		case err != nil || p.Partition() != arn.Partition(c.svc.region):
 			return exception(InvalidArnException, "ARN does not refer to a valid principal: %s", in.RetiringPrincipal)
 		case p.account != c.svc.caller.account:
-			return denied(c.svc.caller, c.op.permission, in.RetiringPrincipal, noResourcePolicy)
+			return accessDenied(&c.svc.caller, c.op.permission, " on resource: "+in.RetiringPrincipal, "no resource-based policy allows")
 		}
 		return nil
 	},
@@ -608,42 +614,48 @@ var opRetireGrant = define(description{
 		return nil
 	},
 	identify: func(c *call, in *RetireGrantInput) error {
-		if in.GrantToken == "" {
-			return c.identify(in.KeyId, c.op.permission, false)
+		keyID, id, err := in.KeyId, in.GrantId, error(nil)
+		if in.GrantToken != "" {
+			var key keydb.Ref
+			if key, id, err = c.parseGrantToken(in.GrantToken); err != nil {
+				return err
+			}
+			keyID = key.ARN()
 		}
-		key, _, err := c.parseGrantToken(in.GrantToken)
+		k, err := c.resolve(keyID, c.op.permission, false)
+		if errors.Is(err, NotFoundException) && in.GrantToken != "" {
+			err = errInvalidGrantToken // the key was deleted with the grant
+		}
+		if err == nil && validateGrantID(id) == nil { // the grant says who may retire it
+			c.retiring, err = c.svc.core.db.Grant(c.ctx, k.Ref, id)
+		}
 		if err != nil {
 			return err
 		}
-		if err = c.identify(key.ARN(), c.op.permission, false); errors.Is(err, NotFoundException) {
-			err = errInvalidGrantToken // the key was deleted with the grant
-		}
-		return err
+		return c.addTarget(target{key: k, permission: c.op.permission, identifier: keyID, foreign: k.Account != c.svc.caller.account})
 	},
 	admit: func(c *call, in *RetireGrantInput) error {
-		_, err := c.retired(in)
-		return err
+		if c.retiring == nil && in.GrantToken != "" {
+			return errInvalidGrantToken
+		}
+		if c.retiring == nil {
+			_, err := c.grant(in.GrantId)
+			return err
+		}
+		return nil
 	},
 	act: func(c *call, in *RetireGrantInput) (*RetireGrantOutput, error) {
-		g, err := c.retired(in)
-		if err != nil {
-			return nil, err
+		if c.retiring == nil { // it was created just now
+			return nil, keydb.ErrConflict
 		}
-		return &RetireGrantOutput{}, c.svc.core.db.DeleteGrant(c.ctx, c.key(), g)
+		return &RetireGrantOutput{}, c.svc.core.db.DeleteGrant(c.ctx, c.key(), c.retiring)
 	},
 })
 
-// retired returns the grant that in names.
-func (c *call) retired(in *RetireGrantInput) (*keydb.Grant, error) {
-	if in.GrantToken != "" {
-		return c.grantOfToken(in.GrantToken)
-	}
-	return c.grant(in.GrantId)
-}
-
-// RetireGrant deletes a grant that is no longer needed. The API lets the retiring principal, the
-// grantee and the account that created the grant call it; here, only the root of the account that
-// owns the key may.
+// RetireGrant deletes a grant that is no longer needed. Its retiring principal may call it, its grantee
+// if the grant includes RetireGrant, and the account that created the grant, which can leave it to its
+// principals. Key policies have no say. A principal of another account than the one that created the
+// grant also needs the permission of its own account.
 func (s *Service) RetireGrant(ctx context.Context, in *RetireGrantInput) (*RetireGrantOutput, error) {
 	return opRetireGrant.do(ctx, s, in)
 }

@@ -46,7 +46,7 @@ type CreateKeyInput struct {
 	Policy string `kms:"len=1..131072,pattern=policy"`
 
 	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let the caller change it again.
-	// Such a key may become unmanageable. Nothing is checked while policies are not evaluated.
+	// Such a key may become unmanageable.
 	BypassPolicyLockoutSafetyCheck bool `kms:"default=false"`
 
 	// Tags are the tags of the key, up to 50, with different tag keys.
@@ -266,8 +266,11 @@ var opCreateKey = define(description{
 	name: "CreateKey",
 }, steps[CreateKeyInput, CreateKeyOutput]{
 	validate: validateCreateKey,
-	admit: func(_ *call, in *CreateKeyInput) error {
-		if err := validatePolicy(in.Policy); err != nil {
+	admit: func(c *call, in *CreateKeyInput) error {
+		if err := c.authorizeNewTags(in.Tags); err != nil {
+			return err
+		}
+		if err := c.admitPolicy(nil, in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
 			return err
 		}
 		return validateTags(in.Tags)
@@ -309,7 +312,7 @@ var opCreateKey = define(description{
 		}
 		if alias := ensuredAlias(c.ctx); alias != "" {
 			options.Alias = c.callerAlias(alias)
-			if err := c.admitEnsuredAlias(options.Alias); err != nil {
+			if err := c.admitEnsuredAlias(options.Alias, keydb.NewUnstoredKey(ref, ref.ARN(), record)); err != nil {
 				return nil, err
 			}
 		}

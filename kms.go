@@ -45,8 +45,19 @@
 // [UnsupportedOperationException]. The keys of custom key stores are in the devices of
 // Config.Devices.
 //
-// Key policies and grants are stored but not evaluated. The root of the account that owns a key may
-// do everything with it; everyone else is refused with [AccessDeniedException].
+// # Authorization
+//
+// Each call is allowed or refused as in AWS KMS: by the policy of the key, the policies of the caller,
+// and the grants of the key. The root of an account needs none of its own. Any other principal has
+// those of its [Identity]:
+//
+//	alice, err := kms.ParsePrincipal("arn:aws:iam::111122223333:user/alice")
+//	alice, err = alice.WithIdentity(kms.Identity{Policies: []kms.Policy{{Document: policy}}})
+//	_, err = svc.As(alice).Encrypt(ctx, in)
+//
+// or Config.Identities supplies them. A refusal is an [AccessDeniedException]. What conditions say of
+// the request itself, such as its source address, package audit takes from the context: see
+// [audit.ContextWithRequestInfo].
 //
 // # Compatibility
 //
@@ -69,6 +80,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/internal/loglimit"
@@ -122,6 +134,17 @@ type Config struct {
 	// AuditBestEffort lets calls succeed even if Audit returns an error.
 	AuditBestEffort bool
 
+	// Identities supplies what belongs to the principals that carry no [Identity] of their own; nil
+	// means that nothing does. It returns p as [Principal.WithIdentity] returned it, or p itself, and
+	// is called once for each call that needs to know: it must be fast, and return the same Principal
+	// while nothing has changed. If it returns an error, the call fails.
+	Identities func(ctx context.Context, p Principal) (Principal, error)
+	// PrincipalExists reports whether a principal exists that a key policy or a grant names: by an
+	// ARN, the number of an account, or a unique ID. Nil means that the form of the name is enough.
+	PrincipalExists func(ctx context.Context, name string) (bool, error)
+	// Authorization says whether calls that are not allowed are refused. The zero value refuses them.
+	Authorization AuthorizationMode
+
 	// Limits are the resource quotas; its zero value is AWS's defaults.
 	Limits Limits
 
@@ -152,6 +175,20 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// An AuthorizationMode says what becomes of calls that are not allowed.
+type AuthorizationMode int8
+
+const (
+	// Enforce refuses them.
+	Enforce AuthorizationMode = iota
+	// Observe lets them pass, and records the refusal that they would have got: in the audit event,
+	// as the observedRefusal of the additional data, and in the log, once a minute at most. It is for
+	// finding out what a new policy would refuse, and protects nothing. Calls without a principal, and
+	// those of an operation on a key of another account that only the owner can call, are refused all
+	// the same.
+	Observe
+)
+
 // An Interceptor runs around every operation. It calls next at most once and returns its result, or
 // returns a result of its own: an output of the operation's type, or an error. The context that it
 // passes to next is used by the rest of the call: by the key store, the root key and the audit
@@ -177,7 +214,8 @@ type Service struct {
 	region    string
 	badRegion bool // region does not have the form of a Region's name: every call is refused
 
-	identity *audit.UserIdentity // the caller's, for audit events; nil without a sink
+	identity *audit.UserIdentity      // the caller's, for audit events; nil without a sink
+	bare     atomic.Pointer[identity] // of a caller that carries none; nil until it is needed
 }
 
 // A core is shared by all views of a service.
@@ -188,6 +226,7 @@ type core struct {
 	idPrefixes [2][8]byte // of the identifiers of requests and of events
 	lendEvents bool       // the sink only borrows events
 	unrecorded loglimit.Limiter
+	observed   loglimit.Limiter // refusals that Observe lets pass
 	closed     atomic.Bool
 }
 
@@ -311,10 +350,10 @@ func (c *core) view(as *Principal, region string) *Service {
 	partition := arn.Partition(region)
 	if as == nil {
 		s.caller = rootOf(partition, c.config.Account)
-	} else if s.caller = *as; as.Partition() != partition {
-		s.caller.kind = principalAnonymous
+	} else if s.caller = *as; !as.inPartition(partition) {
+		s.caller.kind, s.caller.identity = iam.Anonymous, nil
 	}
-	s.identity = c.identityOf(s.caller)
+	s.identity = c.eventIdentity(s.caller)
 	return s
 }
 

@@ -7,6 +7,7 @@ import (
 	"reflect"
 
 	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/internal/shape"
 	"github.com/pocketkms/kms/internal/testhook"
@@ -189,6 +190,7 @@ func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *O
 	if err := op.check(c, in, wire); err != nil {
 		return nil, err
 	}
+	c.input = in
 	err = c.svc.core.db.Retry(c.ctx, c.key, func() (err error) {
 		c.clearTargets()
 		if err = op.resolveKeys(c, in); err != nil {
@@ -197,7 +199,7 @@ func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *O
 		if err = op.charge(c, in, true); err != nil {
 			return err
 		}
-		if err = c.authorize(); err != nil {
+		if err = c.authorize(op.aliasName.Of(in)); err != nil {
 			return err
 		}
 		if err = op.requireAdmission(c, in); err != nil {
@@ -236,8 +238,8 @@ func (op *operation[In, Out]) check(c *call, in *In, wire *shape.Wire) error {
 	switch {
 	case c.svc.badRegion:
 		return invalid("%.40q is not the name of a Region.", c.svc.region)
-	case c.svc.caller.kind == principalAnonymous:
-		return denied(c.svc.caller, op.permission, "*", noIdentityPolicy)
+	case c.svc.caller.kind == iam.Anonymous:
+		return errAnonymous(&c.svc.caller, op.permission)
 	}
 	return nil
 }

@@ -72,6 +72,9 @@ type fixture struct {
 
 const fixtureAlias, fixtureMessage, fixtureAlice = "alias/fixture", "message", "arn:aws:iam::111122223333:user/alice"
 
+// fixtureWorker is the grantee of the fixture's grant, and may retire it.
+const fixtureWorker = "arn:aws:iam::111122223333:role/worker"
+
 const replicaRegion = "eu-west-1"
 
 // withoutReplicationDelay makes replicas usable at once, unless the test has set a delay.
@@ -104,7 +107,7 @@ func newFixture(t testing.TB, settings ...func(*kms.Config)) *fixture {
 	f.encapsulated = encapsulated.SharedSecretCiphertextBlob
 	f.lone, f.primary = createPrimary(t, f.svc), createPrimary(t, f.svc)
 	replicate(t, f.svc, f.primary.KeyId, replicaRegion)
-	f.grant = createGrant(t, f.svc, &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, RetiringPrincipal: fixtureAlice})
+	f.grant = createGrant(t, f.svc, &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, GranteePrincipal: fixtureWorker, RetiringPrincipal: fixtureWorker})
 	f.external = createKey(t, f.svc, &kms.CreateKeyInput{Origin: kms.OriginExternal})
 	parameters := parametersForImport(t, f.svc, f.external.KeyId, kms.AlgorithmSM2PKE, kms.WrappingKeySpecSM2) // the fastest
 	f.importToken, f.wrapped = parameters.ImportToken, wrap(t, parameters.PublicKey, kms.AlgorithmSM2PKE, bytes.Repeat([]byte{7}, 32))
@@ -151,7 +154,7 @@ func (f *fixture) example(t testing.TB, operation string) any {
 	case "CreateGrant":
 		return &kms.CreateGrantInput{KeyId: f.symmetric.KeyId, GranteePrincipal: fixtureAlice, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}}
 	case "ListRetirableGrants":
-		return &kms.ListRetirableGrantsInput{RetiringPrincipal: fixtureAlice}
+		return &kms.ListRetirableGrantsInput{RetiringPrincipal: fixtureWorker}
 	case "RetireGrant":
 		return &kms.RetireGrantInput{KeyId: f.symmetric.KeyId, GrantId: f.grant.GrantId}
 	case "RevokeGrant":
@@ -339,6 +342,8 @@ func TestEveryOperationIsDeniedExceptToTheAccountsRoot(t *testing.T) {
 			case "CreateKey", "ListAliases", "ListKeys", "ListRetirableGrants", "GenerateRandom", "ConnectCustomKeyStore", "CreateCustomKeyStore",
 				"DeleteCustomKeyStore", "DescribeCustomKeyStores", "DisconnectCustomKeyStore", "UpdateCustomKeyStore":
 				resource = "*"
+			case "CreateAlias", "UpdateAlias", "DeleteAlias":
+				resource = "arn:aws:kms:us-east-1:111122223333:" + reflect.ValueOf(in).Elem().FieldByName("AliasName").String()
 			}
 			requireError(t, err, kms.AccessDeniedException,
 				"User: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %[2]s action", arn, permission, resource)

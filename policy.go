@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 
+	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/internal/keydb"
 )
@@ -38,7 +39,7 @@ type PutKeyPolicyInput struct {
 	PolicyName string `kms:"len=1..128,pattern=policyName"`
 
 	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let the caller change it again.
-	// Such a key may become unmanageable. Nothing is checked while policies are not evaluated.
+	// Such a key may become unmanageable.
 	BypassPolicyLockoutSafetyCheck bool
 }
 
@@ -147,19 +148,77 @@ var opPutKeyPolicy = define(description{
 		if in.PolicyName != "" && in.PolicyName != policyName {
 			return exception(UnsupportedOperationException, "Only default policy is supported")
 		}
-		return validatePolicy(in.Policy)
+		return c.admitPolicy(c.key(), in.Policy, in.BypassPolicyLockoutSafetyCheck)
 	},
 	act: func(c *call, in *PutKeyPolicyInput) (*PutKeyPolicyOutput, error) {
 		return &PutKeyPolicyOutput{}, c.update(func(r *keydb.Record) { r.Policy = in.Policy })
 	},
 })
 
-// PutKeyPolicy replaces the policy of a key.
-//
-// Policies are stored and returned, but not evaluated yet: the package comment says who may do
-// what.
+// PutKeyPolicy replaces the policy of a key. The next call is decided by the new one. A policy under
+// which the caller could not call PutKeyPolicy again is refused with
+// [MalformedPolicyDocumentException], unless BypassPolicyLockoutSafetyCheck is set.
 func (s *Service) PutKeyPolicy(ctx context.Context, in *PutKeyPolicyInput) (*PutKeyPolicyOutput, error) {
 	return opPutKeyPolicy.do(ctx, s, in)
+}
+
+// errLockout refuses a policy that its author could not change again.
+var errLockout = exception(MalformedPolicyDocumentException, "The new key policy will not allow you to update the key policy in the future.")
+
+// admitPolicy refuses a new policy of k, or of the key that is to be if k is nil, that is not valid or
+// that would lock the caller out. An empty policy means that none was given.
+func (c *call) admitPolicy(k *keydb.Key, text string, bypass bool) error {
+	if text == "" {
+		return nil
+	}
+	policy, err := parseKeyPolicy(text)
+	if err != nil {
+		return err
+	}
+	if err := c.requirePrincipals(policy); err != nil || bypass {
+		return err
+	}
+	if k == nil {
+		k = c.keyToBe()
+	}
+	q, err := c.askKey(&target{key: k, permission: "kms:PutKeyPolicy"})
+	if err != nil {
+		return err
+	}
+	q.policy = policy
+	if d := q.decide(); d.allowed || q.err != nil {
+		return q.err
+	}
+	return c.refused(errLockout)
+}
+
+// keyToBe returns a key that the call might create, to be authorized.
+func (c *call) keyToBe() *keydb.Key {
+	ref := keydb.Ref{Account: c.svc.caller.account, Region: c.svc.region, ID: arn.NewKeyID(false)}
+	record := c.question.recordToBe()
+	return keydb.NewUnstoredKey(ref, ref.ARN(), &record)
+}
+
+// requirePrincipals refuses a policy with principals that do not exist.
+func (c *call) requirePrincipals(policy *iam.Policy) error {
+	exists := c.svc.core.config.PrincipalExists
+	if exists == nil {
+		return nil
+	}
+	for _, s := range policy.Statements() {
+		entries, _ := s.Principals()
+		for _, p := range entries {
+			if p.Kind() != "AWS" || p.IsAnyone() {
+				continue
+			}
+			if ok, err := exists(c.ctx, p.String()); err != nil {
+				return err
+			} else if !ok {
+				return errInvalidPrincipals
+			}
+		}
+	}
+	return nil
 }
 
 var opListKeyPolicies = define(description{

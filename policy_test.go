@@ -52,7 +52,7 @@ func TestAPolicyIsReturnedInTheLayoutOfTheAPI(t *testing.T) {
 	ctx := context.Background()
 	const statement = `{
   "Statement" : {
-    "Effect" : "Deny",
+    "Effect" : "Allow",
     "Principal" : "*",
     "Action" : "kms:*",
     "Resource" : "*",
@@ -63,21 +63,21 @@ func TestAPolicyIsReturnedInTheLayoutOfTheAPI(t *testing.T) {
 		compactPolicy: printedPolicy,
 		printedPolicy: printedPolicy,
 		statement:     statement,
-		"\t{\"Statement\":\r\n {\"Effect\":\"Deny\", \"Principal\":\"*\",\n\"Action\" :\"kms:*\",\"Resource\":\"*\",\"Sid\":\"é<&\"} }\n": statement,
+		"\t{\"Statement\":\r\n {\"Effect\":\"Allow\", \"Principal\":\"*\",\n\"Action\" :\"kms:*\",\"Resource\":\"*\",\"Sid\":\"é<&\"} }\n": statement,
 	}
-	k := createKey(t, svc, nil)
 	for policy, want := range policies {
-		created := createKey(t, svc, &kms.CreateKeyInput{Policy: policy})
+		k := createKey(t, svc, nil)
+		created := createKey(t, svc, &kms.CreateKeyInput{Policy: policy, BypassPolicyLockoutSafetyCheck: true})
 		require.Equal(t, want, keyPolicy(t, svc, created.KeyId))
 		for _, name := range []string{"", "default"} {
-			_, err := svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, PolicyName: name, Policy: policy})
+			_, err := svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, PolicyName: name, Policy: policy, BypassPolicyLockoutSafetyCheck: true})
 			require.NoError(t, err)
 			require.Equal(t, want, keyPolicy(t, svc, k.KeyId))
 		}
+		require.Equal(t, k, describe(t, svc, k.KeyId))
 	}
 	longest := policyOf(32768)
 	require.JSONEq(t, longest, keyPolicy(t, svc, createKey(t, svc, &kms.CreateKeyInput{Policy: longest}).KeyId))
-	require.Equal(t, k, describe(t, svc, k.KeyId))
 }
 
 // TestTheFormOfAPolicyDocument and other tests have all kinds of malformed policies.

@@ -26,7 +26,7 @@ type ReplicateKeyInput struct {
 	Policy string `kms:"len=1..131072,pattern=policy"`
 
 	// BypassPolicyLockoutSafetyCheck accepts a policy that does not let the caller change it again.
-	// Such a key may become unmanageable. Nothing is checked while policies are not evaluated.
+	// Such a key may become unmanageable.
 	BypassPolicyLockoutSafetyCheck bool `kms:"default=false"`
 
 	// Description is any text of up to 8,192 characters. It must hold no secrets: it is logged in the
@@ -78,7 +78,8 @@ var opReplicateKey = define(description{
 		if err := c.authorizeReplica(in); err != nil {
 			return err
 		}
-		if err := validatePolicy(in.Policy); err != nil {
+		ref := keydb.Ref{Account: c.key().Account, Region: in.ReplicaRegion, ID: c.key().ID}
+		if err := c.admitPolicy(keydb.NewUnstoredKey(ref, ref.ARN(), c.key().Record), in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
 			return err
 		}
 		if err := validateTags(in.Tags); err != nil {
@@ -156,16 +157,10 @@ func requirePrimary(k *keydb.Key) error {
 
 // authorizeReplica refuses a replica that the caller may not create.
 func (c *call) authorizeReplica(in *ReplicateKeyInput) error {
-	permissions := []string{"kms:CreateKey"}
-	if len(in.Tags) > 0 {
-		permissions = append(permissions, "kms:TagResource")
+	if err := c.authorizeResource("kms:CreateKey", "*"); err != nil {
+		return err
 	}
-	for _, permission := range permissions {
-		if d := decide(&c.svc.caller, permission, nil); !d.allowed {
-			return denied(c.svc.caller, permission, "*", d.reason)
-		}
-	}
-	return nil
+	return c.authorizeNewTags(in.Tags)
 }
 
 // requireReplicaRegion refuses a Region that cannot have a replica of k.

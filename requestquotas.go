@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/testhook"
 )
 
@@ -194,7 +195,7 @@ func (t *throttle) sweep(now time.Time) {
 func (op *operation[In, Out]) charge(c *call, in *In, identified bool) error {
 	t := c.svc.core.throttle
 	quotas := op.quotas
-	if t == nil || len(quotas) == 0 || c.charged || len(quotas) > 1 && !identified || c.svc.badRegion || c.svc.caller.kind == principalAnonymous || testhook.Uncharged(c.ctx) {
+	if t == nil || len(quotas) == 0 || c.charged || len(quotas) > 1 && !identified || c.svc.badRegion || c.svc.caller.kind == iam.Anonymous || testhook.Uncharged(c.ctx) {
 		return nil
 	}
 	c.charged = true

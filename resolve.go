@@ -3,6 +3,7 @@ package kms
 import (
 	"strings"
 
+	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/internal/keydb"
 )
@@ -50,11 +51,7 @@ func (c *call) identify(identifier, permission string, aliases bool) error {
 	if err != nil {
 		return err
 	}
-	t := target{key: k, permission: permission}
-	if k.Account != c.svc.caller.account {
-		t.namedBy = identifier
-	}
-	return c.addTarget(t)
+	return c.addTarget(target{key: k, permission: permission, identifier: identifier, foreign: k.Account != c.svc.caller.account})
 }
 
 // addTarget makes t the call's next target. If the key is undisclosed, the caller is authorized
@@ -75,7 +72,7 @@ func (c *call) addTarget(t target) error {
 
 // undisclosed reports whether a caller that is not allowed to use the key must not learn that it
 // exists.
-func (t *target) undisclosed() bool { return t.namedBy != "" || t.byCiphertext }
+func (t *target) undisclosed() bool { return t.foreign || t.byCiphertext }
 
 // resolve returns the key that an identifier names. A caller gets the same error for a key of
 // another account that does not exist as for one that it may not use.
@@ -95,12 +92,12 @@ func (c *call) resolve(identifier, permission string, aliases bool) (*keydb.Key,
 		id.account, id.region = caller.account, region
 	case id.region != region:
 		return nil, exception(NotFoundException, "Invalid arn %s", id.region)
-	case id.account != caller.account && !c.op.crossAccount:
-		return nil, deniedForeign(*caller, permission, noResourcePolicy)
+	case id.account != caller.account && caller.kind != iam.Service && !c.op.crossAccount:
+		return nil, hiddenForeign(caller, permission)
 	}
 	k, err := c.find(id)
 	if err != nil && id.account != caller.account {
-		return nil, c.mask(err, deniedForeign(*caller, permission, noResourcePolicy))
+		return nil, c.mask(err, hiddenForeign(caller, permission))
 	}
 	return k, err
 }

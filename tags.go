@@ -90,6 +90,14 @@ func validateTags(tags []Tag) error {
 	return nil
 }
 
+// authorizeNewTags refuses a caller that may not set tags of a key that it creates.
+func (c *call) authorizeNewTags(tags []Tag) error {
+	if len(tags) == 0 {
+		return nil
+	}
+	return c.authorizeResource("kms:TagResource", "*")
+}
+
 func storedTags(tags []Tag) []keydb.Tag {
 	var stored []keydb.Tag
 	for _, t := range tags {

@@ -3,21 +3,53 @@ package audit
 import (
 	"context"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
-// RequestInfo is what a protocol in front of the service knows of the request that a call came by.
+// RequestInfo is what a protocol in front of the service knows of the request that a call came by. It
+// goes into the audit event, and policies decide by it: the condition key of a field is in
+// parentheses. Only trusted code may fill it in, never the caller itself.
 type RequestInfo struct {
 	// ID is the request's ID, which the event and the key's last usage then have too. Zero leaves
 	// it to the service.
 	ID UUID
-	// SourceIPAddress is where the request came from, and UserAgent what the client calls itself.
-	// Empty means AWSInternal.
+	// SourceIPAddress is where the request came from (aws:SourceIp), and UserAgent what the client
+	// calls itself (aws:UserAgent). Empty means AWSInternal.
 	SourceIPAddress, UserAgent string
 	// AccessKeyID is that of the credentials that signed the request, if it was signed.
 	AccessKeyID string
 	// TLS describes the connection, if it was one of TLS.
 	TLS *TLSDetails
+	// SecureTransport reports whether the request was encrypted on its way (aws:SecureTransport).
+	// Nil means that it was if there is TLS, or no SourceIPAddress: then it came by no network.
+	SecureTransport *bool
+
+	// VPCEndpoint is the endpoint that the request came through (aws:SourceVpce), and VPC its network
+	// (aws:SourceVpc). With an endpoint, SourceIPAddress is an address in that network
+	// (aws:VpcSourceIp instead of aws:SourceIp).
+	VPCEndpoint, VPC string
+
+	// ViaService is the AWS service that calls with the permissions of the caller: "ec2.REGION.amazonaws.com"
+	// (kms:ViaService, aws:ViaAWSService). Empty means that the caller itself does.
+	ViaService string
+	// CalledVia has the services through which the call came, the first one first, such as
+	// "cloudformation.amazonaws.com" (aws:CalledVia, aws:CalledViaFirst, aws:CalledViaLast).
+	CalledVia []string
+
+	// SourceARN and SourceAccount are the resource for which a service makes a call of its own, and
+	// the account of the resource (aws:SourceArn, aws:SourceAccount). SourceOrgID and SourceOrgPaths
+	// are the organization of that account (aws:SourceOrgID, aws:SourceOrgPaths).
+	SourceARN, SourceAccount, SourceOrgID string
+	SourceOrgPaths                        []string
+
+	// MFAPresent reports whether temporary credentials were issued with multi-factor authentication
+	// (aws:MultiFactorAuthPresent); nil for long-term credentials. MFATime is when that was
+	// (aws:MultiFactorAuthAge).
+	MFAPresent *bool
+	MFATime    time.Time
+	// TokenIssueTime is when temporary credentials were issued (aws:TokenIssueTime).
+	TokenIssueTime time.Time
 }
 
 type requestInfoKey struct{}

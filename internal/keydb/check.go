@@ -157,8 +157,12 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 	if record == nil || err != nil {
 		return err
 	}
-	if _, err = newKey(ref, record, r.Revision, nil, db.config.Clock()); err != nil {
+	k, err := newKey(ref, record, r.Revision, nil, db.config.Clock())
+	if err != nil {
 		return err
+	}
+	if k.Policy == nil {
+		return wrong("has a policy that cannot be read, so that nobody can use the key")
 	}
 	if record.DeletionDate != nil && record.DeletionWindow != 0 {
 		return wrong("is of a key that is to be deleted and waits for others")

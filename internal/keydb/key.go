@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/ciphertext"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/spec"
@@ -28,6 +29,13 @@ type Key struct {
 	Materials []*Material // as in Record
 	Store     *Store      // the custom key store that the key is in, as it was when the key was looked up
 
+	// Policy is the key policy, compiled. It is nil if the stored text is not a key policy: then the
+	// key refuses everything.
+	Policy *iam.Policy
+	// Decisions keeps what has been decided with this snapshot.
+	Decisions Decisions
+
+	grants         granteeCache
 	revision       keystore.Revision // 0: not stored
 	sharedRevision keystore.Revision // of the sharedRecord of a multi-Region key
 	nextDue        time.Time         // when time next changes the key; zero: never
@@ -88,8 +96,16 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key, now t
 	if old != nil {
 		k.lastUse, k.Store = old.lastUse, old.Store
 	}
+	if old != nil && old.Record.Policy == record.Policy {
+		k.Policy = old.Policy
+	} else {
+		k.Policy, _ = parsePolicy(record.Policy)
+	}
 	return k, nil
 }
+
+// parsePolicy compiles a key policy.
+func parsePolicy(text string) (*iam.Policy, error) { return iam.Parse(text, iam.ResourcePolicy) }
 
 // state returns the state of the key at now, and when time next changes the key.
 func (r *Record) state(region string, now time.Time) (s State, nextDue time.Time) {
@@ -125,7 +141,8 @@ var overdue = time.Unix(0, 0)
 // and described. It has no materials.
 func NewUnstoredKey(ref Ref, arn string, record *Record) *Key {
 	s := spec.Of(record.Spec)
-	return &Key{Ref: ref, ARN: arn, Record: record, Spec: s, Usage: s.Usage(record.Usage), State: Enabled, lastUse: new(lastUse)}
+	policy, _ := parsePolicy(record.Policy)
+	return &Key{Policy: policy, Ref: ref, ARN: arn, Record: record, Spec: s, Usage: s.Usage(record.Usage), State: Enabled, lastUse: new(lastUse)}
 }
 
 // Stored reports whether k is in the store, or was when the snapshot was taken.

@@ -25,7 +25,7 @@ func (f *fixture) counted(region string) (n int) {
 }
 
 func (f *fixture) tryCreate(db *DB, region string, change ...func(*Record)) error {
-	record := &Record{Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: originKMS, Manager: managerCustomer, Created: f.now, Policy: "{}"}
+	record := &Record{Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: originKMS, Manager: managerCustomer, Created: f.now, Policy: validKeyPolicy}
 	for _, c := range change {
 		c(record)
 	}

@@ -265,7 +265,7 @@ func TestANewReplicaKnowsTheExpiryOfItsPrimary(t *testing.T) {
 	us := f.primary(func(r *Record) { r.Origin = "EXTERNAL" }).Ref
 	f.imports(us, 1, new(hour(9)))
 	until := f.now.Add(time.Second)
-	eu, err := f.Replicate(t.Context(), f.key(us), "eu-west-1", &Record{Created: f.now, Creating: &until})
+	eu, err := f.Replicate(t.Context(), f.key(us), "eu-west-1", &Record{Created: f.now, Creating: &until, Policy: validKeyPolicy})
 	require.NoError(t, err)
 	require.Equal(t, hour(9), *eu.Record.PrimaryValidTo)
 	require.Empty(t, eu.dueNames(eu.Record), "it does not expire")
