@@ -44,7 +44,7 @@ func (f *storeFixture) current() *Store {
 
 func (f *storeFixture) createInStore() *Key {
 	f.t.Helper()
-	record := &Record{Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: cloudHSM, Manager: "CUSTOMER", Created: f.now, Policy: "{}"}
+	record := &Record{Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: cloudHSM, Manager: "CUSTOMER", Created: f.now, Policy: validKeyPolicy}
 	k, err := f.CreateInStore(f.t.Context(), f.current(), Ref{f.store.Account, f.store.Region, arn.NewKeyID(false)}, record, CreateOptions{}, DeviceCall{})
 	require.NoError(f.t, err)
 	return k
@@ -182,7 +182,7 @@ func TestChangesOfCustomKeyStoresConflict(t *testing.T) {
 	require.ErrorIs(t, f.Disconnect(ctx, old), ErrConflict)
 	require.ErrorIs(t, f.UpdateStore(ctx, all, old, old.StoreRecord, nil), ErrConflict)
 	require.ErrorIs(t, f.DeleteStore(ctx, all, old), ErrConflict)
-	record := &Record{Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: cloudHSM, Manager: "CUSTOMER", Created: f.now, Policy: "{}"}
+	record := &Record{Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: cloudHSM, Manager: "CUSTOMER", Created: f.now, Policy: validKeyPolicy}
 	_, err = f.CreateInStore(ctx, old, Ref{f.store.Account, f.store.Region, arn.NewKeyID(false)}, record, CreateOptions{}, DeviceCall{})
 	require.ErrorIs(t, err, ErrConflict, "the store was connected when it was read")
 

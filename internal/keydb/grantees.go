@@ -74,7 +74,7 @@ func pairName(key, value string) string { return strings.ToLower(key) + "\x00" +
 
 // grantsTo returns the grants of k to a grantee, or nil if there are none.
 func (db *DB) grantsTo(ctx context.Context, k *Key, grantee string) (*grantSet, error) {
-	c := &k.grants
+	c := k.grants
 	c.mu.RLock()
 	set, known := c.sets[grantee]
 	c.mu.RUnlock()

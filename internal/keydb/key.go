@@ -33,9 +33,9 @@ type Key struct {
 	// key refuses everything.
 	Policy *iam.Policy
 	// Decisions keeps what has been decided with this snapshot.
-	Decisions Decisions
+	Decisions *Decisions
 
-	grants         granteeCache
+	grants         *granteeCache
 	revision       keystore.Revision // 0: not stored
 	sharedRevision keystore.Revision // of the sharedRecord of a multi-Region key
 	nextDue        time.Time         // when time next changes the key; zero: never
@@ -67,7 +67,7 @@ const (
 // newKey returns the snapshot of a record at now. It shares what it can with old, an earlier
 // snapshot of the same key, which may be nil.
 func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key, now time.Time) (*Key, error) {
-	k := &Key{Ref: ref, ARN: ref.ARN(), Record: record, revision: revision, Spec: spec.Of(record.Spec)}
+	k := &Key{Ref: ref, ARN: ref.ARN(), Record: record, revision: revision, Spec: spec.Of(record.Spec), Decisions: new(Decisions), grants: new(granteeCache)}
 	if k.Spec != nil {
 		k.Usage = k.Spec.Usage(record.Usage)
 	}
@@ -142,7 +142,7 @@ var overdue = time.Unix(0, 0)
 func NewUnstoredKey(ref Ref, arn string, record *Record) *Key {
 	s := spec.Of(record.Spec)
 	policy, _ := parsePolicy(record.Policy)
-	return &Key{Policy: policy, Ref: ref, ARN: arn, Record: record, Spec: s, Usage: s.Usage(record.Usage), State: Enabled, lastUse: new(lastUse)}
+	return &Key{Policy: policy, Ref: ref, ARN: arn, Record: record, Spec: s, Usage: s.Usage(record.Usage), State: Enabled, lastUse: new(lastUse), Decisions: new(Decisions), grants: new(granteeCache)}
 }
 
 // Stored reports whether k is in the store, or was when the snapshot was taken.
