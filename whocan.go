@@ -107,7 +107,7 @@ func (s *Service) WhoCan(ctx context.Context, keyID, operation string, candidate
 		return nil, fmt.Errorf("kms: %.100q is not an operation on a key", operation)
 	}
 	var report *AccessReport
-	err := s.inspect(ctx, keyID, func(c *call, k *keydb.Key) (err error) {
+	err := s.inspect(ctx, "WhoCan", keyID, func(c *call, k *keydb.Key) (err error) {
 		report, err = c.whoCan(k, permission, candidates)
 		return err
 	})
@@ -129,8 +129,8 @@ func allKeyPermissions() (all []string) {
 // inspected describes what looks at a key without being a call: no key policy stands in its way.
 var inspected = &description{name: "DescribeKey", permission: "kms:DescribeKey", crossAccount: true}
 
-// inspect calls f with a key, and with a call to read the store by.
-func (s *Service) inspect(ctx context.Context, keyID string, f func(*call, *keydb.Key) error) error {
+// inspect calls f with a key, and with a call to read the store by. Errors name the method.
+func (s *Service) inspect(ctx context.Context, method, keyID string, f func(*call, *keydb.Key) error) error {
 	c, err := begin(ctx, s, inspected)
 	if err != nil {
 		return err
@@ -156,14 +156,10 @@ func (s *Service) inspect(ctx context.Context, keyID string, f func(*call, *keyd
 		}
 		return f(c, k)
 	})
-	return wrapOrNil(c, err)
-}
-
-func wrapOrNil(c *call, err error) error {
-	if err == nil {
-		return nil
+	if err != nil {
+		return wrapError(c.ctx, err, method)
 	}
-	return wrapError(c.ctx, err, "")
+	return nil
 }
 
 // whoCan makes the report about a permission for k.
@@ -178,15 +174,17 @@ func (c *call) whoCan(k *keydb.Key, permission string, candidates []Principal) (
 	default:
 		r.add(w.accesses(k.Policy, keyPolicyName, "", &delegated))
 	}
+	fromPolicy := r.Allowed
 	for i := range candidates {
 		view := c.svc.As(candidates[i])
 		identity, err := (&call{ctx: c.ctx, svc: view}).identityOf()
 		if err != nil {
 			return nil, err
 		}
+		counts := countsFor(fromPolicy, &identity.Principal, k.Account)
 		for j, p := range identity.policies {
 			allowed, denied := w.accesses(p.Policy, p.name(identityPolicy, j), candidates[i].ARN(), nil)
-			if !slices.Contains(delegated, identity.Account) {
+			if !counts {
 				allowed = nil
 			}
 			r.add(allowed, denied)
@@ -205,13 +203,28 @@ func (c *call) whoCan(k *keydb.Key, permission string, candidates []Principal) (
 	return r, nil
 }
 
+// countsFor reports whether identity-based policies of a principal matter, by what the key policy allows:
+// it leaves the key to the account, or the principal is of another account than the key.
+func countsFor(fromPolicy []Access, who *iam.Principal, account string) bool {
+	return slices.ContainsFunc(fromPolicy, func(a Access) bool {
+		if a.Except {
+			return false
+		}
+		p, err := iam.ParsePrincipalPattern("AWS", a.Principal)
+		match := p.Match(who)
+		return err == nil && match != iam.Unmatched && (match == iam.ByAccount || who.Account != account)
+	})
+}
+
 func (r *AccessReport) add(allowed, denied []Access) {
 	r.Allowed, r.Denied = append(r.Allowed, allowed...), append(r.Denied, denied...)
 }
 
 // unknown adds what the report cannot know.
 func (r *AccessReport) unknown(k *keydb.Key, delegated []string, candidates int) {
-	say := func(format string, arguments ...any) { r.Unknown = append(r.Unknown, fmt.Sprintf(format, arguments...)) }
+	say := func(format string, arguments ...any) {
+		r.Unknown = append(r.Unknown, fmt.Sprintf(format, arguments...))
+	}
 	slices.Sort(delegated)
 	for _, account := range slices.Compact(delegated) {
 		if candidates > 0 {
