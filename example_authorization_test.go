@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -56,8 +57,8 @@ func ExampleService_Explain() {
 	//    explicit deny         no statement denies
 	//    key policy            it does not name the caller itself
 	//    delegation            the key policy leaves it to account 111122223333
-	//       key policy statement 0 "Enable IAM User Permissions" at 4:17 (Allow): applies
-	// -> identity policies     none of 1 policy allows
+	//       key policy statement 0 "Enable IAM User Permissions" at 4:19 (Allow): applies
+	// -> identity policies     the policy of the caller does not allow
 	//       identity-based policy 0 statement 0 "TenantSeven" at 3:17 (Allow): StringEquals kms:EncryptionContext:tenant: expected "7", seen "8"
 	//    permissions boundary  the caller has none
 	//    session policies      the caller has none
@@ -93,8 +94,8 @@ func ExampleService_WhoCan() {
 	// kms:Decrypt on arn:aws:kms:us-east-1:111122223333:key/KEY-ID
 	//
 	// Allowed:
-	//   arn:aws:iam::111122223333:root: whom the account allows
-	//       statement 0 "Enable IAM User Permissions" at 4:17 of key policy
+	//   account 111122223333: its root, and whom its policies allow
+	//       statement 0 "Enable IAM User Permissions" at 4:19 of key policy
 	//   arn:aws:iam::111122223333:role/reports
 	//       grant "monthly" (GRANT-ID)
 	//       if EncryptionContextSubset kms:EncryptionContext:tenant: "7"
@@ -148,6 +149,7 @@ func ExamplePolicyFromEvents() {
 	var events []*audit.Event
 	svc, err := kms.New(kms.Config{
 		Authorization: kms.Observe, // the program has no permission yet
+		Logger:        slog.New(slog.DiscardHandler),
 		Audit: audit.SinkFunc(func(_ context.Context, e *audit.Event) error {
 			events = append(events, e)
 			return nil

@@ -119,11 +119,11 @@ type ExplainedStep struct {
 // An ExplainedStatement is a statement of a policy.
 type ExplainedStatement struct {
 	Policy string `json:"policy"` // "key policy", "identity-based policy 0: ARN"
-	Index  int    `json:"index"`
+	Index  int    `json:"index"`  // from 0
 	Sid    string `json:"sid,omitempty"`
-	Line   int    `json:"line"`
-	Column int    `json:"column"`
-	Effect string `json:"effect"`
+	Line   int    `json:"line"`   // from 1, in the text of the policy as it was given to the service
+	Column int    `json:"column"` // from 1, in characters
+	Effect string `json:"effect"` // "Allow" or "Deny"
 
 	// Applies reports whether the statement applies to the request. If not, Mismatch is the element
 	// that keeps it from it: "principal", "action", "resource" or "condition".
@@ -522,8 +522,10 @@ func (x *explainer) identity() ExplainedStep {
 		step.Result, step.Because = resultAllows, "allowed by "+of.by
 	case of.count == 0:
 		step.Because = "the caller has none"
+	case of.count == 1:
+		step.Because = "the policy of the caller does not allow"
 	default:
-		step.Because = "none of " + count(of.count, "policy", "policies") + " allows"
+		step.Because = fmt.Sprintf("none of the %d policies of the caller allows", of.count)
 	}
 	return step
 }
@@ -602,8 +604,10 @@ func (x *explainer) grants() ExplainedStep {
 		step.Result, step.Because = resultAbsent, "no grant names the caller"
 	case more:
 		step.Because = "none of more than 100 grants to the caller allows"
+	case len(step.Grants) == 1:
+		step.Because = "the grant to the caller does not allow"
 	default:
-		step.Because = "none of " + count(len(step.Grants), "grant", "grants") + " to the caller allows"
+		step.Because = fmt.Sprintf("none of the %d grants to the caller allows", len(step.Grants))
 	}
 	return step
 }
@@ -755,13 +759,6 @@ func (x *explainer) suffix(text string) string {
 		return text + ", and the new grant would allow more than the caller's grant " + grantName(x.d.grant)
 	}
 	return text
-}
-
-func count(n int, one, more string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, more)
 }
 
 // String returns the explanation as lines of text. An arrow marks what decided.

@@ -43,7 +43,7 @@ func requireAgreement(t *testing.T, e *kms.Explanation, explainErr, callErr erro
 		require.True(t, e.Allowed(), "the call failed after it was authorized: %v\n%s", callErr, e)
 	}
 	require.NotEmpty(t, e.Because)
-	require.Equal(t, "anonymous" == e.Reason, strings.HasPrefix(e.Principal, "anonymous"))
+	require.Equal(t, e.Reason == "anonymous", strings.HasPrefix(e.Principal, "anonymous"))
 	for _, d := range e.Decisions {
 		require.Len(t, d.Steps, 7)
 		decides := 0
@@ -310,4 +310,37 @@ func TestNoOperationPanicsInExplain(t *testing.T) {
 		}
 	}
 	require.Empty(t, log.String())
+}
+
+func TestExplainBoundsTheGrantsThatItLists(t *testing.T) {
+	svc, _ := newService(t)
+	ctx := t.Context()
+	key, err := svc.CreateKey(ctx, nil)
+	require.NoError(t, err)
+	const alice = "arn:aws:iam::111122223333:user/alice"
+	create := func(operation kms.GrantOperation) string {
+		out, err := svc.CreateGrant(ctx, &kms.CreateGrantInput{KeyId: key.KeyMetadata.KeyId, GranteePrincipal: alice, Operations: []kms.GrantOperation{operation}})
+		require.NoError(t, err)
+		return out.GrantId
+	}
+	for range 105 {
+		create(kms.GrantOperationDecrypt)
+	}
+	grants := func() (e *kms.Explanation, step kms.ExplainedStep) {
+		e, err := svc.As(principal(t, alice)).Explain(ctx, &kms.EncryptInput{KeyId: key.KeyMetadata.KeyId})
+		require.NoError(t, err)
+		return e, e.Decisions[0].Steps[6]
+	}
+	e, step := grants()
+	require.False(t, e.Allowed())
+	require.Len(t, step.Grants, 100)
+	require.Equal(t, "none of more than 100 grants to the caller allows", step.Because)
+	require.Equal(t, "it is for other operations", step.Grants[0].Because)
+	id := create(kms.GrantOperationEncrypt)
+	e, step = grants()
+	require.True(t, e.Allowed())
+	require.Len(t, step.Grants, 100)
+	require.Equal(t, id, step.Grants[0].ID, "the one that decides comes first")
+	require.True(t, step.Grants[0].Allows)
+	require.Equal(t, 2, strings.Count(e.String(), id)-strings.Count(e.Because, id), "the others are not printed")
 }

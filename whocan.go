@@ -449,7 +449,9 @@ func (a *Access) who() string {
 	case a.Principal == "*":
 		return "everyone"
 	case a.Source == SourceDelegation:
-		return a.Principal + ": whom the account allows"
+		if p, err := iam.ParsePrincipalPattern("AWS", a.Principal); err == nil {
+			return "account " + p.Account() + ": its root, and whom its policies allow"
+		}
 	}
 	return a.Principal
 }

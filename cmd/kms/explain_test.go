@@ -122,7 +122,7 @@ func TestWhoCanAnswersByItsStatus(t *testing.T) {
 	}
 	status, stdout, stderr := whoCan()
 	require.Zero(t, status, stderr)
-	require.Contains(t, stdout, "arn:aws:iam::111122223333:root: whom the account allows\n")
+	require.Contains(t, stdout, "  account 111122223333: its root, and whom its policies allow\n")
 	require.Contains(t, stdout, alice+"\n      grant \"reports\" (")
 	require.Contains(t, stdout, "Not known:\n  Account 111122223333 can allow its principals by identity-based policies, which are not known.\n")
 
