@@ -96,3 +96,11 @@ func TestConditionKeysAreFoundByAnyName(t *testing.T) {
 		}
 	}
 }
+
+// ConditionKeyNames returns the names of all condition keys, for the tests of package kms_test.
+func ConditionKeyNames() (names []string) {
+	for _, k := range conditionKeys {
+		names = append(names, k.name)
+	}
+	return names
+}

@@ -654,8 +654,8 @@ func explainedGrant(g *keydb.Grant, allows bool, because string) ExplainedGrant 
 // withConstraints adds the constraints of a grant, with the values that the call has.
 func (x *explainer) withConstraints(e ExplainedGrant, g *keydb.Grant) ExplainedGrant {
 	if g.SourceARN != "" {
-		info := x.call.requestInfo()
-		c := ExplainedCondition{Operator: "SourceArn", Key: "aws:SourceArn", Expected: []string{g.SourceARN}, Present: info.SourceARN != "", Holds: x.isFor(g.SourceARN)}
+		info := x.info()
+		c := ExplainedCondition{Operator: "SourceArn", Key: "aws:SourceArn", Expected: []string{g.SourceARN}, Present: info.SourceARN != "", Holds: info.SourceARN == g.SourceARN}
 		if c.Present {
 			c.Seen = []string{info.SourceARN}
 		}
