@@ -151,6 +151,14 @@ func (c *call) askKey(t *target) (*question, error) {
 //
 // What nothing allows is refused.
 func (q *question) decide() decision {
+	d := q.evaluate()
+	if t := q.call.trace; t != nil {
+		t.add(q, &d)
+	}
+	return d
+}
+
+func (q *question) evaluate() decision {
 	var resource iam.Decision
 	retire := q.permission == retirePermission // key policies have no say
 	if q.key != nil && !retire {
@@ -400,7 +408,7 @@ func (c *call) authorizeTarget(t *target) error {
 			return err
 		}
 	}
-	if t.key.Decisions.Load(caller.arn, id, t.permission) != nil {
+	if c.trace == nil && t.key.Decisions.Load(caller.arn, id, t.permission) != nil {
 		return nil
 	}
 	q, err := c.askKey(t)
@@ -424,7 +432,7 @@ func (c *call) authorizeTarget(t *target) error {
 
 // refused returns a refusal, or nil if refusals are only observed.
 func (c *call) refused(refusal *Error) error {
-	if c.svc.core.config.Authorization != Observe {
+	if c.svc.core.config.Authorization != Observe || c.trace != nil {
 		return refusal
 	}
 	if c.observed == "" {

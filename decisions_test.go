@@ -195,6 +195,7 @@ type replay struct {
 	clock      *clock
 	key, other *replayKey // other is the second key of the request; it may be key
 	grants     []*kms.CreateGrantOutput
+	before     func(ctx context.Context, svc *kms.Service, in any) // is called before the request; may be nil
 }
 
 type replayKey struct {
@@ -378,7 +379,11 @@ func (r *replay) request() error {
 		region = r.key.Region
 	}
 	svc := r.svc.In(cmp.Or(q.Region, region)).As(r.caller())
-	_, err := operationByName(q.Operation).Invoke(audit.ContextWithRequestInfo(context.Background(), info), svc, in)
+	ctx := audit.ContextWithRequestInfo(context.Background(), info)
+	if r.before != nil {
+		r.before(ctx, svc, in)
+	}
+	_, err := operationByName(q.Operation).Invoke(ctx, svc, in)
 	return err
 }
 

@@ -28,6 +28,7 @@ type Operation interface {
 	Invoke(ctx context.Context, s *Service, in any) (out any, err error)
 
 	describe() *description
+	explain(ctx context.Context, s *Service, in any) (*Explanation, error)
 }
 
 // operations has all operations. A test compares it with the methods of Service.

@@ -3,6 +3,8 @@
 //
 //	kms serve [flags]
 //	kms check [flags]
+//	kms explain [flags]
+//	kms who-can [flags]
 //	kms version
 //
 // See docs/serve.md.
@@ -28,6 +30,8 @@ usage:
 
   kms serve [flags]   serve until SIGINT or SIGTERM; kms serve -h lists the flags
   kms check [flags]   check all records and indexes of a store; kms check -h lists the flags
+  kms explain [flags] say whether a call would be allowed, and why; kms explain -h lists the flags
+  kms who-can [flags] list who can call an operation on a key; kms who-can -h lists the flags
   kms version         print the versions of kms and of the Go that built it
   kms help            print this text
 `
@@ -70,14 +74,20 @@ type usageError string
 func (e usageError) Error() string { return string(e) }
 
 // run runs a command and returns the exit status: 0, 1 for a failure, or 2 for a mistake in the
-// command line.
+// command line. Of kms explain and kms who-can, 1 is an answer, and 2 any failure.
 func (p *program) run(ctx context.Context, args []string) int {
 	err := p.command(ctx, args)
 	if err == nil {
 		return 0
 	}
+	if err == errRefused {
+		return 1
+	}
 	fmt.Fprintln(p.stderr, "kms:", strings.TrimPrefix(err.Error(), "kms: "))
 	if _, ok := errors.AsType[usageError](err); ok {
+		return 2
+	}
+	if _, ok := errors.AsType[explainError](err); ok {
 		return 2
 	}
 	return 1
@@ -92,6 +102,10 @@ func (p *program) command(ctx context.Context, args []string) error {
 		return p.serve(ctx, args[1:])
 	case "check":
 		return p.check(ctx, args[1:])
+	case "explain":
+		return failure(p.explain(ctx, args[1:]))
+	case "who-can":
+		return failure(p.whoCan(ctx, args[1:]))
 	case "version", "-version", "--version":
 		return p.version()
 	case "help", "-h", "-help", "--help":

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/keystore"
+)
+
+const (
+	alice    = "arn:aws:iam::111122223333:user/alice"
+	tenant7  = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:Decrypt","Resource":"*","Condition":{"StringEquals":{"kms:EncryptionContext:tenant":"7"}}}}`
+	denyAll  = `{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"kms:*","Resource":"*"}}`
+	allowAll = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`
+)
+
+func runCommand(args ...string) (status int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	p := program{stdout: &out, stderr: &errs}
+	status = p.run(context.Background(), args)
+	return status, out.String(), errs.String()
+}
+
+// newStore returns the flags for a new store, with one key under alias/app and what change does.
+func newStore(t *testing.T, config kms.Config, change func(*kms.Service, *kms.KeyMetadata)) (path string, flags []string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "store")
+	svc, err := kms.Open(path, keystore.Passphrase([]byte("a good passphrase")), config)
+	require.NoError(t, err)
+	key, err := svc.EnsureKey(t.Context(), "alias/app", nil)
+	require.NoError(t, err)
+	if change != nil {
+		change(svc, key)
+	}
+	require.NoError(t, svc.Close())
+	return path, []string{"--store", path, "--passphrase-file", file(t, "passphrase", "a good passphrase")}
+}
+
+func TestExplainAnswersByItsStatus(t *testing.T) {
+	path, store := newStore(t, kms.Config{}, nil)
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	explain := func(args ...string) (int, string, string) {
+		return runCommand(append(append([]string{"explain", "--key", "alias/app", "--operation", "Decrypt"}, store...), args...)...)
+	}
+	status, stdout, stderr := explain()
+	require.Zero(t, status, stderr)
+	require.Contains(t, stdout, "arn:aws:iam::111122223333:root may call Decrypt")
+
+	status, stdout, stderr = explain("--principal", alice)
+	require.Equal(t, 1, status)
+	require.Empty(t, stderr, "the answer no is no failure")
+	require.Contains(t, stdout, alice+" may not call Decrypt: no identity-based policy of the caller allows it\n")
+
+	tenant := file(t, "tenant", tenant7)
+	status, stdout, _ = explain("--principal", alice, "--policy", tenant, "--context", "tenant=8")
+	require.Equal(t, 1, status)
+	require.Contains(t, stdout, `StringEquals kms:EncryptionContext:tenant: expected "7", seen "8"`)
+	status, stdout, _ = explain("--principal", alice, "--policy", tenant)
+	require.Equal(t, 1, status)
+	require.Contains(t, stdout, `StringEquals kms:EncryptionContext:tenant: expected "7", the key is absent`)
+	status, _, _ = explain("--principal", alice, "--policy", tenant, "--input", `{"EncryptionContext":{"tenant":"7"}}`)
+	require.Zero(t, status)
+
+	all := file(t, "all", allowAll)
+	status, _, _ = explain("--principal", alice, "--policy", all, "--boundary", all, "--session-policy", all)
+	require.Zero(t, status)
+	for flag, reason := range map[string]string{"--boundary": "boundary", "--session-policy": "session-policy", "--policy": "explicit-deny"} {
+		text := tenant7
+		if flag == "--policy" {
+			text = denyAll
+		}
+		status, stdout, _ = explain("--principal", alice, "--policy", all, flag, file(t, "limit", text), "--json")
+		require.Equal(t, 1, status)
+		var e struct{ Verdict, Reason, Error string }
+		require.NoError(t, json.Unmarshal([]byte(stdout), &e))
+		require.Equal(t, reason, e.Reason)
+		require.Equal(t, "AccessDeniedException", e.Error)
+	}
+
+	status, _, stderr = runCommand(append([]string{"explain", "--key", "alias/none", "--operation", "Decrypt"}, store...)...)
+	require.Equal(t, 2, status, "there is no answer about a key that does not exist")
+	require.Contains(t, stderr, "alias/none is not found")
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(before, after), "the store is not changed")
+}
+
+func TestExplainDoesNotCarryOutWhatIsDue(t *testing.T) {
+	past := time.Now().Add(-365 * 24 * time.Hour)
+	path, store := newStore(t, kms.Config{Clock: func() time.Time { return past }}, func(svc *kms.Service, key *kms.KeyMetadata) {
+		_, err := svc.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: key.KeyId})
+		require.NoError(t, err)
+	})
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	status, _, _ := runCommand(append([]string{"explain", "--key", "alias/app", "--operation", "Decrypt"}, store...)...)
+	require.Equal(t, 2, status, "the key is deleted")
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(before, after), "its records are still there")
+}
+
+func TestWhoCanAnswersByItsStatus(t *testing.T) {
+	_, store := newStore(t, kms.Config{}, func(svc *kms.Service, key *kms.KeyMetadata) {
+		_, err := svc.CreateGrant(t.Context(), &kms.CreateGrantInput{
+			KeyId: key.KeyId, GranteePrincipal: alice, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}, Name: "reports",
+		})
+		require.NoError(t, err)
+	})
+	whoCan := func(args ...string) (int, string, string) {
+		return runCommand(append(append([]string{"who-can", "--key", "alias/app", "--operation", "Decrypt"}, store...), args...)...)
+	}
+	status, stdout, stderr := whoCan()
+	require.Zero(t, status, stderr)
+	require.Contains(t, stdout, "  account 111122223333: its root, and whom its policies allow\n")
+	require.Contains(t, stdout, alice+"\n      grant \"reports\" (")
+	require.Contains(t, stdout, "Not known:\n  Account 111122223333 can allow its principals by identity-based policies, which are not known.\n")
+
+	status, _, _ = whoCan("--only", alice)
+	require.Equal(t, 1, status)
+	status, stdout, _ = whoCan("--only", alice, "--only", "arn:aws:iam::111122223333:root", "--json")
+	require.Zero(t, status)
+	var report struct {
+		Permission string
+		Allowed    []struct{ Principal, Source string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(stdout), &report))
+	require.Equal(t, "kms:Decrypt", report.Permission)
+	require.Equal(t, []struct{ Principal, Source string }{{"arn:aws:iam::111122223333:root", "delegation to the account"}, {alice, "grant"}}, report.Allowed)
+}
+
+func TestExplainOfASeed(t *testing.T) {
+	keys := file(t, "keys.yaml", "version: 1\nkeys:\n  - id: 1234abcd-12ab-34cd-56ef-1234567890ab\n    aliases: [alias/app]\n    material: {hex: "+strings.Repeat("00", 32)+"}\n")
+	status, stdout, stderr := runCommand("explain", "--seed", keys, "--key", "alias/app", "--operation", "Encrypt")
+	require.Zero(t, status, stderr)
+	require.Contains(t, stdout, "may call Encrypt")
+}
+
+func TestExplainRefusesWhatItCannotAnswer(t *testing.T) {
+	_, store := newStore(t, kms.Config{}, nil)
+	passphrase := store[3]
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"explain"}, "needs --store or --seed"},
+		{[]string{"who-can", "--store", missing}, "--store and --passphrase-file go together"},
+		{[]string{"explain", "--depth", "3"}, "kms explain -h lists the flags"},
+		{append([]string{"explain", "x"}, store...), "takes only flags"},
+		{append([]string{"explain"}, store...), "kms explain needs --operation"},
+		{append([]string{"explain", "--operation", "Sing"}, store...), "there is no operation"},
+		{append([]string{"explain", "--operation", "GenerateRandom", "--key", "alias/app"}, store...), "takes no key"},
+		{append([]string{"explain", "--operation", "Sign", "--context", "a=b"}, store...), "has no encryption context"},
+		{append([]string{"explain", "--operation", "Encrypt", "--context", "a"}, store...), "not KEY=VALUE"},
+		{append([]string{"explain", "--operation", "Encrypt", "--input", "{"}, store...), "--input"},
+		{append([]string{"explain", "--operation", "Encrypt", "--input", `{"Keyid2":1}`}, store...), "unknown field"},
+		{append([]string{"explain", "--operation", "Encrypt", "--input", `{}{}`}, store...), "more than one JSON value"},
+		{append([]string{"explain", "--operation", "Encrypt", "--principal", "alice"}, store...), "not the ARN of a principal"},
+		{append([]string{"explain", "--operation", "Encrypt", "--policy", missing}, store...), "need --principal"},
+		{append([]string{"explain", "--operation", "Encrypt", "--principal", alice, "--policy", missing}, store...), "no such file"},
+		{append([]string{"explain", "--operation", "Encrypt", "--principal", alice, "--policy", passphrase}, store...), "the policy is not valid"},
+		{append([]string{"who-can", "--operation", "Encrypt"}, store...), "kms who-can needs --key"},
+		{append([]string{"who-can", "--operation", "ReEncrypt", "--key", "alias/app"}, store...), "is not an operation on a key"},
+		{[]string{"explain", "--operation", "Encrypt", "--store", missing, "--passphrase-file", passphrase}, "no such file"},
+		{[]string{"explain", "--operation", "Encrypt", "--store", store[1], "--passphrase-file", file(t, "wrong", "another passphrase")}, "not the passphrase of"},
+	} {
+		status, stdout, stderr := runCommand(tt.args...)
+		require.Equal(t, 2, status, "%v: %s", tt.args, stderr)
+		require.Contains(t, stderr, tt.want)
+		require.Empty(t, stdout)
+	}
+	_, err := os.Stat(missing)
+	require.ErrorIs(t, err, os.ErrNotExist, "it is not created")
+	for _, command := range []string{"explain", "who-can"} {
+		status, stdout, _ := runCommand(command, "-h")
+		require.Zero(t, status)
+		require.True(t, strings.HasPrefix(stdout, "usage: kms "+command+" [flags]\n"))
+	}
+}
