@@ -101,6 +101,17 @@ type question struct {
 	asked   bool  // a policy has asked for something that may differ for the next request
 	own     bool  // a policy of the caller is evaluated, not the key's
 	err     error // why a condition key or a grant could not be read
+
+	// latest are the condition keys that were looked up last: the statements of a policy mostly ask for
+	// the same ones.
+	latest [4]lookedUp
+	next   uint8 // the one of latest to replace
+}
+
+type lookedUp struct {
+	key   string
+	own   bool
+	value iam.Value
 }
 
 // ask begins a question. The call has one at a time.

@@ -130,14 +130,14 @@ var conditionKeys = []conditionKey{
 	{"kms:ValidTo", "ImportKeyMaterial", perRequest, func(q *question, _ string) iam.Value { return presentTime(input[time.Time](q, "ValidTo")) }},
 	{"kms:PrimaryRegion", "UpdatePrimaryRegion", perRequest, member("PrimaryRegion", "")},
 	{"kms:ReplicaRegion", "ReplicateKey", perRequest, member("ReplicaRegion", "")},
-	{"kms:BypassPolicyLockoutSafetyCheck", "CreateKey PutKeyPolicy ReplicateKey", perRequest, func(q *question, _ string) iam.Value {
+	{"kms:BypassPolicyLockoutSafetyCheck", "CreateKey PutKeyPolicy", perRequest, func(q *question, _ string) iam.Value {
 		if !input[bool](q, "BypassPolicyLockoutSafetyCheck") {
 			return iam.Value{} // not sent
 		}
 		return iam.Bool(true)
 	}},
-	{"aws:RequestTag/", "CreateKey ReplicateKey TagResource", perRequest, func(q *question, tag string) iam.Value { return q.requestTag(tag) }},
-	{"aws:TagKeys", "CreateKey ReplicateKey TagResource UntagResource", perRequest, func(q *question, _ string) iam.Value { return q.tagKeys() }},
+	{"aws:RequestTag/", "CreateKey TagResource", perRequest, func(q *question, tag string) iam.Value { return q.requestTag(tag) }},
+	{"aws:TagKeys", "CreateKey TagResource UntagResource", perRequest, func(q *question, _ string) iam.Value { return q.tagKeys() }},
 
 	// The grant that is to be.
 	{"kms:GranteePrincipal", "CreateGrant", perRequest, member("GranteePrincipal", "")},
@@ -186,7 +186,7 @@ func indexConditionKeys() map[string]foundKey {
 // findConditionKey returns the condition key of a name in lower case, and what follows if that is a
 // prefix.
 func findConditionKey(name string) (f foundKey, rest string, ok bool) {
-	if f, ok = conditionKeyIndex[name]; ok {
+	if f, ok = conditionKeyIndex[name]; ok && !strings.HasSuffix(name, ":") && !strings.HasSuffix(name, "/") {
 		return f, "", true
 	}
 	end := strings.IndexByte(name, '/')
@@ -202,6 +202,18 @@ func findConditionKey(name string) (f foundKey, rest string, ok bool) {
 
 // Lookup returns the value of a condition key. It makes a question the context of policies.
 func (q *question) Lookup(key string) iam.Value {
+	for i := range q.latest {
+		if l := &q.latest[i]; l.key == key && l.own == q.own {
+			return l.value
+		}
+	}
+	l := &q.latest[q.next%uint8(len(q.latest))]
+	q.next++
+	*l = lookedUp{key, q.own, q.find(key)}
+	return l.value
+}
+
+func (q *question) find(key string) iam.Value {
 	f, rest, ok := findConditionKey(key)
 	if !ok || f.permissions != nil && !f.permissions[q.permission] {
 		return iam.Value{}

@@ -45,8 +45,19 @@
 // with [UnsupportedOperationException], and custom key stores with
 // [CustomKeyStoreNotFoundException].
 //
-// Key policies and grants are stored but not evaluated. The root of the account that owns a key may
-// do everything with it; everyone else is refused with [AccessDeniedException].
+// # Authorization
+//
+// Each call is allowed or refused as in AWS KMS: by the policy of the key, the policies of the caller,
+// and the grants of the key. The root of an account needs none of its own. Any other principal has
+// those of its [Identity]:
+//
+//	alice, err := kms.ParsePrincipal("arn:aws:iam::111122223333:user/alice")
+//	alice, err = alice.WithIdentity(kms.Identity{Policies: []kms.Policy{{Document: policy}}})
+//	_, err = svc.As(alice).Encrypt(ctx, in)
+//
+// or Config.Identities supplies them. A refusal is an [AccessDeniedException]. What conditions say of
+// the request itself, such as its source address, package audit takes from the context: see
+// [audit.ContextWithRequestInfo].
 //
 // # Compatibility
 //

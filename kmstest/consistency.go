@@ -21,8 +21,8 @@ import (
 // It delays new, moved and deleted aliases, and every change to an existing key: its state,
 // description, tags, policy, rotation and key material. Calls that read or use keys see all that as
 // it was d ago. It does not delay new keys, by their ID or ARN, nor the deletion of a key at the
-// end of its waiting period, nor grants, which permit nothing yet. A call that makes a change is
-// based on the latest state, so it can be refused because of what other calls do not see yet.
+// end of its waiting period, nor grants, except the first of a key. A call that makes a change is based
+// on the latest state, so it can be refused because of what other calls do not see yet.
 //
 // While a change is hidden, a successful call does not count as a use of its key for
 // GetKeyLastUsage, and audit events name no resources.

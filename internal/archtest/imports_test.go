@@ -24,7 +24,7 @@ var layers = map[string]string{
 	"internal/spec":       "crypto",
 	"internal/ciphertext": "internal",
 	"internal/jsontext":   "",
-	"internal/keydb":      "internal internal/spec internal/ciphertext crypto keystore audit",
+	"internal/keydb":      "internal internal/spec internal/ciphertext crypto keystore audit iam",
 	"crypto":              "crypto internal",
 	"keystore":            "keystore internal",
 	"audit":               "audit internal/jsontext",

@@ -73,7 +73,7 @@ func (f *fixture) open(backend keystore.Backend) *DB {
 // create creates a symmetric key and returns its snapshot.
 func (f *fixture) create(change ...func(*Record)) *Key {
 	f.t.Helper()
-	record := &Record{Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: originKMS, Manager: "CUSTOMER", Created: f.now, Policy: "{}"}
+	record := &Record{Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: originKMS, Manager: "CUSTOMER", Created: f.now, Policy: validKeyPolicy}
 	for _, c := range change {
 		c(record)
 	}

@@ -1,0 +1,371 @@
+package kms_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/iam"
+)
+
+const (
+	appRole    = "arn:aws:iam::111122223333:role/app"
+	appSession = "arn:aws:sts::111122223333:assumed-role/app/one"
+	extRole    = "arn:aws:iam::444455556666:role/ext"
+	extSession = "arn:aws:sts::444455556666:assumed-role/ext/one"
+)
+
+// with returns a principal with identity-based policies.
+func with(t testing.TB, arn string, policies ...string) kms.Principal {
+	t.Helper()
+	var id kms.Identity
+	for _, p := range policies {
+		id.Policies = append(id.Policies, kms.Policy{Document: p})
+	}
+	return withIdentity(t, arn, id)
+}
+
+func withIdentity(t testing.TB, arn string, id kms.Identity) kms.Principal {
+	t.Helper()
+	p, err := principal(t, arn).WithIdentity(id)
+	require.NoError(t, err)
+	return p
+}
+
+// policy returns an identity-based policy of one statement.
+func policy(effect, action, resource string) string {
+	return fmt.Sprintf(`{"Version":"2012-10-17","Statement":{"Effect":%q,"Action":%q,"Resource":%q}}`, effect, action, resource)
+}
+
+func condition(action, operator, key, value string) string {
+	return fmt.Sprintf(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":%q,"Resource":"*","Condition":{%q:{%q:%q}}}}`, action, operator, key, value)
+}
+
+func setPolicy(t testing.TB, svc *kms.Service, keyID, policy string) {
+	t.Helper()
+	_, err := svc.PutKeyPolicy(context.Background(), &kms.PutKeyPolicyInput{KeyId: keyID, Policy: policy, BypassPolicyLockoutSafetyCheck: true})
+	require.NoError(t, err)
+}
+
+func describeAs(svc *kms.Service, p kms.Principal, keyID string) error {
+	_, err := svc.As(p).DescribeKey(context.Background(), &kms.DescribeKeyInput{KeyId: keyID})
+	return err
+}
+
+func encryptAs(svc *kms.Service, p kms.Principal, keyID string, encryptionContext map[string]string) error {
+	_, err := svc.As(p).Encrypt(context.Background(), &kms.EncryptInput{KeyId: keyID, Plaintext: []byte("x"), EncryptionContext: encryptionContext})
+	return err
+}
+
+func requireRefused(t testing.TB, err error, fragment string) {
+	t.Helper()
+	require.ErrorIs(t, err, kms.AccessDeniedException)
+	require.ErrorContains(t, err, fragment)
+}
+
+func TestAChangedPolicyDecidesTheNextCall(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	allowed, other := with(t, appSession, policy("Allow", "kms:*", "*")), with(t, appSession)
+	for range 3 { // the decision is kept
+		require.NoError(t, describeAs(svc, allowed, k.KeyId))
+		requireRefused(t, describeAs(svc, other, k.KeyId), "no identity-based policy allows")
+	}
+	requireRefused(t, describeAs(svc, principal(t, appSession), k.KeyId), "no identity-based policy allows")
+	setPolicy(t, svc, k.KeyId, strings.Replace(everybodys, `"Allow"`, `"Deny"`, 1))
+	for _, p := range []kms.Principal{allowed, other, svc.Caller()} {
+		requireRefused(t, describeAs(svc, p, k.KeyId), "with an explicit deny in a resource-based policy")
+	}
+}
+
+func TestADecisionThatDependsOnTheRequestIsNotKept(t *testing.T) {
+	svc, clock := newService(t)
+	k := createKey(t, svc, nil)
+	tenant := with(t, appSession, condition("kms:Encrypt", "StringEquals", "kms:EncryptionContext:tenant", "a"))
+	until := with(t, appSession, condition("kms:Encrypt", "DateLessThan", "aws:CurrentTime", clock.Now().Add(time.Hour).Format(time.RFC3339)))
+	for range 3 {
+		require.NoError(t, encryptAs(svc, tenant, k.KeyId, map[string]string{"Tenant": "a"}))
+		requireRefused(t, encryptAs(svc, tenant, k.KeyId, map[string]string{"tenant": "b"}), "no identity-based policy allows")
+		requireRefused(t, encryptAs(svc, tenant, k.KeyId, nil), "no identity-based policy allows")
+		require.NoError(t, encryptAs(svc, until, k.KeyId, nil))
+	}
+	clock.Move(time.Hour)
+	requireRefused(t, encryptAs(svc, until, k.KeyId, nil), "no identity-based policy allows")
+}
+
+func TestConfigSuppliesIdentities(t *testing.T) {
+	supplied := map[string]kms.Principal{}
+	failure := error(nil)
+	svc, _ := newService(t, func(c *kms.Config) {
+		c.Identities = func(_ context.Context, p kms.Principal) (kms.Principal, error) {
+			if s, ok := supplied[p.ARN()]; ok {
+				return s, failure
+			}
+			return p, failure
+		}
+	})
+	k := createKey(t, svc, nil)
+	bare := principal(t, appSession)
+	requireRefused(t, describeAs(svc, bare, k.KeyId), "no identity-based policy allows")
+	supplied[appSession] = with(t, appSession, policy("Allow", "kms:*", "*"))
+	require.NoError(t, describeAs(svc, bare, k.KeyId))
+	requireRefused(t, describeAs(svc, with(t, appSession), k.KeyId), "no identity-based policy allows") // its own counts
+	supplied[appSession] = with(t, appSession, policy("Deny", "kms:*", "*"))
+	requireRefused(t, describeAs(svc, bare, k.KeyId), "with an explicit deny in an identity-based policy")
+	supplied[appSession] = svc.Caller()
+	require.ErrorIs(t, describeAs(svc, bare, k.KeyId), kms.KMSInternalException)
+	failure = errors.New("the directory is down")
+	require.ErrorIs(t, describeAs(svc, bare, k.KeyId), kms.KMSInternalException)
+	_, err := svc.As(bare).ListKeys(t.Context(), nil)
+	require.ErrorIs(t, err, kms.KMSInternalException)
+	failure = nil
+	require.NoError(t, describeAs(svc, svc.Caller(), k.KeyId))
+}
+
+func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
+	broken := []kms.Policy{{Document: `{"Statement":{"Effect":"allow"}}`}}
+	compiled, err := iam.Parse(policy("Allow", "kms:*", "*"), iam.SessionPolicy)
+	require.NoError(t, err)
+	service, err := kms.ServicePrincipal("s3.amazonaws.com")
+	require.NoError(t, err)
+	root := rootOf(t, "111122223333")
+	for _, test := range []struct {
+		principal kms.Principal
+		identity  kms.Identity
+	}{
+		{kms.Principal{}, kms.Identity{}},
+		{principal(t, appSession), kms.Identity{Policies: broken}},
+		{principal(t, appSession), kms.Identity{Boundary: &broken[0]}},
+		{principal(t, appSession), kms.Identity{SessionPolicies: broken}},
+		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{}}}},
+		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{Compiled: compiled}}}},
+		{principal(t, appSession), kms.Identity{Issuer: extRole}},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:role/other"}},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:user/app"}},
+		{principal(t, "arn:aws:iam::111122223333:user/alice"), kms.Identity{Issuer: appRole}},
+		{root, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}},
+		{service, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}},
+	} {
+		p, err := test.principal.WithIdentity(test.identity)
+		require.Error(t, err)
+		require.Equal(t, kms.Principal{}, p)
+	}
+	var invalid *iam.Error
+	_, err = principal(t, appSession).WithIdentity(kms.Identity{Policies: broken})
+	require.ErrorAs(t, err, &invalid)
+	p, err := principal(t, appSession).WithIdentity(kms.Identity{Issuer: "arn:aws:iam::111122223333:role/team/app", SessionPolicies: []kms.Policy{{Compiled: compiled}}})
+	require.NoError(t, err)
+	require.True(t, p.HasIdentity())
+	require.False(t, root.HasIdentity())
+}
+
+func TestAManagedPolicyIsNamedInTheRefusal(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	const arn = "arn:aws:iam::111122223333:policy/no-kms"
+	deny := kms.Policy{Document: policy("Deny", "kms:DescribeKey", "*"), ARN: arn}
+	allow := []kms.Policy{{Document: allowAll}}
+	for want, id := range map[string]kms.Identity{
+		"an identity-based policy: " + arn: {Policies: []kms.Policy{allow[0], deny}},
+		"a permissions boundary: " + arn:   {Policies: allow, Boundary: &deny},
+		"a session policy: " + arn:         {Policies: allow, SessionPolicies: []kms.Policy{deny}},
+	} {
+		requireError(t, describeAs(svc, withIdentity(t, appSession, id), k.KeyId), kms.AccessDeniedException,
+			"User: %s is not authorized to perform: kms:DescribeKey on resource: %s with an explicit deny in %s", appSession, k.Arn, want)
+	}
+}
+
+// What a caller of another account is told must not depend on whether the key exists.
+func TestADenyOfTheCallersOwnPoliciesDoesNotDiscloseAKey(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	mallory := with(t, extSession, policy("Deny", "kms:*", "*"))
+	exists := describeAs(svc, mallory, k.Arn)
+	requireDeniedForeign(t, exists, mallory, "kms:DescribeKey")
+	missing := describeAs(svc, mallory, strings.Replace(k.Arn, k.KeyId, "00000000-0000-4000-8000-000000000000", 1))
+	require.Equal(t, missing.Error(), exists.Error())
+	setPolicy(t, svc, k.KeyId, everybodys)
+	requireRefused(t, describeAs(svc, mallory, k.Arn), "on this resource with an explicit deny in an identity-based policy")
+	require.NoError(t, describeAs(svc, with(t, extSession, allowAll), k.Arn))
+}
+
+func TestObserveLetsCallsPassAndRecordsTheRefusal(t *testing.T) {
+	for _, mode := range []kms.AuthorizationMode{kms.Enforce, kms.Observe} {
+		s, log := new(trail), new(bytes.Buffer)
+		svc, _ := newService(t, func(c *kms.Config) {
+			c.Audit, c.Authorization, c.Logger = s, mode, slog.New(slog.NewTextHandler(log, nil))
+		})
+		k := createKey(t, svc, nil)
+		app := principal(t, appSession)
+		s.take()
+		for range 3 {
+			err := encryptAs(svc, app, k.KeyId, nil)
+			e := s.take()[0]
+			refusal := deniedMessage(appSession, "kms:Encrypt", k.Arn, "identity-based")
+			if mode == kms.Enforce {
+				requireError(t, err, kms.AccessDeniedException, "%s", refusal)
+				require.NotContains(t, e.AdditionalEventData.Map(), "observedRefusal")
+				continue
+			}
+			require.NoError(t, err)
+			require.Equal(t, refusal, e.AdditionalEventData.Map()["observedRefusal"])
+			require.Empty(t, e.ErrorCode)
+		}
+		require.Equal(t, map[kms.AuthorizationMode]int{kms.Observe: 1}[mode], strings.Count(log.String(), "calls pass that authorization would refuse"))
+		require.NoError(t, encryptAs(svc, svc.Caller(), k.KeyId, nil))
+		require.NotContains(t, s.take()[0].AdditionalEventData.Map(), "observedRefusal")
+		require.ErrorIs(t, encryptAs(svc, kms.Principal{}, k.KeyId, nil), kms.AccessDeniedException)
+		_, err := svc.As(app).Encrypt(t.Context(), &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x"), GrantTokens: []string{"?"}})
+		if mode == kms.Observe { // it fails for another reason, and says what else
+			require.ErrorIs(t, err, kms.InvalidGrantTokenException)
+			events := s.take()
+			require.Contains(t, events[len(events)-1].AdditionalEventData.Map(), "observedRefusal")
+		}
+	}
+}
+
+func TestTheAuthorOfAPolicyMustNotLockItselfOut(t *testing.T) {
+	svc, _ := newService(t)
+	admin := with(t, appSession, allowAll)
+	const ours = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + appRole + `"},"Action":"kms:*","Resource":"*"}}`
+	create := func(p kms.Principal, policy string, bypass bool) error {
+		_, err := svc.As(p).CreateKey(t.Context(), &kms.CreateKeyInput{Policy: policy, BypassPolicyLockoutSafetyCheck: bypass})
+		return err
+	}
+	const lockout = "The new key policy will not allow you to update the key policy in the future."
+	require.NoError(t, create(admin, ours, false))
+	requireError(t, create(svc.Caller(), ours, false), kms.MalformedPolicyDocumentException, lockout)
+	require.NoError(t, create(svc.Caller(), ours, true))
+	require.NoError(t, create(svc.Caller(), everybodys, false))
+	onlyCreate := with(t, appSession, policy("Allow", "kms:CreateKey", "*"))
+	require.NoError(t, create(onlyCreate, "", false), "the default policy is not checked")
+	requireError(t, create(onlyCreate, defaultPolicyOf("111122223333"), false), kms.MalformedPolicyDocumentException, lockout)
+	requireError(t, create(admin, strings.Replace(ours, `"Resource":"*"`, `"Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}`, 1), false),
+		kms.MalformedPolicyDocumentException, lockout)
+}
+
+func TestPrincipalsThatDoNotExistAreRefused(t *testing.T) {
+	var asked []string
+	svc, _ := newService(t, func(c *kms.Config) {
+		c.PrincipalExists = func(_ context.Context, name string) (bool, error) {
+			asked = append(asked, name)
+			return name != extRole, nil
+		}
+	})
+	k := createKey(t, svc, nil)
+	put := func(principals string) error {
+		_, err := svc.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: k.KeyId, BypassPolicyLockoutSafetyCheck: true,
+			Policy: `{"Statement":{"Effect":"Allow","Principal":` + principals + `,"Action":"kms:*","Resource":"*"}}`})
+		return err
+	}
+	require.NoError(t, put(`{"AWS":["*","111122223333","`+appRole+`"],"Service":"s3.amazonaws.com"}`))
+	require.Equal(t, []string{"111122223333", appRole}, asked)
+	requireError(t, put(`{"AWS":["111122223333","`+extRole+`"]}`), kms.MalformedPolicyDocumentException,
+		"Policy contains a statement with one or more invalid principals.")
+	setPolicy(t, svc, k.KeyId, everybodys)
+	_, err := svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: extRole, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
+	requireError(t, err, kms.InvalidArnException, "ARN does not refer to a valid principal: %s", extRole)
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: appRole})
+}
+
+func TestTagsOfANewKeyNeedThePermissionToTag(t *testing.T) {
+	svc, _ := newService(t)
+	in := &kms.CreateKeyInput{Tags: []kms.Tag{{TagKey: "k", TagValue: "v"}}}
+	_, err := svc.As(with(t, appSession, policy("Allow", "kms:CreateKey", "*"))).CreateKey(t.Context(), in)
+	requireError(t, err, kms.AccessDeniedException,
+		"User: %s is not authorized to perform: kms:TagResource because no identity-based policy allows the kms:TagResource action", appSession)
+	_, err = svc.As(with(t, appSession, policy("Allow", "kms:CreateKey", "*"), policy("Allow", "kms:TagResource", "*"))).CreateKey(t.Context(), in)
+	require.NoError(t, err)
+}
+
+func TestUpdateAliasNeedsTheAliasAndBothKeys(t *testing.T) {
+	svc, _ := newService(t)
+	from, to := createKey(t, svc, nil), createKey(t, svc, nil)
+	const alias = "arn:aws:kms:us-east-1:111122223333:alias/x"
+	createAlias(t, svc, "alias/x", from.KeyId)
+	update := func(resources ...string) error {
+		var policies []string
+		for _, r := range resources {
+			policies = append(policies, policy("Allow", "kms:UpdateAlias", r))
+		}
+		_, err := svc.As(with(t, appSession, policies...)).UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: "alias/x", TargetKeyId: to.KeyId})
+		return err
+	}
+	requireRefused(t, update(from.Arn, to.Arn), "on resource: "+alias+" because no identity-based policy")
+	requireRefused(t, update(alias, to.Arn), "on resource: "+from.Arn+" because no identity-based policy")
+	requireRefused(t, update(alias, from.Arn), "on resource: "+to.Arn+" because no identity-based policy")
+	require.NoError(t, update(alias, from.Arn, to.Arn))
+}
+
+func TestEnsureKeyNeedsTheAliasAndTheKey(t *testing.T) {
+	svc, _ := newService(t)
+	const alias = "arn:aws:kms:us-east-1:111122223333:alias/x"
+	describe, create := policy("Allow", "kms:DescribeKey", "*"), policy("Allow", "kms:CreateKey", "*")
+	_, err := svc.As(with(t, appSession, describe, create, policy("Allow", "kms:CreateAlias", "arn:aws:kms:*:*:key/*"))).EnsureKey(t.Context(), "alias/x", nil)
+	requireRefused(t, err, "kms:CreateAlias on resource: "+alias)
+	_, err = svc.As(with(t, appSession, describe, create, policy("Allow", "kms:CreateAlias", alias))).EnsureKey(t.Context(), "alias/x", nil)
+	requireRefused(t, err, "kms:CreateAlias on resource: arn:aws:kms:us-east-1:111122223333:key/")
+	_, err = svc.As(with(t, appSession, describe, create, policy("Allow", "kms:CreateAlias", "*"))).EnsureKey(t.Context(), "alias/x", nil)
+	require.NoError(t, err)
+}
+
+func TestAServiceIsDecidedByKeyPoliciesAndGrants(t *testing.T) {
+	s := new(trail)
+	svc, _ := newService(t, func(c *kms.Config) { c.Audit = s })
+	k := createKey(t, svc, nil)
+	logs, err := kms.ServicePrincipal("logs.us-east-1.amazonaws.com")
+	require.NoError(t, err)
+	requireRefused(t, describeAs(svc, logs, k.Arn), hiddenResource)
+	setPolicy(t, svc, k.KeyId, strings.Replace(everybodys, `"Principal":"*"`, `"Principal":{"Service":"logs.us-east-1.amazonaws.com","AWS":"111122223333"}`, 1))
+	s.take()
+	require.NoError(t, describeAs(svc, logs, k.Arn))
+	e := s.take()[0]
+	require.Equal(t, &audit.UserIdentity{Type: audit.IdentityAWSService, InvokedBy: "logs.us-east-1.amazonaws.com"}, e.UserIdentity)
+	require.Equal(t, "111122223333", e.RecipientAccountID)
+	other, err := kms.ServicePrincipal("s3.amazonaws.com")
+	require.NoError(t, err)
+	requireRefused(t, describeAs(svc, other, k.Arn), hiddenResource)
+	_, err = svc.As(logs).ListKeys(t.Context(), nil)
+	requireRefused(t, err, "no identity-based policy allows the kms:ListKeys action")
+	_, err = svc.As(logs).CreateKey(t.Context(), nil)
+	requireRefused(t, err, "no identity-based policy allows the kms:CreateKey action")
+	for _, name := range []string{"", "s3", "*.amazonaws.com", appRole} {
+		_, err := kms.ServicePrincipal(name)
+		require.Error(t, err)
+	}
+
+	const bucket = "arn:aws:s3:::documents"
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteeServicePrincipal: "s3.amazonaws.com", RetiringServicePrincipal: "s3.amazonaws.com",
+		Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}, Constraints: &kms.GrantConstraints{SourceArn: bucket}})
+	encryptFor := func(sourceARN string) error {
+		ctx := audit.ContextWithRequestInfo(t.Context(), audit.RequestInfo{SourceARN: sourceARN})
+		_, err := svc.As(other).Encrypt(ctx, &kms.EncryptInput{KeyId: k.Arn, Plaintext: []byte("x")})
+		return err
+	}
+	require.NoError(t, encryptFor(bucket))
+	requireRefused(t, encryptFor(bucket+"2"), hiddenResource)
+	requireRefused(t, encryptFor(""), hiddenResource)
+}
+
+func TestAPolicyOfAnAWSManagedKeyAllowsItsServiceOnBehalfOfTheAccount(t *testing.T) {
+	svc, _ := newService(t)
+	k := describe(t, svc, "alias/aws/s3")
+	encryptVia := func(service string, p kms.Principal) error {
+		ctx := audit.ContextWithRequestInfo(t.Context(), audit.RequestInfo{ViaService: service})
+		_, err := svc.As(p).Encrypt(ctx, &kms.EncryptInput{KeyId: k.Arn, Plaintext: []byte("x")})
+		return err
+	}
+	require.NoError(t, encryptVia("s3.us-east-1.amazonaws.com", principal(t, appSession)))
+	requireRefused(t, encryptVia("s3.eu-west-1.amazonaws.com", principal(t, appSession)), "no resource-based policy allows")
+	requireRefused(t, encryptVia("", svc.Caller()), "no resource-based policy allows")
+	requireRefused(t, encryptVia("s3.us-east-1.amazonaws.com", with(t, extSession, allowAll)), hiddenResource)
+}
