@@ -223,7 +223,7 @@ func ServiceCalls(region, account string) []ServiceCall {
 			EncryptionContext: map[string]string{
 				"aws:redshift:arn": resource("redshift", "cluster:example"), "aws:redshift:createtime": "20150206T1832Z",
 			},
-			Operations: []string{"GenerateDataKey", "CreateGrant", "Decrypt"},
+			Operations: []string{"GenerateDataKey", "Decrypt"},
 		},
 		{
 			Name: "emr", Service: "Amazon EMR, client-side encryption of EMRFS",
