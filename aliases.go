@@ -90,8 +90,6 @@ type AliasListEntry struct {
 	LastUpdatedDate time.Time
 }
 
-const aliasesPerKey = 50
-
 // predefinedAliases are the names of the AWS managed keys, by the service that uses each. All
 // accounts have them; a key is created for one when it is described.
 var predefinedAliases = []string{
@@ -142,14 +140,12 @@ func (c *call) identifyAliasTarget(identifier string) error {
 
 // requireRoomForAlias refuses a key that cannot have one more alias.
 func (c *call) requireRoomForAlias(k *keydb.Key) error {
-	n, err := c.svc.core.db.CountAliases(c.ctx, k.Ref, aliasesPerKey)
-	if err != nil {
-		return err
+	limit := c.svc.core.config.Limits.AliasesPerKey
+	n, err := c.svc.core.db.CountAliases(c.ctx, k.Ref, limit)
+	if err == nil && n == limit {
+		err = limitExceeded("Aliases per key", limit, n)
 	}
-	if n == aliasesPerKey {
-		return exception(LimitExceededException, "Aliases per key quota for this account in this region is %d, current usage is %d.", aliasesPerKey, n)
-	}
-	return nil
+	return err
 }
 
 func validateAliasName(name string) error {
@@ -192,7 +188,8 @@ var opCreateAlias = define(description{
 	},
 })
 
-// CreateAlias creates an alias of a customer managed key. A key can have up to 50.
+// CreateAlias creates an alias of a customer managed key. A key can have up to 50, unless
+// Config.Limits says otherwise.
 //
 // To create a key together with its alias, use [Service.EnsureKey].
 func (s *Service) CreateAlias(ctx context.Context, in *CreateAliasInput) (*CreateAliasOutput, error) {

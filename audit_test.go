@@ -79,7 +79,8 @@ var (
 	// mutators are the operations whose events are not readOnly in CloudTrail.
 	mutators = []string{
 		"CancelKeyDeletion", "CreateAlias", "CreateGrant", "CreateKey", "DeleteAlias", "DeleteImportedKeyMaterial", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation",
-		"ImportKeyMaterial", "PutKeyPolicy", "RetireGrant", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
+		"ImportKeyMaterial", "PutKeyPolicy", "ReplicateKey", "RetireGrant", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription",
+		"UpdatePrimaryRegion",
 	}
 )
 
@@ -113,6 +114,10 @@ func TestEveryCallIsOneEvent(t *testing.T) {
 		require.NoError(t, err)
 
 		events := apiEvents(s.take())
+		if op.Name() == "ReplicateKey" || op.Name() == "UpdatePrimaryRegion" { // one more in the replica's Region
+			require.Equal(t, replicaRegion, events[len(events)-1].AWSRegion)
+			events = events[:len(events)-1]
+		}
 		require.Len(t, events, 3)
 		ids := map[audit.UUID]bool{}
 		for i, want := range []struct {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"path/filepath"
 	"runtime"
@@ -93,42 +91,6 @@ func BenchmarkDecrypt(b *testing.B) {
 	benchtest.Compare(b, func() {
 		benchOpened = must(gcm.Open(nil, nonce, sealed, benchAssociatedData))
 	}, func() { must(svc.Decrypt(context.Background(), in)) })
-}
-
-func BenchmarkGenerateMac(b *testing.B) {
-	svc, id := benchService(b, &kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})
-	in := &kms.GenerateMacInput{KeyId: id, Message: benchPlaintext, MacAlgorithm: kms.MacAlgorithmHMACSHA256}
-	key := make([]byte, 32)
-	benchtest.Compare(b, func() {
-		h := hmac.New(sha256.New, key)
-		h.Write(benchPlaintext)
-		h.Sum(nil)
-	}, func() { must(svc.GenerateMac(context.Background(), in)) })
-}
-
-func BenchmarkSign(b *testing.B) {
-	svc, id := benchService(b, &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify})
-	in := &kms.SignInput{KeyId: id, Message: benchPlaintext, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
-	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	benchtest.Compare(b, func() {
-		digest := sha256.Sum256(benchPlaintext)
-		must(ecdsa.SignASN1(rand.Reader, key, digest[:]))
-	}, func() { must(svc.Sign(context.Background(), in)) })
-}
-
-func BenchmarkVerify(b *testing.B) {
-	svc, id := benchService(b, &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify})
-	signed := must(svc.Sign(context.Background(), &kms.SignInput{KeyId: id, Message: benchPlaintext, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}))
-	in := &kms.VerifyInput{KeyId: id, Message: benchPlaintext, Signature: signed.Signature, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
-	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	digest := sha256.Sum256(benchPlaintext)
-	signature := must(ecdsa.SignASN1(rand.Reader, key, digest[:]))
-	benchtest.Compare(b, func() {
-		digest := sha256.Sum256(benchPlaintext)
-		if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
-			panic("the floor does not verify")
-		}
-	}, func() { must(svc.Verify(context.Background(), in)) })
 }
 
 // BenchmarkAudited compares calls with a sink that drops events with calls without a sink, which are
@@ -258,4 +220,20 @@ func BenchmarkDurableChange(b *testing.B) {
 		in := &kms.UpdateKeyDescriptionInput{KeyId: key, Description: time.Duration(n.Add(1)).String()}
 		must(svc.UpdateKeyDescription(context.Background(), in))
 	})
+}
+
+// BenchmarkImportKeyMaterial is mostly the reading of the RSA key in the token and the commit.
+func BenchmarkImportKeyMaterial(b *testing.B) {
+	for _, spec := range []kms.WrappingKeySpec{kms.WrappingKeySpecRSA2048, kms.WrappingKeySpecRSA4096} {
+		b.Run(string(spec), func(b *testing.B) {
+			svc, _ := benchService(b, nil)
+			i := newImporter(b, svc, nil, kms.AlgorithmRSAESOAEPSHA256, spec)
+			in := i.input(benchPlaintext)
+			private := must(rsa.GenerateKey(rand.Reader, map[kms.WrappingKeySpec]int{kms.WrappingKeySpecRSA2048: 2048, kms.WrappingKeySpecRSA4096: 4096}[spec]))
+			wrapped := must(rsa.EncryptOAEP(sha256.New(), rand.Reader, &private.PublicKey, benchPlaintext, nil))
+			benchtest.Compare(b, func() {
+				benchOpened = must(rsa.DecryptOAEP(sha256.New(), nil, private, wrapped, nil))
+			}, func() { must(svc.ImportKeyMaterial(context.Background(), in)) })
+		})
+	}
 }

@@ -25,6 +25,7 @@ type call struct {
 	nonce    uint64    // of the call's identifiers; 0 until one is needed
 	targets  [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
 	count    int       // the number of targets
+	charged  bool      // it has been counted against the request quotas
 	scratch  []byte
 	context  []byte            // the canonical encryption context that was used last; part of scratch
 	input    any               // a pointer to the operation's input
@@ -77,7 +78,7 @@ func begin(ctx context.Context, s *Service, op *description) (*call, error) {
 // end clears the call and returns it to the pool.
 func (c *call) end() {
 	c.clearTargets()
-	c.ctx, c.svc, c.op, c.now, c.nonce = nil, nil, nil, time.Time{}, 0
+	c.ctx, c.svc, c.op, c.now, c.nonce, c.charged = nil, nil, nil, time.Time{}, 0, false
 	c.input, c.observed = nil, ""
 	if c.hasInfo {
 		c.info, c.hasInfo = audit.RequestInfo{}, false

@@ -383,8 +383,11 @@ func (q *question) keyRecord() (r keydb.Record) {
 	return q.recordToBe()
 }
 
-// recordToBe returns the properties of the key that CreateKey is asked for.
+// recordToBe returns the properties of the key that the call creates.
 func (q *question) recordToBe() keydb.Record {
+	if _, ok := q.call.input.(*ReplicateKeyInput); ok {
+		return *q.call.key().Record
+	}
 	in, ok := q.call.input.(*CreateKeyInput)
 	if !ok {
 		return keydb.Record{}
@@ -403,10 +406,10 @@ func (q *question) multiRegionKeyType() string {
 	switch {
 	case !q.keyRecord().MultiRegion:
 		return ""
-	case q.key != nil:
-		return string(metadata(q.key).MultiRegionConfiguration.MultiRegionKeyType)
+	case q.key != nil && !q.key.IsReplica(), q.call.op.name == "CreateKey":
+		return string(MultiRegionKeyTypePrimary)
 	}
-	return string(MultiRegionKeyTypePrimary)
+	return string(MultiRegionKeyTypeReplica)
 }
 
 func (q *question) resourceTag(key string) iam.Value {
@@ -427,13 +430,14 @@ func (q *question) resourceAliases() iam.Value {
 	if q.key == nil {
 		return iam.Value{}
 	}
+	limit := q.call.svc.core.config.Limits.AliasesPerKey
 	var names []string
-	for a, err := range q.call.svc.core.db.AliasesOf(q.call.ctx, q.key.Ref, "", aliasesPerKey+1, q.call.now) {
+	for a, err := range q.call.svc.core.db.AliasesOf(q.call.ctx, q.key.Ref, "", limit+1, q.call.now) {
 		if err != nil {
 			q.err = err
 			return iam.Value{}
 		}
-		if names = append(names, a.Name); len(names) > aliasesPerKey {
+		if names = append(names, a.Name); len(names) > limit {
 			return iam.Value{}
 		}
 	}

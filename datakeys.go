@@ -307,7 +307,7 @@ var opGenerateDataKeyPair = define(description{
 
 // GenerateDataKeyPair generates a key pair for use outside the service and returns the private key
 // in the clear and encrypted, like [Service.GenerateDataKey]. It takes as long as the generation:
-// up to seconds for RSA.
+// up to seconds for RSA, unless Config.PregeneratedRSAKeys has a key pair ready.
 func (s *Service) GenerateDataKeyPair(ctx context.Context, in *GenerateDataKeyPairInput) (*GenerateDataKeyPairOutput, error) {
 	return opGenerateDataKeyPair.do(ctx, s, in)
 }
@@ -394,9 +394,8 @@ func (c *call) admitKeyPair(encryptionContext map[string]string) error {
 
 // newKeyPair generates a data key pair and encrypts its private key.
 func (c *call) newKeyPair(pairSpec DataKeyPairSpec, encryptionContext map[string]string) (private, public, ciphertext []byte, err error) {
-	s := spec.Of(string(pairSpec))
-	family := s.Usages[0].Family(c.svc.core.config.Clock) // all usages of a spec have the same material
-	if private, err = family.Generate(); err != nil {
+	usage := &spec.Of(string(pairSpec)).Usages[0] // all usages of a spec have the same material
+	if private, err = c.svc.core.db.Generate(usage); err != nil {
 		return nil, nil, nil, err
 	}
 	defer func() {
@@ -405,7 +404,7 @@ func (c *call) newKeyPair(pairSpec DataKeyPairSpec, encryptionContext map[string
 			private = nil
 		}
 	}()
-	p, err := family.Parse(private)
+	p, err := usage.Family(c.svc.core.config.Clock).Parse(private)
 	if err != nil {
 		return private, nil, nil, err
 	}

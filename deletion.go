@@ -53,19 +53,24 @@ var opScheduleKeyDeletion = define(description{
 		if in.PendingWindowInDays != nil {
 			days = *in.PendingWindowInDays
 		}
-		k := c.key()
-		date := c.now.UTC().Add(time.Duration(days) * 24 * time.Hour)
-		k, err := c.svc.core.db.ScheduleDeletion(c.ctx, k, date)
+		k, err := c.svc.core.db.ScheduleDeletion(c.ctx, c.key(), days, c.now)
 		if err != nil {
 			return nil, err
 		}
-		return &ScheduleKeyDeletionOutput{KeyId: k.ARN, KeyState: KeyState(k.State), DeletionDate: date, PendingWindowInDays: &days}, nil
+		out := &ScheduleKeyDeletionOutput{KeyId: k.ARN, KeyState: KeyState(k.State), PendingWindowInDays: &days}
+		if k.Record.DeletionDate != nil {
+			out.DeletionDate = *k.Record.DeletionDate
+		}
+		return out, nil
 	},
 })
 
 // ScheduleKeyDeletion makes a key unusable at once, and deletes it with its key material after the
 // waiting period. Whatever it has encrypted is then lost: consider [Service.DisableKey], and see
 // [Service.GetKeyLastUsage].
+//
+// The waiting period of a multi-Region primary key begins when its last replica has been deleted:
+// until then the key is in KeyStatePendingReplicaDeletion. A replica can be deleted at any time.
 func (s *Service) ScheduleKeyDeletion(ctx context.Context, in *ScheduleKeyDeletionInput) (*ScheduleKeyDeletionOutput, error) {
 	return opScheduleKeyDeletion.do(ctx, s, in)
 }

@@ -75,6 +75,7 @@ func TestStateRulesFollowTheTableOfKeyStates(t *testing.T) {
 		"DeleteImportedKeyMaterial": {y, y, y, y, y, y, isCreating, isUpdating},
 		"RotateKeyOnDemand":         {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, y, isCreating, y},
 		"ScheduleKeyDeletion":       {y, y, isPendingDeletion, isPendingDeletion, y, y, y, isUpdating},
+		"ReplicateKey":              {y, isDisabled, isPendingDeletion, isPendingDeletion, isPendingImport, isUnavailable, isCreating, isUpdating},
 	}
 	like := map[string]string{ // the operations with the same row
 		"Decapsulate": "Encrypt", "Decrypt": "Encrypt", "DeriveSharedSecret": "Encrypt", "Encapsulate": "Encrypt", "GenerateDataKey": "Encrypt", "GenerateDataKeyPair": "Encrypt", "GenerateDataKeyPairWithoutPlaintext": "Encrypt",
@@ -84,7 +85,8 @@ func TestStateRulesFollowTheTableOfKeyStates(t *testing.T) {
 		"TagResource": "CreateAlias", "UntagResource": "CreateAlias", "UpdateKeyDescription": "CreateAlias",
 		"DeleteAlias": "DescribeKey", "GetKeyLastUsage": "DescribeKey", "GetKeyPolicy": "DescribeKey", "GetKeyRotationStatus": "DescribeKey",
 		"ListAliases": "DescribeKey", "ListGrants": "DescribeKey", "RetireGrant": "DescribeKey", "RevokeGrant": "DescribeKey", "ListKeyPolicies": "DescribeKey", "ListKeyRotations": "DescribeKey", "ListResourceTags": "DescribeKey",
-		"PutKeyPolicy": "DescribeKey", "UpdateAlias": "DescribeKey", // UpdateAlias's new key: see below
+		"UpdatePrimaryRegion": "RotateKeyOnDemand",
+		"PutKeyPolicy":        "DescribeKey", "UpdateAlias": "DescribeKey", // UpdateAlias's new key: see below
 	}
 	for _, op := range operations {
 		d := op.describe()

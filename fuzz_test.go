@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"reflect"
@@ -209,4 +210,38 @@ func (r *filler) fill(v reflect.Value) {
 			v.SetMapIndex(reflect.ValueOf(string(r.take(r.next()%8))), reflect.ValueOf(string(r.take(r.next()%8))))
 		}
 	}
+}
+
+// FuzzImportKeyMaterial imports what was not wrapped for the token, or with what is no token.
+func FuzzImportKeyMaterial(f *testing.F) {
+	svc, err := New(Config{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(f, err)
+	f.Cleanup(func() { require.NoError(f, svc.Close()) })
+	created, err := svc.CreateKey(f.Context(), &CreateKeyInput{Origin: OriginExternal})
+	require.NoError(f, err)
+	id := created.KeyMetadata.KeyId
+	parameters, err := svc.GetParametersForImport(f.Context(), &GetParametersForImportInput{
+		KeyId: id, WrappingAlgorithm: AlgorithmSM2PKE, WrappingKeySpec: WrappingKeySpecSM2})
+	require.NoError(f, err)
+	token := parameters.ImportToken
+	f.Add(true, 0, []byte("wrapped"))
+	f.Add(false, 0, token[:20])
+	f.Add(false, 40, token[40:])
+	f.Add(true, 0, []byte{0x30, 0x80})
+	f.Fuzz(func(t *testing.T, good bool, at int, data []byte) {
+		in := &ImportKeyMaterialInput{KeyId: id, ImportToken: token, EncryptedKeyMaterial: data, ExpirationModel: ExpirationModelKeyMaterialDoesNotExpire}
+		want := []ErrorCode{InvalidCiphertextException, ValidationException}
+		if !good {
+			in.ImportToken = append(bytes.Clone(token[:max(0, min(at, len(token)))]), data...)
+			in.EncryptedKeyMaterial = []byte("wrapped")
+			want = append(want, InvalidImportTokenException)
+		}
+		_, err := svc.ImportKeyMaterial(t.Context(), in)
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		require.Contains(t, want, e.Code)
+		described, err := svc.DescribeKey(t.Context(), &DescribeKeyInput{KeyId: id})
+		require.NoError(t, err)
+		require.Equal(t, KeyStatePendingImport, described.KeyMetadata.KeyState)
+	})
 }

@@ -214,12 +214,7 @@ type RevokeGrantInput struct {
 // RevokeGrantOutput is empty.
 type RevokeGrantOutput struct{}
 
-const (
-	grantsPerKey       = 50_000
-	maxConstraintRunes = 384 // of a value of an encryption context constraint
-)
-
-var errTooManyGrants = exception(LimitExceededException, "A key can have at most %d grants.", grantsPerKey)
+const maxConstraintRunes = 384 // of a value of an encryption context constraint
 
 var opCreateGrant = define(description{
 	name: "CreateGrant", keys: keyOnly, crossAccount: true, states: readyState,
@@ -240,12 +235,13 @@ var opCreateGrant = define(description{
 		if in.Constraints.hasContext() && c.key().Spec.Kind != spec.Symmetric {
 			return invalid("An encryption context constraint is only for symmetric encryption keys; %s is not one.", c.key().ARN)
 		}
-		if c.key().Record.Grants < grantsPerKey {
+		n, limit := c.key().Record.Grants, c.svc.core.config.Limits.GrantsPerKey
+		if n < limit {
 			return nil
 		}
 		same, err := c.svc.core.db.NamedGrant(c.ctx, c.key().Ref, c.grantRecord(in))
 		if same == nil && err == nil {
-			err = errTooManyGrants
+			err = limitExceeded("Grants per key", limit, n)
 		}
 		return err
 	},
@@ -263,8 +259,9 @@ var opCreateGrant = define(description{
 })
 
 // CreateGrant creates a grant of a key, which names a principal and the operations that it may call.
-// A key can have up to 50,000. A grant allows like a policy of the caller's account. A caller that has
-// the permission only by a grant cannot create one that allows more.
+// A key can have up to 50,000, unless Config.Limits says otherwise. A grant allows like a policy of the
+// account that issued it. A caller that has the permission only by a grant cannot create one that allows
+// more.
 func (s *Service) CreateGrant(ctx context.Context, in *CreateGrantInput) (*CreateGrantOutput, error) {
 	return opCreateGrant.do(ctx, s, in)
 }
@@ -336,7 +333,7 @@ func isUniqueID(s string) bool {
 
 // requireGrantOperations refuses operations that are not possible with k.
 func requireGrantOperations(k *keydb.Key, operations []GrantOperation) error {
-	possible := grantOperations(k)
+	possible := k.Spec.GrantOperations(k.Usage)
 	var impossible []string
 	for _, op := range operations {
 		if !slices.Contains(possible, string(op)) && !slices.Contains(impossible, string(op)) {
@@ -352,31 +349,6 @@ func requireGrantOperations(k *keydb.Key, operations []GrantOperation) error {
 	}
 	return invalid("Operations [%s] are not supported when creating a grant for %s KMS key with key usage %s. Valid operations are [%s]",
 		strings.Join(impossible, ", "), kind, k.Usage.Name, strings.Join(possible, ", "))
-}
-
-// grantOperations returns the operations that a grant of k can allow.
-func grantOperations(k *keydb.Key) []string {
-	operations := []GrantOperation{GrantOperationCreateGrant, GrantOperationRetireGrant, GrantOperationDescribeKey}
-	switch k.Usage.Name {
-	case spec.EncryptDecrypt:
-		operations = append(operations, GrantOperationEncrypt, GrantOperationDecrypt, GrantOperationReEncryptFrom, GrantOperationReEncryptTo)
-	case spec.SignVerify:
-		operations = append(operations, GrantOperationSign, GrantOperationVerify)
-	case spec.GenerateVerifyMAC:
-		operations = append(operations, GrantOperationGenerateMac, GrantOperationVerifyMac)
-	case spec.KeyAgreement:
-		operations = append(operations, GrantOperationDeriveSharedSecret)
-	case spec.EncapsulateDecapsulate:
-		operations = append(operations, GrantOperationEncapsulate, GrantOperationDecapsulate)
-	}
-	switch k.Spec.Kind {
-	case spec.Symmetric:
-		operations = append(operations, GrantOperationGenerateDataKey, GrantOperationGenerateDataKeyWithoutPlaintext,
-			GrantOperationGenerateDataKeyPair, GrantOperationGenerateDataKeyPairWithoutPlaintext)
-	case spec.Asymmetric:
-		operations = append(operations, GrantOperationGetPublicKey)
-	}
-	return storedOperations(operations)
 }
 
 // storedOperations returns the texts of operations, each once.
@@ -410,10 +382,6 @@ func (c *call) grantRecord(in *CreateGrantInput) *keydb.GrantRecord {
 }
 
 const grantIDBytes = 32
-
-func isGrantID(id string) bool {
-	return len(id) == 2*grantIDBytes && strings.Trim(id, "0123456789abcdef") == ""
-}
 
 func newGrantID() string {
 	var id [grantIDBytes]byte
@@ -500,15 +468,24 @@ func (c *call) requireGrantTokens(tokens []string) error {
 
 // grant returns a grant of the call's key, or the exception that it does not exist.
 func (c *call) grant(id string) (*keydb.Grant, error) {
-	if !isGrantID(id) {
-		return nil, exception(InvalidGrantIdException, "The grant ID is not valid.")
+	if err := validateGrantID(id); err != nil {
+		return nil, err
 	}
 	g, err := c.svc.core.db.Grant(c.ctx, c.key().Ref, id)
 	if g == nil && err == nil {
-		err = exception(NotFoundException, "Grant %s does not exist", id)
+		err = noSuchGrant(id)
 	}
 	return g, err
 }
+
+func validateGrantID(id string) error {
+	if len(id) != 2*grantIDBytes || strings.Trim(id, "0123456789abcdef") != "" {
+		return exception(InvalidGrantIdException, "The grant ID is not valid.")
+	}
+	return nil
+}
+
+func noSuchGrant(id string) error { return exception(NotFoundException, "Grant %s does not exist", id) }
 
 func grantEntry(g *keydb.Grant) GrantListEntry {
 	e := GrantListEntry{
@@ -649,7 +626,7 @@ var opRetireGrant = define(description{
 		if errors.Is(err, NotFoundException) && in.GrantToken != "" {
 			err = errInvalidGrantToken // the key was deleted with the grant
 		}
-		if err == nil && isGrantID(id) { // the grant says who may retire it
+		if err == nil && validateGrantID(id) == nil { // the grant says who may retire it
 			c.retiring, err = c.svc.core.db.Grant(c.ctx, k.Ref, id)
 		}
 		if err != nil {
@@ -687,19 +664,21 @@ var opRevokeGrant = define(description{
 	name: "RevokeGrant", keys: keyOnly, crossAccount: true, states: anyState,
 }, steps[RevokeGrantInput, RevokeGrantOutput]{
 	admit: func(c *call, in *RevokeGrantInput) error {
-		_, err := c.grant(in.GrantId)
+		if err := validateGrantID(in.GrantId); err != nil {
+			return err
+		}
+		exists, err := c.svc.core.db.HasGrant(c.ctx, c.key().Ref, in.GrantId)
+		if !exists && err == nil {
+			err = noSuchGrant(in.GrantId)
+		}
 		return err
 	},
 	act: func(c *call, in *RevokeGrantInput) (*RevokeGrantOutput, error) {
-		g, err := c.grant(in.GrantId)
-		if err != nil {
-			return nil, err
-		}
-		return &RevokeGrantOutput{}, c.svc.core.db.DeleteGrant(c.ctx, c.key(), g)
+		return &RevokeGrantOutput{}, c.svc.core.db.RevokeGrant(c.ctx, c.key(), in.GrantId)
 	},
 })
 
-// RevokeGrant deletes a grant of a key.
+// RevokeGrant deletes a grant of a key, even one whose record in the store is damaged.
 func (s *Service) RevokeGrant(ctx context.Context, in *RevokeGrantInput) (*RevokeGrantOutput, error) {
 	return opRevokeGrant.do(ctx, s, in)
 }

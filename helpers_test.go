@@ -2,19 +2,25 @@ package kms_test
 
 import (
 	"context"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/c2sp/wycheproof"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/internal/keydb"
+	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/bolt"
 	"github.com/pocketkms/kms/keystore/keystoretest"
@@ -139,12 +145,32 @@ func principal(t testing.TB, arn string) kms.Principal {
 	return p
 }
 
-// createKey creates a key. A nil in means a symmetric encryption key.
+// createKey creates a key. A nil in means a symmetric encryption key. All RSA keys of a spec have the
+// same material, because it takes up to seconds to generate one.
 func createKey(t testing.TB, svc *kms.Service, in *kms.CreateKeyInput) *kms.KeyMetadata {
 	t.Helper()
-	out, err := svc.CreateKey(context.Background(), in)
+	ctx := context.Background()
+	if in != nil && strings.HasPrefix(string(in.KeySpec), "RSA_") && in.Origin != kms.OriginExternal {
+		ctx = testhook.WithKey(ctx, &testhook.SeedKey{ID: arn.NewKeyID(in.MultiRegion), Materials: [][]byte{fixedRSA(t, in.KeySpec)}})
+	}
+	out, err := svc.CreateKey(ctx, in)
 	require.NoError(t, err)
 	return out.KeyMetadata
+}
+
+// fixedRSA returns a private key of Wycheproof for an RSA spec.
+func fixedRSA(t testing.TB, spec kms.KeySpec) []byte {
+	t.Helper()
+	var file struct {
+		TestGroups []struct{ PrivateKeyPkcs8 string }
+	}
+	f, err := wycheproof.TestVectors.Open("rsa_oaep_" + strings.TrimPrefix(string(spec), "RSA_") + "_sha256_mgf1sha256_test.json")
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, json.NewDecoder(f).Decode(&file))
+	material, err := hex.DecodeString(file.TestGroups[0].PrivateKeyPkcs8)
+	require.NoError(t, err)
+	return material
 }
 
 // createSigningKey creates a key that can sign with ECDSA_SHA_256.
@@ -157,6 +183,25 @@ func createSigningKey(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
 func createMacKey(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
 	t.Helper()
 	return createKey(t, svc, &kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})
+}
+
+// createPrimary creates a symmetric multi-Region key.
+func createPrimary(t testing.TB, svc *kms.Service) *kms.KeyMetadata {
+	t.Helper()
+	return createKey(t, svc, &kms.CreateKeyInput{MultiRegion: true})
+}
+
+// replicate creates a replica of a multi-Region key.
+func replicate(t testing.TB, svc *kms.Service, keyID, region string) *kms.KeyMetadata {
+	t.Helper()
+	out, err := svc.ReplicateKey(context.Background(), &kms.ReplicateKeyInput{KeyId: keyID, ReplicaRegion: region})
+	require.NoError(t, err)
+	return out.ReplicaKeyMetadata
+}
+
+// replicaARN returns the ARN of the replica of a key of us-east-1 in replicaRegion.
+func replicaARN(primary *kms.KeyMetadata) string {
+	return strings.Replace(primary.Arn, "us-east-1", replicaRegion, 1)
 }
 
 func createAlias(t testing.TB, svc *kms.Service, name, keyID string) {

@@ -112,10 +112,8 @@ type DeleteImportedKeyMaterialOutput struct {
 	KeyMaterialId string
 }
 
-const (
-	importTokenLife = 24 * time.Hour
-	maxMaterialLife = 365 * 24 * time.Hour
-)
+// maxMaterialLife is how far ahead a ValidTo can be.
+const maxMaterialLife = 365 * 24 * time.Hour
 
 var opGetParametersForImport = define(description{
 	name: "GetParametersForImport", keys: keyOnly, states: parametersState, readOnly: true,
@@ -132,9 +130,9 @@ var opGetParametersForImport = define(description{
 		return nil
 	},
 	act: func(c *call, in *GetParametersForImportInput) (*GetParametersForImportOutput, error) {
-		t := importToken{expires: c.now.UTC().Add(importTokenLife), algorithm: string(in.WrappingAlgorithm), spec: string(in.WrappingKeySpec)}
+		t := importToken{algorithm: string(in.WrappingAlgorithm), spec: string(in.WrappingKeySpec)}
 		var err error
-		if t.private, err = t.family().Generate(); err != nil {
+		if t.private, err = c.svc.core.db.Generate(t.usage()); err != nil {
 			return nil, err
 		}
 		defer secret.Clear(t.private)
@@ -151,7 +149,7 @@ var opGetParametersForImport = define(description{
 			KeyId:             c.key().ARN,
 			ImportToken:       token,
 			PublicKey:         key.PublicKey(),
-			ParametersValidTo: t.expires,
+			ParametersValidTo: c.now.UTC().Add(keydb.TokenLife),
 		}, nil
 	},
 })
@@ -173,19 +171,16 @@ func requireImported(k *keydb.Key) error {
 
 // An importToken is what an ImportToken holds, sealed for one key.
 type importToken struct {
-	expires         time.Time // in milliseconds
-	algorithm, spec string    // of the wrapping key, in the API's words
-	private         []byte    // in the stored form of package crypto
+	algorithm, spec string // of the wrapping key, in the API's words
+	private         []byte // in the stored form of package crypto
 }
 
 // family returns the implementation of the wrapping key.
-func (t *importToken) family() crypto.Family {
-	return spec.Of(t.spec).Usage(spec.EncryptDecrypt).Family(nil)
-}
+func (t *importToken) usage() *spec.Usage { return spec.Of(t.spec).Usage(spec.EncryptDecrypt) }
 
 // wrappingKey returns the wrapping key. The caller must destroy it.
 func (t *importToken) wrappingKey() (crypto.DecryptionKey, error) {
-	k, err := t.family().Parse(t.private)
+	k, err := t.usage().Family(nil).Parse(t.private)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +190,6 @@ func (t *importToken) wrappingKey() (crypto.DecryptionKey, error) {
 // sealImportToken seals t for the call's key.
 func (c *call) sealImportToken(t *importToken) ([]byte, error) {
 	b := cryptobyte.NewFixedBuilder(make([]byte, 0, len(t.private)+128)) // never moves the secret to a new array
-	b.AddUint64(uint64(t.expires.UnixMilli()))
 	for _, part := range [][]byte{[]byte(t.algorithm), []byte(t.spec), t.private} {
 		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(part) })
 	}
@@ -204,32 +198,28 @@ func (c *call) sealImportToken(t *importToken) ([]byte, error) {
 		return nil, err
 	}
 	defer secret.Clear(content)
-	return c.svc.core.db.SealToken(c.ctx, c.key().Ref, content)
+	return c.svc.core.db.SealToken(c.ctx, c.key().Ref, content, c.now)
 }
 
 // openImportToken opens a token for the call's key. The caller erases its private key.
 func (c *call) openImportToken(token []byte) (*importToken, error) {
-	content, err := c.svc.core.db.OpenToken(c.ctx, c.key().Ref, token)
-	if errors.Is(err, crypto.ErrDecrypt) {
+	content, err := c.svc.core.db.OpenToken(c.ctx, c.key().Ref, token, c.now)
+	switch {
+	case errors.Is(err, crypto.ErrDecrypt):
 		return nil, exception(InvalidImportTokenException, "")
-	}
-	if err != nil {
+	case errors.Is(err, keydb.ErrTokenExpired):
+		return nil, exception(ExpiredImportTokenException, "")
+	case err != nil:
 		return nil, err
 	}
-	var expires uint64
 	var algorithm, spec, private cryptobyte.String
 	s := cryptobyte.String(content)
-	if !s.ReadUint64(&expires) || !s.ReadUint16LengthPrefixed(&algorithm) || !s.ReadUint16LengthPrefixed(&spec) ||
+	if !s.ReadUint16LengthPrefixed(&algorithm) || !s.ReadUint16LengthPrefixed(&spec) ||
 		!s.ReadUint16LengthPrefixed(&private) || !s.Empty() {
 		secret.Clear(content)
 		return nil, errors.New("kms: a sealed import token is malformed")
 	}
-	t := &importToken{time.UnixMilli(int64(expires)), string(algorithm), string(spec), private}
-	if !c.now.Before(t.expires) {
-		secret.Clear(content)
-		return nil, exception(ExpiredImportTokenException, "")
-	}
-	return t, nil
+	return &importToken{string(algorithm), string(spec), private}, nil
 }
 
 var opImportKeyMaterial = define(description{
@@ -269,6 +259,9 @@ var opImportKeyMaterial = define(description{
 // ImportKeyMaterial gives a key material that was made elsewhere, and enables it. A key whose
 // material was deleted or has expired takes the same material again, and no other. A symmetric
 // encryption key also takes new material, which [Service.RotateKeyOnDemand] makes current.
+//
+// Each of the related multi-Region keys needs the material to be imported in its own Region. New
+// material is imported into the primary first.
 func (s *Service) ImportKeyMaterial(ctx context.Context, in *ImportKeyMaterialInput) (*ImportKeyMaterialOutput, error) {
 	return opImportKeyMaterial.do(ctx, s, in)
 }
@@ -361,6 +354,8 @@ func requireExpectedMaterial(k *keydb.Key, in *ImportKeyMaterialInput, id string
 		}
 	case known:
 		return exception(IncorrectKeyMaterialException, "The key material was imported into KMS key %s before.", k.ARN)
+	case k.IsReplica():
+		return exception(UnsupportedOperationException, "%s is a multi-region replica key which is not valid for importing new key material.", k.ARN)
 	case staged != nil:
 		return exception(KMSInvalidStateException, "New key material (id: %s) cannot be imported into KMS key %s, "+
 			"because another key material (id: %s) is pending rotation.", id, k.ARN, staged.ID)

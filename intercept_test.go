@@ -62,7 +62,7 @@ func TestTheRestOfACallUsesTheInterceptorsContext(t *testing.T) {
 		}
 	})
 	k := createKey(t, svc, nil)
-	require.Equal(t, map[string]any{"Commit": "CreateKey", "Record": "CreateKey"}, traced.seen)
+	require.Equal(t, map[string]any{"Commit": "CreateKey", "Get": "CreateKey", "Record": "CreateKey", "Scan": "CreateKey"}, traced.seen)
 	_, err := svc.ListKeys(t.Context(), nil)
 	require.NoError(t, err)
 	describe(t, svc, k.KeyId)

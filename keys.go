@@ -316,11 +316,11 @@ var opCreateKey = define(description{
 				return nil, err
 			}
 		}
-		k, err := c.svc.core.db.Create(c.ctx, ref, record, options)
+		k, err := c.create(ref, record, options)
 		if err != nil {
-			return nil, err
+			return nil, keyLimitError(err)
 		}
-		return &CreateKeyOutput{KeyMetadata: metadata(k)}, c.addTarget(target{key: k})
+		return &CreateKeyOutput{KeyMetadata: metadata(k, c.now)}, c.addTarget(target{key: k})
 	},
 })
 
@@ -421,11 +421,7 @@ func (c *call) checkSeeded(ref keydb.Ref, materials [][]byte, record *keydb.Reco
 	if existing == nil || err != nil {
 		return err
 	}
-	same := existing.Record.Spec == record.Spec && existing.Record.Usage == record.Usage && len(existing.Materials) >= len(ids)
-	for i, id := range ids { // a key that was rotated since has more
-		same = same && existing.Materials[i].ID == id
-	}
-	if !same {
+	if !sameSeed(existing, record, ref.ID, materials) {
 		return exception(ConflictException, "Key '%s' already exists as another key", existing.ARN)
 	}
 	return exception(AlreadyExistsException, "Key '%s' already exists", existing.ARN)
@@ -447,7 +443,7 @@ var opDescribeKey = define(description{
 				return nil, err
 			}
 		}
-		return &DescribeKeyOutput{KeyMetadata: metadata(c.key())}, nil
+		return &DescribeKeyOutput{KeyMetadata: metadata(c.key(), c.now)}, nil
 	},
 })
 
@@ -463,8 +459,8 @@ func (s *Service) DescribeKey(ctx context.Context, in *DescribeKeyInput) (*Descr
 	return opDescribeKey.do(ctx, s, in)
 }
 
-// metadata describes k in the API's terms.
-func metadata(k *keydb.Key) *KeyMetadata {
+// metadata describes k at now in the API's terms.
+func metadata(k *keydb.Key, now time.Time) *KeyMetadata {
 	r := k.Record
 	m := &KeyMetadata{
 		KeyId:                   k.ID,
@@ -489,18 +485,20 @@ func metadata(k *keydb.Key) *KeyMetadata {
 	if r.DeletionDate != nil {
 		m.DeletionDate = *r.DeletionDate
 	}
-	if k.Spec.Kind == spec.Symmetric && len(k.Materials) > 0 {
+	if k.State == keydb.PendingReplicaDeletion {
+		m.PendingDeletionWindowInDays = new(r.DeletionWindow)
+	}
+	if k.Spec.Kind == spec.Symmetric && len(k.Materials) > 0 && k.State != keydb.Creating {
 		m.CurrentKeyMaterialId = k.Current().ID
 	}
 	if r.Origin == string(OriginExternal) && !r.LacksMaterial() {
 		m.ExpirationModel, m.ValidTo = expiration(r.Expiry())
 	}
+	if r.Origin == string(OriginExternal) && k.State == keydb.Creating { // a replica, which has no material yet
+		m.ExpirationModel, m.ValidTo = expiration(r.PrimaryValidTo)
+	}
 	if r.MultiRegion {
-		m.MultiRegionConfiguration = &MultiRegionConfiguration{
-			MultiRegionKeyType: MultiRegionKeyTypePrimary,
-			PrimaryKey:         &MultiRegionKey{Arn: k.ARN, Region: k.Region},
-			ReplicaKeys:        []MultiRegionKey{},
-		}
+		m.MultiRegionConfiguration = multiRegionConfiguration(k, now)
 	}
 	return m
 }
@@ -578,7 +576,7 @@ var opEnableKey = define(description{
 		}
 		err := c.update(func(r *keydb.Record) {
 			r.Disabled = false
-			if r.Rotation != nil && r.Rotation.Next.Before(c.now) {
+			if r.Rotation != nil && r.Rotation.Next.Before(c.now) && !c.key().IsReplica() {
 				r.Rotation.Next = c.now.UTC() // overdue: one rotation now, and a new period from here
 			}
 		})

@@ -49,10 +49,12 @@ var (
 	toggleState = &stateRule{proceed, proceed, isPendingDeletion, isPendingImport, proceed, isCreating, isUpdating}
 	// changeState: changes to what describes a key.
 	changeState = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, proceed, proceed}
-	// readyState: RotateKeyOnDemand and CreateGrant.
-	readyState    = &stateRule{proceed, isDisabled, isPendingDeletion, isPendingImport, proceed, isCreating, proceed}
-	scheduleState = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, proceed, isUpdating}
-	cancelState   = &stateRule{enabled: isNotPendingDeletion, disabled: isNotPendingDeletion, pendingDeletion: proceed,
+	// readyState: RotateKeyOnDemand, CreateGrant and UpdatePrimaryRegion.
+	readyState = &stateRule{proceed, isDisabled, isPendingDeletion, isPendingImport, proceed, isCreating, proceed}
+	// replicateState: ReplicateKey.
+	replicateState = &stateRule{proceed, isDisabled, isPendingDeletion, isPendingImport, isUnavailable, isCreating, isUpdating}
+	scheduleState  = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, proceed, isUpdating}
+	cancelState    = &stateRule{enabled: isNotPendingDeletion, disabled: isNotPendingDeletion, pendingDeletion: proceed,
 		pendingImport: isNotPendingDeletion, unavailable: isNotPendingDeletion, creating: isNotPendingDeletion, updating: isNotPendingDeletion}
 	// parametersState: GetParametersForImport.
 	parametersState = &stateRule{proceed, proceed, isPendingDeletion, proceed, proceed, isCreating, isUpdating}

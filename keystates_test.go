@@ -21,6 +21,8 @@ var (
 	isDisabled   = response{kms.DisabledException, " is disabled."}
 	isPending    = response{kms.KMSInvalidStateException, " is pending deletion."}
 	isNotPending = response{kms.KMSInvalidStateException, " is not pending deletion."}
+
+	isReplicaPending = response{kms.KMSInvalidStateException, " is pending replica deletion."}
 )
 
 // stateTable is the table of key states in the AWS KMS Developer Guide, for the states that this
@@ -62,6 +64,7 @@ var stateTable = []struct {
 	{"ListResourceTags", proceeds, proceeds, proceeds},
 	{"PutKeyPolicy", proceeds, proceeds, proceeds},
 	{"ReEncrypt", proceeds, isDisabled, isPending},
+	{"ReplicateKey", proceeds, isDisabled, isPending},
 	{"RetireGrant", proceeds, proceeds, proceeds},
 	{"RevokeGrant", proceeds, proceeds, proceeds},
 	{"RotateKeyOnDemand", proceeds, isDisabled, isPending},
@@ -71,6 +74,7 @@ var stateTable = []struct {
 	{"UntagResource", proceeds, proceeds, isPending},
 	{"UpdateAlias", proceeds, proceeds, proceeds}, // the key that the alias leaves
 	{"UpdateKeyDescription", proceeds, proceeds, isPending},
+	{"UpdatePrimaryRegion", proceeds, isDisabled, isReplicaPending}, // it has a replica
 	{"Verify", proceeds, isDisabled, isPending},
 	{"VerifyMac", proceeds, isDisabled, isPending},
 }
@@ -118,6 +122,9 @@ func requireAnswers(t *testing.T, name string, key func(*fixture, string) *kms.K
 				disable(t, f.svc, k.KeyId)
 			case kms.KeyStatePendingDeletion:
 				scheduleDeletion(t, f.svc, k.KeyId, 7)
+			}
+			if answers[i] == isReplicaPending {
+				state = kms.KeyStatePendingReplicaDeletion
 			}
 			require.Equal(t, state, describe(t, f.svc, k.KeyId).KeyState)
 			out, err := f.invoke(t, operation, f.example(t, operation))

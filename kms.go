@@ -112,6 +112,11 @@ type Config struct {
 	// If it is set back, rotations and deletions wait longer, and past ones are not undone.
 	Clock func() time.Time
 
+	// ReplicationDelay is how long, by Clock, a new replica of a multi-Region key is in
+	// KeyStateCreating, and both keys are in KeyStateUpdating after UpdatePrimaryRegion. Zero means
+	// [DefaultReplicationDelay]; if it is negative, keys are never in these states.
+	ReplicationDelay time.Duration
+
 	// Audit receives one event for each call, and for each rotation, deletion and expiry of imported
 	// material that is carried out; nil means no audit trail. If it returns an error for the event of a call, the call fails
 	// and returns no output, but a change that the call has made stays. The event of a rotation or
@@ -131,6 +136,27 @@ type Config struct {
 	PrincipalExists func(ctx context.Context, name string) (bool, error)
 	// Authorization says whether calls that are not allowed are refused. The zero value refuses them.
 	Authorization AuthorizationMode
+
+	// Limits are the resource quotas; its zero value is AWS's defaults.
+	Limits Limits
+
+	// RequestQuotas makes the service refuse calls with [ThrottlingException] that exceed the default
+	// request quotas of AWS KMS, which are calls per second of an account in a Region. After a time
+	// without calls, as many as in one second can be made at once. The Clock decides.
+	RequestQuotas bool
+
+	// PregeneratedRSAKeys is how many RSA key pairs of each size, 2,048, 3,072 and 4,096 bits, are
+	// generated ahead and kept in memory; at most 100, and 0 means none. CreateKey and
+	// GenerateDataKeyPair take a pair, which is replaced in the background, instead of generating one
+	// for up to seconds; if all are taken, they generate their own. Close erases those that are left,
+	// and waits up to seconds for the one that is being generated.
+	PregeneratedRSAKeys int
+
+	// KeyEvents receives the events that AWS KMS sends to EventBridge: when a key has been rotated,
+	// imported key material has expired, or a key has been deleted. Nil means none. An event stays
+	// in the store until KeyEvents has returned nil for it, and may be delivered again, with the same
+	// ID. It is called concurrently, and must not call Close. Calls that rotate a key wait for it.
+	KeyEvents func(context.Context, *audit.KeyEvent) error
 
 	// Intercept runs around every operation; nil means none. Package kmstest injects faults with
 	// it.
@@ -188,12 +214,15 @@ type Service struct {
 type core struct {
 	config     Config
 	db         *keydb.DB
+	throttle   *throttle  // nil without request quotas
 	idPrefixes [2][8]byte // of the identifiers of requests and of events
 	lendEvents bool       // the sink only borrows events
 	unrecorded loglimit.Limiter
 	observed   loglimit.Limiter // refusals that Observe lets pass
 	closed     atomic.Bool
 }
+
+const maxPregeneratedRSAKeys = 100
 
 func (c *Config) setDefaults() {
 	if c.Account == "" {
@@ -205,24 +234,32 @@ func (c *Config) setDefaults() {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	if c.ReplicationDelay == 0 {
+		c.ReplicationDelay = DefaultReplicationDelay
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 }
 
 func (c *Config) keydb() keydb.Config {
-	return keydb.Config{Clock: c.Clock, Sink: c.Audit, Logger: c.Logger}
+	return keydb.Config{Clock: c.Clock, Sink: c.Audit, KeyEvents: c.KeyEvents, Logger: c.Logger, PregeneratedRSAKeys: c.PregeneratedRSAKeys, MaxKeys: c.Limits.KeysPerRegion}
 }
 
 // New returns a Service with the given configuration. The caller must close it. If New fails, it
 // does not close the Backend of config.
 func New(config Config) (*Service, error) {
 	config.setDefaults()
+	if err := config.Limits.setDefaults(); err != nil {
+		return nil, err
+	}
 	switch {
 	case !arn.IsAccount(config.Account):
 		return nil, fmt.Errorf("kms: the account %.20q is not 12 digits", config.Account)
 	case !arn.IsRegion(config.Region):
 		return nil, fmt.Errorf("kms: %.40q is not the name of a Region", config.Region)
+	case config.PregeneratedRSAKeys < 0 || config.PregeneratedRSAKeys > maxPregeneratedRSAKeys:
+		return nil, fmt.Errorf("kms: PregeneratedRSAKeys is %d, not 0 to %d", config.PregeneratedRSAKeys, maxPregeneratedRSAKeys)
 	case config.Backend != nil && config.RootKey == nil:
 		return nil, errors.New("kms: a Backend needs a RootKey")
 	}
@@ -245,6 +282,9 @@ func New(config Config) (*Service, error) {
 		return nil, fmt.Errorf("kms: cannot read the key store: %w", err)
 	}
 	c := &core{config: config, db: db}
+	if config.RequestQuotas {
+		c.throttle = new(throttle)
+	}
 	if sink, ok := config.Audit.(audit.Borrower); ok {
 		c.lendEvents = sink.BorrowsEvents()
 	}

@@ -37,9 +37,9 @@ var operations = []Operation{
 	opEncapsulate, opEncrypt, opGenerateDataKey, opGenerateDataKeyPair, opGenerateDataKeyPairWithoutPlaintext,
 	opGenerateDataKeyWithoutPlaintext, opGenerateMac, opGenerateRandom, opGetKeyLastUsage, opGetKeyPolicy,
 	opGetKeyRotationStatus, opGetParametersForImport, opGetPublicKey, opImportKeyMaterial, opListAliases, opListGrants, opListKeyPolicies, opListKeyRotations,
-	opListKeys, opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opRetireGrant, opRevokeGrant,
+	opListKeys, opListResourceTags, opListRetirableGrants, opPutKeyPolicy, opReEncrypt, opReplicateKey, opRetireGrant, opRevokeGrant,
 	opRotateKeyOnDemand, opScheduleKeyDeletion, opSign, opTagResource, opUntagResource, opUpdateAlias,
-	opUpdateKeyDescription, opVerify, opVerifyMac,
+	opUpdateKeyDescription, opUpdatePrimaryRegion, opVerify, opVerifyMac,
 }
 
 // Operations returns all operations of a Service, by name.
@@ -76,6 +76,9 @@ type steps[In, Out any] struct {
 	admit          func(*call, *In) error // checks after those of key state and usage
 	logged         func(*In) *In          // the input with its defaults, for the audit event
 	act            func(*call, *In) (*Out, error)
+
+	// recordElsewhere records the audit events that a successful call has in another Region.
+	recordElsewhere func(*operation[In, Out], *call, *In, *Out) error
 }
 
 // An operation is one operation with the types of its input and output.
@@ -89,6 +92,10 @@ type operation[In, Out any] struct {
 	dryRun      shape.Field[In, bool]
 	grantTokens shape.Field[In, []string]
 	aliasName   shape.Field[In, string]
+
+	quotas                       []*requestQuota
+	pairSpec                     shape.Field[In, DataKeyPairSpec]
+	replicaRegion, primaryRegion shape.Field[In, string]
 }
 
 func define[In, Out any](d description, s steps[In, Out]) *operation[In, Out] {
@@ -104,6 +111,11 @@ func define[In, Out any](d description, s steps[In, Out]) *operation[In, Out] {
 		dryRun:      shape.FieldOf[In, bool]("DryRun"),
 		grantTokens: shape.FieldOf[In, []string]("GrantTokens"),
 		aliasName:   shape.FieldOf[In, string]("AliasName"),
+
+		quotas:        quotasOf[d.name],
+		pairSpec:      shape.FieldOf[In, DataKeyPairSpec]("KeyPairSpec"),
+		replicaRegion: shape.FieldOf[In, string]("ReplicaRegion"),
+		primaryRegion: shape.FieldOf[In, string]("PrimaryRegion"),
 	}
 }
 
@@ -154,7 +166,13 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, wire 
 		return err
 	})
 	if s.core.config.Audit != nil {
-		err = c.recovered(func() error { return op.record(c, in, out, err) })
+		err = c.recovered(func() error {
+			err := op.record(c, in, out, err)
+			if err == nil && op.recordElsewhere != nil {
+				err = op.recordElsewhere(op, c, in, out)
+			}
+			return err
+		})
 	}
 	return op.answer(c, out, err)
 }
@@ -162,6 +180,9 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, wire 
 // attempt takes a call through the steps validate, identify, authorize, admit and act. It repeats
 // the last four if another change to the same records was committed first.
 func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *Out, err error) {
+	if err := op.charge(c, in, false); err != nil {
+		return nil, err
+	}
 	if err := op.check(c, in, wire); err != nil {
 		return nil, err
 	}
@@ -169,6 +190,9 @@ func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *O
 	err = c.svc.core.db.Retry(c.ctx, c.key, func() (err error) {
 		c.clearTargets()
 		if err = op.resolveKeys(c, in); err != nil {
+			return err
+		}
+		if err = op.charge(c, in, true); err != nil {
 			return err
 		}
 		if err = c.authorize(op.aliasName.Of(in)); err != nil {

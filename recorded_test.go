@@ -211,8 +211,7 @@ func jsonOf(v reflect.Value) any {
 // input is a call without preparation.
 func input(in any) func(*scene) any { return func(*scene) any { return in } }
 
-// about is a call with a key as its KeyId: {symmetric}, {other}, {signing} or {mac}. The ARN is
-// sent.
+// about is a call with a key as its KeyId, by one of the names of expand. The ARN is sent.
 func about(key string, in any) func(*scene) any {
 	return func(s *scene) any {
 		again := reflect.New(reflect.TypeOf(in).Elem())
@@ -222,10 +221,18 @@ func about(key string, in any) func(*scene) any {
 	}
 }
 
-// expand replaces {symmetric}, {other}, {signing}, {mac} and {key} in a text by the keys' ARNs.
+// expand replaces {symmetric}, {other}, {signing}, {mac}, {lone}, {primary}, {replica}, {key} and
+// {keyReplica} in a text by the keys' ARNs.
 func (s *scene) expand(text string) string {
+	if s.primary != nil {
+		text = strings.ReplaceAll(text, "{replica}", replicaARN(s.primary))
+	}
+	if s.key != nil {
+		text = strings.ReplaceAll(text, "{keyReplica}", replicaARN(s.key))
+	}
 	for name, k := range map[string]*kms.KeyMetadata{
 		"{symmetric}": s.symmetric, "{other}": s.other, "{signing}": s.signing, "{mac}": s.mac, "{key}": s.key,
+		"{lone}": s.lone, "{primary}": s.primary,
 	} {
 		if k != nil {
 			text = strings.ReplaceAll(text, name, k.Arn)

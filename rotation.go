@@ -140,7 +140,7 @@ const (
 var opEnableKeyRotation = define(description{
 	name: "EnableKeyRotation", keys: keyOnly, states: rotationState,
 }, steps[EnableKeyRotationInput, EnableKeyRotationOutput]{
-	admit: func(c *call, _ *EnableKeyRotationInput) error { return requireRotatable(c.key()) },
+	admit: func(c *call, _ *EnableKeyRotationInput) error { return c.requireRotatable() },
 	act: func(c *call, in *EnableKeyRotationInput) (*EnableKeyRotationOutput, error) {
 		if r := c.key().Record.Rotation; r != nil && (in.RotationPeriodInDays == nil || *in.RotationPeriodInDays == r.PeriodInDays) {
 			return &EnableKeyRotationOutput{}, c.requireCurrent() // it keeps its dates
@@ -168,7 +168,7 @@ var opDisableKeyRotation = define(description{
 		if c.key().Spec.Kind == spec.HMAC { // AWS KMS accepts it, although such a key cannot rotate
 			return nil
 		}
-		return requireRotatable(c.key())
+		return c.requireRotatable()
 	},
 	act: func(c *call, in *DisableKeyRotationInput) (*DisableKeyRotationOutput, error) {
 		if c.key().Record.Rotation == nil {
@@ -183,11 +183,15 @@ func (s *Service) DisableKeyRotation(ctx context.Context, in *DisableKeyRotation
 	return opDisableKeyRotation.do(ctx, s, in)
 }
 
-// requireRotatable refuses keys that cannot be rotated.
-func requireRotatable(k *keydb.Key) error {
+// requireRotatable refuses keys that cannot be rotated. Related multi-Region keys are rotated through
+// their primary.
+func (c *call) requireRotatable() error {
+	k := c.key()
 	switch {
 	case k.Spec.Kind != spec.Symmetric:
 		return exception(UnsupportedOperationException, "")
+	case k.IsReplica():
+		return exception(UnsupportedOperationException, "%s is a multi-region replica key which is not valid for %s.", k.ARN, c.op.name)
 	case k.Record.Origin != string(OriginAWSKMS):
 		return exception(UnsupportedOperationException, "%s origin is %s which is not valid for this operation.", k.ARN, k.Record.Origin)
 	}
@@ -221,10 +225,10 @@ var opRotateKeyOnDemand = define(description{
 	name: "RotateKeyOnDemand", keys: keyOnly, states: readyState,
 }, steps[RotateKeyOnDemandInput, RotateKeyOnDemandOutput]{
 	admit: func(c *call, _ *RotateKeyOnDemandInput) error {
-		if k := c.key(); k.Spec.Kind == spec.Symmetric && k.Record.Origin == string(OriginExternal) {
+		if k := c.key(); k.Spec.Kind == spec.Symmetric && k.Record.Origin == string(OriginExternal) && !k.IsReplica() {
 			return nil
 		}
-		return requireRotatable(c.key())
+		return c.requireRotatable()
 	},
 	act: func(c *call, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
 		k := c.key()
@@ -238,6 +242,10 @@ var opRotateKeyOnDemand = define(description{
 		if k.Record.Origin == string(OriginExternal) && k.Record.Staged == nil {
 			return nil, exception(KMSInvalidStateException, "No available key material pending rotation for the key: %s.", k.ARN)
 		}
+		if k.Record.Staged != nil && !stagedEverywhere(k, c.now) {
+			return nil, exception(KMSInvalidStateException,
+				"Cannot perform key material rotation: Key material has not been imported for replicas of the Multi-Region key.")
+		}
 		if _, err := c.svc.core.db.RotateOnDemand(c.ctx, k, c.now); err != nil {
 			return nil, err
 		}
@@ -247,8 +255,9 @@ var opRotateKeyOnDemand = define(description{
 
 // RotateKeyOnDemand gives a symmetric key new key material at once, up to 25 times for each key. If
 // the key's material is imported, the new one must have been imported before: see
-// [Service.ImportKeyMaterial]. Ciphertexts of earlier materials can still be decrypted. The dates of automatic rotation do not
-// change.
+// [Service.ImportKeyMaterial]. Ciphertexts of earlier materials can still be decrypted. The dates of
+// automatic rotation do not change. Related multi-Region keys are rotated together, through their
+// primary; imported material must have been imported into each of them.
 func (s *Service) RotateKeyOnDemand(ctx context.Context, in *RotateKeyOnDemandInput) (*RotateKeyOnDemandOutput, error) {
 	return opRotateKeyOnDemand.do(ctx, s, in)
 }
@@ -279,7 +288,11 @@ var opListKeyRotations = define(description{
 			list = append(list, rotation{fmt.Sprintf("%06d", i), rotationsEntry(k, m, state)})
 		}
 		if m := k.Record.Staged; m != nil && all {
-			list = append(list, rotation{fmt.Sprintf("%06d", len(k.Record.Materials)), rotationsEntry(k, m, KeyMaterialStatePendingRotation)})
+			state := KeyMaterialStatePendingRotation
+			if !stagedEverywhere(k, c.now) {
+				state = KeyMaterialStatePendingMultiRegionImportAndRotation
+			}
+			list = append(list, rotation{fmt.Sprintf("%06d", len(k.Record.Materials)), rotationsEntry(k, m, state)})
 		}
 		list, next := truncate(c, p, list, func(r rotation) string { return r.sortKey })
 		out := &ListKeyRotationsOutput{Rotations: make([]RotationsListEntry, len(list)), NextMarker: next, Truncated: next != ""}
@@ -289,6 +302,11 @@ var opListKeyRotations = define(description{
 		return out, nil
 	},
 })
+
+// stagedEverywhere reports whether all keys that are related to k have its staged material at now.
+func stagedEverywhere(k *keydb.Key, now time.Time) bool {
+	return k.Record.Shared == nil || k.Record.Shared.StagedEverywhere(now)
+}
 
 // rotationsEntry describes a material of k in the API's terms.
 func rotationsEntry(k *keydb.Key, m *keydb.MaterialRecord, state KeyMaterialState) RotationsListEntry {

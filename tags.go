@@ -106,6 +106,15 @@ func storedTags(tags []Tag) []keydb.Tag {
 	return stored
 }
 
+// tagsOf returns the tags of k, which are sorted by tag key.
+func tagsOf(k *keydb.Key) []Tag {
+	tags := []Tag{}
+	for _, t := range k.Record.Tags {
+		tags = append(tags, Tag{TagKey: t.Key, TagValue: t.Value})
+	}
+	return tags
+}
+
 // mergeTags returns old with added in it, sorted by key.
 func mergeTags(old, added []keydb.Tag) []keydb.Tag {
 	merged := slices.Clone(added)
@@ -161,11 +170,7 @@ var opListResourceTags = define(description{
 		if err != nil {
 			return nil, err
 		}
-		tags := []Tag{}
-		for _, t := range c.key().Record.Tags {
-			tags = append(tags, Tag{TagKey: t.Key, TagValue: t.Value})
-		}
-		list, next := truncate(c, p, tags, func(t Tag) string { return t.TagKey })
+		list, next := truncate(c, p, tagsOf(c.key()), func(t Tag) string { return t.TagKey })
 		return &ListResourceTagsOutput{Tags: list, NextMarker: next, Truncated: next != ""}, nil
 	},
 })

@@ -42,7 +42,7 @@ func asError[E error](err error, target *E) bool {
 func path(member string) string { return strings.ToLower(member[:1]) + member[1:] }
 
 // patternBreakers are values that the API's patterns do not match.
-var patternBreakers = map[string]string{"aliasName": "alias/a b", "marker": "\u0100", "materialDescription": "a+b", "materialID": strings.Repeat("g", 64), "policy": "{\x01}", "policyName": "a-b", "principal": "a b", "xksKeyID": "a b"}
+var patternBreakers = map[string]string{"aliasName": "alias/a b", "marker": "\u0100", "materialDescription": "a+b", "materialID": strings.Repeat("g", 64), "policy": "{\x01}", "policyName": "a-b", "principal": "a b", "region": "us east", "xksKeyID": "a b"}
 
 // The tags are those of the API's model, service-2.json of version 2014-11-01, with the narrower
 // ranges in the documentation of some operations. The next test checks their effect.

@@ -1,6 +1,7 @@
 package awsapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -246,11 +247,13 @@ func TestTimesAreSecondsWithMilliseconds(t *testing.T) {
 	}
 }
 
+var sampleTime = time.UnixMilli(1795315059243).UTC()
+
 // sample fills v with values that are not zero.
 func sample(v reflect.Value, n int) {
 	switch {
 	case v.Type() == reflect.TypeFor[time.Time]():
-		v.Set(reflect.ValueOf(time.UnixMilli(1795315059243).UTC()))
+		v.Set(reflect.ValueOf(sampleTime))
 	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		sample(v.Elem(), n)
@@ -283,6 +286,9 @@ func TestMembersOfEveryOperationCrossTheWire(t *testing.T) {
 			sample(reflect.ValueOf(in).Elem(), 1)
 			body, err := json.Marshal(in)
 			require.NoError(t, err)
+			rfc3339, err := json.Marshal(sampleTime)
+			require.NoError(t, err)
+			body = bytes.ReplaceAll(body, rfc3339, []byte("1795315059.243")) // the API's form
 			got := op.NewInput()
 			empty, err := decode(body, shape.OfType(reflect.TypeOf(in).Elem()), got)
 			require.NoError(t, err)

@@ -80,6 +80,11 @@ func TestEd25519Vectors(t *testing.T) {
 		"fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
 		"af82",
 		"6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a",
+	}, { // of the SHA-512 digest of "abc"
+		"833fe62409237b9d62ec77587520911e9a759cec1d19755b7da901b96dca3d42",
+		"ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf",
+		"ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+		"dc2a4459e7369633a52b1bf277839a00201009a3efbf3ecb69bea2186c26b58909351fc9ac90b3ecfdfbc7c66431e0303dca179c138ac17ad9bef1177331a704",
 	}} {
 		key := parse(t, Ed25519(), ed25519Material(t, v.seed)).(SigningKey)
 		spki, err := x509.MarshalPKIXPublicKey(stded25519.PublicKey(unhex(t, v.public)))
@@ -101,6 +106,8 @@ func TestEd25519phVector(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, unhex(t, "98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae4131f85042463c2a355a2003d062adf5aaa10b8c61e636062aaad11c2a26083406"), signature)
 	require.True(t, ed25519Schemes[1].verify(k, signature, []byte("abc")))
+	require.False(t, ed25519Schemes[1].verify(k, signature, []byte("abd")))
+	require.False(t, ed25519Schemes[0].verify(k, signature, []byte("abc")), "as Ed25519")
 }
 
 // As recorded from KMS: the digest is hashed again.

@@ -8,6 +8,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -15,6 +17,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/c2sp/wycheproof"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms/internal/benchtest"
@@ -30,15 +33,25 @@ var rsaRows = []struct {
 	{4096, RSASSA4096(), RSAES4096(), rsaPair(RSASSA4096())},
 }
 
-// rsaPair generates two keys for all tests, because one of RSA-4096 takes seconds.
+// rsaPair returns a new key and one of Wycheproof, for all tests: RSA-4096 takes seconds to generate.
 func rsaPair(family Family) func() ([2][]byte, error) {
 	return sync.OnceValues(func() (pair [2][]byte, err error) {
-		for i := range pair {
-			if pair[i], err = family.Generate(); err != nil {
-				return pair, err
-			}
+		var file struct {
+			TestGroups []struct{ PrivateKeyPkcs8 string }
 		}
-		return pair, nil
+		f, err := wycheproof.TestVectors.Open(fmt.Sprintf("rsa_oaep_%d_sha256_mgf1sha256_test.json", family.(rsaFamily).bits))
+		if err != nil {
+			return pair, err
+		}
+		defer f.Close()
+		if err = json.NewDecoder(f).Decode(&file); err != nil {
+			return pair, err
+		}
+		if pair[1], err = hex.DecodeString(file.TestGroups[0].PrivateKeyPkcs8); err != nil {
+			return pair, err
+		}
+		pair[0], err = family.Generate()
+		return pair, err
 	})
 }
 

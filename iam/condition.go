@@ -12,7 +12,7 @@ import (
 type operator struct {
 	compare comparison
 	negated bool
-	accepts func(order int) bool // of a number or a date: request compared with policy
+	accepts orders // of numbers and dates: how the request compares with the policy
 }
 
 type comparison uint8
@@ -30,11 +30,17 @@ const (
 	compareARNs
 )
 
-func less(order int) bool           { return order < 0 }
-func lessOrEqual(order int) bool    { return order <= 0 }
-func equal(order int) bool          { return order == 0 }
-func greater(order int) bool        { return order > 0 }
-func greaterOrEqual(order int) bool { return order >= 0 }
+// orders is a set of results of a comparison.
+type orders uint8
+
+const (
+	less orders = 1 << iota
+	equal
+	greater
+)
+
+// has reports whether the set has a result: negative, zero or positive.
+func (o orders) has(order int) bool { return o>>(order+1)&1 != 0 }
 
 // operators has all operators. IfExists can be added to each except Null.
 var operators = map[string]operator{
@@ -50,16 +56,16 @@ var operators = map[string]operator{
 	"NumericEquals":            {compare: compareNumbers, accepts: equal},
 	"NumericNotEquals":         {compare: compareNumbers, accepts: equal, negated: true},
 	"NumericLessThan":          {compare: compareNumbers, accepts: less},
-	"NumericLessThanEquals":    {compare: compareNumbers, accepts: lessOrEqual},
+	"NumericLessThanEquals":    {compare: compareNumbers, accepts: less | equal},
 	"NumericGreaterThan":       {compare: compareNumbers, accepts: greater},
-	"NumericGreaterThanEquals": {compare: compareNumbers, accepts: greaterOrEqual},
+	"NumericGreaterThanEquals": {compare: compareNumbers, accepts: greater | equal},
 
 	"DateEquals":            {compare: compareDates, accepts: equal},
 	"DateNotEquals":         {compare: compareDates, accepts: equal, negated: true},
 	"DateLessThan":          {compare: compareDates, accepts: less},
-	"DateLessThanEquals":    {compare: compareDates, accepts: lessOrEqual},
+	"DateLessThanEquals":    {compare: compareDates, accepts: less | equal},
 	"DateGreaterThan":       {compare: compareDates, accepts: greater},
-	"DateGreaterThanEquals": {compare: compareDates, accepts: greaterOrEqual},
+	"DateGreaterThanEquals": {compare: compareDates, accepts: greater | equal},
 
 	"Bool":         {compare: compareBools},
 	"BinaryEquals": {compare: compareBinary},
@@ -198,8 +204,7 @@ func (c *condition) finish() {
 	c.fixed = nil
 }
 
-// parsePrefix parses an address or a range. The bits of a range's address behind the prefix do not
-// count. IPv4 addresses in IPv6 form are IPv4 addresses.
+// parsePrefix parses an address or a range, in which the bits behind the prefix do not count. IPv4 addresses in IPv6 form are IPv4 addresses.
 func parsePrefix(text string) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
@@ -212,7 +217,7 @@ func parsePrefix(text string) (netip.Prefix, bool) {
 	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
 	}
-	return p.Masked(), true
+	return p, true
 }
 
 // holds reports whether the condition holds for a request.
@@ -281,7 +286,7 @@ func (c *condition) compareWith(v *Value, context Context) bool {
 	case compareNumbers:
 		if n, ok := v.number(); ok {
 			for _, expected := range c.numbers {
-				if c.accepts(n.compare(expected)) {
+				if c.accepts.has(n.compare(expected)) {
 					return true
 				}
 			}
@@ -289,7 +294,7 @@ func (c *condition) compareWith(v *Value, context Context) bool {
 	case compareDates:
 		if t, ok := v.instant(); ok {
 			for _, expected := range c.dates {
-				if c.accepts(t.compare(expected)) {
+				if c.accepts.has(t.compare(expected)) {
 					return true
 				}
 			}

@@ -26,7 +26,8 @@ type Problem struct {
 	Statement int
 
 	// Path leads to the place from the top of the document:
-	// Statement[2].Condition.StringEquals["aws:username"][0]. It is empty for the document itself.
+	// Statement[2].Condition.StringEquals["aws:username"][0]. It is empty for the document itself, and
+	// has no line ends.
 	Path string
 
 	// Line and Column are where the value or name at fault begins. Both count from 1; a column is one
@@ -98,15 +99,7 @@ func (p Problem) String() string {
 	if p.Path == "" {
 		return fmt.Sprintf("%d:%d: %s", p.Line, p.Column, p.Message)
 	}
-	return fmt.Sprintf("%d:%d: %s: %s", p.Line, p.Column, quotable(p.Path), p.Message)
-}
-
-// quotable returns s without what would break a line, and with at most 300 bytes.
-func quotable(s string) string {
-	if q := fmt.Sprintf("%.300q", s); q[1:len(q)-1] != s && (len(s) > 300 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })) {
-		return q
-	}
-	return s
+	return fmt.Sprintf("%d:%d: %.300s: %s", p.Line, p.Column, p.Path, p.Message)
 }
 
 // maxProblems bounds what a hostile policy makes a program print.

@@ -1,6 +1,9 @@
 package iam
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A Request is what a policy decides about. It is not changed, and not kept.
 type Request struct {
@@ -21,7 +24,8 @@ type Request struct {
 // applies, which is a refusal unless another policy allows.
 type Decision struct {
 	deny  int32                 // 1 + index of the statement, or 0
-	allow [ByIdentity + 1]int32 // the same, for each way in which the principal is named
+	match Match                 // the closest for which allow has a statement
+	allow [ByIdentity + 1]int32 // as deny, for each way in which the principal is named
 }
 
 // An Outcome is the result of a Decision.
@@ -50,14 +54,14 @@ func (d Decision) Outcome() Outcome {
 	switch {
 	case d.deny > 0:
 		return Denied
-	case d.Match() != Unmatched:
+	case d.match != Unmatched:
 		return Allowed
 	}
 	return NoMatch
 }
 
 // Allowed reports whether the outcome is Allowed.
-func (d Decision) Allowed() bool { return d.Outcome() == Allowed }
+func (d Decision) Allowed() bool { return d.match != Unmatched }
 
 // Denied reports whether the outcome is Denied.
 func (d Decision) Denied() bool { return d.deny > 0 }
@@ -68,34 +72,27 @@ func (d Decision) Statement() int {
 	if d.deny > 0 {
 		return int(d.deny) - 1
 	}
-	return int(d.allow[d.Match()]) - 1
+	return int(d.allow[d.match]) - 1
 }
 
 // Match returns the closest way in which a statement that allows names the principal. It is Unmatched
 // if the request is denied, or no statement allows it.
 func (d Decision) Match() Match {
-	if d.deny == 0 {
-		for m := ByIdentity; m > Unmatched; m-- {
-			if d.allow[m] > 0 {
-				return m
-			}
-		}
-	}
-	return Unmatched
+	return d.match
 }
 
 // AllowedBy returns the index of the first statement that allows the request and names the principal
 // in the given way. ok is false if there is none, and if the request is denied.
 func (d Decision) AllowedBy(m Match) (statement int, ok bool) {
-	if d.deny > 0 || m == Unmatched || int(m) >= len(d.allow) || d.allow[m] == 0 {
+	if m == Unmatched || int(m) >= len(d.allow) || d.allow[m] == 0 {
 		return -1, false
 	}
 	return int(d.allow[m]) - 1, true
 }
 
-// Evaluate decides about a request. It does not fail, and usually does not allocate: it does if an
-// operator of strings or ARNs looks at a value that is not a text, or StringEqualsIgnoreCase has a
-// variable.
+// Evaluate decides about a request. It does not fail, and usually does not allocate. It allocates to
+// compare a number, a date or an address as a text, to find that a text is not one of these, and for
+// a variable of StringEqualsIgnoreCase.
 func (p *Policy) Evaluate(r *Request) Decision {
 	var d Decision
 	for i := range p.denies {
@@ -107,21 +104,25 @@ func (p *Policy) Evaluate(r *Request) Decision {
 	for i := range p.allows {
 		s := &p.allows[i]
 		if m := s.applies(r); m != Unmatched && d.allow[m] == 0 {
-			if d.allow[m] = s.index + 1; m == ByIdentity {
-				return d
+			d.allow[m] = s.index + 1
+			if d.match = max(d.match, m); m == ByIdentity {
+				break // no statement says more
 			}
 		}
 	}
 	return d
 }
 
-// applies returns how the statement names the principal, if all its elements match the request.
+// applies returns how the statement names the principal, if all its elements match the request. It
+// looks at the principal first, because that differs most often.
 func (s *statement) applies(r *Request) Match {
-	if !s.matchesAction(r.Action) || !s.matchesResource(r.Resource, r.Context) {
-		return Unmatched
-	}
-	m := s.matchesPrincipal(r.Principal)
+	m := s.settled
 	if m == Unmatched {
+		if m = s.matchesPrincipal(r.Principal); m == Unmatched || !s.matchesAction(r.Action) {
+			return Unmatched
+		}
+	}
+	if !s.anyResource && !s.matchesResource(r.Resource, r.Context) {
 		return Unmatched
 	}
 	for i := range s.conditions {
@@ -134,14 +135,8 @@ func (s *statement) applies(r *Request) Match {
 
 func (s *statement) matchesAction(action string) bool {
 	for i := range s.actions {
-		p := &s.actions[i]
-		if p.shape != general && p.matchFixed(action) {
+		if p := &s.actions[i]; p.shape != general && p.matchFixed(action) || p.shape == general && p.matchParts(action) {
 			return !s.notAction
-		}
-		if p.shape == general {
-			if matched, _ := p.matchParts(action, nil); matched {
-				return !s.notAction
-			}
 		}
 	}
 	return s.notAction
@@ -162,13 +157,65 @@ func (s *statement) matchesResource(resource string, c Context) bool {
 }
 
 func (s *statement) matchesPrincipal(who *Principal) Match {
-	switch {
-	case s.attached:
+	if s.attached || s.notPrincipal {
+		if s.notPrincipal && s.principals.spare(who) {
+			return Unmatched
+		}
 		return ByIdentity
-	case !s.notPrincipal:
-		return s.principals.match(who)
-	case s.principals.spare(who):
-		return Unmatched
 	}
-	return ByIdentity
+	best := Unmatched // the closest
+	for i := range s.principals {
+		best = max(best, s.principals[i].Match(who))
+	}
+	return best
+}
+
+// Narrow returns a policy that decides as p does about the requests of one principal for one action
+// on one resource. Statements that do not apply to these are left out, and of the others only the
+// conditions and variables remain to be looked at. Its Evaluate looks only at a Request's Resource and
+// Context.
+//
+// It is for programs that decide about the same principal, action and resource many times. To explain
+// a decision, use p.
+func (p *Policy) Narrow(who *Principal, action, resource string) *Policy {
+	narrow := *p
+	narrow.denies = narrowed(p.denies, who, action, resource)
+	narrow.allows = narrowed(p.allows, who, action, resource)
+	return &narrow
+}
+
+func narrowed(statements []statement, who *Principal, action, resource string) []statement {
+	var kept []statement
+	for i := range statements {
+		s := statements[i]
+		if s.settled == Unmatched {
+			if s.settled = s.matchesPrincipal(who); s.settled == Unmatched || !s.matchesAction(action) {
+				continue
+			}
+		}
+		if !slices.ContainsFunc(s.resources, func(p pattern) bool { return p.shape == general && len(p.vars) > 0 }) {
+			if !s.matchesResource(resource, nil) {
+				continue
+			}
+			s.anyResource = true
+		}
+		kept = append(kept, s)
+	}
+	return kept
+}
+
+// Constant returns the decision of a policy from Narrow, if it does not depend on the Request's
+// Context.
+func (p *Policy) Constant() (d Decision, ok bool) {
+	constant := func(s *statement) bool { return s.settled != Unmatched && s.anyResource && len(s.conditions) == 0 }
+	look := p.allows
+	if len(p.denies) > 0 {
+		look = p.denies[:1] // the first that may deny
+	}
+	for i := range look {
+		if !constant(&look[i]) {
+			return Decision{}, false
+		}
+	}
+	return p.Evaluate(&Request{}), true
 }

@@ -43,5 +43,6 @@
 //   - NotPrincipal excepts a principal only if it lists all that it is: the account and the user, or
 //     the account, the role and the session. It needs the effect Deny.
 //
-// Matching takes time linear in the length of a value, whatever the pattern.
+// Matching does not backtrack. Its time is linear in the length of the value; only for a variable
+// between two stars it grows with the length of the variable's value, too.
 package iam

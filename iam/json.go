@@ -281,9 +281,6 @@ func (r *jsonReader) escape() (rune, bool) {
 }
 
 func hex4(s string) (rune, bool) {
-	if len(s) < 4 || strings.ContainsAny(s[:4], "+-_") {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(s[:4], 16, 16)
-	return rune(n), err == nil
+	n, err := strconv.ParseUint(s[:min(4, len(s))], 16, 16)
+	return rune(n), err == nil && len(s) >= 4
 }

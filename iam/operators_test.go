@@ -2,6 +2,7 @@ package iam_test
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"testing"
 	"time"
@@ -114,6 +115,10 @@ func TestOperators(t *testing.T) {
 		{"NumericLessThan", `14`, text("1e400"), false},
 		{"NumericLessThan", `14`, text("-1e400"), false},
 		{"NumericLessThan", `["-5","14"]`, iam.Int(13), true},
+		{"NumericLessThan", `14`, iam.Float(math.NaN()), false},
+		{"NumericLessThan", `14`, iam.Float(math.Inf(-1)), true},
+		{"DateLessThan", `"2026-06-15"`, iam.Float(math.Inf(-1)), false},
+		{"DateLessThan", `"2026-06-15"`, iam.Float(math.NaN()), false},
 		{"NumericLessThanEquals", `14`, iam.Int(14), true},
 		{"NumericLessThanEquals", `"1800000000.0"`, iam.Int(1800000000), true},
 		{"NumericLessThanEquals", `"1800000000.0"`, iam.Int(1800000001), false},
@@ -315,6 +320,7 @@ func TestVariables(t *testing.T) {
 		{"2012-10-17", "StringEquals", "${aws:username, 'anonymous'}", "alice", true},
 		{"2012-10-17", "StringEquals", "${aws:empty, 'anonymous'}", "", true},
 		{"2012-10-17", "StringEquals", "${aws:list}", "alice", false},
+		{"2012-10-17", "StringEquals", "${aws:list}", "", false},
 		{"2012-10-17", "StringEquals", "${aws:list, 'anonymous'}", "anonymous", false},
 		{"2012-10-17", "StringNotEquals", "${aws:list, 'anonymous'}", "anonymous", true},
 		{"2012-10-17", "StringLike", "${aws:username}*", "alice's", true},

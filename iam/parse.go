@@ -17,9 +17,8 @@ const (
 
 // Parse parses and compiles a policy. The error is an *Error with everything that is wrong.
 //
-// Parse is stricter than it would have to be, where a policy would otherwise have no effect that its
-// author can have meant: names and values that can match nothing, such as a date that is no date, are
-// refused. For Evaluate cannot fail, and a Deny that says what nobody understands would not deny.
+// Parse refuses names and values that can match nothing, such as a date that is no date: Evaluate
+// cannot fail, so that a Deny with such a value would silently not deny.
 //
 // A list of actions, resources, principals or values may be empty, as in AWS.
 func Parse(text string, kind Kind) (*Policy, error) {
@@ -186,6 +185,7 @@ func (c *compiler) statement(n *node, at *path) statement {
 		case "Resource", "NotResource":
 			s.notResource = m.name == "NotResource"
 			s.resources = c.patterns(&m.value, at, m.name, wildcards|c.syntax, validResource)
+			s.anyResource = !s.notResource && len(s.resources) == 1 && s.resources[0].shape == matchesAll
 		case "Condition":
 			c.conditions(&m.value, at, &s)
 		default:

@@ -106,6 +106,10 @@ func TestTheFormOfAPolicy(t *testing.T) {
 		`{"Id":"` + "gr\xfcn" + `"}`:                         "NotJSON  @1:10",
 		`{"Id":"\x41"}`:                                      "NotJSON  @1:8",
 		`{"Id":"\ud800"}`:                                    "NotJSON  @1:14",
+		`{"Id":"\ud800\u0041"}`:                              "NotJSON  @1:14",
+		`{"Id":"\udc00\ud800"}`:                              "NotJSON  @1:14",
+		`{"Id":"\ud800\u004`:                                 "NotJSON  @1:14",
+		`{"Id":"\u004`:                                       "NotJSON  @1:8",
 		`{"Id":"\u00g0"}`:                                    "NotJSON  @1:8",
 		`{"Id":"\u+123"}`:                                    "NotJSON  @1:8",
 		`{"Id":01}`:                                          "NotJSON  @1:8",
@@ -177,7 +181,7 @@ func TestValuesThatCanMatchNothingAreRefused(t *testing.T) {
 		invalid("Resource", iam.InvalidValue, fmt.Sprintf(`"Action":"*","Resource":[%q]`, resource))
 	}
 	for operator, values := range map[string][]string{
-		"NumericEquals": {`""`, `"one"`, `true`, `"1,5"`, `"0x10"`, `"Inf"`, `1e999`, `"` + strings.Repeat("9", 500) + `"`, `"${aws:number}"`, `"1_000"`},
+		"NumericEquals": {`""`, `"one"`, `true`, `"1,5"`, `"0x10"`, `"Inf"`, `1e999`, `"` + strings.Repeat("9", 500) + `"`, `"${aws:number}"`, `"1_000"`, `"0.` + strings.Repeat("0", 400) + `"`},
 		"DateLessThan":  {`""`, `"soon"`, `true`, `"2026-13-01"`, `"2026-02-30"`, `"2026-06-15T25:00:00Z"`, `"20260615T120000Z"`, `"2026-06-15 12:00"`, `"99999999999999999999"`, `"1."`, `"1.5e9"`, `"2026-6-1"`, `"-"`, `"+1"`, `"2026-06-15T12:00:00,5Z"`},
 		"Bool":          {`""`, `"yes"`, `1`, `"${aws:b}"`},
 		"Null":          {`""`, `"yes"`, `0`},

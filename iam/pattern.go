@@ -2,6 +2,7 @@ package iam
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -12,8 +13,8 @@ import (
 //
 // A pattern is split at its stars. The first and the last part are compared with the two ends of the
 // text, and each part between is searched for once, from where the one before it was found: the
-// first place is always good enough. So the time to match is linear in the length of the text, and
-// there is no backtracking.
+// first place is always good enough, so that there is no backtracking. A search is linear in the
+// length of the text, too: what has a ? is limited to what one pass finds.
 type pattern struct {
 	fixed string // if exact, the text; if prefix, what is before the star
 	shape shape
@@ -198,21 +199,20 @@ func lowerASCII(s string) string {
 
 // prepare compiles the search of a part between two stars.
 func (p *part) prepare(fold bool) error {
-	length, masked := 0, false
+	length, skipped, variable := 0, 0, false
 	for i := range p.pieces {
-		if p.pieces[i].variable > 0 {
-			return nil // what it will be is not known
-		}
+		skipped += p.pieces[i].skip
 		length += p.pieces[i].skip + utf8.RuneCountInString(p.pieces[i].fixed)
-		masked = masked || p.pieces[i].skip > 0
+		variable = variable || p.pieces[i].variable > 0
 	}
-	if !masked && !fold {
-		return nil // strings.Index finds it
-	}
-	if length > maxSearchable {
+	switch {
+	case skipped == 0 && (variable || !fold):
+		return nil // the comparison of texts is fast enough
+	case variable && skipped > maxSearchable, !variable && length > maxSearchable:
 		return fmt.Errorf("more than %d characters between two stars", maxSearchable)
+	case !variable:
+		p.search = newRuneSearch(p.pieces, length, fold)
 	}
-	p.search = newRuneSearch(p.pieces, length, fold)
 	return nil
 }
 
@@ -239,25 +239,33 @@ func lookup(c Context, key string) Value {
 // match reports whether the pattern matches the whole text. It is false if a variable does not
 // resolve; then resolved is false, too.
 func (p *pattern) match(text string, c Context) (matched, resolved bool) {
-	if p.shape == general {
-		return p.matchParts(text, c)
+	switch {
+	case p.shape != general:
+		return p.matchFixed(text), true
+	case len(p.vars) == 0:
+		return p.matchParts(text), true
 	}
-	return p.matchFixed(text), true
+	return p.matchVariables(text, c)
 }
 
 // matchFixed is match for a pattern that is not general.
 func (p *pattern) matchFixed(text string) bool {
+	n := len(p.fixed)
 	switch {
 	case p.shape == matchesAll:
 		return true
-	case len(text) < len(p.fixed), len(text) > len(p.fixed) && p.shape == exact:
+	case len(text) < n, len(text) > n && p.shape == exact:
 		return false
 	}
-	text = text[:len(p.fixed)]
-	return text == p.fixed || p.fold && equalFold(text, p.fixed)
+	return text[:n] == p.fixed || p.fold && equalFold(text[:n], p.fixed)
 }
 
-func (p *pattern) matchParts(text string, c Context) (matched, resolved bool) {
+func (p *pattern) matchParts(text string) bool {
+	m := matcher{fold: p.fold}
+	return m.match(p.parts, text)
+}
+
+func (p *pattern) matchVariables(text string, c Context) (matched, resolved bool) {
 	var array [maxVariables]string
 	values := array[:0]
 	for i := range p.vars {
@@ -388,9 +396,9 @@ func equalFold(a, b string) bool {
 // A runeSearch finds up to 64 characters, some of which may be any, in one pass: bit i of its state
 // says whether the text up to here ends with the first i+1 of them (the shift-and algorithm).
 type runeSearch struct {
-	runes []rune   // the characters that are fixed, sorted
-	masks []uint64 // where each of them fits, including where any does
-	any   uint64   // where any does
+	runes []rune               // the characters that are fixed, sorted
+	masks []uint64             // where any character fits, and where each of runes does
+	ascii [utf8.RuneSelf]uint8 // the index in masks of each of these characters
 	last  uint64
 }
 
@@ -399,44 +407,56 @@ const notRune rune = -1 // a byte that is not valid UTF-8
 func newRuneSearch(pieces []piece, length int, fold bool) *runeSearch {
 	s := &runeSearch{last: 1 << (length - 1)}
 	at := map[rune]uint64{}
+	var anywhere uint64
 	position := 0
 	for _, p := range pieces {
 		for range p.skip {
-			s.any |= 1 << position
+			anywhere |= 1 << position
 			position++
 		}
 		for _, r := range p.fixed {
 			at[r] |= 1 << position
-			if other := r ^ 0x20; fold && r < utf8.RuneSelf && (r|0x20) >= 'a' && (r|0x20) <= 'z' {
-				at[other] |= 1 << position
+			if lower := r | 0x20; fold && lower >= 'a' && lower <= 'z' {
+				at[r^0x20] |= 1 << position
 			}
 			position++
 		}
 	}
-	for r := range at {
-		s.runes = append(s.runes, r)
-	}
-	slices.Sort(s.runes)
-	for _, r := range s.runes {
-		s.masks = append(s.masks, at[r]|s.any)
+	s.runes = slices.Sorted(maps.Keys(at))
+	s.masks = append(s.masks, anywhere)
+	for i, r := range s.runes {
+		s.masks = append(s.masks, at[r]|anywhere)
+		if r < utf8.RuneSelf {
+			s.ascii[r] = uint8(1 + i)
+		}
 	}
 	return s
 }
 
+// mask returns where a character fits.
+func (s *runeSearch) mask(r rune) uint64 {
+	if i, ok := slices.BinarySearch(s.runes, r); ok {
+		return s.masks[1+i]
+	}
+	return s.masks[0]
+}
+
+// find returns the end of the first occurrence in text, or -1.
 func (s *runeSearch) find(text string) int {
 	var state uint64
 	for i := 0; i < len(text); {
-		r, size := rune(text[i]), 1
-		if r >= utf8.RuneSelf {
-			if r, size = utf8.DecodeRuneInString(text[i:]); r == utf8.RuneError && size == 1 {
+		var mask uint64
+		if c := text[i]; c < utf8.RuneSelf {
+			mask = s.masks[s.ascii[c]]
+			i++
+		} else {
+			r, size := utf8.DecodeRuneInString(text[i:])
+			if r == utf8.RuneError && size == 1 {
 				r = notRune
 			}
+			mask = s.mask(r)
+			i += size
 		}
-		mask := s.any
-		if at, ok := slices.BinarySearch(s.runes, r); ok {
-			mask = s.masks[at]
-		}
-		i += size
 		if state = (state<<1 | 1) & mask; state&s.last != 0 {
 			return i
 		}

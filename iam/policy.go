@@ -81,16 +81,31 @@ func (p *Policy) Statements() []Statement {
 	return all
 }
 
+// Statement returns the statement with an index, as in [Decision.Statement]. ok is false if there is
+// none, for example after Narrow.
+func (p *Policy) Statement(index int) (s Statement, ok bool) {
+	for _, list := range [...][]statement{p.denies, p.allows} {
+		for i := range list {
+			if int(list[i].index) == index {
+				return Statement{&list[i]}, true
+			}
+		}
+	}
+	return Statement{}, false
+}
+
 // A statement is compiled. What an element lists is in one slice, whether it is the element or its
 // negation.
 type statement struct {
 	index        int32
 	effect       Effect
-	attached     bool // of a policy without principals
+	settled      Match // from Narrow: principal and action match
+	attached     bool  // of a policy without principals
 	notPrincipal bool
 	notAction    bool
 	notResource  bool
 	actions      []pattern
+	anyResource  bool // Resource is "*"
 	resources    []pattern
 	principals   principals
 	conditions   []condition

@@ -6,7 +6,8 @@ import (
 )
 
 // A Principal is who makes a request. The zero Principal is anonymous: only policies for everyone
-// name it.
+// name it. A policy names a principal by what is in the fields, which the caller must have
+// authenticated.
 type Principal struct {
 	Type PrincipalType
 
@@ -214,34 +215,31 @@ func (p *PrincipalPattern) Match(who *Principal) Match {
 	if p.form == anyoneForm {
 		return ByWildcard
 	}
-	if who == nil || who.Type == Anonymous {
+	if who == nil {
 		return Unmatched
 	}
-	switch p.form {
+	switch p.form { // a text is not empty, so that it equals no field that is not set
 	case accountForm:
 		if who.Account == p.account && strings.HasPrefix(who.ARN, p.partition) {
 			return ByAccount
 		}
-	case roleForm, userForm, sessionForm, federatedForm:
-		switch {
-		case who.Type == Service:
-		case who.ARN == p.text && p.form == roleForm, who.Issuer == p.text:
+	case roleForm:
+		if who.Issuer == p.text || who.ARN == p.text {
 			return ByIssuer
-		case who.ARN == p.text:
+		}
+	case userForm, sessionForm, federatedForm, serviceForm:
+		switch p.text {
+		case who.ARN:
 			return ByIdentity
+		case who.Issuer:
+			return ByIssuer
 		}
 	case uniqueIDForm:
 		switch role, _, isSession := strings.Cut(who.ID, ":"); {
-		case who.ID == p.text && who.Type == Role:
-			return ByIssuer
-		case who.ID == p.text:
+		case who.ID == p.text && who.Type != Role:
 			return ByIdentity
-		case isSession && role == p.text:
+		case who.ID == p.text, isSession && role == p.text:
 			return ByIssuer
-		}
-	case serviceForm:
-		if who.Type == Service && who.ARN == p.text {
-			return ByIdentity
 		}
 	case providerForm:
 		if who.Provider == p.text {
@@ -257,15 +255,6 @@ func (p *PrincipalPattern) Match(who *Principal) Match {
 
 // principals are the entries of a Principal element.
 type principals []PrincipalPattern
-
-// match returns the closest way in which the entries name a principal.
-func (list principals) match(who *Principal) Match {
-	best := Unmatched
-	for i := range list {
-		best = max(best, list[i].Match(who))
-	}
-	return best
-}
 
 // spare reports whether a NotPrincipal element excepts a principal: only if all that it is are in
 // the list. That is the account and the user, or the account, the role and the session.

@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"cmp"
 	"encoding/base64"
 	"math"
 	"net/netip"
@@ -225,22 +226,12 @@ type number struct {
 
 func intNumber(n int64) number { return number{float64(n), n, true} }
 
+// compare returns -1, 0 or 1.
 func (n number) compare(other number) int {
-	switch {
-	case n.exact && other.exact:
-		return order(n.integer < other.integer, n.integer > other.integer)
+	if n.exact && other.exact {
+		return cmp.Compare(n.integer, other.integer)
 	}
-	return order(n.float < other.float, n.float > other.float)
-}
-
-func order(less, greater bool) int {
-	switch {
-	case less:
-		return -1
-	case greater:
-		return 1
-	}
-	return 0
+	return cmp.Compare(n.float, other.float)
 }
 
 // parseNumber parses a decimal number, with or without a fraction and an exponent.
@@ -252,8 +243,10 @@ func parseNumber(s string) (number, bool) {
 	if digits, fraction, ok := strings.Cut(s, "."); ok && digits != "" && fraction != "" && strings.Trim(fraction, "0") == "" {
 		whole = digits
 	}
-	if n, err := strconv.ParseInt(whole, 10, 64); err == nil {
-		return intNumber(n), true
+	if !strings.ContainsAny(whole, ".eE") { // else it allocates an error
+		if n, err := strconv.ParseInt(whole, 10, 64); err == nil {
+			return intNumber(n), true
+		}
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	return number{float: f}, err == nil
@@ -262,11 +255,9 @@ func parseNumber(s string) (number, bool) {
 // An instant is a point in time, of any year.
 type instant struct{ seconds, nanoseconds int64 } // since 1970; 0 to 999,999,999
 
+// compare returns -1, 0 or 1.
 func (t instant) compare(other instant) int {
-	if t.seconds != other.seconds {
-		return order(t.seconds < other.seconds, t.seconds > other.seconds)
-	}
-	return order(t.nanoseconds < other.nanoseconds, t.nanoseconds > other.nanoseconds)
+	return cmp.Or(cmp.Compare(t.seconds, other.seconds), cmp.Compare(t.nanoseconds, other.nanoseconds))
 }
 
 // dateLayouts are the forms of ISO 8601 in which dates are written. Fractions of seconds are

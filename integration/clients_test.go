@@ -99,7 +99,8 @@ func kinds(t *testing.T) []kind {
 var newer = []string{
 	"Decapsulate", "DeriveSharedSecret", "Encapsulate", "GetKeyLastUsage", "ListKeyRotations", "RotateKeyOnDemand",
 	"DryRun", "IncludeKeyMaterial", "RotationPeriodInDays",
-	"CurrentKeyMaterialId", "DestinationKeyMaterialId", "GetKeyPolicy.PolicyName", "GetKeyRotationStatus.KeyId", "KeyMaterialId", "NextRotationDate", "SourceKeyMaterialId",
+	"CurrentKeyMaterialId", "DeleteImportedKeyMaterial.KeyId", "DestinationKeyMaterialId", "GetKeyPolicy.PolicyName", "GetKeyRotationStatus.KeyId",
+	"ImportKeyMaterial.KeyId", "KeyMaterialId", "NextRotationDate", "SourceKeyMaterialId",
 	"pages of ListResourceTags",
 }
 

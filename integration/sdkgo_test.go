@@ -3,7 +3,12 @@ package integration_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -42,7 +47,7 @@ const (
 )
 
 func newService(t testing.TB) *kms.Service {
-	svc, err := kms.New(kms.Config{})
+	svc, err := kms.New(kms.Config{ReplicationDelay: -1})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, svc.Close()) })
 	return svc
@@ -109,6 +114,12 @@ func (f fixture) key(spec kms.KeySpec, usage kms.KeyUsageType) string {
 	return out.KeyMetadata.KeyId
 }
 
+func (f fixture) multiRegion() string {
+	out, err := f.CreateKey(context.Background(), &kms.CreateKeyInput{MultiRegion: true})
+	require.NoError(f.t, err)
+	return out.KeyMetadata.KeyId
+}
+
 func (f fixture) symmetric() string {
 	return f.key(kms.KeySpecSymmetricDefault, kms.KeyUsageEncryptDecrypt)
 }
@@ -148,6 +159,25 @@ func (f fixture) grant() (key string, grant *kms.CreateGrantOutput) {
 	return key, grant
 }
 
+// wrapped is key material for a new key.
+func (f fixture) wrapped() *kms.ImportKeyMaterialInput {
+	created, err := f.CreateKey(context.Background(), &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify, Origin: kms.OriginExternal})
+	require.NoError(f.t, err)
+	id := created.KeyMetadata.KeyId
+	parameters, err := f.Service.GetParametersForImport(context.Background(), &kms.GetParametersForImportInput{
+		KeyId: id, WrappingAlgorithm: kms.AlgorithmRSAESOAEPSHA256, WrappingKeySpec: kms.WrappingKeySpecRSA2048})
+	require.NoError(f.t, err)
+	public, err := x509.ParsePKIXPublicKey(parameters.PublicKey)
+	require.NoError(f.t, err)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	require.NoError(f.t, err)
+	material, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(f.t, err)
+	wrapped, err := rsa.EncryptOAEP(sha256.New(), cryptorand.Reader, public.(*rsa.PublicKey), material, nil)
+	require.NoError(f.t, err)
+	return &kms.ImportKeyMaterialInput{KeyId: id, ImportToken: parameters.ImportToken, EncryptedKeyMaterial: wrapped, ValidTo: time.Now().Add(time.Hour)}
+}
+
 // calls has for each operation an input that makes it succeed.
 var calls = map[string]func(fixture) any{
 	"CancelKeyDeletion": func(f fixture) any {
@@ -178,6 +208,12 @@ var calls = map[string]func(fixture) any{
 	"DeleteAlias": func(f fixture) any {
 		f.aliased("alias/old")
 		return &kms.DeleteAliasInput{AliasName: "alias/old"}
+	},
+	"DeleteImportedKeyMaterial": func(f fixture) any {
+		in := f.wrapped()
+		_, err := f.ImportKeyMaterial(context.Background(), in)
+		require.NoError(f.t, err)
+		return &kms.DeleteImportedKeyMaterialInput{KeyId: in.KeyId}
 	},
 	"DeriveSharedSecret": func(f fixture) any {
 		id := f.key(kms.KeySpecECCNISTP256, kms.KeyUsageKeyAgreement)
@@ -226,9 +262,13 @@ var calls = map[string]func(fixture) any{
 		require.NoError(f.t, err)
 		return &kms.GetKeyRotationStatusInput{KeyId: id}
 	},
+	"GetParametersForImport": func(f fixture) any {
+		return &kms.GetParametersForImportInput{KeyId: f.wrapped().KeyId, WrappingAlgorithm: kms.AlgorithmSM2PKE, WrappingKeySpec: kms.WrappingKeySpecSM2}
+	},
 	"GetPublicKey": func(f fixture) any {
 		return &kms.GetPublicKeyInput{KeyId: f.key(kms.KeySpecECCNISTP256, kms.KeyUsageSignVerify)}
 	},
+	"ImportKeyMaterial": func(f fixture) any { return f.wrapped() },
 	"ListAliases": func(f fixture) any {
 		f.aliased("alias/a")
 		return &kms.ListAliasesInput{Limit: aws.Int32(1)}
@@ -263,6 +303,9 @@ var calls = map[string]func(fixture) any{
 	"ReEncrypt": func(f fixture) any {
 		return &kms.ReEncryptInput{CiphertextBlob: f.ciphertext(f.symmetric()), SourceEncryptionContext: encryptionContext, DestinationKeyId: f.symmetric()}
 	},
+	"ReplicateKey": func(f fixture) any {
+		return &kms.ReplicateKeyInput{KeyId: f.multiRegion(), ReplicaRegion: "eu-west-1", Description: "d", Tags: []kms.Tag{{TagKey: "k", TagValue: "v"}}}
+	},
 	"RetireGrant": func(f fixture) any {
 		_, grant := f.grant()
 		return &kms.RetireGrantInput{GrantToken: grant.GrantToken}
@@ -283,6 +326,12 @@ var calls = map[string]func(fixture) any{
 		return &kms.UpdateAliasInput{AliasName: "alias/moving", TargetKeyId: f.symmetric()}
 	},
 	"UpdateKeyDescription": func(f fixture) any { return &kms.UpdateKeyDescriptionInput{KeyId: f.symmetric(), Description: "d"} },
+	"UpdatePrimaryRegion": func(f fixture) any {
+		id := f.multiRegion()
+		_, err := f.ReplicateKey(context.Background(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: "eu-west-1"})
+		require.NoError(f.t, err)
+		return &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"}
+	},
 	"Verify": func(f fixture) any {
 		in := f.sign()
 		out, err := f.Sign(context.Background(), in)

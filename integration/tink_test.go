@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	awskmstink "github.com/tink-crypto/tink-go-awskms/v3/integration/awskms"
 	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/core/registry"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/pocketkms/kms/awsclient"
@@ -72,6 +73,42 @@ func TestTinkKeyset(t *testing.T) {
 	require.NoError(t, err)
 	_, err = keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(stored.Bytes())), other, []byte("keyset"))
 	require.ErrorContains(t, err, "IncorrectKeyException") // whose type Tink does not pass on
+}
+
+// A keyset of the envelope template holds no key, only the URI of one: Tink finds the client for it in
+// its registry. So it is stored in the clear, and another program with the same registry reads it.
+func TestTinkEnvelopeKeyset(t *testing.T) {
+	svc := kmstest.New(t)
+	f := fixture{t, svc.Service}
+	const prefix = "aws-kms://arn:aws:kms:us-east-1:"
+	client, err := awskmstink.NewClientWithOptions(t.Context(), prefix, awskmstink.WithKMS(awsclient.New(svc.Service)))
+	require.NoError(t, err)
+	registry.RegisterKMSClient(client)
+	t.Cleanup(registry.ClearKMSClients)
+
+	template, err := aead.CreateKMSEnvelopeAEADKeyTemplate("aws-kms://"+f.arn(), aead.AES256GCMKeyTemplate())
+	require.NoError(t, err)
+	handle, err := keyset.NewHandle(template)
+	require.NoError(t, err)
+	var stored bytes.Buffer
+	require.NoError(t, handle.WriteWithNoSecrets(keyset.NewBinaryWriter(&stored)))
+	require.Contains(t, stored.String(), "aws-kms://arn:aws:kms:")
+	original, err := aead.New(handle)
+	require.NoError(t, err)
+	ciphertext, err := original.Encrypt([]byte("x"), []byte("mine"))
+	require.NoError(t, err)
+
+	read, err := keyset.ReadWithNoSecrets(keyset.NewBinaryReader(&stored))
+	require.NoError(t, err)
+	primitive, err := aead.New(read)
+	require.NoError(t, err)
+	svc.ResetCalls()
+	plaintext, err := primitive.Decrypt(ciphertext, []byte("mine"))
+	require.NoError(t, err)
+	require.Equal(t, "x", string(plaintext))
+	svc.RequireCalls(t, "Decrypt")
+	_, err = primitive.Decrypt(ciphertext, []byte("another's"))
+	require.Error(t, err)
 }
 
 // The client looks after the keys under its own URI prefix only.

@@ -331,3 +331,137 @@ func TestThePastCanBeUsedConcurrently(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, out.Aliases, 20)
 }
+
+// A new replica, and what related keys share, is seen after the delay; their old state goes on.
+func TestAReplicaIsVisibleAfterTheDelay(t *testing.T) {
+	t.Parallel()
+	svc := kmstest.New(t, kmstest.EventualConsistency(delay), kmstest.Configure(func(c *kms.Config) { c.ReplicationDelay = -1 }))
+	created, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{MultiRegion: true})
+	require.NoError(t, err)
+	id, there := created.KeyMetadata.KeyId, svc.In("eu-west-1")
+	replicas := func(want int) {
+		k, err := describe(svc.Service, id)
+		require.NoError(t, err)
+		require.Len(t, k.MultiRegionConfiguration.ReplicaKeys, want)
+	}
+	_, err = svc.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: "eu-west-1"})
+	require.NoError(t, err)
+	requireTurn(t, svc, func(t *testing.T) {
+		_, err := encrypt(there, id)
+		require.ErrorIs(t, err, kms.NotFoundException)
+		replicas(0)
+	}, func(t *testing.T) {
+		_, err := encrypt(there, id)
+		require.NoError(t, err)
+		replicas(1)
+	})
+
+	_, err = svc.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: id})
+	require.NoError(t, err)
+	material := func(want string, same bool) func(*testing.T) {
+		return func(t *testing.T) {
+			k, err := describe(there, id)
+			require.NoError(t, err)
+			require.Equal(t, same, k.CurrentKeyMaterialId == want)
+		}
+	}
+	first := created.KeyMetadata.CurrentKeyMaterialId
+	requireTurn(t, svc, material(first, true), material(first, false))
+
+	_, err = svc.UpdatePrimaryRegion(t.Context(), &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"})
+	require.NoError(t, err)
+	primary := func(want string) func(*testing.T) {
+		return func(t *testing.T) {
+			k, err := describe(svc.Service, id)
+			require.NoError(t, err)
+			require.Equal(t, want, k.MultiRegionConfiguration.PrimaryKey.Region)
+		}
+	}
+	requireTurn(t, svc, primary("us-east-1"), primary("eu-west-1"))
+
+	// The deletion at the end of the waiting period is not delayed.
+	_, err = svc.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: id, PendingWindowInDays: new(int32(7))})
+	require.NoError(t, err)
+	svc.Advance(7 * 24 * time.Hour)
+	_, err = encrypt(svc.Service, id)
+	require.ErrorIs(t, err, kms.NotFoundException)
+	k, err := describe(there, id)
+	require.NoError(t, err)
+	require.Empty(t, k.MultiRegionConfiguration.ReplicaKeys)
+}
+
+// A test steps over the state Creating with the clock.
+func TestAReplicaIsCreatedByTheClock(t *testing.T) {
+	t.Parallel()
+	svc := kmstest.New(t)
+	created, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{MultiRegion: true})
+	require.NoError(t, err)
+	id, there := created.KeyMetadata.KeyId, svc.In("eu-west-1")
+	_, err = svc.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: "eu-west-1"})
+	require.NoError(t, err)
+	_, err = encrypt(there, id)
+	require.ErrorIs(t, err, kms.KMSInvalidStateException)
+	svc.Advance(kms.DefaultReplicationDelay)
+	_, err = encrypt(there, id)
+	require.NoError(t, err)
+}
+
+const reader = "arn:aws:iam::111122223333:role/reader"
+
+func createGrant(t *testing.T, svc *kms.Service, id string) *kms.CreateGrantOutput {
+	t.Helper()
+	out, err := svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: id, GranteePrincipal: reader, RetiringPrincipal: reader, Name: "a",
+		Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}})
+	require.NoError(t, err)
+	return out
+}
+
+// requireGrants requires every list to have n grants.
+func requireGrants(t *testing.T, svc *kms.Service, id string, n int) {
+	t.Helper()
+	all, err := svc.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: id})
+	require.NoError(t, err)
+	require.Len(t, all.Grants, n)
+	its, err := svc.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: id, GranteePrincipal: reader})
+	require.NoError(t, err)
+	require.Len(t, its.Grants, n)
+	retirable, err := svc.ListRetirableGrants(t.Context(), &kms.ListRetirableGrantsInput{RetiringPrincipal: reader})
+	require.NoError(t, err)
+	require.Len(t, retirable.Grants, n)
+}
+
+func TestAGrantIsVisibleAfterTheDelay(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	grant := createGrant(t, svc.Service, id)
+	require.Equal(t, grant.GrantId, createGrant(t, svc.Service, id).GrantId, "a change is based on the latest state")
+	requireTurn(t, svc, func(t *testing.T) { requireGrants(t, svc.Service, id, 0) }, func(t *testing.T) { requireGrants(t, svc.Service, id, 1) })
+
+	_, err := svc.RevokeGrant(t.Context(), &kms.RevokeGrantInput{KeyId: id, GrantId: grant.GrantId})
+	require.NoError(t, err)
+	requireTurn(t, svc, func(t *testing.T) { requireGrants(t, svc.Service, id, 1) }, func(t *testing.T) { requireGrants(t, svc.Service, id, 0) })
+}
+
+func TestAGrantTokenShowsAGrantBeforeTheDelay(t *testing.T) {
+	t.Parallel()
+	svc := eventual(t)
+	id := createKey(t, svc.Service)
+	grant := createGrant(t, svc.Service, id)
+	encrypt := func(token string) error {
+		_, err := svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: id, Plaintext: []byte("x"), GrantTokens: []string{token}})
+		return err
+	}
+	require.NoError(t, encrypt(grant.GrantToken))
+	require.ErrorIs(t, encrypt("no token"), kms.InvalidGrantTokenException)
+	_, err := svc.RetireGrant(t.Context(), &kms.RetireGrantInput{GrantToken: grant.GrantToken})
+	require.NoError(t, err)
+	requireGrants(t, svc.Service, id, 0)
+
+	grant = createGrant(t, svc.Service, id)
+	svc.Advance(delay)
+	_, err = svc.RevokeGrant(t.Context(), &kms.RevokeGrantInput{KeyId: id, GrantId: grant.GrantId})
+	require.NoError(t, err)
+	requireTurn(t, svc, func(t *testing.T) { require.NoError(t, encrypt(grant.GrantToken)) },
+		func(t *testing.T) { require.ErrorIs(t, encrypt(grant.GrantToken), kms.InvalidGrantTokenException) })
+}

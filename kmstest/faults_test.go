@@ -311,6 +311,20 @@ func TestAFaultOfAKeyCreatesNoKey(t *testing.T) {
 	require.Empty(t, keys.Keys)
 }
 
+// A grant with a name can be created again after a lost response; the second call returns the first
+// grant.
+func TestALostGrantIsFoundAgain(t *testing.T) {
+	svc := kmstest.New(t)
+	id := createKey(t, svc.Service)
+	svc.Inject(kmstest.Fault{Operations: []string{"CreateGrant"}, Key: id, Count: 1, LoseResponse: true, Err: kmstest.ErrConnection})
+	_, err := svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: id, GranteePrincipal: reader, RetiringPrincipal: reader, Name: "a",
+		Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}})
+	require.ErrorIs(t, err, kmstest.ErrConnection)
+	requireGrants(t, svc.Service, id, 1)
+	createGrant(t, svc.Service, id)
+	requireGrants(t, svc.Service, id, 1)
+}
+
 func TestLoseResponseLosesOnlyTheResponse(t *testing.T) {
 	t.Parallel()
 	svc := kmstest.New(t)

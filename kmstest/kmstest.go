@@ -13,6 +13,14 @@
 // it is left out for a fork that has changed nothing, and for a Service that the test closes
 // itself.
 //
+// # Multi-Region keys
+//
+// As in AWS KMS, a new replica is in KeyStateCreating and cannot be used at once. It is ready after
+// Advance(kms.DefaultReplicationDelay). Code under test that waits for that in real time, or does not
+// wait, needs a Service without the state:
+//
+//	kmstest.New(t, kmstest.Configure(func(c *kms.Config) { c.ReplicationDelay = -1 }))
+//
 // # The AWS SDK
 //
 // Code that takes an SDK client gets one from package awsclient, bound to the embedded service:
@@ -41,6 +49,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/testhook"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
 	"github.com/pocketkms/kms/seed"
@@ -103,6 +112,11 @@ func SeedFile(path string) Option {
 // Configure changes the Config, such as its Account, Region or Audit. Backend, RootKey and Clock
 // belong to the Service: changes to them are ignored.
 func Configure(change func(*kms.Config)) Option { return func(o *settings) { change(&o.config) } }
+
+// RequestQuotas makes the Service refuse calls that exceed the request quotas of AWS KMS, as
+// [kms.Config] describes. Its clock stands still, so that the first call that exceeds one is always
+// the same: [Service.Advance] makes room.
+func RequestQuotas() Option { return func(o *settings) { o.config.RequestQuotas = true } }
 
 // New returns a Service for t. It logs to t. When t ends, it checks its records and closes.
 func New(t testing.TB, options ...Option) *Service {
@@ -229,11 +243,11 @@ func (s *Service) intercept(ctx context.Context, call kms.Call, next func(contex
 }
 
 // internalCall is the key of the context value that marks the calls that this package makes for its
-// own ends. They are neither recorded nor audited, and no fault applies to them.
+// own ends. They are neither recorded nor audited, and neither faults nor quotas apply to them.
 type internalCall struct{}
 
 func internalContext() context.Context {
-	return context.WithValue(context.Background(), internalCall{}, true)
+	return context.WithValue(testhook.WithoutQuotas(context.Background()), internalCall{}, true)
 }
 
 func isInternal(ctx context.Context) bool { return ctx.Value(internalCall{}) != nil }

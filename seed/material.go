@@ -2,28 +2,59 @@ package seed
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
+	"time"
 
-	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/spec"
 )
 
 // Material is key material that was chosen beforehand. It is decoded when the key is created, which
-// fails if it is malformed. The same private key is the same material, with the same ID, in
-// whatever encoding.
+// fails if it is malformed or not that of the key's spec. The same private key is the same material,
+// with the same ID, in whatever encoding.
 //
-// Printing or encoding a Material does not disclose it.
+// Printing or encoding a Material does not disclose it. A Material may be used by several goroutines
+// and for several services; an RSA key is tested only the first time, which takes longest.
 type Material struct {
-	decode func() (material []byte, private bool, err error) // a function, because fmt prints everything else
+	stored func(*spec.Spec, *spec.Usage) ([]byte, error) // a function, because fmt prints everything else
+}
+
+// newMaterial returns the Material that decode decodes. decode returns the bytes of a symmetric or
+// HMAC key, or a PKCS#8 private key, and whether it can only be the latter. Its caller owns the
+// bytes, and erases them.
+func newMaterial(decode func() (material []byte, private bool, err error)) Material {
+	var mu sync.Mutex
+	var last []byte
+	var lastUsage *spec.Usage
+	return Material{func(s *spec.Spec, usage *spec.Usage) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if usage == lastUsage {
+			return bytes.Clone(last), nil
+		}
+		material, private, err := decode()
+		defer secret.Clear(material)
+		switch {
+		case err != nil:
+			return nil, err
+		case private && s.Kind != spec.Asymmetric:
+			return nil, errors.New("a private key cannot be the material for KeySpec " + s.Name)
+		}
+		stored, err := usage.Family(time.Now).Import(material)
+		if err != nil {
+			return nil, fmt.Errorf("the material does not suit KeySpec %s: %w", s.Name, err)
+		}
+		secret.Clear(last)
+		last, lastUsage = stored, usage
+		return bytes.Clone(stored), nil
+	}}
 }
 
 // Bytes returns the material itself: 32 bytes for SYMMETRIC_DEFAULT, from the size of the hash up
@@ -31,82 +62,50 @@ type Material struct {
 // copied.
 func Bytes(material []byte) Material {
 	material = bytes.Clone(material)
-	return Material{func() ([]byte, bool, error) { return bytes.Clone(material), false, nil }}
+	return newMaterial(func() ([]byte, bool, error) { return bytes.Clone(material), false, nil })
 }
 
 // Hex is [Bytes] in hexadecimal.
 func Hex(text string) Material {
-	return Material{func() ([]byte, bool, error) {
+	return newMaterial(func() ([]byte, bool, error) {
 		material, err := hex.DecodeString(strings.TrimSpace(text))
 		if err != nil {
 			err = errors.New("the material is not hexadecimal") // does not repeat the wrong digit
 		}
 		return material, false, err
-	}}
+	})
 }
 
 // Base64 is [Bytes] in base64, in the standard or the URL alphabet, with or without padding.
 func Base64(text string) Material {
-	return Material{func() ([]byte, bool, error) {
+	return newMaterial(func() ([]byte, bool, error) {
 		material, err := decodeBase64(text)
 		if err != nil {
 			err = errors.New("the material is not base64")
 		}
 		return material, false, err
-	}}
+	})
 }
 
-// PEM is a private key in a block "PRIVATE KEY" (PKCS#8) or "EC PRIVATE KEY" (SEC 1), not
-// encrypted. A block "EC PARAMETERS", which openssl writes before it, is ignored.
+// PEM is a private key in a block "PRIVATE KEY" (PKCS#8), "RSA PRIVATE KEY" (PKCS#1) or "EC PRIVATE
+// KEY" (SEC 1), not encrypted. A block "EC PARAMETERS", which openssl writes before it, is ignored.
 func PEM(text string) Material {
-	return Material{func() ([]byte, bool, error) {
+	return newMaterial(func() ([]byte, bool, error) {
 		material, err := decodePEM([]byte(text))
 		return material, true, err
-	}}
+	})
 }
 
-// JWK is a JSON Web Key (RFC 7517) with "kty" "oct" for symmetric and HMAC keys, or "EC" for the
-// private key of an elliptic curve.
+// JWK is a JSON Web Key (RFC 7517) with "kty" "oct" for symmetric and HMAC keys, or a private key
+// with "kty" "RSA", "EC" or "OKP".
 func JWK(text string) Material {
-	return Material{func() ([]byte, bool, error) {
+	return newMaterial(func() ([]byte, bool, error) {
 		var k jwk
 		if json.Unmarshal([]byte(text), &k) != nil {
 			return nil, false, errJWK
 		}
 		return k.decode()
-	}}
-}
-
-// bytes returns the stored form of the material for a key of that spec; the caller erases it. It
-// returns nil for the zero Material.
-func (m Material) bytes(keySpec kms.KeySpec) ([]byte, error) {
-	if m.decode == nil {
-		return nil, nil
-	}
-	material, private, err := m.decode()
-	if err != nil {
-		return nil, err
-	}
-	if material == nil { // nil would mean to generate it
-		material = []byte{}
-	}
-	s := spec.Of(string(keySpec))
-	if s == nil {
-		return material, nil // the service refuses the spec
-	}
-	if s.Kind != spec.Asymmetric {
-		if private {
-			secret.Clear(material)
-			return nil, errors.New("a private key cannot be the material for KeySpec " + s.Name)
-		}
-		return material, nil
-	}
-	key, err := x509.ParsePKCS8PrivateKey(material)
-	if err != nil {
-		return material, nil // the service knows more kinds of keys than x509, and says what is wrong
-	}
-	secret.Clear(material)
-	return x509.MarshalPKCS8PrivateKey(key)
+	})
 }
 
 func decodePEM(text []byte) (_ []byte, err error) {
@@ -125,77 +124,24 @@ func decodePEM(text []byte) (_ []byte, err error) {
 			return found, nil
 		}
 		text = rest
-		var key *ecdsa.PrivateKey
-		switch block.Type {
-		case "EC PARAMETERS":
+		if block.Type == "EC PARAMETERS" {
 			continue
-		case "PRIVATE KEY":
-			found = block.Bytes
-			continue
-		case "EC PRIVATE KEY":
-			key, err = x509.ParseECPrivateKey(block.Bytes)
+		}
+		switch plain := len(block.Headers) == 0; {
+		case block.Type == "PRIVATE KEY":
+			found = bytes.Clone(block.Bytes)
+		case block.Type == "RSA PRIVATE KEY" && plain:
+			found, err = pkcs8(rsaEncryption, block.Bytes, nil)
+		case block.Type == "EC PRIVATE KEY" && plain:
+			found, err = pkcs8OfSEC1(block.Bytes)
 		default:
-			secret.Clear(block.Bytes)
-			return nil, errors.New("a PEM block of this type, or an encrypted one, is not supported")
+			err = errors.New("a PEM block of this type, or an encrypted one, is not supported")
 		}
 		secret.Clear(block.Bytes)
-		if err == nil {
-			found, err = x509.MarshalPKCS8PrivateKey(key)
-		}
 		if err != nil {
-			return nil, errors.New("the PEM block does not hold a private key of its type")
+			return nil, err
 		}
 	}
-}
-
-// A jwk has the members of RFC 7518 that hold a key, and then those that only describe it.
-type jwk struct {
-	Type  string `json:"kty" yaml:"kty"`
-	Curve string `json:"crv" yaml:"crv"`
-	X     string `json:"x" yaml:"x"`
-	Y     string `json:"y" yaml:"y"`
-	D     string `json:"d" yaml:"d"`
-	K     string `json:"k" yaml:"k"`
-
-	ID         string   `json:"kid" yaml:"kid"`
-	Use        string   `json:"use" yaml:"use"`
-	Algorithm  string   `json:"alg" yaml:"alg"`
-	Operations []string `json:"key_ops" yaml:"key_ops"`
-	Extract    bool     `json:"ext" yaml:"ext"`
-}
-
-var errJWK = errors.New("the material is not a JSON Web Key of type oct, or of type EC with a private key")
-
-func (k *jwk) decode() (material []byte, private bool, err error) {
-	switch k.Type {
-	case "oct":
-		material, err := base64.RawURLEncoding.Strict().DecodeString(k.K)
-		if err != nil || len(material) == 0 {
-			return nil, false, errJWK
-		}
-		return material, false, nil
-	case "EC":
-	default:
-		return nil, false, errJWK
-	}
-	curve, ok := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}[k.Curve]
-	d, err1 := base64.RawURLEncoding.Strict().DecodeString(k.D)
-	x, err2 := base64.RawURLEncoding.Strict().DecodeString(k.X)
-	y, err3 := base64.RawURLEncoding.Strict().DecodeString(k.Y)
-	if !ok || errors.Join(err1, err2, err3) != nil {
-		return nil, true, errJWK
-	}
-	defer secret.Clear(d)
-	key, err := ecdsa.ParseRawPrivateKey(curve, d)
-	if err != nil {
-		return nil, true, errJWK
-	}
-	public, err := key.PublicKey.Bytes()
-	if err != nil || !bytes.Equal(public, append(append([]byte{4}, x...), y...)) { // SEC 1, section 2.3.3
-		return nil, true, errors.New("x and y of the JSON Web Key are not the public key of its d")
-	}
-	material, err = x509.MarshalPKCS8PrivateKey(key)
-	return material, true, err
 }
 
 func decodeBase64(text string) ([]byte, error) {

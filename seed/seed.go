@@ -21,6 +21,7 @@ import (
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/spec"
 	"github.com/pocketkms/kms/internal/testhook"
 )
 
@@ -49,6 +50,11 @@ type Key struct {
 	// They count as on-demand rotations that happened when the key was created.
 	PreviousMaterials []Material
 
+	// Grants are the grants of the key, by the root of its account. Each needs a Name, which no other
+	// grant of the key may have; a grant that exists with the same name and properties is not created
+	// again. KeyId must be empty. Grant IDs and tokens differ on each run.
+	Grants []kms.CreateGrantInput
+
 	// State is Enabled, Disabled or PendingDeletion. The default is Enabled for a new key; the
 	// state of a key that exists stays as it is. PendingWindowInDays is for PendingDeletion: 7 to
 	// 30 days from the creation of the key; 0 means 30.
@@ -76,7 +82,8 @@ func Load(ctx context.Context, svc *kms.Service, file io.Reader) error {
 // what the Key does not mention: to apply the same keys again changes nothing, and completes what
 // was interrupted. If another key has that ID, the error is a ConflictException. Apply does not
 // take an alias from another key and does not cancel a deletion. A key that is pending deletion
-// cannot get a description, tags or aliases: if the Key has no State, they are left as they are.
+// cannot get a description, tags, aliases or grants: if the Key has no State, they are left as they
+// are. Nor can a disabled key get grants.
 //
 // Apply creates nothing if an ID is malformed, if key material cannot be read, or if two keys have
 // the same ID or alias. At any other error it stops. Errors name the key; what the service answered
@@ -105,9 +112,10 @@ func clearAll(materials [][]byte) {
 	}
 }
 
-func keyError(i int, k Key, err error) error {
-	return fmt.Errorf("seed: keys[%d] (%.64q): %w", i, k.ID, err)
-}
+// keyError returns an error about a key.
+func keyError(i int, k Key, err error) error { return fmt.Errorf("seed: %w", named(i, k, err)) }
+
+func named(i int, k Key, err error) error { return fmt.Errorf("keys[%d] (%.64q): %w", i, k.ID, err) }
 
 // A plan is a Key with what is needed to apply it.
 type plan struct {
@@ -148,6 +156,9 @@ func newPlans(svc *kms.Service, keys []Key) ([]plan, error) {
 		if k.PendingWindowInDays != 0 && k.State != kms.KeyStatePendingDeletion {
 			return plans, keyError(i, k, errors.New("a pending window is only for the state PendingDeletion"))
 		}
+		if err := k.checkGrants(); err != nil {
+			return plans, keyError(i, k, err)
+		}
 		materials, err := k.materials()
 		if err != nil {
 			return plans, keyError(i, k, err)
@@ -157,8 +168,17 @@ func newPlans(svc *kms.Service, keys []Key) ([]plan, error) {
 	return plans, nil
 }
 
+// A memberError says which member of a key an error is about, as the path to it in a file.
+type memberError struct {
+	path []any // names and indices
+	err  error
+}
+
+func (e *memberError) Error() string { return e.err.Error() }
+func (e *memberError) Unwrap() error { return e.err }
+
 // materials returns the key's materials in the stored form, oldest first; the caller erases them.
-// There are none if the service is to generate one.
+// There are none if the service is to generate one, or refuses the spec or usage.
 func (k *Key) materials() (materials [][]byte, err error) {
 	defer func() {
 		if err != nil {
@@ -166,17 +186,33 @@ func (k *Key) materials() (materials [][]byte, err error) {
 			materials = nil
 		}
 	}()
-	for _, m := range append(slices.Clone(k.PreviousMaterials), k.Material) {
-		material, err := m.bytes(cmp.Or(k.Spec, kms.KeySpecSymmetricDefault))
-		if err != nil {
-			return materials, err
-		}
-		if material != nil {
-			materials = append(materials, material)
-		}
+	all := append(slices.Clone(k.PreviousMaterials), k.Material)
+	given := slices.DeleteFunc(slices.Clone(all), func(m Material) bool { return m.stored == nil })
+	if len(k.PreviousMaterials) > 0 && len(given) < len(all) {
+		return nil, errors.New("a key with previous materials needs a material, and none of them can be empty")
 	}
-	if len(k.PreviousMaterials) > 0 && len(materials) <= len(k.PreviousMaterials) {
-		return materials, errors.New("a key with previous materials needs a material, and none of them can be empty")
+	s := spec.Of(string(cmp.Or(k.Spec, kms.KeySpecSymmetricDefault)))
+	if s == nil {
+		return nil, nil
+	}
+	name := string(k.Usage)
+	if name == "" && s.Kind == spec.Symmetric {
+		name = s.Usages[0].Name
+	}
+	usage := s.Usage(name)
+	if usage == nil {
+		return nil, nil
+	}
+	for i, m := range given {
+		material, err := m.stored(s, usage)
+		if err != nil {
+			path := []any{"material"}
+			if i < len(k.PreviousMaterials) {
+				path = []any{"previousMaterials", i}
+			}
+			return materials, &memberError{path, err}
+		}
+		materials = append(materials, material)
 	}
 	return materials, nil
 }
@@ -186,6 +222,7 @@ type existing struct {
 	description string
 	tags        []kms.Tag
 	aliases     []string
+	grants      []kms.GrantListEntry
 	state       kms.KeyState
 	policy      string
 }
@@ -214,7 +251,8 @@ func (p *plan) apply(ctx context.Context) error {
 	return p.complete(ctx, e, in.Tags)
 }
 
-// fetch returns what the key has. One page of a list holds all the tags and aliases of a key.
+// fetch returns what the key has. One page of a list holds all the tags and aliases of a key, and one
+// grant.
 func (p *plan) fetch(ctx context.Context) (*existing, error) {
 	key, err := p.svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: p.ID})
 	if err != nil {
@@ -228,11 +266,17 @@ func (p *plan) fetch(ctx context.Context) (*existing, error) {
 	if err != nil {
 		return nil, err
 	}
+	grants, err := p.fetchGrants(ctx)
+	if err != nil {
+		return nil, err
+	}
 	policy, err := p.svc.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: p.ID})
 	if err != nil {
 		return nil, err
 	}
-	e := &existing{description: key.KeyMetadata.Description, tags: tags.Tags, state: key.KeyMetadata.KeyState, policy: policy.Policy}
+	e := &existing{
+		description: key.KeyMetadata.Description, tags: tags.Tags, grants: grants, state: key.KeyMetadata.KeyState, policy: policy.Policy,
+	}
 	for _, alias := range aliases.Aliases {
 		e.aliases = append(e.aliases, alias.AliasName)
 	}
@@ -244,12 +288,18 @@ func (p *plan) complete(ctx context.Context, e *existing, tags []kms.Tag) error 
 	if e.state == kms.KeyStatePendingDeletion && p.State != "" && p.State != e.state {
 		return fmt.Errorf("the key exists and is pending deletion: it cannot become %s", p.State)
 	}
+	toEnable := p.State == kms.KeyStateEnabled && p.State != e.state
+	if toEnable { // first: a disabled key cannot get grants
+		if err := p.applyState(ctx); err != nil {
+			return err
+		}
+	}
 	if e.state != kms.KeyStatePendingDeletion || p.State != "" {
 		if err := p.applyLabels(ctx, e, tags); err != nil {
 			return err
 		}
 	}
-	if p.State != "" && p.State != e.state {
+	if p.State != "" && p.State != e.state && !toEnable {
 		if err := p.applyState(ctx); err != nil {
 			return err
 		}
@@ -270,8 +320,8 @@ func sameJSON(a, b string) bool {
 	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// applyLabels sets the description, tags and aliases, which the service refuses while a deletion is
-// pending.
+// applyLabels sets the description, tags, aliases and grants, which the service refuses while a
+// deletion is pending.
 func (p *plan) applyLabels(ctx context.Context, e *existing, tags []kms.Tag) error {
 	if p.Description != "" && p.Description != e.description {
 		_, err := p.svc.UpdateKeyDescription(ctx, &kms.UpdateKeyDescriptionInput{KeyId: p.ID, Description: p.Description})
@@ -293,7 +343,7 @@ func (p *plan) applyLabels(ctx context.Context, e *existing, tags []kms.Tag) err
 			return err
 		}
 	}
-	return nil
+	return p.applyGrants(ctx, e.grants)
 }
 
 func (p *plan) applyState(ctx context.Context) (err error) {

@@ -37,6 +37,37 @@ type entry struct {
 	Description         string            `yaml:"description"`
 	Tags                map[string]string `yaml:"tags"`
 	Policy              string            `yaml:"policy"`
+	Grants              []grant           `yaml:"grants"`
+}
+
+// A grant has the members of CreateGrant that describe one.
+type grant struct {
+	Name                     string               `yaml:"name"`
+	GranteePrincipal         string               `yaml:"granteePrincipal"`
+	GranteeServicePrincipal  string               `yaml:"granteeServicePrincipal"`
+	RetiringPrincipal        string               `yaml:"retiringPrincipal"`
+	RetiringServicePrincipal string               `yaml:"retiringServicePrincipal"`
+	Operations               []kms.GrantOperation `yaml:"operations"`
+	Constraints              *constraints         `yaml:"constraints"`
+}
+
+type constraints struct {
+	EncryptionContextEquals map[string]string `yaml:"encryptionContextEquals"`
+	EncryptionContextSubset map[string]string `yaml:"encryptionContextSubset"`
+	SourceArn               string            `yaml:"sourceArn"`
+}
+
+func (g *grant) input() kms.CreateGrantInput {
+	in := kms.CreateGrantInput{
+		Name: g.Name, GranteePrincipal: g.GranteePrincipal, GranteeServicePrincipal: g.GranteeServicePrincipal,
+		RetiringPrincipal: g.RetiringPrincipal, RetiringServicePrincipal: g.RetiringServicePrincipal, Operations: g.Operations,
+	}
+	if c := g.Constraints; c != nil {
+		in.Constraints = &kms.GrantConstraints{
+			EncryptionContextEquals: c.EncryptionContextEquals, EncryptionContextSubset: c.EncryptionContextSubset, SourceArn: c.SourceArn,
+		}
+	}
+	return in
 }
 
 // A material has exactly one member.
@@ -52,8 +83,8 @@ var errLocalKMS = errors.New("seed: this is a seed file of local-kms (nsmithuk/l
 	"docs/seed.md shows how to write its keys and aliases in this one")
 
 // Parse reads a file of at most 4 MiB and 10,000 keys in the format that docs/seed.md describes. It
-// refuses anything that is not described there, and key material that cannot be decoded. Its errors
-// name the line or the key, and repeat no material.
+// refuses anything that is not described there, and key material that is not that of its key's spec.
+// Its errors name the line, and the key if they are about one, and repeat no material.
 func Parse(r io.Reader) ([]Key, error) {
 	text, err := securefile.Read(r, "the file", maxFileBytes)
 	if err != nil {
@@ -77,7 +108,11 @@ func Parse(r io.Reader) ([]Key, error) {
 	keys := make([]Key, len(f.Keys))
 	for i, e := range f.Keys {
 		if keys[i], err = e.key(); err != nil {
-			return nil, keyError(i, keys[i], err)
+			path := []any{"keys", i}
+			if member, ok := errors.AsType[*memberError](err); ok {
+				path = append(path, member.path...)
+			}
+			return nil, fmt.Errorf("seed: line %d: %w", strictyaml.LineOf(text, path...), named(i, keys[i], err))
 		}
 	}
 	return keys, nil
@@ -102,16 +137,22 @@ func (e *entry) key() (Key, error) {
 	if e.ID == "" {
 		return k, errors.New("a key needs an id")
 	}
+	for i := range e.Grants {
+		k.Grants = append(k.Grants, e.Grants[i].input())
+	}
+	if err := k.checkGrants(); err != nil {
+		return k, err
+	}
 	var err error
 	if e.Material != nil {
 		if k.Material, err = e.Material.encoded(); err != nil {
-			return k, err
+			return k, &memberError{[]any{"material"}, err}
 		}
 	}
 	for i := range e.PreviousMaterials {
 		m, err := e.PreviousMaterials[i].encoded()
 		if err != nil {
-			return k, err
+			return k, &memberError{[]any{"previousMaterials", i}, err}
 		}
 		k.PreviousMaterials = append(k.PreviousMaterials, m)
 	}
@@ -133,7 +174,7 @@ func (m *material) encoded() (Material, error) {
 		all = append(all, PEM(m.PEM))
 	}
 	if m.JWK != nil {
-		all = append(all, Material{m.JWK.decode})
+		all = append(all, newMaterial(m.JWK.decode))
 	}
 	if len(all) != 1 {
 		return Material{}, errors.New("a material has exactly one of hex, base64, pem and jwk")

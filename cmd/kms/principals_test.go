@@ -100,6 +100,19 @@ principals:
 	}
 }
 
+func TestTheBoundaryOfARoleLimitsItsSessions(t *testing.T) {
+	i := start(t, program{}, "--credentials", file(t, "credentials", `version: 1
+credentials:
+  - {accessKeyId: ASIAJOB, secretAccessKey: `+temporary+`, sessionToken: `+token+`, principal: "arn:aws:sts::111122223333:assumed-role/app/job"}
+principals:
+  - arn: arn:aws:iam::111122223333:role/app
+    policies: [{document: '{"Statement": {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}}'}]
+    boundary: {document: '{"Statement": {"Effect": "Allow", "Action": "kms:CreateKey", "Resource": "*"}}'}
+`))
+	require.Empty(t, i.message(job, "CreateKey", `{}`))
+	require.Contains(t, i.message(job, "ListKeys", `{}`), "no permissions boundary allows")
+}
+
 // What is denied to a federated user's user is denied to it, and it may do no more than its session.
 func TestAFederatedUserHasThePoliciesOfItsUser(t *testing.T) {
 	bob := access{"ASIABOB", temporary, token}

@@ -2,7 +2,10 @@
 // and alias names. Every package reads and writes them here.
 package arn
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // An ARN is the parts of an Amazon Resource Name,
 // arn:Partition:Service:Region:Account:Resource.
@@ -85,6 +88,22 @@ func IsRegion(s string) bool {
 		}
 	}
 	return true
+}
+
+// geographies begin the names of Regions. A cardinal direction and a number follow.
+var geographies = []string{"us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx",
+	"cn", "us-gov", "us-iso", "us-isob", "eu-isoe", "us-isof", "eusc-de"}
+
+// IsRegionOfPartition reports whether s has the form that a partition gives the names of its Regions,
+// such as ap-southeast-1. [IsRegion] is true for more.
+func IsRegionOfPartition(s string) bool {
+	number := strings.LastIndexByte(s, '-')
+	direction := strings.LastIndexByte(s[:max(number, 0)], '-')
+	if direction < 0 || !IsRegion(s) || !slices.Contains(geographies, s[:direction]) {
+		return false
+	}
+	return strings.Trim(s[direction+1:number], "abcdefghijklmnopqrstuvwxyz") == "" && number > direction+1 &&
+		strings.Trim(s[number+1:], "0123456789") == "" && number < len(s)-1
 }
 
 // Prefixes of alias names.

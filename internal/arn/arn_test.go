@@ -27,6 +27,9 @@ func TestForms(t *testing.T) {
 	}{
 		{"account", IsAccount, []string{"111122223333", "000000000000"}, []string{"", "11112222333", "1111222233334", "11112222333x"}},
 		{"Region", IsRegion, []string{"us-east-1", "x", strings.Repeat("a", 32)}, []string{"", "US", "a/b", "a:b", strings.Repeat("a", 33)}},
+		{"Region of a partition", IsRegionOfPartition,
+			[]string{"us-east-1", "ap-southeast-12", "cn-northwest-1", "us-gov-west-1", "us-isob-east-1", "eusc-de-east-1"},
+			[]string{"", "us", "us-east", "us-east-", "us--1", "-east-1", "us-east-1a", "us-eas2-1", "local", "xx-east-1", "us-gov-1-1", "east-1", "us-east-" + strings.Repeat("1", 30)}},
 		{"alias", IsAlias, []string{"alias/a", "alias/a/B_-9", "alias/" + strings.Repeat("a", 250)},
 			[]string{"", "alias", "alias/", "a", "alias/a:b", "alias/é", "alias/" + strings.Repeat("a", 251)}},
 		{"key ID", IsKeyID, []string{"1234abcd-12ab-34cd-56ef-1234567890ab", "mrk-1234abcd12ab34cd56ef1234567890ab"},

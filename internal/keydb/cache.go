@@ -13,6 +13,9 @@ type cache[V any] struct {
 	sets     [cacheSets]cacheSet[V] // first, so that each set is a cache line of its own
 	hashByID bool
 	seed     maphash.Seed
+
+	// outdates returns which other values are known to be stale once a value has been loaded; nil: none.
+	outdates func(*V) func(*V) bool
 }
 
 const (
@@ -122,10 +125,17 @@ func (c *cache[V]) load(p cacheKey, fetch func() (*V, error)) (*V, error) {
 		if err != nil {
 			return nil, err
 		}
-		if stored, ok := s.storeIfUnchanged(p, v, before); ok {
+		var outdated func(*V) bool
+		if v != nil && c.outdates != nil {
+			outdated = c.outdates(v)
+		}
+		if stored, ok := s.storeIfUnchanged(p, v, before, outdated); ok {
 			return stored, nil
 		}
 		if n == maxFetches {
+			if outdated != nil {
+				s.remove(outdated)
+			}
 			return v, nil
 		}
 	}
@@ -133,7 +143,8 @@ func (c *cache[V]) load(p cacheKey, fetch func() (*V, error)) (*V, error) {
 
 // storeIfUnchanged stores v at p unless the set has changed since before: a reader must not find v
 // after another reader found a later value, or none. It returns what is at p then.
-func (s *cacheSet[V]) storeIfUnchanged(p cacheKey, v *V, before uint64) (_ *V, ok bool) {
+// It removes what is outdated by v.
+func (s *cacheSet[V]) storeIfUnchanged(p cacheKey, v *V, before uint64, outdated func(*V) bool) (_ *V, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.changes.Load() != before {
@@ -146,6 +157,10 @@ func (s *cacheSet[V]) storeIfUnchanged(p cacheKey, v *V, before uint64) (_ *V, o
 	if v == nil {
 		s.changes.Add(1)
 		return nil, true
+	}
+	if outdated != nil {
+		s.removeLocked(outdated)
+		_, way = s.find(&p)
 	}
 	if way < 0 {
 		s.changes.Add(1)
@@ -188,6 +203,28 @@ func (c *cache[V]) invalidateIf(p cacheKey, stale func(*V) bool) {
 	s.changes.Add(1)
 	if e != nil {
 		s.ways[way].Store(nil)
+	}
+}
+
+// invalidateRelated removes the values of an account's ID or name in all Regions, if they are stale.
+// It is for a cache that hashes by ID: they are all in one set.
+func (c *cache[V]) invalidateRelated(account, name string, stale func(*V) bool) {
+	c.set(&cacheKey{account: account, name: name}).remove(stale)
+}
+
+// remove removes the values that are stale.
+func (s *cacheSet[V]) remove(stale func(*V) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removeLocked(stale)
+}
+
+func (s *cacheSet[V]) removeLocked(stale func(*V) bool) {
+	s.changes.Add(1)
+	for i := range s.ways {
+		if e := s.ways[i].Load(); e != nil && stale(e.value) {
+			s.ways[i].Store(nil)
+		}
 	}
 }
 

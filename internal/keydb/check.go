@@ -12,6 +12,7 @@ import (
 	"github.com/pocketkms/kms/crypto"
 	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/internal/secret"
+	"github.com/pocketkms/kms/internal/spec"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -90,11 +91,20 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	case "event":
 		_, err := decodeRecord[audit.Event](r)
 		return err
-	case tokenKeyName:
-		if _, err := db.parseTokenKey(body); err != nil || path != "" {
-			return wrong("does not hold the key of import tokens")
+	case tokenKeysName:
+		if _, err := db.parseTokenKeys(r); err != nil || name != kind {
+			return wrong("does not hold the keys of import tokens")
 		}
 		return nil
+	case "shared":
+		return db.checkShared(ctx, r, wrong)
+	case "sharedmaterial":
+		return db.checkSharedMaterial(ctx, path, body, wrong)
+	case "keyevent":
+		_, err := decodeRecord[audit.KeyEvent](r)
+		return err
+	case "keycount":
+		return db.checkKeyCount(ctx, r, wrong)
 	case "key", "material", "aliasof", "lastuse", "due":
 	default:
 		return wrong("is of no known kind")
@@ -107,7 +117,7 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	if kind == "key" {
 		return db.checkKey(ctx, r, ref, wrong)
 	}
-	record, _, err := readRecord[Record](ctx, db, ref.recordName())
+	record, _, err := db.readKey(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -116,12 +126,10 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	}
 	switch kind {
 	case "material":
-		if m := record.Material(last); m == nil || m.Absent {
-			return wrong("is a material that its key does not have")
+		if record.materialsName(ref) != ref.materialsName() {
+			return wrong("is a material that its key shares with others")
 		}
-		if MaterialID(ref.ID, body) != last {
-			return wrong("holds another material")
-		}
+		return checkMaterial(ref.ID, record, last, body, wrong)
 	case "aliasof":
 		alias := AliasRef{ref.Account, ref.Region, arn.AliasPrefix + last}
 		a, _, err := readRecord[aliasRecord](ctx, db, alias.recordName()) // not of the cache
@@ -143,16 +151,19 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 }
 
 func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong func(string, ...any) error) error {
-	record, err := decodeRecord[Record](r)
-	if err != nil {
+	record, _, err := db.readKey(ctx, ref)
+	if record == nil || err != nil {
 		return err
 	}
-	k, err := newKey(ref, record, r.Revision, nil)
+	k, err := newKey(ref, record, r.Revision, nil, db.config.Clock())
 	if err != nil {
 		return err
 	}
 	if k.Policy == nil {
 		return wrong("has a policy that cannot be read, so that nobody can use the key")
+	}
+	if record.DeletionDate != nil && record.DeletionWindow != 0 {
+		return wrong("is of a key that is to be deleted and waits for others")
 	}
 	for _, name := range ref.dueNames(record) {
 		if ok, err := db.exists(ctx, name); err != nil {
@@ -161,13 +172,41 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 			return wrong("is of a key that is not in the index of what is due")
 		}
 	}
+	if record.counted() {
+		if ok, err := db.exists(ctx, ref.countName()); err != nil {
+			return err
+		} else if !ok {
+			return wrong("is of a key that is not counted")
+		}
+	}
 	if n, err := db.countGrants(ctx, ref); err != nil {
 		return err
 	} else if n != record.Grants && !record.Destroying {
 		return wrong("is of a key with %d grants, but there are %d", record.Grants, n)
 	}
-	if record.Destroying {
-		return nil // some of its materials may be deleted already
+	if record.Destroying || record.materialsName(ref) != ref.materialsName() {
+		return nil // some of its materials may be deleted already, or they are those of the shared record
+	}
+	return db.checkMaterials(ctx, ref, record, wrong)
+}
+
+// checkMaterial checks a key material against the record of its key.
+func checkMaterial(keyID string, record *Record, id string, body []byte, wrong func(string, ...any) error) error {
+	m := record.Material(id)
+	switch {
+	case (m == nil || m.Absent) && !slices.ContainsFunc(record.Dropped, func(c ImportedCopy) bool { return c.ID == id }):
+		return wrong("is a material that its key does not have")
+	case MaterialID(keyID, body) != id:
+		return wrong("holds another material")
+	}
+	return nil
+}
+
+// checkMaterials checks that the materials that a record names exist and suit its spec.
+func (db *DB) checkMaterials(ctx context.Context, ref Ref, record *Record, wrong func(string, ...any) error) error {
+	usage := spec.Of(record.Spec).Usage(record.Usage)
+	if usage == nil {
+		return wrong("is of a key of no possible spec")
 	}
 	materials := record.Materials
 	if record.Staged != nil {
@@ -177,7 +216,7 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 		if m.Absent {
 			continue
 		}
-		stored, err := db.store.Get(ctx, ref.materialName(m.ID))
+		stored, err := db.store.Get(ctx, record.materialsName(ref)+m.ID)
 		if errors.Is(err, keystore.ErrNotFound) {
 			return wrong("is of a key whose material %s does not exist", m.ID)
 		}
@@ -187,7 +226,7 @@ func (db *DB) checkKey(ctx context.Context, r keystore.Record, ref Ref, wrong fu
 		body, err := recordBody(stored)
 		if err == nil {
 			var primitive crypto.Key
-			if primitive, err = k.Usage.Family(db.config.Clock).Parse(body); err == nil {
+			if primitive, err = usage.Family(db.config.Clock).Parse(body); err == nil {
 				primitive.Destroy()
 			}
 		}

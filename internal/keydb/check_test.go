@@ -51,6 +51,11 @@ func TestCheckNoticesEveryFault(t *testing.T) {
 		"a last use of a key that does not exist": {Puts: []keystore.Put{{Key: stranger.lastUseName(), Value: encodeRecord(Use{})}}},
 		"a last use that cannot be decoded":       {Puts: []keystore.Put{{Key: k.lastUseName(), Value: []byte("\x02x")}}},
 		"an event that cannot be decoded":         {Puts: []keystore.Put{{Key: eventPrefix + "1/1/x", Value: []byte("\x02x")}}},
+		"a key that is not counted":               {Deletes: []string{k.countName()}},
+		"a wrong count":                           {Puts: []keystore.Put{{Key: k.countName(), Value: encodeRecord(keyCount{3})}}},
+		"a count of no keys":                      {Puts: []keystore.Put{{Key: countsName("444455556666", k.Region) + "00", Value: encodeRecord(keyCount{1})}}},
+		"a count of no possible name":             {Puts: []keystore.Put{{Key: "keycount/1", Value: encodeRecord(keyCount{1})}}},
+		"a key event that cannot be decoded":      {Puts: []keystore.Put{{Key: keyEventPrefix + "1/1/x", Value: []byte("\x02x")}}},
 		"a record of another kind":                {Puts: []keystore.Put{{Key: "secret/1", Value: index}}},
 		"a key of no possible name":               {Puts: []keystore.Put{{Key: "key/1", Value: index}}},
 		"a material of no possible name":          {Puts: []keystore.Put{{Key: "material/1", Value: index}}},
@@ -107,5 +112,5 @@ func TestCheckShowsItsProgress(t *testing.T) {
 	for err := range f.Check(t.Context(), func(n int) { progress = append(progress, n) }) {
 		t.Fatal(err)
 	}
-	require.Equal(t, []int{1, 2}, progress)
+	require.Equal(t, []int{1, 2, 3}, progress)
 }

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/pocketkms/kms/audit"
-	"github.com/pocketkms/kms/crypto"
 	"github.com/pocketkms/kms/internal/ciphertext"
 	"github.com/pocketkms/kms/internal/loglimit"
 	"github.com/pocketkms/kms/internal/spec"
@@ -40,6 +39,11 @@ type Config struct {
 	Clock  func() time.Time
 	Sink   audit.Sink // receives the events of rotations and deletions; may be nil
 	Logger *slog.Logger
+
+	KeyEvents func(context.Context, *audit.KeyEvent) error // receives the key events; may be nil
+
+	PregeneratedRSAKeys int // how many RSA key pairs of each size to generate ahead
+	MaxKeys             int // the most customer managed keys in an account and Region; 0: no limit
 }
 
 // A DB is the records of a store. Its methods may be called concurrently.
@@ -54,10 +58,13 @@ type DB struct {
 
 	queues [retryQueues]chan struct{} // of changes that lost a race; each holds who may retry
 
-	tokenKey atomic.Pointer[crypto.AEAD] // seals import tokens; nil until it is needed
+	tokenKeys atomic.Pointer[tokenKeys] // nil until they are needed
 
 	inFlight, acked sync.Map // names of event records: being delivered; delivered but not deleted
 	eventCount      atomic.Uint64
+
+	pool   *rsaPool // nil: none
+	counts keyCounts
 
 	undelivered, unrotated, forged loglimit.Limiter
 
@@ -85,6 +92,7 @@ func newDB(store *keystore.Store, config Config) *DB {
 		aliases: newCache[Alias](false),
 		uses:    map[Ref]*lastUse{},
 	}
+	db.keys.outdates = (*Key).outdated
 	for i := range db.queues {
 		db.queues[i] = make(chan struct{}, 1)
 	}
@@ -130,17 +138,18 @@ func (db *DB) cachedKey(ctx context.Context, ref Ref) (*Key, error) {
 }
 
 func (db *DB) loadKey(ctx context.Context, ref Ref) (*Key, error) {
-	record, revision, err := readRecord[Record](ctx, db, ref.recordName())
+	record, revisions, err := db.readKey(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
 	if record == nil {
 		return nil, db.requireAbsent(ctx, ref)
 	}
-	k, err := newKey(ref, record, revision, nil)
+	k, err := newKey(ref, record, revisions.key, nil, db.config.Clock())
 	if err != nil {
 		return nil, err
 	}
+	k.sharedRevision = revisions.shared
 	k.lastUse = db.lastUseOf(ref)
 	return k, nil
 }
@@ -148,6 +157,9 @@ func (db *DB) loadKey(ctx context.Context, ref Ref) (*Key, error) {
 // requireAbsent returns an error if the key at ref, whose record does not exist, has other records.
 // A lost key must not look like one that never was.
 func (db *DB) requireAbsent(ctx context.Context, ref Ref) error {
+	if err := db.requireUnrelated(ctx, ref); err != nil {
+		return err
+	}
 	for _, prefix := range []string{ref.materialsName(), ref.aliasesName()} {
 		left, err := db.store.Scan(ctx, prefix, "", 1)
 		var damaged *keystore.RecordError
@@ -182,10 +194,16 @@ func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) 
 			}
 		}
 		first = false
-		if k != nil && !k.nextDue.IsZero() && !now.Before(k.nextDue) {
-			k, err = db.runDue(ctx, k, now)
+		for range maxDueSteps {
+			before := k
+			if k == nil || k.nextDue.IsZero() || now.Before(k.nextDue) {
+				break
+			}
+			if k, err = db.runDue(ctx, k, now); err != nil || k == before {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -193,7 +211,11 @@ func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) 
 	return k, nil
 }
 
-// runDue does what is due for k.
+// maxDueSteps bounds how many different changes can be due for a key at once: a replica's creation has
+// ended, its key is rotated, and so on.
+const maxDueSteps = 6
+
+// runDue does one thing that is due for k. It returns k itself if that must wait.
 func (db *DB) runDue(ctx context.Context, k *Key, now time.Time) (*Key, error) {
 	if k.deletionDue(now) {
 		return nil, db.destroy(ctx, []*Key{k}, now)
@@ -201,11 +223,15 @@ func (db *DB) runDue(ctx context.Context, k *Key, now time.Time) (*Key, error) {
 	if expiry := k.Record.Expiry(); expiry != nil && !now.Before(*expiry) {
 		return db.expire(ctx, k, now)
 	}
-	next, err := db.rotateDue(ctx, k, now)
+	due := db.rotateDue
+	if k.Record.Shared != nil {
+		due = db.relatedDue
+	}
+	next, err := due(ctx, k, now)
 	if err == nil || ctx.Err() != nil || slices.ContainsFunc(notRetryable, func(not error) bool { return errors.Is(err, not) }) {
 		return next, err
 	}
-	// The store cannot be written. The rotation can be late, but what the key has encrypted is needed now.
+	// The store cannot be written. The change can be late, but what the key has encrypted is needed now.
 	db.unrotated.Error(db.config.Logger, now, "kms: keys are not rotated", err)
 	return k, nil
 }
@@ -225,8 +251,14 @@ type CreateOptions struct {
 }
 
 // Create stores a new key with its materials. record is the DB's from then on. If the key or the
-// alias exists, the error is ErrConflict.
+// alias exists, the error is ErrConflict; if the account has as many keys as it may have, it is a
+// [TooManyKeysError].
 func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options CreateOptions) (*Key, error) {
+	room, err := db.reserveKey(ctx, ref, record) // before a key pair is generated
+	if err != nil {
+		return nil, err
+	}
+	defer room.release()
 	s := spec.Of(record.Spec)
 	var tx keystore.Tx
 	defer func() { clearPuts(tx.Puts) }()
@@ -235,8 +267,11 @@ func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options Creat
 		materials = [][]byte{nil}
 	}
 	record.Materials, record.OnDemandRotations = nil, max(0, len(materials)-1)
+	if record.MultiRegion {
+		record.Shared = &Shared{Primary: ref.Region, Keys: []RelatedKey{{Region: ref.Region}}}
+	}
 	for i, bytes := range materials {
-		m, put, err := db.newMaterial(ref, s.Usage(record.Usage), bytes)
+		m, put, err := db.newMaterial(ref, record, s.Usage(record.Usage), bytes)
 		if err != nil {
 			return nil, err
 		}
@@ -250,15 +285,29 @@ func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options Creat
 		options.Alias.bind(&tx, ref, record.Created)
 		defer db.aliases.invalidate(options.Alias.cacheKey())
 	}
-	k, err := newKey(ref, record, 0, nil)
+	if record.Shared != nil {
+		tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.sharedName()})
+	}
+	return db.commitNew(ctx, room, record, tx)
+}
+
+// commitNew stores record as a new key together with what else is in tx, and counts it.
+func (db *DB) commitNew(ctx context.Context, room *reservation, record *Record, tx keystore.Tx) (*Key, error) {
+	k, err := newKey(room.ref, record, 0, nil, record.Created)
 	if err != nil {
 		return nil, err
 	}
 	k.lastUse = new(lastUse)
-	tx.Expect = append(tx.Expect, keystore.Expectation{Key: ref.recordName()})
-	tx.Puts = append(tx.Puts, keystore.Put{Key: ref.recordName(), Value: encodeRecord(record)})
-	if k.revision, err = db.store.Commit(ctx, tx); err != nil {
+	tx.Expect = append(tx.Expect, keystore.Expectation{Key: k.recordName()})
+	tx.Puts = append(tx.Puts, keystore.Put{Key: k.recordName(), Value: encodeRecord(record.own())})
+	if record.Shared != nil {
+		tx.Puts = append(tx.Puts, keystore.Put{Key: k.sharedName(), Value: encodeRecord(record.shared())})
+	}
+	if k.revision, err = room.commit(ctx, tx); err != nil {
 		return nil, err
+	}
+	if record.Shared != nil {
+		k.sharedRevision = k.revision
 	}
 	return k, nil
 }
@@ -272,11 +321,15 @@ func (db *DB) Update(ctx context.Context, k *Key, change func(*Record)) (*Key, e
 
 // commit stores record as the next state of k, together with what else is in tx.
 func (db *DB) commit(ctx context.Context, k *Key, record *Record, tx keystore.Tx) (*Key, error) {
-	name := k.recordName()
-	tx.Expect = append(tx.Expect, keystore.Expectation{Key: name, Revision: k.revision})
-	tx.Puts = append(tx.Puts, keystore.Put{Key: name, Value: encodeRecord(record)})
+	tx.Expect = append(tx.Expect, k.expectations()...)
+	tx.Puts = append(tx.Puts, keystore.Put{Key: k.recordName(), Value: encodeRecord(record.own())})
 	k.reschedule(&tx, record)
-	next, err := newKey(k.Ref, record, 0, k)
+	record = record.synchronized(k.Region)
+	put := k.sharedChange(record)
+	if put != nil {
+		tx.Puts = append(tx.Puts, *put)
+	}
+	next, err := newKey(k.Ref, record, 0, k, db.config.Clock())
 	if err != nil {
 		return nil, err
 	}
@@ -285,28 +338,41 @@ func (db *DB) commit(ctx context.Context, k *Key, record *Record, tx keystore.Tx
 		db.invalidate(k) // the commit may have taken effect
 		return nil, err
 	}
+	next.sharedRevision = k.sharedRevision
+	if put != nil {
+		next.sharedRevision = next.revision
+	}
 	db.keys.replace(k.cacheKey(), k, next)
+	if put != nil {
+		db.invalidateRelated(next.Ref, next.sharedRevision)
+	}
 	return next, nil
 }
 
-// invalidate removes k from the cache, and what is older.
+// invalidate removes k from the cache, and what is older; of a multi-Region key the related keys, too.
 func (db *DB) invalidate(k *Key) {
 	db.keys.invalidateIf(k.cacheKey(), func(cached *Key) bool { return cached.revision <= k.revision })
+	if k.Record.Shared != nil {
+		db.invalidateRelated(k.Ref, k.sharedRevision+1)
+	}
 }
 
 // RequireCurrent returns ErrConflict if k is not the latest state of its key: another process may
 // have changed it a moment ago. It is for answers that must not depend on an older state, such as
 // that there is nothing to change.
 func (db *DB) RequireCurrent(ctx context.Context, k *Key) error {
-	r, err := db.store.Get(ctx, k.recordName())
-	if err == nil && r.Revision == k.revision {
-		return nil
+	for _, e := range k.expectations() {
+		r, err := db.store.Get(ctx, e.Key)
+		if err == nil && r.Revision == e.Revision {
+			continue
+		}
+		db.invalidate(k)
+		if err == nil || errors.Is(err, keystore.ErrNotFound) {
+			return ErrConflict
+		}
+		return err
 	}
-	db.invalidate(k)
-	if err == nil || errors.Is(err, keystore.ErrNotFound) {
-		return ErrConflict
-	}
-	return err
+	return nil
 }
 
 // maxAttempts bounds how often Retry calls its function. Of the changes that race for one record,

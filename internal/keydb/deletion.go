@@ -10,18 +10,27 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// ScheduleDeletion makes k pending deletion until date, when it is deleted.
-func (db *DB) ScheduleDeletion(ctx context.Context, k *Key, date time.Time) (*Key, error) {
+// ScheduleDeletion makes k pending deletion for a number of days, after which it is deleted. They
+// begin now or, for a primary with replicas, when the last replica has been deleted.
+func (db *DB) ScheduleDeletion(ctx context.Context, k *Key, days int32, now time.Time) (*Key, error) {
 	record := k.Record.clone()
-	record.DeletionDate = &date
+	if record.hasReplicas(k.Region, now) {
+		record.DeletionWindow = days
+	} else {
+		record.DeletionDate = new(deletionDate(now, days))
+	}
 	return db.commit(ctx, k, record, keystore.Tx{})
+}
+
+func deletionDate(from time.Time, days int32) time.Time {
+	return from.UTC().Add(time.Duration(days) * 24 * time.Hour)
 }
 
 // CancelDeletion makes k, which must be pending deletion, disabled, or pending import if it lacks
 // material.
 func (db *DB) CancelDeletion(ctx context.Context, k *Key) (*Key, error) {
 	record := k.Record.clone()
-	record.DeletionDate = nil
+	record.DeletionDate, record.DeletionWindow, record.Creating = nil, 0, nil
 	record.Disabled = true
 	return db.commit(ctx, k, record, keystore.Tx{})
 }
@@ -31,7 +40,7 @@ const (
 	destroyBatch = 20
 	// destroyKeys is how many keys are destroyed in one transaction at most. With destroyOps records
 	// of each they fit in one.
-	destroyKeys = 6
+	destroyKeys = 5
 	destroyOps  = 11
 )
 
@@ -64,19 +73,28 @@ func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 		destroyPrimitives(k)
 		rest.addTo(&tx)
 		aliases = append(aliases, rest.aliases...)
-		tx.Expect = append(tx.Expect, keystore.Expectation{Key: k.recordName(), Revision: k.revision})
+		tx.Expect = append(tx.Expect, k.expectations()...)
 		tx.Deletes = append(tx.Deletes, k.recordName(), k.lastUseName())
 		tx.Deletes = append(tx.Deletes, k.dueNames(k.Record)...)
+		k.leaveRelated(&tx)
 		events.add(&tx, "DeleteKey", k, now, nil)
 	}
-	_, err := db.store.Commit(ctx, tx)
+	counted, err := db.discount(ctx, &tx, keys)
+	if err != nil {
+		return err
+	}
+	revision, err := db.store.Commit(ctx, tx)
 	err = db.acceptUnscrubbed(err)
 	for _, k := range keys {
 		db.keys.invalidate(k.cacheKey())
+		if k.Record.Shared != nil {
+			db.invalidateRelated(k.Ref, k.sharedRevision+1)
+		}
 	}
 	if err != nil {
 		return err
 	}
+	db.counts.saw(revision, counted)
 	for _, k := range keys {
 		db.forgetUse(k.Ref)
 	}
@@ -104,7 +122,7 @@ func (db *DB) destroyPart(ctx context.Context, k *Key, rest *remnants) (*Key, er
 		}
 	}
 	destroyPrimitives(k)
-	tx := keystore.Tx{Expect: []keystore.Expectation{{Key: k.recordName(), Revision: k.revision}}}
+	tx := keystore.Tx{Expect: k.expectations()}
 	rest.addTo(&tx)
 	_, err := db.store.Commit(ctx, tx)
 	for _, a := range rest.aliases {
@@ -141,12 +159,14 @@ func (r *remnants) addTo(tx *keystore.Tx) {
 
 func (db *DB) remnants(ctx context.Context, k *Key) (*remnants, error) {
 	r := new(remnants)
-	for name, err := range db.names(ctx, k.materialsName(), "", destroyBatch) {
-		if err != nil {
-			return nil, err
-		}
-		if r.names = append(r.names, name); len(r.names) == destroyBatch {
-			break
+	if prefix := k.ownMaterials(); prefix != "" {
+		for name, err := range db.names(ctx, prefix, "", destroyBatch) {
+			if err != nil {
+				return nil, err
+			}
+			if r.names = append(r.names, name); len(r.names) == destroyBatch {
+				break
+			}
 		}
 	}
 	grants, err := db.grantRemnants(ctx, k.Ref)
@@ -220,7 +240,7 @@ func (db *DB) destroyDue(ctx context.Context) error {
 			failures = errors.Join(failures, err)
 		case k == nil:
 			// Another process was faster.
-		case !k.deletionDue(now):
+		case !k.deletionDue(now), k.Record.Shared != nil: // one transaction cannot change a shared record twice
 			if _, err := db.catchUp(ctx, k, now); err != nil {
 				failures = errors.Join(failures, err)
 			}

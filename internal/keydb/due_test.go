@@ -16,7 +16,7 @@ import (
 
 func (f *fixture) schedule(ref Ref, at time.Time) {
 	f.t.Helper()
-	_, err := f.ScheduleDeletion(f.t.Context(), f.key(ref), at)
+	_, err := f.ScheduleDeletion(f.t.Context(), f.key(ref), 0, at)
 	require.NoError(f.t, err)
 }
 

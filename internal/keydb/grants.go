@@ -173,6 +173,69 @@ func (db *DB) DeleteGrant(ctx context.Context, k *Key, g *Grant) error {
 	return err
 }
 
+// HasGrant reports whether a key has a grant of that ID, even a damaged one.
+func (db *DB) HasGrant(ctx context.Context, key Ref, id string) (bool, error) {
+	g, err := db.Grant(ctx, key, id)
+	if errors.Is(err, keystore.ErrCorrupt) {
+		return true, nil
+	}
+	return g != nil, err
+}
+
+// RevokeGrant deletes a grant of k, even a damaged one. If it does not exist, the error is ErrConflict.
+func (db *DB) RevokeGrant(ctx context.Context, k *Key, id string) error {
+	g, err := db.Grant(ctx, k.Ref, id)
+	switch {
+	case errors.Is(err, keystore.ErrCorrupt):
+		return db.deleteDamagedGrant(ctx, k, id)
+	case err != nil:
+		return err
+	case g == nil:
+		return ErrConflict
+	}
+	return db.DeleteGrant(ctx, k, g)
+}
+
+// deleteDamagedGrant deletes a grant whose record cannot be read, with its index entries, which it
+// finds among those of all grants of k. Entries that are damaged, too, stay: Check names them.
+func (db *DB) deleteDamagedGrant(ctx context.Context, k *Key, id string) error {
+	tx := keystore.Tx{Deletes: []string{k.grantName(id)}}
+	for name, err := range db.names(ctx, granteePrefix+k.path()+"/", "", sweepBatch) {
+		if err != nil {
+			return err
+		}
+		if !strings.HasSuffix(name, "/"+id) {
+			continue
+		}
+		tx.Deletes = append(tx.Deletes, name)
+		entry, _, err := readRecord[granteeEntry](ctx, db, name)
+		if err != nil && !errors.Is(err, keystore.ErrCorrupt) {
+			return err
+		}
+		if entry != nil && entry.Retiring != "" {
+			g := Grant{Key: k.Ref, ID: id}
+			tx.Deletes = append(tx.Deletes, retirablePrefix+k.Region+"/"+entry.Retiring+"/"+g.RetirableKey())
+		}
+	}
+	for r, err := range db.records(ctx, grantNamePrefix+k.path()+"/", "", sweepBatch) {
+		var named *grantID
+		if err == nil {
+			named, err = decodeRecord[grantID](r)
+		}
+		switch {
+		case errors.Is(err, keystore.ErrCorrupt):
+		case err != nil:
+			return err
+		case named.ID == id:
+			tx.Deletes = append(tx.Deletes, r.Key)
+		}
+	}
+	record := k.Record.clone()
+	record.Grants--
+	_, err := db.commit(ctx, k, record, tx)
+	return err
+}
+
 // Grants yields the grants of a key, by ID, from the first after the ID after.
 func (db *DB) Grants(ctx context.Context, key Ref, after string, batch int) iter.Seq2[*Grant, error] {
 	return db.listGrants(ctx, key.grantsName(), after, batch, func(id string) (Ref, string) { return key, id })

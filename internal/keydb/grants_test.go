@@ -190,3 +190,36 @@ func TestCheckNoticesFaultsOfGrants(t *testing.T) {
 		})
 	}
 }
+
+func TestADamagedGrantCanBeRevoked(t *testing.T) {
+	for name, damage := range map[string]func(f *fixture, record string){
+		"undecodable": func(f *fixture, record string) {
+			f.commit(keystore.Tx{Puts: []keystore.Put{{Key: record, Value: []byte{recordVersion, '{'}}}})
+		},
+		"not authentic": func(f *fixture, record string) { f.damage(record) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t) // which is checked in the end
+			k := f.create()
+			kept := f.grant(k.Ref, func(g *GrantRecord) { g.Name = "kept" })
+			g := f.grant(k.Ref, func(g *GrantRecord) { g.Name = "damaged" })
+			damage(f, k.grantName(g.ID))
+			exists, err := f.HasGrant(t.Context(), k.Ref, g.ID)
+			require.NoError(t, err)
+			require.True(t, exists)
+			_, err = f.Grant(t.Context(), k.Ref, g.ID)
+			require.ErrorIs(t, err, keystore.ErrCorrupt)
+
+			require.NoError(t, f.RevokeGrant(t.Context(), f.key(k.Ref), g.ID))
+			require.Equal(t, []string{kept.ID}, ids(t, f.Grants(t.Context(), k.Ref, "", 10)))
+			require.Equal(t, 1, f.key(k.Ref).Record.Grants)
+			for _, prefix := range []string{grantPrefix, granteePrefix, grantNamePrefix, retirablePrefix} {
+				require.Len(t, f.recordNames(prefix), 1, prefix)
+			}
+			exists, err = f.HasGrant(t.Context(), k.Ref, g.ID)
+			require.NoError(t, err)
+			require.False(t, exists)
+			require.ErrorIs(t, f.RevokeGrant(t.Context(), f.key(k.Ref), g.ID), ErrConflict)
+		})
+	}
+}

@@ -2,13 +2,10 @@ package keydb
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/pocketkms/kms/crypto"
-	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/spec"
 	"github.com/pocketkms/kms/keystore"
 )
@@ -57,8 +54,7 @@ func (db *DB) Import(ctx context.Context, k *Key, m ImportedMaterial) (*Key, err
 func (db *DB) DeleteMaterial(ctx context.Context, k *Key, id string) (*Key, error) {
 	record := k.Record.clone()
 	if record.Staged != nil && record.Staged.ID == id {
-		record.Staged = nil
-		return db.commit(ctx, k, record, keystore.Tx{Deletes: []string{k.materialName(id)}, Scrub: true})
+		return db.dropStaged(ctx, k)
 	}
 	var tx keystore.Tx
 	record.remove(&tx, k.Ref, func(m *MaterialRecord) bool { return m.ID == id })
@@ -155,17 +151,21 @@ func (r *Record) Expiry() *time.Time {
 // deletionDue reports whether k is to be deleted by now.
 func (k *Key) deletionDue(now time.Time) bool {
 	at := k.Record.DeletionDate
-	return k.Record.Destroying || at != nil && !now.Before(*at)
+	return k.Record.Destroying || at != nil && !now.Before(*at) || k.Record.deletionOverdue(k.Region)
 }
 
-// dueNames returns the names of the index entries of a key with that record: one for its deletion
-// and one for the next expiry of its material.
+// dueNames returns the names of the index entries of a key with that record: one for its deletion,
+// one for the next expiry of its material, and one if the next sweep is to look at it.
 func (r Ref) dueNames(record *Record) (names []string) {
-	if at := record.DeletionDate; at != nil {
-		names = append(names, r.dueName(*at))
+	add := func(at *time.Time) {
+		if at != nil && !slices.Contains(names, r.dueName(*at)) {
+			names = append(names, r.dueName(*at))
+		}
 	}
-	if at := record.Expiry(); at != nil && (names == nil || names[0] != r.dueName(*at)) {
-		names = append(names, r.dueName(*at))
+	add(record.DeletionDate)
+	add(record.nextExpiry())
+	if record.DeletionWindow != 0 || len(record.Dropped) > 0 {
+		add(&overdue)
 	}
 	return names
 }
@@ -190,85 +190,4 @@ func (k *Key) reschedule(tx *keystore.Tx, next *Record) {
 			tx.Deletes = append(tx.Deletes, name)
 		}
 	}
-}
-
-// The key of import tokens is a record of its own, created when the first token is. All processes that
-// share the store use it, so a token is good in each of them and after a restart.
-
-// SealToken seals an import token for the key at ref.
-func (db *DB) SealToken(ctx context.Context, ref Ref, content []byte) ([]byte, error) {
-	key, err := db.loadTokenKey(ctx)
-	for err == nil && key == nil {
-		if err = db.createTokenKey(ctx); err == nil || errors.Is(err, ErrConflict) {
-			key, err = db.loadTokenKey(ctx)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return key.Seal([]byte{tokenVersion}, content, ref.tokenData())
-}
-
-// OpenToken returns the content of an import token for the key at ref, or crypto.ErrDecrypt if this
-// store has not sealed it for that key. The caller owns the content, and erases it.
-func (db *DB) OpenToken(ctx context.Context, ref Ref, token []byte) ([]byte, error) {
-	key, err := db.loadTokenKey(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if key == nil || len(token) == 0 || token[0] != tokenVersion {
-		return nil, crypto.ErrDecrypt
-	}
-	return key.Open(nil, token[1:], ref.tokenData())
-}
-
-// tokenVersion is the first byte of an import token.
-const tokenVersion = 1
-
-func (r Ref) tokenData() []byte { return []byte("pocketkms import token 1\n" + r.path()) }
-
-// loadTokenKey returns the key of import tokens, or nil if there is none yet.
-func (db *DB) loadTokenKey(ctx context.Context) (crypto.AEAD, error) {
-	if key := db.tokenKey.Load(); key != nil {
-		return *key, nil
-	}
-	r, err := db.store.Get(ctx, tokenKeyName)
-	if errors.Is(err, keystore.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer secret.Clear(r.Value)
-	body, err := recordBody(r)
-	if err != nil {
-		return nil, err
-	}
-	key, err := db.parseTokenKey(body)
-	if err != nil {
-		return nil, fmt.Errorf("%w: record %s holds no key", keystore.ErrCorrupt, r.Key)
-	}
-	db.tokenKey.Store(&key)
-	return key, nil
-}
-
-func (db *DB) parseTokenKey(body []byte) (crypto.AEAD, error) {
-	key, err := crypto.XAES256GCM(db.config.Clock).Parse(body)
-	if err != nil {
-		return nil, err
-	}
-	return key.(crypto.AEAD), nil
-}
-
-// createTokenKey stores a new key of import tokens. If there is one, the error is ErrConflict.
-func (db *DB) createTokenKey(ctx context.Context) error {
-	value := make([]byte, 1+32)
-	defer secret.Clear(value)
-	value[0] = recordVersion
-	rand.Read(value[1:])
-	_, err := db.store.Commit(ctx, keystore.Tx{
-		Expect: []keystore.Expectation{{Key: tokenKeyName}},
-		Puts:   []keystore.Put{{Key: tokenKeyName, Value: value}},
-	})
-	return err
 }

@@ -2,6 +2,7 @@ package keydb
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/crypto"
 	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/keystore"
@@ -43,9 +45,11 @@ func TestMaterialIsImportedAndDeleted(t *testing.T) {
 	sealed, err := before.(crypto.AEAD).Encrypt([]byte("text"), nil)
 	require.NoError(t, err)
 
+	present := k.Current()
 	k, err = f.DeleteMaterial(t.Context(), k, k.Current().ID)
 	require.NoError(t, err)
 	require.Equal(t, PendingImport, k.State)
+	require.NotSame(t, present, k.Current(), "what is known of its bytes is forgotten")
 	require.Empty(t, f.recordNames(materialPrefix))
 	_, err = before.(crypto.AEAD).Decrypt(sealed, nil)
 	require.ErrorIs(t, err, crypto.ErrDestroyed)
@@ -136,6 +140,10 @@ func TestEachChangeOfMaterialIsOneTransaction(t *testing.T) {
 			_, err := f.DeleteMaterial(t.Context(), k, k.Current().ID)
 			return err
 		},
+		"a deletion of staged material": func(f *fixture, k *Key) error {
+			_, err := f.DeleteMaterial(t.Context(), k, k.Record.Staged.ID)
+			return err
+		},
 		"an expiry": func(f *fixture, k *Key) error {
 			f.now = hour(3)
 			_, err := f.Key(t.Context(), k.Ref, f.now)
@@ -145,6 +153,9 @@ func TestEachChangeOfMaterialIsOneTransaction(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			k := f.imports(f.createExternal().Ref, 1, new(hour(3)))
+			if name != "an import" {
+				k = f.imports(k.Ref, 2, nil)
+			}
 			before, now := f.all(), f.now
 			killed := errors.New("killed")
 			commits := 0
@@ -174,7 +185,7 @@ func TestCheckNoticesEveryFaultOfImports(t *testing.T) {
 	absent := f.imports(f.createExternal().Ref, 1, nil)
 	absent, err := f.DeleteMaterial(t.Context(), absent, absent.Current().ID)
 	require.NoError(t, err)
-	_, err = f.SealToken(t.Context(), k.Ref, []byte("x"))
+	_, err = f.SealToken(t.Context(), k.Ref, []byte("x"), f.now)
 	require.NoError(t, err)
 	require.Empty(t, slices.Collect(f.Check(t.Context(), nil)))
 	before := f.all()
@@ -187,8 +198,8 @@ func TestCheckNoticesEveryFaultOfImports(t *testing.T) {
 		"staged material that is none":     {Puts: []keystore.Put{{Key: k.materialName(k.Record.Staged.ID), Value: []byte("\x02short")}}},
 		"material that should be deleted": {Puts: []keystore.Put{{Key: absent.materialName(absent.Current().ID),
 			Value: append([]byte{recordVersion}, importedBytes(1)...)}}},
-		"a token key that is none":          {Puts: []keystore.Put{{Key: tokenKeyName, Value: []byte("\x02short")}}},
-		"a token key under another name":    {Puts: []keystore.Put{{Key: tokenKeyName + "/x", Value: append([]byte{recordVersion}, importedBytes(1)...)}}},
+		"a token key that is none":          {Puts: []keystore.Put{{Key: tokenKeysName, Value: []byte("\x02short")}}},
+		"a token key under another name":    {Puts: []keystore.Put{{Key: tokenKeysName + "/x", Value: append([]byte{recordVersion}, importedBytes(1)...)}}},
 		"a material under a name of no key": {Puts: []keystore.Put{{Key: Ref{k.Account, k.Region, arn.NewKeyID(false)}.materialName(strings.Repeat("0", 64)), Value: index}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -208,43 +219,46 @@ func TestCheckNoticesEveryFaultOfImports(t *testing.T) {
 func TestTokensAreSealedForOneKeyByAllProcesses(t *testing.T) {
 	f := newFixture(t)
 	k, other := f.createExternal(), f.createExternal()
-	_, err := f.OpenToken(t.Context(), k.Ref, []byte{tokenVersion})
+	_, err := f.OpenToken(t.Context(), k.Ref, []byte{tokenVersion}, f.now)
 	require.ErrorIs(t, err, crypto.ErrDecrypt)
-	require.Empty(t, f.recordNames(tokenKeyName), "a token that is offered creates no key")
+	require.Empty(t, f.recordNames(tokenKeysName), "a token that is offered creates no key")
 
 	second := f.open(f.backend)
 	raced := false
 	f.backend.before(func(tx keystore.Tx) error {
-		if !raced && len(tx.Puts) == 1 && tx.Puts[0].Key == tokenKeyName {
+		if !raced && len(tx.Puts) == 1 && tx.Puts[0].Key == tokenKeysName {
 			raced = true
-			_, err := second.SealToken(t.Context(), other.Ref, []byte("theirs"))
+			_, err := second.SealToken(t.Context(), other.Ref, []byte("theirs"), f.now)
 			require.NoError(t, err)
 		}
 		return nil
 	})
-	token, err := f.SealToken(t.Context(), k.Ref, []byte("ours"))
+	token, err := f.SealToken(t.Context(), k.Ref, []byte("ours"), f.now)
 	require.NoError(t, err)
 	require.True(t, raced)
 	f.backend.before(func(keystore.Tx) error { return errors.New("nothing more is written") })
 	for _, db := range []*DB{f.DB, second, f.open(f.backend)} {
-		content, err := db.OpenToken(t.Context(), k.Ref, token)
+		content, err := db.OpenToken(t.Context(), k.Ref, token, f.now)
 		require.NoError(t, err)
 		require.Equal(t, "ours", string(content))
 		for _, ref := range []Ref{other.Ref, {k.Account, "eu-west-1", k.ID}, {"000000000001", k.Region, k.ID}} {
-			_, err := db.OpenToken(t.Context(), ref, token)
+			_, err := db.OpenToken(t.Context(), ref, token, f.now)
 			require.ErrorIs(t, err, crypto.ErrDecrypt)
 		}
 		for _, bad := range [][]byte{nil, token[1:], token[:len(token)-1], append([]byte{2}, token[1:]...)} {
-			_, err := db.OpenToken(t.Context(), k.Ref, bad)
+			_, err := db.OpenToken(t.Context(), k.Ref, bad, f.now)
 			require.ErrorIs(t, err, crypto.ErrDecrypt)
 		}
-		_, err = db.SealToken(t.Context(), k.Ref, []byte("again"))
+		_, err = db.SealToken(t.Context(), k.Ref, []byte("again"), f.now)
 		require.NoError(t, err)
 	}
 }
 
+// The most records that destroyKeys keys can have at once fit in a transaction.
 func TestKeysWithManyRecordsOfImportsAreDestroyed(t *testing.T) {
 	f := newFixture(t)
+	f.config.Sink = audit.SinkFunc(func(context.Context, *audit.Event) error { return nil })
+	var keys []*Key
 	for range destroyKeys {
 		k := f.createExternal()
 		for n := range byte(destroyOps) {
@@ -256,9 +270,73 @@ func TestKeysWithManyRecordsOfImportsAreDestroyed(t *testing.T) {
 		}
 		f.schedule(k.Ref, hour(24))
 		f.use(k.Ref, 1)
+		keys = append(keys, f.key(k.Ref))
 	}
 	require.NoError(t, f.Flush(t.Context()))
 	f.now = hour(24)
-	require.NoError(t, f.destroyDue(t.Context()))
+	require.NoError(t, f.destroy(t.Context(), keys, f.now), "in one transaction")
+	require.Empty(t, f.recordNames(""))
+}
+
+// A token is valid for a day. A day later at most, nobody can open it, not even with the store.
+func TestTheKeysOfTokensAreDeleted(t *testing.T) {
+	f := newFixture(t)
+	k := f.createExternal()
+	seal := func(at time.Time) []byte {
+		t.Helper()
+		token, err := f.SealToken(t.Context(), k.Ref, []byte("content"), at)
+		require.NoError(t, err)
+		return token
+	}
+	opens := func(token []byte, at time.Time, want error) {
+		t.Helper()
+		for _, db := range []*DB{f.DB, f.open(f.backend)} {
+			content, err := db.OpenToken(t.Context(), k.Ref, token, at)
+			require.ErrorIs(t, err, want)
+			require.Equal(t, want == nil, string(content) == "content")
+		}
+	}
+	innerKeys := func() int {
+		t.Helper()
+		return (len(f.all()[tokenKeysName]) - 1 - tokenKeyBytes) / innerKeyBytes
+	}
+	other := f.open(f.backend)
+	first := seal(hour(0))
+	_, err := other.OpenToken(t.Context(), k.Ref, first, hour(1)) // it has the keys from now on
+	require.NoError(t, err)
+	before := f.all()[tokenKeysName]
+	last := seal(hour(24).Add(-1))
+	require.Equal(t, before, f.all()[tokenKeysName], "one key for a day")
+	next := seal(hour(24))
+	require.Equal(t, 2, innerKeys())
+	content, err := other.OpenToken(t.Context(), k.Ref, next, hour(24))
+	require.NoError(t, err, "another process learns of the new key")
+	require.Equal(t, "content", string(content))
+	opens(first, hour(24), ErrTokenExpired)
+	opens(last, hour(48).Add(-2*time.Millisecond), nil)
+	f.now = hour(48).Add(-time.Millisecond)
+	require.NoError(t, f.dropTokenKeys(t.Context()))
+	require.Equal(t, 2, innerKeys())
+	f.now = hour(48)
+	require.NoError(t, f.dropTokenKeys(t.Context()))
+	require.Equal(t, 1, innerKeys())
+	opens(last, hour(48), ErrTokenExpired)
+	f.now = hour(100)
+	require.NoError(t, f.dropTokenKeys(t.Context()))
+	require.Zero(t, innerKeys())
+	opens(next, hour(100), ErrTokenExpired)
+	opens(next, hour(24), ErrTokenExpired) // with the clock set back
+	f.backend.before(func(keystore.Tx) error { return errors.New("nothing more to do") })
+	require.NoError(t, f.dropTokenKeys(t.Context()))
+	f.backend.before(nil)
+	opens(seal(hour(100)), hour(101), nil)
+	require.Equal(t, 1, innerKeys())
+	opens(seal(hour(500)), hour(501), nil)
+	require.Equal(t, 1, innerKeys(), "an old key is replaced")
+}
+
+func TestDropTokenKeysCreatesNone(t *testing.T) {
+	f := newFixture(t)
+	require.NoError(t, f.dropTokenKeys(t.Context()))
 	require.Empty(t, f.recordNames(""))
 }

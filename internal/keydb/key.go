@@ -34,10 +34,11 @@ type Key struct {
 	// Decisions keeps what has been decided with this snapshot.
 	Decisions Decisions
 
-	grants   granteeCache
-	revision keystore.Revision // 0: not stored
-	nextDue  time.Time         // when time next changes the key; zero: never
-	lastUse  *lastUse
+	grants         granteeCache
+	revision       keystore.Revision // 0: not stored
+	sharedRevision keystore.Revision // of the sharedRecord of a multi-Region key
+	nextDue        time.Time         // when time next changes the key; zero: never
+	lastUse        *lastUse
 }
 
 // A State is the state of a key, by its name in the API.
@@ -45,18 +46,21 @@ type State string
 
 // The key states that are stored or follow from what is stored.
 const (
-	Enabled         State = "Enabled"
-	Disabled        State = "Disabled"
-	PendingDeletion State = "PendingDeletion"
-	PendingImport   State = "PendingImport"
+	Enabled                State = "Enabled"
+	Disabled               State = "Disabled"
+	PendingDeletion        State = "PendingDeletion"
+	PendingReplicaDeletion State = "PendingReplicaDeletion"
+	PendingImport          State = "PendingImport"
+	Creating               State = "Creating"
+	Updating               State = "Updating"
 )
 
 // originKMS is the Origin of keys whose material was generated here.
 const originKMS = "AWS_KMS"
 
-// newKey returns the snapshot of a record. It shares what it can with old, an earlier snapshot of
-// the same key, which may be nil.
-func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key, error) {
+// newKey returns the snapshot of a record at now. It shares what it can with old, an earlier
+// snapshot of the same key, which may be nil.
+func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key, now time.Time) (*Key, error) {
 	k := &Key{Ref: ref, ARN: ref.ARN(), Record: record, revision: revision, Spec: spec.Of(record.Spec)}
 	if k.Spec != nil {
 		k.Usage = k.Spec.Usage(record.Usage)
@@ -64,7 +68,7 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key
 	if k.Usage == nil || len(record.Materials) == 0 && record.Origin == originKMS {
 		return nil, fmt.Errorf("%w: record %s describes no possible key", keystore.ErrCorrupt, ref.recordName())
 	}
-	k.State, k.nextDue = record.state()
+	k.State, k.nextDue = record.state(ref.Region, now)
 	for i := range record.Materials {
 		id := record.Materials[i].ID
 		if old != nil && i < len(old.Materials) && old.Materials[i].ID == id && old.Record.Materials[i].Absent == record.Materials[i].Absent {
@@ -92,15 +96,18 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key) (*Key
 // parsePolicy compiles a key policy.
 func parsePolicy(text string) (*iam.Policy, error) { return iam.Parse(text, iam.ResourcePolicy) }
 
-// state returns the state of the key, and when time next changes it.
-func (r *Record) state() (s State, nextDue time.Time) {
+// state returns the state of the key at now, and when time next changes the key.
+func (r *Record) state(region string, now time.Time) (s State, nextDue time.Time) {
+	if r.Shared != nil {
+		return r.relatedState(region, now)
+	}
 	var expiry time.Time
 	if at := r.Expiry(); at != nil {
 		expiry = *at
 	}
 	switch {
 	case r.Destroying:
-		return PendingDeletion, time.Unix(0, 0) // overdue by the clock of any process
+		return PendingDeletion, overdue
 	case r.DeletionDate != nil:
 		if expiry.IsZero() || r.DeletionDate.Before(expiry) {
 			return PendingDeletion, *r.DeletionDate
@@ -115,6 +122,9 @@ func (r *Record) state() (s State, nextDue time.Time) {
 	}
 	return Enabled, expiry
 }
+
+// overdue is a time that has passed by the clock of any process.
+var overdue = time.Unix(0, 0)
 
 // NewUnstoredKey returns a snapshot of a key that does not exist yet, so that it can be authorized
 // and described. It has no materials.
@@ -197,7 +207,8 @@ func (db *DB) RequireMaterial(ctx context.Context, k *Key, m *Material) error {
 
 // material returns the record of a material of k.
 func (db *DB) material(ctx context.Context, k *Key, m *Material) (keystore.Record, error) {
-	r, err := db.store.Get(ctx, k.materialName(m.ID))
+	name := k.Record.materialsName(k.Ref) + m.ID
+	r, err := db.store.Get(ctx, name)
 	if !errors.Is(err, keystore.ErrNotFound) {
 		m.present.Store(err == nil)
 		return r, err
@@ -205,21 +216,30 @@ func (db *DB) material(ctx context.Context, k *Key, m *Material) (keystore.Recor
 	if err := db.RequireCurrent(ctx, k); err != nil { // destroyed since the snapshot was taken
 		return keystore.Record{}, err
 	}
-	return keystore.Record{}, fmt.Errorf("%w: record %s does not exist, but the key has this material", keystore.ErrCorrupt, k.materialName(m.ID))
+	return keystore.Record{}, fmt.Errorf("%w: record %s does not exist, but the key has this material", keystore.ErrCorrupt, name)
 }
 
 // newMaterial stores key material in memory: what a Record and a transaction take of it. It
 // generates the bytes if they are nil.
-func (db *DB) newMaterial(ref Ref, usage *spec.Usage, bytes []byte) (MaterialRecord, keystore.Put, error) {
+func (db *DB) newMaterial(ref Ref, record *Record, usage *spec.Usage, bytes []byte) (MaterialRecord, keystore.Put, error) {
 	if bytes == nil {
 		var err error
-		if bytes, err = usage.Family(db.config.Clock).Generate(); err != nil {
+		if bytes, err = db.Generate(usage); err != nil {
 			return MaterialRecord{}, keystore.Put{}, err
 		}
 		defer secret.Clear(bytes)
 	}
 	m := MaterialRecord{ID: MaterialID(ref.ID, bytes)}
-	return m, keystore.Put{Key: ref.materialName(m.ID), Value: append([]byte{recordVersion}, bytes...)}, nil
+	return m, keystore.Put{Key: record.materialsName(ref) + m.ID, Value: append([]byte{recordVersion}, bytes...)}, nil
+}
+
+// Generate returns new material for keys of a usage, in the stored form of package crypto. An RSA key
+// pair comes from the pool, if there is one that has it. The caller owns the material, and erases it.
+func (db *DB) Generate(usage *spec.Usage) ([]byte, error) {
+	if pair := db.pool.take(usage.RSABits); pair != nil {
+		return pair, nil
+	}
+	return usage.Family(db.config.Clock).Generate()
 }
 
 // MaterialID returns the ID of a key material, a hash. The same bytes have the same ID in the same

@@ -145,7 +145,7 @@ func TestAKeyIsFoundByTheHeaderOfItsCiphertexts(t *testing.T) {
 	for _, ref := range []Ref{{"111122223333", "us-east-1", arn.NewKeyID(false)}, {"000000000007", "us-east-1", arn.NewKeyID(true)}} {
 		k := f.create()
 		k.Ref = ref
-		next, err := newKey(ref, k.Record, 1, nil)
+		next, err := newKey(ref, k.Record, 1, nil, f.now)
 		require.NoError(t, err)
 		p, h := ref.cacheKey(), next.Current().Header
 		require.Equal(t, p.hashID(), hashID(h.AccountEnd(), h.KeyIDEnd()))
@@ -326,7 +326,7 @@ func TestALostRecordIsNotAMissingKey(t *testing.T) {
 func TestAMaterialOfADeletedKeyIsAConflict(t *testing.T) {
 	f := newFixture(t)
 	k := f.create()
-	k, err := f.ScheduleDeletion(t.Context(), k, f.now)
+	k, err := f.ScheduleDeletion(t.Context(), k, 0, f.now)
 	require.NoError(t, err)
 	gone, err := f.Key(t.Context(), k.Ref, f.now)
 	require.NoError(t, err)
@@ -379,7 +379,7 @@ func TestDueWorkIsDoneInBatches(t *testing.T) {
 	for i := range keys {
 		k := f.create()
 		f.alias(fmt.Sprintf("alias/%d", i), k)
-		_, err := f.ScheduleDeletion(t.Context(), f.key(k.Ref), hour(24))
+		_, err := f.ScheduleDeletion(t.Context(), f.key(k.Ref), 0, hour(24))
 		require.NoError(t, err)
 	}
 	f.now = hour(24)

@@ -7,9 +7,11 @@ type Kind int8
 
 // The kinds of records that package kmstest distinguishes.
 const (
-	OtherKind Kind = iota
-	KeyKind        // a Record
-	AliasKind      // an alias, or its entry in the index of its key
+	OtherKind  Kind = iota
+	KeyKind         // a Record
+	SharedKind      // what the keys of a multi-Region key have in common
+	AliasKind       // an alias, or its entry in the index of its key
+	GrantKind       // a GrantRecord, or its entry in an index
 )
 
 // KindOf returns the kind of the record of that name. The Backend of package kmstest, which delays
@@ -18,8 +20,13 @@ func KindOf(name string) Kind {
 	switch {
 	case strings.HasPrefix(name, keyPrefix):
 		return KeyKind
+	case strings.HasPrefix(name, sharedPrefix):
+		return SharedKind
 	case strings.HasPrefix(name, aliasPrefix), strings.HasPrefix(name, aliasOfPrefix):
 		return AliasKind
+	case strings.HasPrefix(name, grantPrefix), strings.HasPrefix(name, granteePrefix),
+		strings.HasPrefix(name, grantNamePrefix), strings.HasPrefix(name, retirablePrefix):
+		return GrantKind
 	}
 	return OtherKind
 }

@@ -144,3 +144,80 @@ func TestEventsAreDeliveredInTheirOrder(t *testing.T) {
 		require.Equal(t, m.ID, order[i])
 	}
 }
+
+func TestKeyEventsAreDeliveredBesideAuditEvents(t *testing.T) {
+	f := newOutboxFixture(t)
+	var events []*audit.KeyEvent
+	var refusal error
+	f.config.KeyEvents = func(_ context.Context, e *audit.KeyEvent) error { events = append(events, e); return refusal }
+	f.rotate()
+	k := f.fixture.key(f.key)
+	require.Len(t, events, 1)
+	require.Equal(t, audit.KeyEvent{
+		ID: events[0].ID, DetailType: audit.KeyRotation, Account: k.Account, Time: f.now, Region: k.Region, Resources: []string{k.ARN},
+		Detail: audit.KeyEventDetail{
+			KeyID: k.ID, KeyOrigin: originKMS, RotationType: rotationOnDemand,
+			PreviousKeyMaterialID: k.Materials[0].ID, CurrentKeyMaterialID: k.Materials[1].ID,
+		},
+	}, *events[0])
+	require.Empty(t, f.recordNames(keyEventPrefix))
+
+	refusal = errors.New("refused")
+	f.schedule(k.Ref, hour(24))
+	f.now = hour(24)
+	require.NoError(t, f.destroyDue(t.Context()))
+	f.requireWaiting(0)
+	require.Len(t, f.recordNames(keyEventPrefix), 1, "the audit sink has its own")
+	require.ErrorIs(t, f.deliverStored(t.Context()), refusal)
+	refusal = nil
+	require.NoError(t, f.deliverStored(t.Context()))
+	require.Empty(t, f.recordNames(keyEventPrefix))
+	require.Len(t, events, 4)
+	for _, e := range events[1:] {
+		require.Equal(t, audit.KeyEvent{
+			ID: events[1].ID, DetailType: audit.KeyDeletion, Account: k.Account, Time: f.now, Region: k.Region, Resources: []string{k.ARN},
+			Detail: audit.KeyEventDetail{KeyID: k.ID},
+		}, *e)
+	}
+}
+
+func TestKeyEventsNeedNoAuditSink(t *testing.T) {
+	f := newFixture(t)
+	var types []string
+	f.config.KeyEvents = func(_ context.Context, e *audit.KeyEvent) error {
+		types = append(types, e.DetailType+" "+e.Detail.KeyMaterialID)
+		panic("a defect of the receiver")
+	}
+	k := f.create()
+	events := outbox{db: f.DB}
+	var tx keystore.Tx
+	events.add(&tx, "DeleteExpiredKeyMaterial", k, f.now, map[string]any{"keyId": k.ID, "keyMaterialId": k.Current().ID})
+	f.commit(tx)
+	events.deliver(t.Context())
+	events.close()
+	require.Len(t, f.recordNames(keyEventPrefix), 1)
+	require.Empty(t, f.recordNames(eventPrefix))
+	f.config.KeyEvents = nil
+	require.NoError(t, f.deliverStored(t.Context()))
+	require.Len(t, f.recordNames(keyEventPrefix), 1, "it waits for a receiver")
+	require.Equal(t, []string{"KMS Imported Key Material Expiration " + k.Current().ID}, types)
+}
+
+// With two events for each, the most rotations and deletions at once fit in a transaction.
+func TestTheLargestChangesFitInATransactionWithTheirEvents(t *testing.T) {
+	f := newOutboxFixture(t)
+	f.config.KeyEvents = func(context.Context, *audit.KeyEvent) error { return nil }
+	_, err := f.Update(t.Context(), f.fixture.key(f.key), func(r *Record) { r.Rotation = &Rotation{PeriodInDays: 90, Next: hour(90 * 24)} })
+	require.NoError(t, err)
+	f.now = hour(90 * 100 * 24)
+	require.Len(t, f.fixture.key(f.key).Materials, 1+maxRotationsAtOnce)
+	for range destroyKeys {
+		k := f.create()
+		for i := range destroyOps/2 - 1 {
+			f.alias("alias/"+k.ID+string(rune('a'+i)), k)
+		}
+		f.schedule(k.Ref, f.now)
+	}
+	require.NoError(t, f.destroyDue(t.Context()))
+	require.Len(t, f.recordNames(keyPrefix), 1)
+}

@@ -23,9 +23,14 @@ import (
 //	alias/ACCOUNT/REGION/NAME               an aliasRecord; NAME is without "alias/"
 //	aliasof/ACCOUNT/REGION/KEYID/NAME       index: the alias points to the key
 //	lastuse/ACCOUNT/REGION/KEYID            a Use
-//	due/TIME/ACCOUNT/REGION/KEYID           index: the key, or some of its material, is to be deleted at TIME
+//	due/TIME/ACCOUNT/REGION/KEYID           index: the key, or some of its material, is to be deleted at TIME;
+//	                                        0: it is to be looked at
+//	shared/ACCOUNT/KEYID                    a sharedRecord
+//	sharedmaterial/ACCOUNT/KEYID/MATERIAL   one key material of related multi-Region keys
 //	event/TIME/N/EVENTID                    an audit.Event that the sink does not have yet
-//	tokenkey                                the key that seals import tokens
+//	tokenkeys                               the keys that seal import tokens
+//	keyevent/TIME/N/EVENTID                 an audit.KeyEvent that has not been received yet
+//	keycount/ACCOUNT/REGION/XX              a keyCount: how many keys have IDs that begin with XX
 //
 // Names can be read by whoever has the store; values are sealed.
 const (
@@ -36,7 +41,11 @@ const (
 	lastUsePrefix  = "lastuse/"
 	duePrefix      = "due/"
 	eventPrefix    = "event/"
-	tokenKeyName   = "tokenkey"
+	tokenKeysName  = "tokenkeys"
+
+	sharedPrefix         = "shared/"
+	sharedMaterialPrefix = "sharedmaterial/"
+	keyEventPrefix       = "keyevent/"
 )
 
 // A Ref says where a key is: its account and Region, and its key ID.
@@ -117,6 +126,9 @@ func parseAliasName(name string) (AliasRef, bool) {
 // A Record is what is stored of a key, except its materials, aliases and last use. The key's
 // account, Region and ID are in the record's name, to which the seal binds it. Texts are those of
 // the API. A Record in a [Key] must not be changed.
+//
+// What a multi-Region key has in common with the related keys in other Regions, Materials, Rotation,
+// OnDemandRotations and Shared, is stored once for all of them, in a sharedRecord.
 type Record struct {
 	Spec              string           `json:"spec"`
 	Usage             string           `json:"usage"`
@@ -129,12 +141,21 @@ type Record struct {
 	Policy            string           `json:"policy"`
 	Tags              []Tag            `json:"tags,omitempty"`              // sorted by key
 	DeletionDate      *time.Time       `json:"deletionDate,omitempty"`      // while pending deletion
+	DeletionWindow    int32            `json:"deletionWindow,omitempty"`    // in days; while pending replica deletion
+	Creating          *time.Time       `json:"creating,omitempty"`          // until when a replica is being created
 	Destroying        bool             `json:"destroying,omitempty"`        // some of the key may be deleted already
 	Materials         []MaterialRecord `json:"materials,omitempty"`         // oldest first; the last is current
 	Staged            *MaterialRecord  `json:"staged,omitempty"`            // imported; current after the next rotation
 	Rotation          *Rotation        `json:"rotation,omitempty"`          // while automatic rotation is enabled
 	OnDemandRotations int              `json:"onDemandRotations,omitempty"` // ever made
 	Grants            int              `json:"grants,omitempty"`            // how many there are now
+	Shared            *Shared          `json:"-"`                           // of a multi-Region key
+
+	// Of a multi-Region key whose material is imported. In a snapshot, Materials and Staged have what
+	// Imported has in the store, and Dropped what is not among them any more.
+	Imported       []ImportedCopy `json:"imported,omitempty"`
+	Dropped        []ImportedCopy `json:"-"`
+	PrimaryValidTo *time.Time     `json:"primaryValidTo,omitempty"` // when the replica was created: the expiry of the primary
 }
 
 // A Tag is a tag of a key.
@@ -182,6 +203,9 @@ func (r *Record) clone() *Record {
 	}
 	if r.Staged != nil {
 		c.Staged = new(*r.Staged)
+	}
+	if r.Shared != nil {
+		c.Shared = r.Shared.clone()
 	}
 	return &c
 }
@@ -247,7 +271,7 @@ func decodeRecord[T any](r keystore.Record) (*T, error) {
 // clearPuts erases the key material among what was stored.
 func clearPuts(puts []keystore.Put) {
 	for _, p := range puts {
-		if strings.HasPrefix(p.Key, materialPrefix) || p.Key == tokenKeyName {
+		if strings.HasPrefix(p.Key, materialPrefix) || strings.HasPrefix(p.Key, sharedMaterialPrefix) || p.Key == tokenKeysName {
 			secret.Clear(p.Value)
 		}
 	}

@@ -49,13 +49,13 @@ func (db *DB) rotateDue(ctx context.Context, k *Key, now time.Time) (*Key, error
 	return db.commitRotation(ctx, k, record, tx, now)
 }
 
-// maxRotationsAtOnce bounds the work of a clock that was set far ahead. With an event for each, the
+// maxRotationsAtOnce bounds the work of a clock that was set far ahead. With two events for each, the
 // rotations fit in one transaction.
-const maxRotationsAtOnce = 40
+const maxRotationsAtOnce = 30
 
 // addMaterial adds a new current material to record, and its bytes to tx.
 func (db *DB) addMaterial(tx *keystore.Tx, k *Key, record *Record, rotationType string, at time.Time) error {
-	m, put, err := db.newMaterial(k.Ref, k.Usage, nil)
+	m, put, err := db.newMaterial(k.Ref, record, k.Usage, nil)
 	if err != nil {
 		return err
 	}

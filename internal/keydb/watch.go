@@ -5,27 +5,43 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
+	"github.com/pocketkms/kms/internal/spec"
 	"github.com/pocketkms/kms/keystore"
 )
 
 // start starts the work in the background: following what other processes change since a revision,
-// and a task for each kind of work that time brings. No task waits for another.
+// a task for each kind of work that time brings, and the pool of RSA key pairs. No task waits for
+// another.
 func (db *DB) start(after keystore.Revision) {
 	ctx, cancel := context.WithCancel(context.Background())
 	db.cancel = cancel
+	if db.config.PregeneratedRSAKeys > 0 {
+		db.pool = startRSAPool(db.config.PregeneratedRSAKeys, spec.RSA(), func(u *spec.Usage) (pair []byte, err error) {
+			err = db.guard("key generation", func() (err error) { pair, err = u.Family(db.config.Clock).Generate(); return err })
+			if err != nil {
+				db.config.Logger.Warn("kms: an RSA key pair could not be generated ahead", "error", err)
+			}
+			return pair, err
+		})
+	}
 	db.workers.Go(func() { db.watch(ctx, after) })
-	for _, task := range []func(context.Context) error{db.destroyDue, db.Flush, db.deliverStored, db.Ping} {
+	for _, task := range []func(context.Context) error{db.destroyDue, db.dropTokenKeys, db.Flush, db.deliverStored, db.Ping} {
 		db.workers.Go(func() { db.sweep(ctx, task) })
 	}
 }
 
-// Close ends the work in the background, stores the last uses, and closes the store.
+// Close ends the work in the background, stores the last uses, and closes the store. Last, it waits
+// for the RSA key pair that is being generated ahead, if there is one: that cannot be canceled.
 func (db *DB) Close() error {
 	db.cancel()
+	db.pool.stop()
 	db.workers.Wait()
-	return errors.Join(db.Flush(context.Background()), db.store.Close())
+	err := errors.Join(db.Flush(context.Background()), db.store.Close())
+	db.pool.wait()
+	return err
 }
 
 // Ping returns nil if the store can be used.
@@ -94,8 +110,12 @@ func (db *DB) follow(ctx context.Context, after *keystore.Revision) error {
 		*after = event.Revision - 1 // the commit may have more events
 		if ref, ok := parseKeyName(event.Key); ok {
 			db.keys.invalidateIf(ref.cacheKey(), func(k *Key) bool { return k.revision < event.Revision })
+		} else if account, id, ok := parseSharedName(event.Key); ok {
+			db.invalidateRelated(Ref{Account: account, ID: id}, event.Revision)
 		} else if ref, ok := parseAliasName(event.Key); ok {
 			db.aliases.invalidateIf(ref.cacheKey(), func(a *Alias) bool { return a.revision < event.Revision })
+		} else if strings.HasPrefix(event.Key, countPrefix) {
+			db.counts.changed(event.Key, event.Revision)
 		}
 	}
 	return ctx.Err()

@@ -41,6 +41,7 @@ var patterns = compilePatterns(map[string]string{
 	"materialDescription": `^[a-zA-Z0-9:/_\s.-]+$`,
 	"materialID":          `^[a-f0-9]+$`,
 	"principal":           `^[\w+=,.@:/-]+$`,
+	"region":              `^([a-z]+-){2,3}\d+$`,
 	"xksKeyID":            `^[a-zA-Z0-9-_.]+$`,
 })
 

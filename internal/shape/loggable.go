@@ -123,12 +123,26 @@ func (s *Struct) pointerTo(v any) unsafe.Pointer {
 	return p.UnsafePointer()
 }
 
-// Erase overwrites every blob of v, a pointer to a struct of s's type, with zeros.
-func (s *Struct) Erase(v any) {
-	f := reflect.ValueOf(v).Elem()
+// Erase overwrites every blob of v, a pointer to a struct of s's type, with zeros, also those of
+// nested structures.
+func (s *Struct) Erase(v any) { s.erase(reflect.ValueOf(v).Elem()) }
+
+func (s *Struct) erase(v reflect.Value) {
 	for i := range s.Members {
-		if m := &s.Members[i]; m.Kind == Blob {
-			secret.Clear(f.Field(m.Index).Bytes())
+		m := &s.Members[i]
+		f := v.Field(m.Index)
+		if f.IsZero() {
+			continue
+		}
+		switch m.Kind {
+		case Blob:
+			secret.Clear(f.Bytes())
+		case Structure:
+			m.Nested.erase(reflect.Indirect(f))
+		case StructureList:
+			for _, element := range f.Seq2() {
+				m.Nested.erase(element)
+			}
 		}
 	}
 }

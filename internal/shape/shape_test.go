@@ -189,6 +189,15 @@ func TestEraseOverwritesBlobs(t *testing.T) {
 	data := s.Data
 	Of[sample]().Erase(s)
 	require.Equal(t, []byte{0}, data)
+
+	type inner struct{ Blob []byte }
+	outer := struct {
+		One, None *inner
+		Value     inner
+		List      []inner
+	}{One: &inner{[]byte("1")}, Value: inner{[]byte("2")}, List: []inner{{[]byte("3")}, {}}}
+	OfType(reflect.TypeOf(outer)).Erase(&outer)
+	require.Equal(t, []byte{0, 0, 0}, slices.Concat(outer.One.Blob, outer.Value.Blob, outer.List[0].Blob))
 }
 
 func TestMembersAreFoundByName(t *testing.T) {

@@ -24,6 +24,10 @@ type Usage struct {
 
 	// Family returns the implementation, on a clock.
 	Family func(clock func() time.Time) crypto.Family
+
+	// RSABits is the size of the key pairs if they are RSA, whose generation takes long; else 0. All
+	// usages of a spec have the same material.
+	RSABits int
 }
 
 // A Kind is what two keys must have in common for an alias to move between them.
@@ -47,7 +51,7 @@ const (
 
 // specs has one row for each KeySpec of the API.
 var specs = []Spec{
-	{"SYMMETRIC_DEFAULT", Symmetric, []Usage{{EncryptDecrypt, []string{"SYMMETRIC_DEFAULT"}, crypto.XAES256GCM}}, wrappedByKey},
+	{"SYMMETRIC_DEFAULT", Symmetric, []Usage{{Name: EncryptDecrypt, Algorithms: []string{"SYMMETRIC_DEFAULT"}, Family: crypto.XAES256GCM}}, wrappedByKey},
 	{"HMAC_224", HMAC, mac("HMAC_SHA_224", crypto.HMACSHA224), wrappedByKey},
 	{"HMAC_256", HMAC, mac("HMAC_SHA_256", crypto.HMACSHA256), wrappedByKey},
 	{"HMAC_384", HMAC, mac("HMAC_SHA_384", crypto.HMACSHA384), wrappedByKey},
@@ -57,13 +61,13 @@ var specs = []Spec{
 	{"ECC_NIST_P521", Asymmetric, ecc("ECDSA_SHA_512", crypto.ECDSAP521, crypto.ECDHP521), wrappedByAnyBut2048},
 	{"ECC_SECG_P256K1", Asymmetric, signature(crypto.ECDSASecp256k1, "ECDSA_SHA_256"), wrappedByAny},
 	{"ECC_NIST_EDWARDS25519", Asymmetric, signature(crypto.Ed25519, "ED25519_SHA_512", "ED25519_PH_SHA_512"), wrappedByAnyBut2048},
-	{"RSA_2048", Asymmetric, rsa(crypto.RSAES2048, crypto.RSASSA2048), wrappedByAES},
-	{"RSA_3072", Asymmetric, rsa(crypto.RSAES3072, crypto.RSASSA3072), wrappedByAES},
-	{"RSA_4096", Asymmetric, rsa(crypto.RSAES4096, crypto.RSASSA4096), wrappedByAES},
+	{"RSA_2048", Asymmetric, rsa(2048, crypto.RSAES2048, crypto.RSASSA2048), wrappedByAES},
+	{"RSA_3072", Asymmetric, rsa(3072, crypto.RSAES3072, crypto.RSASSA3072), wrappedByAES},
+	{"RSA_4096", Asymmetric, rsa(4096, crypto.RSAES4096, crypto.RSASSA4096), wrappedByAES},
 	{"SM2", Asymmetric, []Usage{
-		{EncryptDecrypt, []string{"SM2PKE"}, ignoreClock(crypto.SM2PKE)},
-		{SignVerify, []string{"SM2DSA"}, ignoreClock(crypto.SM2DSA)},
-		{KeyAgreement, []string{"ECDH"}, ignoreClock(crypto.SM2ECDH)},
+		{Name: EncryptDecrypt, Algorithms: []string{"SM2PKE"}, Family: ignoreClock(crypto.SM2PKE)},
+		{Name: SignVerify, Algorithms: []string{"SM2DSA"}, Family: ignoreClock(crypto.SM2DSA)},
+		{Name: KeyAgreement, Algorithms: []string{"ECDH"}, Family: ignoreClock(crypto.SM2ECDH)},
 	}, wrappedByKey},
 	{"ML_DSA_44", Asymmetric, signature(crypto.MLDSA44, "ML_DSA_SHAKE_256"), notImported},
 	{"ML_DSA_65", Asymmetric, signature(crypto.MLDSA65, "ML_DSA_SHAKE_256"), notImported},
@@ -74,31 +78,31 @@ var specs = []Spec{
 }
 
 func mac(algorithm string, family func() crypto.Family) []Usage {
-	return []Usage{{GenerateVerifyMAC, []string{algorithm}, ignoreClock(family)}}
+	return []Usage{{Name: GenerateVerifyMAC, Algorithms: []string{algorithm}, Family: ignoreClock(family)}}
 }
 
 func signature(family func() crypto.Family, algorithms ...string) []Usage {
-	return []Usage{{SignVerify, algorithms, ignoreClock(family)}}
+	return []Usage{{Name: SignVerify, Algorithms: algorithms, Family: ignoreClock(family)}}
 }
 
 func kem(family func() crypto.Family) []Usage {
-	return []Usage{{EncapsulateDecapsulate, []string{"ML_KEM"}, ignoreClock(family)}}
+	return []Usage{{Name: EncapsulateDecapsulate, Algorithms: []string{"ML_KEM"}, Family: ignoreClock(family)}}
 }
 
 func ecc(algorithm string, signatures, agreement func() crypto.Family) []Usage {
 	return []Usage{
-		{SignVerify, []string{algorithm}, ignoreClock(signatures)},
-		{KeyAgreement, []string{"ECDH"}, ignoreClock(agreement)},
+		{Name: SignVerify, Algorithms: []string{algorithm}, Family: ignoreClock(signatures)},
+		{Name: KeyAgreement, Algorithms: []string{"ECDH"}, Family: ignoreClock(agreement)},
 	}
 }
 
-func rsa(encryption, signatures func() crypto.Family) []Usage {
+func rsa(bits int, encryption, signatures func() crypto.Family) []Usage {
 	return []Usage{
-		{EncryptDecrypt, []string{"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"}, ignoreClock(encryption)},
-		{SignVerify, []string{
+		{Name: EncryptDecrypt, Algorithms: []string{"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"}, Family: ignoreClock(encryption), RSABits: bits},
+		{Name: SignVerify, Algorithms: []string{
 			"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
 			"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512",
-		}, ignoreClock(signatures)},
+		}, Family: ignoreClock(signatures), RSABits: bits},
 	}
 }
 
@@ -115,6 +119,37 @@ func Of(name string) *Spec {
 	}
 	return nil
 }
+
+// RSA returns a usage of each size of RSA keys, the smallest first.
+func RSA() (usages []*Usage) {
+	for i := range specs {
+		if u := &specs[i].Usages[0]; u.RSABits != 0 {
+			usages = append(usages, u)
+		}
+	}
+	return usages
+}
+
+// GrantOperations returns the operations that a grant of a key of the spec and a usage can allow.
+func (s *Spec) GrantOperations(u *Usage) []string {
+	return slices.Concat(grantOperations, usageOperations[u.Name], kindOperations[s.Kind])
+}
+
+var (
+	grantOperations = []string{"CreateGrant", "RetireGrant", "DescribeKey"} // of every key
+
+	usageOperations = map[string][]string{
+		EncryptDecrypt:         {"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo"},
+		SignVerify:             {"Sign", "Verify"},
+		GenerateVerifyMAC:      {"GenerateMac", "VerifyMac"},
+		KeyAgreement:           {"DeriveSharedSecret"},
+		EncapsulateDecapsulate: {"Encapsulate", "Decapsulate"},
+	}
+	kindOperations = map[Kind][]string{
+		Symmetric:  {"GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext"},
+		Asymmetric: {"GetPublicKey"},
+	}
+)
 
 // Usage returns the usage of that name, or nil if keys of the spec cannot have it.
 func (s *Spec) Usage(name string) *Usage {

@@ -78,6 +78,41 @@ func Decode(text []byte, into any, doc string) error {
 	return nil
 }
 
+// LineOf returns the line of the member or entry at the path, which consists of names and indices, in
+// a text that Decode has decoded. What an alias or a merge stands for is on the line of that.
+func LineOf(text []byte, path ...any) int {
+	var document yaml.Node
+	if yaml.Unmarshal(text, &document) != nil || len(document.Content) == 0 {
+		return 0
+	}
+	n, line := document.Content[0], 1
+	for _, step := range path {
+		name, value := child(n, step)
+		if name == nil {
+			break
+		}
+		n, line = value, name.Line
+	}
+	return line
+}
+
+// child returns a member of a mapping, as its name and value, or an entry of a list, as both.
+func child(n *yaml.Node, step any) (name, value *yaml.Node) {
+	switch step := step.(type) {
+	case int:
+		if n.Kind == yaml.SequenceNode && step < len(n.Content) {
+			return n.Content[step], n.Content[step]
+		}
+	case string:
+		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == step {
+				return n.Content[i], n.Content[i+1]
+			}
+		}
+	}
+	return nil, nil
+}
+
 // checkLimits refuses mappings and lists beyond the limits, and null entries of lists, which
 // package yaml skips. It does not follow YAML aliases.
 func checkLimits(n *yaml.Node) error {

@@ -136,3 +136,20 @@ func TestATextKnowsItsLine(t *testing.T) {
 		require.NotContains(t, err.Error(), "s3cr")
 	}
 }
+
+func TestLineOf(t *testing.T) {
+	text := []byte("version: 1\nkeys:\n- id: a\n  box: &b\n    open: yes\n- id: b\n  box: *b\n- {id: c,\n  names: [x,\n   y]}\n")
+	require.NoError(t, strictyaml.Decode(text, new(form), "the manual"))
+	for _, tt := range []struct {
+		path []any
+		line int
+	}{
+		{nil, 1}, {[]any{"keys"}, 2}, {[]any{"keys", 0}, 3}, {[]any{"keys", 0, "box"}, 4}, {[]any{"keys", 0, "box", "open"}, 5},
+		{[]any{"keys", 1, "box", "open"}, 7}, {[]any{"keys", 1, "names", 0}, 6}, {[]any{"keys", 2, "names"}, 9},
+		{[]any{"keys", 2, "names", 1}, 10}, {[]any{"keys", 3}, 2}, {[]any{0}, 1}, {[]any{"version", "x"}, 1},
+	} {
+		require.Equal(t, tt.line, strictyaml.LineOf(text, tt.path...), "%v", tt.path)
+	}
+	require.Zero(t, strictyaml.LineOf([]byte("\t"), "keys"))
+	require.Zero(t, strictyaml.LineOf(nil, "keys"))
+}

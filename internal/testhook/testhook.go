@@ -32,6 +32,16 @@ func KeyFrom(ctx context.Context) *SeedKey {
 	return k
 }
 
+type unchargedKey struct{}
+
+// WithoutQuotas returns a context whose calls do not count against the request quotas.
+func WithoutQuotas(ctx context.Context) context.Context {
+	return context.WithValue(ctx, unchargedKey{}, true)
+}
+
+// Uncharged reports whether ctx is of [WithoutQuotas].
+func Uncharged(ctx context.Context) bool { return ctx.Value(unchargedKey{}) != nil }
+
 type wireKey struct{}
 
 // WithWire returns a context for the interceptors of a call whose input came over a wire.
