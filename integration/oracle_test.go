@@ -43,7 +43,7 @@ func TestDecisionsAreThoseOfAnIndependentImplementation(t *testing.T) {
 	results := map[string]int{}
 	for i := range oracleCases {
 		c := g.next()
-		err, key := c.decide(t, svc)
+		key, err := c.decide(t, svc)
 		got := "Allowed"
 		switch {
 		case err == nil:
@@ -143,8 +143,8 @@ var oracleCallers = []*oracleCaller{
 	{arn: "arn:aws:sts::444455556666:assumed-role/ext/job", account: "444455556666", role: "arn:aws:iam::444455556666:role/ext", tags: map[string]string{"team": "blue"}},
 }
 
-// decide makes the request through the public API. It returns the refusal and the ARN of the key.
-func (c *oracleCase) decide(t *testing.T, svc *kms.Service) (refusal error, key string) {
+// decide makes the request through the public API. It returns the ARN of the key and the refusal.
+func (c *oracleCase) decide(t *testing.T, svc *kms.Service) (key string, refusal error) {
 	created, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{Policy: c.KeyPolicy.text(), BypassPolicyLockoutSafetyCheck: true})
 	require.NoError(t, err, "%s", c.KeyPolicy.text())
 	key = created.KeyMetadata.Arn
@@ -173,7 +173,7 @@ func (c *oracleCase) decide(t *testing.T, svc *kms.Service) (refusal error, key 
 	default:
 		t.Fatalf("%s is not tried", c.Action)
 	}
-	return err, key
+	return key, err
 }
 
 // A generator makes random cases. Its lists are short, so that the parts of a case often meet.

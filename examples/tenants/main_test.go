@@ -20,7 +20,7 @@ tenant/blue decrypts the record with tenant=blue: done
 tenant/red decrypts the record with tenant=blue: AccessDeniedException
     User: tenant/red is not authorized to perform: kms:Decrypt on resource: KEY because no resource-based policy allows the kms:Decrypt action
 tenant/red decrypts the record with tenant=red: InvalidCiphertextException
-    
+    kms: another encryption context, or an altered ciphertext
 admin/carol decrypts the record with tenant=blue: AccessDeniedException
     User: admin/carol is not authorized to perform: kms:Decrypt on resource: KEY because no resource-based policy allows the kms:Decrypt action
 tenant/blue disables the key: AccessDeniedException
