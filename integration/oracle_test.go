@@ -61,8 +61,8 @@ func TestDecisionsAreThoseOfAnIndependentImplementation(t *testing.T) {
 			continue // whether another account is told of a Deny is up to the service
 		}
 		if got != want {
-			text, err := json.MarshalIndent(c, "", "  ")
-			require.NoError(t, err)
+			text, marshalErr := json.MarshalIndent(c, "", "  ")
+			require.NoError(t, marshalErr)
 			require.Equal(t, want, got, "case %d: %v\n%s", i, err, text)
 		}
 	}
