@@ -440,7 +440,7 @@ const retirePermission = "kms:RetireGrant"
 // covers returns whether a grant of the caller allows the call.
 func (q *question) covers(g *keydb.Grant) coverage {
 	operation := strings.TrimPrefix(q.permission, "kms:")
-	if !slices.Contains(g.Operations, operation) || g.SourceARN != "" && !q.isFor(g.SourceARN) {
+	if !slices.Contains(g.Operations, operation) || g.SourceARN != "" && g.SourceARN != q.info().SourceARN {
 		return no
 	}
 	in, create := q.call.input.(*CreateGrantInput)
@@ -464,12 +464,6 @@ const (
 	wider          // it would, if the call were to create a grant that is not wider than itself
 	yes
 )
-
-// isFor reports whether an AWS service makes the call for a resource.
-func (q *question) isFor(sourceARN string) bool {
-	info := q.call.requestInfo()
-	return info.SourceARN == sourceARN && (q.who.Type == iam.Service || info.ViaService != "")
-}
 
 // eachGrant calls f with the grants of the key that name the caller, and how they do, until f returns
 // false. It leaves out some whose constraints the call does not meet.
