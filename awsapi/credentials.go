@@ -56,6 +56,15 @@ func (c *Credentials) matchesToken(token string) bool {
 	return subtle.ConstantTimeCompare(c.sessionToken.Expose(), []byte(token)) == 1
 }
 
+// mfaPresent returns what an audit.RequestInfo has for the credentials: temporary ones were issued
+// without multi-factor authentication, for all that is known here.
+func (c *Credentials) mfaPresent() *bool {
+	if c.sessionToken == nil {
+		return nil
+	}
+	return new(false)
+}
+
 // A signingKey signs the requests of one day in one Region.
 type signingKey struct {
 	date, region string

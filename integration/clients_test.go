@@ -56,7 +56,7 @@ func kinds(t *testing.T) []kind {
 		return k
 	}
 	modules := versions(t)
-	script := filepath.Join(installJS(t), "index.mjs")
+	script := filepath.Join(installNode(t, "js"), "index.mjs")
 	return []kind{
 		whole(kind{
 			name: "AWS SDK for Go v2", version: modules["github.com/aws/aws-sdk-go-v2/service/kms"], form: typed("GenericAPIError"),
@@ -597,10 +597,11 @@ func exchangeWork(t *testing.T, clients []kind, results []result) {
 	})
 }
 
-// installJS installs the packages of js/package-lock.json beside a copy of the program, whose directory it returns.
-func installJS(t *testing.T) string {
-	dir := filepath.Join(t.TempDir(), "js")
-	require.NoError(t, os.CopyFS(dir, os.DirFS("js")))
+// installNode installs the packages of a program for Node.js, as its package-lock.json says, beside a copy of the program,
+// whose directory it returns.
+func installNode(t *testing.T, program string) string {
+	dir := filepath.Join(t.TempDir(), program)
+	require.NoError(t, os.CopyFS(dir, os.DirFS(program)))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	npm := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")

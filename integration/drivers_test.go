@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -33,10 +34,11 @@ import (
 )
 
 // A server is what a client is told of one: the URL, the secret that belongs to accessKeyID, and after how many attempts to
-// give a call up, with 0 for the client's own number.
+// give a call up, with 0 for the client's own number. With an id and a token, the secret belongs to those.
 type server struct {
 	url, secret string
 	maxAttempts int
+	id, token   string
 }
 
 const region = "us-east-1"
@@ -44,11 +46,14 @@ const region = "us-east-1"
 // environment configures a program for the server, and for nothing else.
 func (s server) environment() []string {
 	env := []string{
-		"AWS_ACCESS_KEY_ID=" + accessKeyID, "AWS_SECRET_ACCESS_KEY=" + s.secret,
+		"AWS_ACCESS_KEY_ID=" + cmp.Or(s.id, accessKeyID), "AWS_SECRET_ACCESS_KEY=" + s.secret,
 		"AWS_REGION=" + region, "AWS_DEFAULT_REGION=" + region,
 		"AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull, "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_PAGER=", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1",
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), // where interpreters find their packages
+	}
+	if s.token != "" {
+		env = append(env, "AWS_SESSION_TOKEN="+s.token)
 	}
 	if s.maxAttempts != 0 {
 		env = append(env, fmt.Sprintf("AWS_MAX_ATTEMPTS=%d", s.maxAttempts))

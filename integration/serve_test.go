@@ -15,15 +15,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// serve starts `kms serve` as its users do, with credentials, and stops it after the test.
+// serve starts `kms serve` with the credentials of a root.
 func serve(t *testing.T) server {
+	return serveFor(t, fmt.Sprintf("version: 1\ncredentials:\n"+
+		"  - accessKeyId: %s\n    secretAccessKey: %s\n    principal: arn:aws:iam::111122223333:root\n", accessKeyID, secretAccessKey))
+}
+
+// serveFor starts `kms serve` as its users do, with a file of credentials, and stops it after the test.
+func serveFor(t *testing.T, file string) server {
 	dir := t.TempDir()
 	program, credentials := filepath.Join(dir, "kms"), filepath.Join(dir, "credentials.yaml")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 8*time.Minute)
 	text, err := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/pocketkms/kms/cmd/kms").CombinedOutput()
 	require.NoError(t, err, "%s", text)
-	require.NoError(t, os.WriteFile(credentials, fmt.Appendf(nil, "version: 1\ncredentials:\n"+
-		"  - accessKeyId: %s\n    secretAccessKey: %s\n    principal: arn:aws:iam::111122223333:root\n", accessKeyID, secretAccessKey), 0o600))
+	require.NoError(t, os.WriteFile(credentials, []byte(file), 0o600))
 
 	command := exec.CommandContext(ctx, program, "serve", "--listen", "127.0.0.1:0", "--region", region, "--credentials", credentials)
 	var log bytes.Buffer

@@ -6,6 +6,7 @@
 //	svc.Inject(kmstest.Fault{Err: kmstest.Throttling()}) // every call fails until removed
 //	svc.Calls("Decrypt")                                 // the calls so far, with their inputs
 //	svc.Fork(t)                                          // a copy for the next row of a table
+//	kmstest.RequireDenied(t, err, kmstest.NoKeyPolicy)   // why a call was refused
 //
 // A Service shares nothing with any other, so tests may run in parallel. At the end of its test it
 // checks its records, as [kms.Service.Check] does, and closes. The check takes time for each key;

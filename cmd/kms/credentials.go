@@ -26,13 +26,14 @@ const (
 type credentialsFile struct {
 	Version     int                `yaml:"version"`
 	Credentials []credentialsEntry `yaml:"credentials"`
+	Principals  []principalEntry   `yaml:"principals"`
 }
 
 type credentialsEntry struct {
-	AccessKeyID     string `yaml:"accessKeyId"`
-	SecretAccessKey string `yaml:"secretAccessKey"`
-	SessionToken    string `yaml:"sessionToken"`
-	Principal       string `yaml:"principal"`
+	AccessKeyID     strictyaml.Text `yaml:"accessKeyId"`
+	SecretAccessKey string          `yaml:"secretAccessKey"`
+	SessionToken    string          `yaml:"sessionToken"`
+	Principal       string          `yaml:"principal"`
 }
 
 // readCredentials reads a file and returns its credentials by access key ID. No error contains a
@@ -63,26 +64,38 @@ func parseCredentials(data []byte) (map[string]*awsapi.Credentials, error) {
 	case len(file.Credentials) == 0:
 		return nil, errors.New("the file has no credentials")
 	}
+	principals, err := indexPrincipals(file.Principals)
+	if err != nil {
+		return nil, err
+	}
 	known := make(map[string]*awsapi.Credentials, len(file.Credentials))
 	for i, e := range file.Credentials {
-		c, err := e.credentials()
-		if err == nil && known[e.AccessKeyID] != nil {
+		c, err := e.credentials(principals)
+		if err == nil && known[e.AccessKeyID.Value] != nil {
 			err = errors.New("its accessKeyId is there twice")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("credentials[%d]: %w", i, err)
+			return nil, fmt.Errorf("%scredentials[%d]: %w", inLine(e.AccessKeyID.Line), i, err)
 		}
-		known[e.AccessKeyID] = c
+		known[e.AccessKeyID.Value] = c
 	}
-	return known, nil
+	return known, principals.requireUsed()
+}
+
+// inLine returns how an error begins that is about a line, if the line is known.
+func inLine(line int) string {
+	if line == 0 {
+		return ""
+	}
+	return fmt.Sprintf("line %d: ", line)
 }
 
 // accessKeyID matches access key IDs as IAM defines them, except that IAM's have at least 16
 // characters.
 var accessKeyID = regexp.MustCompile(`^\w{1,128}$`)
 
-func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {
-	if !accessKeyID.MatchString(e.AccessKeyID) {
+func (e *credentialsEntry) credentials(principals *principals) (*awsapi.Credentials, error) {
+	if !accessKeyID.MatchString(e.AccessKeyID.Value) {
 		return nil, errors.New("an accessKeyId has 1 to 128 letters, digits and underscores")
 	}
 	if len(e.SecretAccessKey) < minSecretBytes {
@@ -91,6 +104,9 @@ func (e *credentialsEntry) credentials() (*awsapi.Credentials, error) {
 	principal, err := kms.ParsePrincipal(e.Principal)
 	if err != nil {
 		return nil, errors.New("its principal is not the ARN of one, such as arn:aws:iam::111122223333:root")
+	}
+	if principal, err = principals.withIdentity(principal); err != nil {
+		return nil, err
 	}
 	if e.SessionToken == "" {
 		return awsapi.NewCredentials(principal, e.SecretAccessKey)

@@ -71,7 +71,7 @@ func TestMalformedCredentialsAreRefused(t *testing.T) {
 		{"a short secret", entry(id + "secretAccessKey: 123456789012345, " + arn), "at least 16 bytes"},
 		{"no principal", entry(id + secretKey), "ARN"},
 		{"an invalid principal", entry(id + secretKey + "principal: " + longTerm), "ARN"},
-		{"an access key ID twice", entry(id+secretKey+arn) + "- {" + id + secretKey + arn + "}\n", "credentials[1]: its accessKeyId is there twice"},
+		{"an access key ID twice", entry(id+secretKey+arn) + "- {" + id + secretKey + arn + "}\n", "line 4: credentials[1]: its accessKeyId is there twice"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := parseCredentials([]byte(tt.text))

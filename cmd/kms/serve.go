@@ -18,6 +18,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pocketkms/kms"
@@ -54,12 +55,16 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	}
 	logger := slog.New(slog.NewTextHandler(p.stderr, nil))
 	options := awsapi.Options{Logger: logger, InsecureTrustAll: s.credentials == "", AllowedHosts: s.hosts()}
-	var known map[string]*awsapi.Credentials
+	var known atomic.Pointer[map[string]*awsapi.Credentials]
+	var onHangup []func()
 	if s.credentials != "" {
-		if known, err = readCredentials(s.credentials); err != nil {
+		credentials, err := readCredentials(s.credentials)
+		if err != nil {
 			return err
 		}
-		options.Credentials = func(accessKeyID string) *awsapi.Credentials { return known[accessKeyID] }
+		known.Store(&credentials)
+		options.Credentials = func(accessKeyID string) *awsapi.Credentials { return (*known.Load())[accessKeyID] }
+		onHangup = append(onHangup, func() { reloadCredentials(s.credentials, &known, logger) })
 	}
 	var transport *tls.Config
 	if s.tlsCert != "" {
@@ -83,7 +88,10 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		}
 		defer func() { err = errors.Join(err, log.Close()) }()
 		config.Audit = log
-		defer p.reopenOnHangup(log, logger)()
+		onHangup = append(onHangup, func() { reopen(log, logger) })
+	}
+	if onHangup != nil {
+		defer p.atEachHangup(onHangup)()
 	}
 	_, before := os.Stat(s.store)
 	if config.Backend, config.RootKey, err = p.openStore(s); err != nil {
@@ -128,8 +136,8 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	if s.audit != "" {
 		about = append(about, "audit", s.audit)
 	}
-	if known != nil {
-		about = append(about, "credentials", len(known))
+	if s.credentials != "" {
+		about = append(about, "credentials", len(*known.Load()))
 	}
 	logger.Info("serving", append(about, "account", s.account, "region", s.region)...)
 	limited := limitConnections(listener, s.maxConnections, server)
@@ -164,19 +172,16 @@ func (p *program) serveUntilDone(ctx context.Context, server *http.Server, liste
 	return errors.Join(err, closed(<-served))
 }
 
-// reopenOnHangup reopens the audit log at each SIGHUP, after it was renamed, until the function that
-// it returns is called.
-func (p *program) reopenOnHangup(log *audit.File, logger *slog.Logger) (stop func()) {
+// atEachHangup calls functions at each SIGHUP, until the function that it returns is called.
+func (p *program) atEachHangup(do []func()) (stop func()) {
 	done := make(chan struct{})
 	var worker sync.WaitGroup
 	worker.Go(func() {
 		for {
 			select {
 			case <-p.hangups:
-				if err := log.Reopen(); err != nil {
-					logger.Error("the audit log cannot be reopened, and events go on to the former file", "error", err)
-				} else {
-					logger.Info("reopened the audit log")
+				for _, f := range do {
+					f()
 				}
 			case <-done:
 				return
@@ -184,6 +189,27 @@ func (p *program) reopenOnHangup(log *audit.File, logger *slog.Logger) (stop fun
 		}
 	})
 	return func() { close(done); worker.Wait() }
+}
+
+// reopen reopens the audit log, after it was renamed.
+func reopen(log *audit.File, logger *slog.Logger) {
+	if err := log.Reopen(); err != nil {
+		logger.Error("the audit log cannot be reopened, and events go on to the former file", "error", err)
+		return
+	}
+	logger.Info("reopened the audit log")
+}
+
+// reloadCredentials replaces the credentials and principals by those that are in the file now. Calls
+// that have begun end as they began.
+func reloadCredentials(path string, known *atomic.Pointer[map[string]*awsapi.Credentials], logger *slog.Logger) {
+	credentials, err := readCredentials(path)
+	if err != nil {
+		logger.Error("the credentials cannot be read again, and the former ones stay valid", "error", err)
+		return
+	}
+	known.Store(&credentials)
+	logger.Info("read the credentials again", "credentials", len(credentials))
 }
 
 // closed returns err, or nil if it says only that the server was closed.

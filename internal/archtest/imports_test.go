@@ -37,7 +37,7 @@ var layers = map[string]string{
 	"kmstest":   ". seed crypto keystore audit internal/ciphertext internal",
 	"awsclient": ". awsapi",
 
-	"cmd":         ". awsapi seed crypto keystore audit internal",
+	"cmd":         ". awsapi seed crypto keystore audit iam internal",
 	"examples":    ". awsapi awsclient seed kmstest crypto keystore audit",
 	"integration": ". awsapi awsclient seed kmstest crypto keystore audit internal",
 }

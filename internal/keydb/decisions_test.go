@@ -9,8 +9,9 @@ import (
 
 func TestDecisionsAreFoundByAllThatTheyDependOn(t *testing.T) {
 	var d Decisions
-	type identity struct{ int }
-	a, b := new(identity), new(identity)
+	type identity struct{ name string }
+	a, b := &identity{"a"}, &identity{"b"}
+	require.NotEqual(t, a.name, b.name)
 	require.Nil(t, d.Load("p", a, "kms:Encrypt"))
 	d.Store(&Decision{Principal: "p", Identity: a, Permission: "kms:Encrypt", Value: 1})
 	require.Equal(t, 1, d.Load("p", a, "kms:Encrypt"))

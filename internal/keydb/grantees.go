@@ -70,7 +70,10 @@ func (db *DB) Candidates(ctx context.Context, k *Key, grantee string, encryption
 }
 
 // pairName stands for a pair of an encryption context in which the case of the key does not matter.
-func pairName(key, value string) string { return strings.ToLower(key) + "\x00" + value }
+func pairName(key, value string) string { return foldKey(key) + "\x00" + value }
+
+// foldKey returns what is the same for keys that differ only in case.
+func foldKey(key string) string { return strings.ToLower(key) }
 
 // grantsTo returns the grants of k to a grantee, or nil if there are none.
 func (db *DB) grantsTo(ctx context.Context, k *Key, grantee string) (*grantSet, error) {
@@ -142,7 +145,7 @@ func (g *GrantRecord) ContextConstraint() map[string]string {
 
 // SameContextKey reports whether constraints of grants take two keys of an encryption context for the
 // same: the case does not matter.
-func SameContextKey(a, b string) bool { return a == b || strings.ToLower(a) == strings.ToLower(b) }
+func SameContextKey(a, b string) bool { return a == b || foldKey(a) == foldKey(b) }
 
 // GranteeName returns the grantee, a principal or a service.
 func (g *GrantRecord) GranteeName() string { return g.grantee() }

@@ -22,6 +22,30 @@ const (
 	MaxMembers = 64
 )
 
+// A Text is a text and where it is in the file. It stands for a string.
+type Text struct {
+	Value string
+	Line  int // in which it begins, from 1; 0 if it is not there
+	block bool
+}
+
+var textType = reflect.TypeFor[Text]()
+
+// UnmarshalYAML decodes a scalar.
+func (t *Text) UnmarshalYAML(n *yaml.Node) error {
+	t.Line, t.block = n.Line, n.Style&yaml.LiteralStyle != 0
+	return n.Decode(&t.Value)
+}
+
+// LineOf returns the line of the file that has line n of the text, if the text is a literal block,
+// which keeps the lines of the file. Otherwise it returns the line in which the text begins.
+func (t *Text) LineOf(n int) int {
+	if t.block {
+		return t.Line + n
+	}
+	return t.Line
+}
+
 // Decode decodes text, a single YAML document, into the struct that into points to. It refuses
 // unknown and duplicate members, mappings and lists beyond the limits, and empty entries of lists.
 // An error names the line and what is expected there, if they are known, and otherwise doc, the
@@ -121,14 +145,15 @@ func checkType(n *yaml.Node, t reflect.Type, name string) error {
 		return nil
 	}
 	kind, wanted := yaml.ScalarNode, "text"
-	switch t.Kind() {
-	case reflect.Struct, reflect.Map:
+	switch {
+	case t == textType:
+	case t.Kind() == reflect.Struct, t.Kind() == reflect.Map:
 		kind, wanted = yaml.MappingNode, "a mapping"
-	case reflect.Slice:
+	case t.Kind() == reflect.Slice:
 		kind, wanted = yaml.SequenceNode, "a list"
-	case reflect.Int, reflect.Int32:
+	case t.Kind() == reflect.Int, t.Kind() == reflect.Int32:
 		wanted = "a whole number"
-	case reflect.Bool:
+	case t.Kind() == reflect.Bool:
 		wanted = "true or false"
 	}
 	if n.Kind != kind || wanted == "a whole number" && n.ShortTag() != "!!int" {

@@ -105,6 +105,38 @@ func TestMalformedFilesAreRefusedWithoutQuotingThem(t *testing.T) {
 	}
 }
 
+func TestATextKnowsItsLine(t *testing.T) {
+	type page struct {
+		Title strictyaml.Text `yaml:"title"`
+		Body  strictyaml.Text `yaml:"body"`
+		Notes strictyaml.Text `yaml:"notes"`
+	}
+	var p page
+	require.NoError(t, strictyaml.Decode([]byte("title: a\nbody: | # as it is\n  one\n\n  three\n"), &p, "the manual"))
+	require.Equal(t, "a", p.Title.Value)
+	require.Equal(t, 1, p.Title.LineOf(1))
+	require.Equal(t, "one\n\nthree\n", p.Body.Value)
+	require.Equal(t, 2, p.Body.Line)
+	require.Equal(t, []int{3, 5}, []int{p.Body.LineOf(1), p.Body.LineOf(3)})
+	require.Zero(t, p.Notes.Line, "it is not there")
+
+	var folded page
+	require.NoError(t, strictyaml.Decode([]byte("title: &a >\n  one\n  two\n\nbody: *a\n"), &folded, "the manual"))
+	require.Equal(t, "one two\n", folded.Body.Value)
+	require.Equal(t, 1, folded.Body.LineOf(2), "a folded text does not keep its lines")
+
+	for text, want := range map[string]string{
+		"title: [s3cr3t]":     "line 1: text is wanted",
+		"title: {value: a}":   "line 1: text is wanted",
+		"title: a\ntitle: b":  "line 2: a member is there twice",
+		"title: !!int s3cr3t": "the file is not as the manual describes",
+	} {
+		err := strictyaml.Decode([]byte(text), new(page), "the manual")
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), "s3cr")
+	}
+}
+
 func TestLineOf(t *testing.T) {
 	text := []byte("version: 1\nkeys:\n- id: a\n  box: &b\n    open: yes\n- id: b\n  box: *b\n- {id: c,\n  names: [x,\n   y]}\n")
 	require.NoError(t, strictyaml.Decode(text, new(form), "the manual"))
