@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	alice    = "arn:aws:iam::111122223333:user/alice"
+	aliceARN = "arn:aws:iam::111122223333:user/alice"
 	tenant7  = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:Decrypt","Resource":"*","Condition":{"StringEquals":{"kms:EncryptionContext:tenant":"7"}}}}`
 	denyAll  = `{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"kms:*","Resource":"*"}}`
 	allowAll = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`
@@ -56,30 +56,30 @@ func TestExplainAnswersByItsStatus(t *testing.T) {
 	require.Zero(t, status, stderr)
 	require.Contains(t, stdout, "arn:aws:iam::111122223333:root may call Decrypt")
 
-	status, stdout, stderr = explain("--principal", alice)
+	status, stdout, stderr = explain("--principal", aliceARN)
 	require.Equal(t, 1, status)
 	require.Empty(t, stderr, "the answer no is no failure")
-	require.Contains(t, stdout, alice+" may not call Decrypt: no identity-based policy of the caller allows it\n")
+	require.Contains(t, stdout, aliceARN+" may not call Decrypt: no identity-based policy of the caller allows it\n")
 
 	tenant := file(t, "tenant", tenant7)
-	status, stdout, _ = explain("--principal", alice, "--policy", tenant, "--context", "tenant=8")
+	status, stdout, _ = explain("--principal", aliceARN, "--policy", tenant, "--context", "tenant=8")
 	require.Equal(t, 1, status)
 	require.Contains(t, stdout, `StringEquals kms:EncryptionContext:tenant: expected "7", seen "8"`)
-	status, stdout, _ = explain("--principal", alice, "--policy", tenant)
+	status, stdout, _ = explain("--principal", aliceARN, "--policy", tenant)
 	require.Equal(t, 1, status)
 	require.Contains(t, stdout, `StringEquals kms:EncryptionContext:tenant: expected "7", the key is absent`)
-	status, _, _ = explain("--principal", alice, "--policy", tenant, "--input", `{"EncryptionContext":{"tenant":"7"}}`)
+	status, _, _ = explain("--principal", aliceARN, "--policy", tenant, "--input", `{"EncryptionContext":{"tenant":"7"}}`)
 	require.Zero(t, status)
 
 	all := file(t, "all", allowAll)
-	status, _, _ = explain("--principal", alice, "--policy", all, "--boundary", all, "--session-policy", all)
+	status, _, _ = explain("--principal", aliceARN, "--policy", all, "--boundary", all, "--session-policy", all)
 	require.Zero(t, status)
 	for flag, reason := range map[string]string{"--boundary": "boundary", "--session-policy": "session-policy", "--policy": "explicit-deny"} {
 		text := tenant7
 		if flag == "--policy" {
 			text = denyAll
 		}
-		status, stdout, _ = explain("--principal", alice, "--policy", all, flag, file(t, "limit", text), "--json")
+		status, stdout, _ = explain("--principal", aliceARN, "--policy", all, flag, file(t, "limit", text), "--json")
 		require.Equal(t, 1, status)
 		var e struct{ Verdict, Reason, Error string }
 		require.NoError(t, json.Unmarshal([]byte(stdout), &e))
@@ -113,7 +113,7 @@ func TestExplainDoesNotCarryOutWhatIsDue(t *testing.T) {
 func TestWhoCanAnswersByItsStatus(t *testing.T) {
 	_, store := newStore(t, kms.Config{}, func(svc *kms.Service, key *kms.KeyMetadata) {
 		_, err := svc.CreateGrant(t.Context(), &kms.CreateGrantInput{
-			KeyId: key.KeyId, GranteePrincipal: alice, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}, Name: "reports",
+			KeyId: key.KeyId, GranteePrincipal: aliceARN, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}, Name: "reports",
 		})
 		require.NoError(t, err)
 	})
@@ -123,12 +123,12 @@ func TestWhoCanAnswersByItsStatus(t *testing.T) {
 	status, stdout, stderr := whoCan()
 	require.Zero(t, status, stderr)
 	require.Contains(t, stdout, "  account 111122223333: its root, and whom its policies allow\n")
-	require.Contains(t, stdout, alice+"\n      grant \"reports\" (")
+	require.Contains(t, stdout, aliceARN+"\n      grant \"reports\" (")
 	require.Contains(t, stdout, "Not known:\n  Account 111122223333 can allow its principals by identity-based policies, which are not known.\n")
 
-	status, _, _ = whoCan("--only", alice)
+	status, _, _ = whoCan("--only", aliceARN)
 	require.Equal(t, 1, status)
-	status, stdout, _ = whoCan("--only", alice, "--only", "arn:aws:iam::111122223333:root", "--json")
+	status, stdout, _ = whoCan("--only", aliceARN, "--only", "arn:aws:iam::111122223333:root", "--json")
 	require.Zero(t, status)
 	var report struct {
 		Permission string
@@ -136,7 +136,7 @@ func TestWhoCanAnswersByItsStatus(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(stdout), &report))
 	require.Equal(t, "kms:Decrypt", report.Permission)
-	require.Equal(t, []struct{ Principal, Source string }{{"arn:aws:iam::111122223333:root", "delegation to the account"}, {alice, "grant"}}, report.Allowed)
+	require.Equal(t, []struct{ Principal, Source string }{{"arn:aws:iam::111122223333:root", "delegation to the account"}, {aliceARN, "grant"}}, report.Allowed)
 }
 
 func TestExplainOfASeed(t *testing.T) {
@@ -168,8 +168,8 @@ func TestExplainRefusesWhatItCannotAnswer(t *testing.T) {
 		{append([]string{"explain", "--operation", "Encrypt", "--input", `{}{}`}, store...), "more than one JSON value"},
 		{append([]string{"explain", "--operation", "Encrypt", "--principal", "alice"}, store...), "not the ARN of a principal"},
 		{append([]string{"explain", "--operation", "Encrypt", "--policy", missing}, store...), "need --principal"},
-		{append([]string{"explain", "--operation", "Encrypt", "--principal", alice, "--policy", missing}, store...), "no such file"},
-		{append([]string{"explain", "--operation", "Encrypt", "--principal", alice, "--policy", passphrase}, store...), "the policy is not valid"},
+		{append([]string{"explain", "--operation", "Encrypt", "--principal", aliceARN, "--policy", missing}, store...), "no such file"},
+		{append([]string{"explain", "--operation", "Encrypt", "--principal", aliceARN, "--policy", passphrase}, store...), "the policy is not valid"},
 		{append([]string{"who-can", "--operation", "Encrypt"}, store...), "kms who-can needs --key"},
 		{append([]string{"who-can", "--operation", "ReEncrypt", "--key", "alias/app"}, store...), "is not an operation on a key"},
 		{[]string{"explain", "--operation", "Encrypt", "--store", missing, "--passphrase-file", passphrase}, "no such file"},
