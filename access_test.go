@@ -145,6 +145,8 @@ func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
 		{"of everyone", []string{root, every}, []string{root, every, strings.Replace(app, `"kms:Encrypt",`, "", 1)}, "nobody gains or loses anything\n"},
 		{"what cannot be", []string{root}, []string{root, rsa}, "nobody gains or loses anything\n"},
 		{"denied", []string{root, app}, []string{root, app, deny}, home + "role/app loses\n    kms:Decrypt\n" + home + "role/app will be denied\n    kms:Decrypt\n"},
+		{"the account denied", []string{root, app}, []string{root, app, strings.Replace(deny, "role/app", "root", 1)},
+			"account 111122223333 loses\n    kms:Decrypt\n" + home + "role/app loses\n    kms:Decrypt\naccount 111122223333 will be denied\n    kms:Decrypt\n"},
 		{"an exception", []string{root, no}, []string{root}, "everyone except " + home + "root will no longer be denied\n    kms:Decrypt\n"},
 		{"lockout", []string{root}, []string{app}, home + "role/app gains\n    kms:Decrypt, kms:Encrypt\naccount 111122223333 loses\n    kms:*\nThe caller could not change the new policy again.\n"},
 		{"its session", []string{root, app}, []string{root, app, strings.Replace(app, "arn:aws:iam::111122223333:role/app", "arn:aws:sts::111122223333:assumed-role/app/s", 1)}, "nobody gains or loses anything\n"},
