@@ -337,6 +337,15 @@ func everyList(t *testing.T, k kind, w *wire, r *result) {
 		})
 		require.NoError(t, err)
 	}
+	f.hsm()
+	for _, name := range []string{"a", "b"} {
+		in := f.proxy()
+		in.CustomKeyStoreName, in.XksProxyUriEndpoint = name, "https://"+name+".example.com"
+		in.XksProxyConnectivity = kms.XksProxyConnectivityVPCEndpointService // which is not called before it is connected
+		in.XksProxyVpcEndpointServiceName = "com.amazonaws.vpce.us-east-1.vpce-svc-" + name
+		_, err := svc.CreateCustomKeyStore(t.Context(), in)
+		require.NoError(t, err)
+	}
 	w.serve(svc)
 	for _, op := range kms.Operations() {
 		in := op.NewInput()

@@ -307,6 +307,8 @@ func (c sdkGo) call(t testing.TB, operation string, in any) (map[string]any, err
 func (c sdkGo) list(t testing.TB, operation string, in any, pageSize int) (items []any, err error) {
 	var next func() (any, error)
 	switch operation {
+	case "DescribeCustomKeyStores":
+		next = pages(t, awskms.NewDescribeCustomKeyStoresPaginator(c, sized[awskms.DescribeCustomKeyStoresInput](in, pageSize)))
 	case "ListAliases":
 		next = pages(t, awskms.NewListAliasesPaginator(c, sized[awskms.ListAliasesInput](in, pageSize)))
 	case "ListGrants":

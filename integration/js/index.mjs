@@ -1,7 +1,7 @@
 // Calls KMS through the AWS SDK for JavaScript. Standard input has one call a line, {"operation", "input"}, or
 // {"operation", "input", "pageSize"} for all pages of a list; standard output has one answer a line: {"output"},
-// {"pages"} or {"error"}. Bytes are {"$blob": base64} in inputs and base64 in outputs. The endpoint is the argument; all
-// else is as the SDK finds it in the environment.
+// {"pages"} or {"error"}. Bytes are {"$blob": base64} in inputs and base64 in outputs; ValidTo, the only time in an input,
+// is a text. The endpoint is the argument; all else is as the SDK finds it in the environment.
 import { createInterface } from "node:readline";
 import * as sdk from "@aws-sdk/client-kms";
 
@@ -34,9 +34,14 @@ async function answer({ operation, input, pageSize }) {
   }
 }
 
-const blobs = (_, value) => (value?.$blob === undefined ? value : Buffer.from(value.$blob, "base64"));
+function revive(name, value) {
+  if (value?.$blob !== undefined) {
+    return Buffer.from(value.$blob, "base64");
+  }
+  return name === "ValidTo" ? new Date(value) : value;
+}
 const base64 = (_, value) => (value instanceof Uint8Array ? Buffer.from(value).toString("base64") : value);
 
 for await (const line of createInterface({ input: process.stdin })) {
-  console.log(JSON.stringify(await answer(JSON.parse(line, blobs)), base64));
+  console.log(JSON.stringify(await answer(JSON.parse(line, revive)), base64));
 }
