@@ -76,6 +76,7 @@ func TestTenantsSeeTheSameThroughTheCLI(t *testing.T) {
 		// The API gives this exception no message.
 		return regexp.MustCompile(`InvalidCiphertextException\n.*`).ReplaceAllString(text, "InvalidCiphertextException")
 	}
-	require.Equal(t, comparable(string(inProcess)), comparable(throughCLI))
+	calls, _, _ := strings.Cut(string(inProcess), "\nWhy ") // clients cannot ask
+	require.Equal(t, comparable(calls), comparable(throughCLI))
 	require.Equal(t, 4, strings.Count(throughCLI, "Exception\n"))
 }

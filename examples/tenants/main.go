@@ -61,7 +61,9 @@ func run(ctx context.Context, w io.Writer) error {
 		_, err = svc.As(who).DisableKey(ctx, &kms.DisableKeyInput{KeyId: key})
 		report(w, who, "disables the key", err)
 	}
-	return nil
+	why, err := svc.As(red).Explain(ctx, &kms.DecryptInput{KeyId: key, CiphertextBlob: sealed.CiphertextBlob, EncryptionContext: ofBlue})
+	fmt.Fprintf(w, "\nWhy is the record closed to red?\n\n%s", why)
+	return err
 }
 
 // session returns a session of a role, as a login would give it to the application.

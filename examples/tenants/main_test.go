@@ -15,6 +15,8 @@ func TestEachIsRefusedWhereItShouldBe(t *testing.T) {
 	require.True(t, ok, "%s", &out)
 	text = regexp.MustCompile(`arn:aws:kms:\S+`).ReplaceAllString(text, "KEY")
 	text = strings.ReplaceAll(text, "arn:aws:sts::111122223333:assumed-role/", "")
+	text, why, _ := strings.Cut(text, "\n\nWhy is the record closed to red?\n\n")
+	require.Contains(t, why, `expected "red", seen "blue"`)
 	require.Equal(t, `tenant/blue encrypts a record with tenant=blue: done
 tenant/blue decrypts the record with tenant=blue: done
 tenant/red decrypts the record with tenant=blue: AccessDeniedException
@@ -25,6 +27,5 @@ admin/carol decrypts the record with tenant=blue: AccessDeniedException
     User: admin/carol is not authorized to perform: kms:Decrypt on resource: KEY because no resource-based policy allows the kms:Decrypt action
 tenant/blue disables the key: AccessDeniedException
     User: tenant/blue is not authorized to perform: kms:DisableKey on resource: KEY because no resource-based policy allows the kms:DisableKey action
-admin/carol disables the key: done
-`, text)
+admin/carol disables the key: done`, text)
 }
