@@ -174,10 +174,11 @@ type ExplainedGrant struct {
 //	e, err := svc.As(alice).Explain(ctx, &kms.DecryptInput{KeyId: id})
 //
 // It is decided by the code that decides the call. Explain says nothing of what else a call requires,
-// such as the state of the key. It changes nothing, is not a use of the key, and is neither intercepted
-// nor recorded. It needs no permission and reveals what the caller of s must not learn: it is for the
-// program that owns the Service, which must not pass the answer to that caller. With [Observe], it says
-// what would be refused.
+// such as the state of the key. It is not a use of the key, and is neither intercepted nor recorded;
+// only a rotation or deletion that is due is carried out, as whenever a key is looked at. It needs no
+// permission and reveals what the caller of s must not learn: it is for the program that owns the
+// Service, which must not pass the answer to that caller. With [Observe], it says what would be
+// refused.
 //
 // The error is that of a call for which there is no decision: an operation that does not exist, or a
 // key of the caller's account that does not exist.
