@@ -116,8 +116,8 @@ type Config struct {
 
 	// Clock returns the current time; nil means time.Now. It may be called concurrently. It decides
 	// when keys and imported material are deleted, which cannot be undone: a clock that is far ahead
-	// deletes them early.
-	// If it is set back, rotations and deletions wait longer, and past ones are not undone.
+	// deletes them early. If it is set back, rotations and deletions wait longer, and past ones are
+	// not undone.
 	Clock func() time.Time
 
 	// ReplicationDelay is how long, by Clock, a new replica of a multi-Region key is in
@@ -126,9 +126,9 @@ type Config struct {
 	ReplicationDelay time.Duration
 
 	// Audit receives one event for each call, and for each rotation, deletion and expiry of imported
-	// material that is carried out; nil means no audit trail. If it returns an error for the event of a call, the call fails
-	// and returns no output, but a change that the call has made stays. The event of a rotation or
-	// deletion stays in the store until Audit has taken it, and may be delivered again after a
+	// material that is carried out; nil means no audit trail. If it returns an error for the event of
+	// a call, the call fails and returns no output, but a change that the call has made stays. The
+	// other events stay in the store until Audit has taken them, and may be delivered again after a
 	// failure, with the same event ID.
 	Audit audit.Sink
 	// AuditBestEffort lets calls succeed even if Audit returns an error.
@@ -154,10 +154,10 @@ type Config struct {
 	RequestQuotas bool
 
 	// PregeneratedRSAKeys is how many RSA key pairs of each size, 2,048, 3,072 and 4,096 bits, are
-	// generated ahead and kept in memory; at most 100, and 0 means none. CreateKey and
-	// GenerateDataKeyPair take a pair, which is replaced in the background, instead of generating one
-	// for up to seconds; if all are taken, they generate their own. Close erases those that are left,
-	// and waits up to seconds for the one that is being generated.
+	// generated ahead and kept in memory; at most 100, and 0 means none. CreateKey, GenerateDataKeyPair
+	// and GetParametersForImport take a pair, which is replaced in the background, instead of
+	// generating one for up to seconds; if all are taken, they generate their own. Close erases those
+	// that are left, and waits up to seconds for the one that is being generated.
 	PregeneratedRSAKeys int
 
 	// KeyEvents receives the events that AWS KMS sends to EventBridge: when a key has been rotated,
