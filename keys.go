@@ -305,7 +305,10 @@ var opCreateKey = define(description{
 		ref := keydb.Ref{Account: c.svc.caller.account, Region: c.svc.region, ID: arn.NewKeyID(in.MultiRegion)}
 		var options keydb.CreateOptions
 		if seeded := testhook.KeyFrom(c.ctx); seeded != nil { // only for package seed
-			ref.ID, options.Materials = seeded.ID, seeded.Materials
+			ref.ID, options.Materials, options.MaterialDescription = seeded.ID, seeded.Materials, seeded.Description
+			if seeded.Validity != 0 {
+				options.ValidTo = new(record.Created.Add(seeded.Validity))
+			}
 			if err := c.checkSeeded(ref, seeded.Materials, record, usage); err != nil {
 				return nil, err
 			}

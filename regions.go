@@ -107,7 +107,7 @@ var opReplicateKey = define(description{
 		if delay := c.svc.core.config.ReplicationDelay; delay > 0 {
 			record.Creating = new(record.Created.Add(delay))
 		}
-		replica, err := db.Replicate(c.ctx, k, in.ReplicaRegion, record)
+		replica, err := db.Replicate(c.ctx, k, in.ReplicaRegion, record, keydb.CreateOptions{})
 		if err != nil {
 			return nil, keyLimitError(err)
 		}
@@ -260,7 +260,7 @@ func recordIn[In, Out any](c *call, region string, op *operation[In, Out], in *I
 }
 
 // create creates a key. One of package seed becomes the replica of the key with the same ID in another
-// Region, if there is one.
+// Region, if there is one. Imported material is stored in its Region, too.
 func (c *call) create(ref keydb.Ref, record *keydb.Record, options keydb.CreateOptions) (*keydb.Key, error) {
 	db := c.svc.core.db
 	if !record.MultiRegion || testhook.KeyFrom(c.ctx) == nil {
@@ -275,13 +275,14 @@ func (c *call) create(ref keydb.Ref, record *keydb.Record, options keydb.CreateO
 	case !sameSeed(primary, record, ref.ID, options.Materials):
 		return nil, exception(ConflictException, "Key '%s' already exists as another key", primary.ARN)
 	}
-	return db.Replicate(c.ctx, primary, ref.Region, record)
+	return db.Replicate(c.ctx, primary, ref.Region, record, options)
 }
 
-// sameSeed reports whether k has the spec, usage and materials of a seeded key. If it was rotated
-// since, it has more.
+// sameSeed reports whether k has the spec, usage, origin and materials of a seeded key. If it was
+// rotated since, it has more. Imported material counts also if it was deleted.
 func sameSeed(k *keydb.Key, record *keydb.Record, id string, materials [][]byte) bool {
-	if k.Record.Spec != record.Spec || k.Record.Usage != record.Usage || len(k.Materials) < len(materials) {
+	r := k.Record
+	if r.Spec != record.Spec || r.Usage != record.Usage || r.Origin != record.Origin || len(k.Materials) < len(materials) {
 		return false
 	}
 	for i, bytes := range materials {

@@ -25,6 +25,7 @@ func TestSeededKeysWithOneIDAreRelated(t *testing.T) {
 	require.NoError(t, create("eu-west-1", &CreateKeyInput{Description: "eu"}, material(1), material(2)))
 	require.NoError(t, create("ap-south-1", &CreateKeyInput{}), "with whatever material there is")
 	for name, err := range map[string]error{
+		"another origin":   create("sa-east-1", &CreateKeyInput{Origin: OriginExternal}, material(1), material(2)),
 		"another material": create("sa-east-1", &CreateKeyInput{}, material(1), material(3)),
 		"another spec":     create("sa-east-1", &CreateKeyInput{KeySpec: KeySpecHMAC256, KeyUsage: KeyUsageGenerateVerifyMac}, material(1)),
 	} {

@@ -17,6 +17,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/internal/arn"
@@ -28,8 +29,9 @@ import (
 // A Key describes a key to create. Only its ID is required.
 type Key struct {
 	// ID is a lower-case UUID or, for a multi-Region key, "mrk-" and 32 lower-case hexadecimal
-	// digits. A multi-Region key can have the same ID and material in two Regions: each decrypts
-	// what the other encrypted.
+	// digits. Multi-Region keys with the same ID in several Regions of an account are related: the
+	// first that is created is the primary, the others are its replicas, and each decrypts what the
+	// others encrypted.
 	ID string
 
 	// Account and Region say where the key is; the defaults are those of the Service's view.
@@ -41,14 +43,26 @@ type Key struct {
 	Spec  kms.KeySpec
 	Usage kms.KeyUsageType
 
+	// Origin is AWS_KMS or EXTERNAL; empty means AWS_KMS. The material of a key of origin EXTERNAL is
+	// imported: without a Material the key is pending import, and has no grants. Each of the related
+	// multi-Region keys needs a Material, which is stored in its Region.
+	Origin kms.OriginType
+
 	// Material is the current key material. With the zero value the Service generates it,
-	// differently on each run.
+	// differently on each run, unless Origin is EXTERNAL.
 	Material Material
 
 	// PreviousMaterials are the materials that Material has replaced, oldest first. They only
 	// decrypt. Only a symmetric encryption key can have them, at most 25, and it needs a Material.
 	// They count as on-demand rotations that happened when the key was created.
 	PreviousMaterials []Material
+
+	// MaterialValidityInDays says for how many days from the creation of the key it keeps the imported
+	// Material, at most 365; 0 means forever. Then the key is pending import until the same material is
+	// imported again, which Apply does not do. MaterialDescription is that of the imported Material of
+	// a symmetric encryption key. An existing key keeps what it has.
+	MaterialValidityInDays int32
+	MaterialDescription    string
 
 	// Grants are the grants of the key, by the root of its account. Each needs a Name, which no other
 	// grant of the key may have; a grant that exists with the same name and properties is not created
@@ -78,12 +92,12 @@ func Load(ctx context.Context, svc *kms.Service, file io.Reader) error {
 }
 
 // Apply makes svc have the keys, in their order. It creates keys that do not exist. In a key that
-// exists with the same spec, usage and material it changes what differs from the Key, and leaves
+// exists with the same spec, usage, origin and material it changes what differs from the Key, and leaves
 // what the Key does not mention: to apply the same keys again changes nothing, and completes what
 // was interrupted. If another key has that ID, the error is a ConflictException. Apply does not
 // take an alias from another key and does not cancel a deletion. A key that is pending deletion
 // cannot get a description, tags, aliases or grants: if the Key has no State, they are left as they
-// are. Nor can a disabled key get grants.
+// are. Nor can a key get grants that is disabled or pending import.
 //
 // Apply creates nothing if an ID is malformed, if key material cannot be read, or if two keys have
 // the same ID or alias. At any other error it stops. Errors name the key; what the service answered
@@ -156,7 +170,7 @@ func newPlans(svc *kms.Service, keys []Key) ([]plan, error) {
 		if k.PendingWindowInDays != 0 && k.State != kms.KeyStatePendingDeletion {
 			return plans, keyError(i, k, errors.New("a pending window is only for the state PendingDeletion"))
 		}
-		if err := k.checkGrants(); err != nil {
+		if err := cmp.Or(k.checkGrants(), k.checkOrigin()); err != nil {
 			return plans, keyError(i, k, err)
 		}
 		materials, err := k.materials()
@@ -231,16 +245,19 @@ func (p *plan) apply(ctx context.Context) error {
 	in := &kms.CreateKeyInput{
 		KeySpec:     p.Spec,
 		KeyUsage:    p.Usage,
+		Origin:      p.Origin,
 		MultiRegion: strings.HasPrefix(p.ID, arn.MultiRegionPrefix),
 		Description: p.Description,
 	}
 	for _, tag := range slices.Sorted(maps.Keys(p.Tags)) {
 		in.Tags = append(in.Tags, kms.Tag{TagKey: tag, TagValue: p.Tags[tag]})
 	}
-	_, err := p.svc.CreateKey(testhook.WithKey(ctx, &testhook.SeedKey{ID: p.ID, Materials: p.materials}), in)
+	out, err := p.svc.CreateKey(testhook.WithKey(ctx, &testhook.SeedKey{
+		ID: p.ID, Materials: p.materials, Validity: time.Duration(p.MaterialValidityInDays) * 24 * time.Hour, Description: p.MaterialDescription,
+	}), in)
 	switch {
 	case err == nil:
-		return p.complete(ctx, &existing{description: in.Description, tags: in.Tags, state: kms.KeyStateEnabled}, in.Tags)
+		return p.complete(ctx, &existing{description: in.Description, tags: in.Tags, state: out.KeyMetadata.KeyState}, in.Tags)
 	case !errors.Is(err, kms.AlreadyExistsException):
 		return err
 	}

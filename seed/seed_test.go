@@ -437,8 +437,8 @@ func TestMalformedFilesAreRefused(t *testing.T) {
 		"not YAML":        {"\t", "seed: the file is not as docs/seed.md describes"},
 		"a list":          {"- version: 1", "line 1: a mapping is wanted"},
 		"two documents":   {"version: 1\n---\nversion: 1\n", "more than one document"},
-		"an unknown member": {id + "    keyid: x\n", "seed: line 4: a key has id, account, region, spec, usage, material, previousMaterials, state, " +
-			"pendingWindowInDays, aliases, description, tags, policy, grants and nothing else"},
+		"an unknown member": {id + "    keyid: x\n", "seed: line 4: a key has id, account, region, spec, usage, origin, material, previousMaterials, " +
+			"materialValidityInDays, materialDescription, state, pendingWindowInDays, aliases, description, tags, policy, grants and nothing else"},
 		"an alias for aliases":  {id + "    aliases: alias/x\n", "seed: line 4: a list is wanted"},
 		"a member of singular":  {id + "    alias: alias/x\n", "seed: line 4: a key has id, "},
 		"a member twice":        {id + "    spec: HMAC_256\n    spec: HMAC_256\n", "line 5: a member is there twice"},
@@ -603,6 +603,9 @@ func TestAFileOfLocalKMSIsRefusedAndCanBeConverted(t *testing.T) {
 	require.Len(t, list.Rotations, 1)
 	require.Equal(t, "an AES key, rotated once", describe(t, svc, "alias/testing").Description)
 	require.Equal(t, kms.KeySpecECCNISTP256, describe(t, svc, "9a8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c6d").KeySpec)
+	imported := describe(t, svc, "3b7a9d15-6c2e-4f80-a1b4-7d9e0c5f2a63")
+	require.Equal(t, kms.OriginExternal, imported.Origin)
+	require.Equal(t, kms.KeyStateEnabled, imported.KeyState)
 }
 
 func TestMaterialIsNotPrinted(t *testing.T) {

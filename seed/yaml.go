@@ -24,20 +24,23 @@ type file struct {
 }
 
 type entry struct {
-	ID                  string            `yaml:"id"`
-	Account             string            `yaml:"account"`
-	Region              string            `yaml:"region"`
-	Spec                kms.KeySpec       `yaml:"spec"`
-	Usage               kms.KeyUsageType  `yaml:"usage"`
-	Material            *material         `yaml:"material"`
-	PreviousMaterials   []material        `yaml:"previousMaterials"`
-	State               kms.KeyState      `yaml:"state"`
-	PendingWindowInDays int32             `yaml:"pendingWindowInDays"`
-	Aliases             []string          `yaml:"aliases"`
-	Description         string            `yaml:"description"`
-	Tags                map[string]string `yaml:"tags"`
-	Policy              string            `yaml:"policy"`
-	Grants              []grant           `yaml:"grants"`
+	ID                     string            `yaml:"id"`
+	Account                string            `yaml:"account"`
+	Region                 string            `yaml:"region"`
+	Spec                   kms.KeySpec       `yaml:"spec"`
+	Usage                  kms.KeyUsageType  `yaml:"usage"`
+	Origin                 kms.OriginType    `yaml:"origin"`
+	Material               *material         `yaml:"material"`
+	PreviousMaterials      []material        `yaml:"previousMaterials"`
+	MaterialValidityInDays int32             `yaml:"materialValidityInDays"`
+	MaterialDescription    string            `yaml:"materialDescription"`
+	State                  kms.KeyState      `yaml:"state"`
+	PendingWindowInDays    int32             `yaml:"pendingWindowInDays"`
+	Aliases                []string          `yaml:"aliases"`
+	Description            string            `yaml:"description"`
+	Tags                   map[string]string `yaml:"tags"`
+	Policy                 string            `yaml:"policy"`
+	Grants                 []grant           `yaml:"grants"`
 }
 
 // A grant has the members of CreateGrant that describe one.
@@ -131,8 +134,9 @@ func isLocalKMS(text []byte) bool {
 // key returns the Key of an entry. With an error, the Key is only good for naming it.
 func (e *entry) key() (Key, error) {
 	k := Key{
-		ID: e.ID, Account: e.Account, Region: e.Region, Spec: e.Spec, Usage: e.Usage, State: e.State,
-		PendingWindowInDays: e.PendingWindowInDays, Aliases: e.Aliases, Description: e.Description, Tags: e.Tags, Policy: e.Policy,
+		ID: e.ID, Account: e.Account, Region: e.Region, Spec: e.Spec, Usage: e.Usage, Origin: e.Origin,
+		MaterialValidityInDays: e.MaterialValidityInDays, MaterialDescription: e.MaterialDescription,
+		State: e.State, PendingWindowInDays: e.PendingWindowInDays, Aliases: e.Aliases, Description: e.Description, Tags: e.Tags, Policy: e.Policy,
 	}
 	if e.ID == "" {
 		return k, errors.New("a key needs an id")
@@ -155,6 +159,9 @@ func (e *entry) key() (Key, error) {
 			return k, &memberError{[]any{"previousMaterials", i}, err}
 		}
 		k.PreviousMaterials = append(k.PreviousMaterials, m)
+	}
+	if err := k.checkOrigin(); err != nil {
+		return k, err
 	}
 	materials, err := k.materials()
 	clearAll(materials)

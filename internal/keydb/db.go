@@ -261,7 +261,10 @@ type CreateOptions struct {
 	// the first count as on-demand rotations when the key was created. If there are none, one is
 	// generated, or remains to be imported if that is the key's origin.
 	Materials [][]byte
-	Alias     AliasRef // points to the key from the beginning; zero: none
+	ValidTo   *time.Time // when the last of Materials, which is imported, is deleted; nil: never
+	// MaterialDescription is that of the last of Materials, which is imported.
+	MaterialDescription string
+	Alias               AliasRef // points to the key from the beginning; zero: none
 
 	store *Store // the custom key store that the key is in
 }
@@ -293,6 +296,9 @@ func (db *DB) Create(ctx context.Context, ref Ref, record *Record, options Creat
 		}
 		if i > 0 {
 			m.Rotated, m.RotationType = new(record.Created), rotationOnDemand
+		}
+		if i == len(materials)-1 {
+			m.ValidTo, m.Description = options.ValidTo, options.MaterialDescription
 		}
 		tx.Puts = append(tx.Puts, put)
 		record.Materials = append(record.Materials, m)
@@ -326,6 +332,9 @@ func (db *DB) commitNew(ctx context.Context, room *reservation, record *Record, 
 	tx.Puts = append(tx.Puts, keystore.Put{Key: k.recordName(), Value: encodeRecord(record.own())})
 	if record.Shared != nil {
 		tx.Puts = append(tx.Puts, keystore.Put{Key: k.sharedName(), Value: encodeRecord(record.shared())})
+	}
+	for _, name := range k.dueNames(record) {
+		tx.Puts = append(tx.Puts, keystore.Put{Key: name, Value: index})
 	}
 	if k.revision, err = room.commit(ctx, tx); err != nil {
 		return nil, err

@@ -457,9 +457,11 @@ func (db *DB) startDeletion(ctx context.Context, k *Key) (*Key, error) {
 }
 
 // Replicate stores a replica of k, a primary, in another Region. record has what is not shared, and
-// is the DB's from then on. If the Region has a replica, the error is ErrConflict; if the account has
-// as many keys there as it may have, it is a [TooManyKeysError].
-func (db *DB) Replicate(ctx context.Context, k *Key, region string, record *Record) (*Key, error) {
+// is the DB's from then on. If the material of k is imported, the replica has a copy of each of the
+// Materials of options, which k must have had, and waits for the others; options.Alias is ignored. If
+// the Region has a replica, the error is ErrConflict; if the account has as many keys there as it may
+// have, it is a [TooManyKeysError].
+func (db *DB) Replicate(ctx context.Context, k *Key, region string, record *Record, options CreateOptions) (*Key, error) {
 	ref := Ref{k.Account, region, k.ID}
 	record.Spec, record.Usage, record.Origin, record.Manager, record.MultiRegion = k.Record.Spec, k.Record.Usage, k.Record.Origin, k.Record.Manager, true
 	if record.Creating != nil && record.Origin != originKMS {
@@ -470,10 +472,25 @@ func (db *DB) Replicate(ctx context.Context, k *Key, region string, record *Reco
 		return nil, err
 	}
 	defer room.release()
+	tx := keystore.Tx{Expect: k.expectations()}
+	defer func() { clearPuts(tx.Puts) }()
+	if record.Origin == originExternal {
+		for i, bytes := range options.Materials {
+			m, put, err := db.newMaterial(ref, record, k.Usage, bytes)
+			if err != nil {
+				return nil, err
+			}
+			if i == len(options.Materials)-1 {
+				m.ValidTo = options.ValidTo
+			}
+			record.addCopy(&m)
+			tx.Puts = append(tx.Puts, put)
+		}
+	}
 	record.join(k.Record.clone().shared())
 	record.Shared.Keys = append(record.Shared.Keys, RelatedKey{Region: region})
 	slices.SortFunc(record.Shared.Keys, func(a, b RelatedKey) int { return strings.Compare(a.Region, b.Region) })
-	replica, err := db.commitNew(ctx, room, record, keystore.Tx{Expect: k.expectations()})
+	replica, err := db.commitNew(ctx, room, record, tx)
 	db.invalidateRelated(k.Ref, k.sharedRevision+1) // also after an error: the commit may have taken effect
 	return replica, err
 }

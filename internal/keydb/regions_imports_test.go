@@ -265,8 +265,43 @@ func TestANewReplicaKnowsTheExpiryOfItsPrimary(t *testing.T) {
 	us := f.primary(func(r *Record) { r.Origin = "EXTERNAL" }).Ref
 	f.imports(us, 1, new(hour(9)))
 	until := f.now.Add(time.Second)
-	eu, err := f.Replicate(t.Context(), f.key(us), "eu-west-1", &Record{Created: f.now, Creating: &until, Policy: validKeyPolicy})
+	eu, err := f.Replicate(t.Context(), f.key(us), "eu-west-1", &Record{Created: f.now, Creating: &until, Policy: validKeyPolicy}, CreateOptions{})
 	require.NoError(t, err)
 	require.Equal(t, hour(9), *eu.Record.PrimaryValidTo)
 	require.Empty(t, eu.dueNames(eu.Record), "it does not expire")
+}
+
+// Imported material can come with a new key and with its replica. Then both are in the index of what
+// is due, and each has the bytes.
+func TestKeysAreCreatedWithImportedMaterial(t *testing.T) {
+	f := newFixture(t)
+	ref := f.primary().Ref
+	ref.ID = "mrk-00000000000000000000000000000001"
+	record := &Record{
+		Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: "EXTERNAL", Manager: "CUSTOMER", Created: f.now, MultiRegion: true, Policy: validKeyPolicy,
+	}
+	options := CreateOptions{Materials: [][]byte{importedBytes(1), importedBytes(2)}, ValidTo: new(hour(5)), MaterialDescription: "second"}
+	us, err := f.Create(t.Context(), ref, record, options)
+	require.NoError(t, err)
+	options.ValidTo = new(hour(7))
+	eu, err := f.Replicate(t.Context(), us, "eu-west-1", &Record{Created: f.now, Policy: validKeyPolicy}, options)
+	require.NoError(t, err)
+	for _, k := range []*Key{us, eu} {
+		require.Equal(t, Enabled, k.State)
+		require.Nil(t, k.Record.Materials[0].ValidTo)
+		require.Equal(t, "second", k.Record.Materials[1].Description)
+		_, err := f.Primitive(t.Context(), k, k.Current())
+		require.NoError(t, err)
+	}
+	require.Len(t, f.recordNames(materialPrefix), 4)
+	require.Len(t, f.recordNames(duePrefix), 2)
+	f.now = hour(5)
+	require.NoError(t, f.destroyDue(t.Context()))
+	require.Equal(t, PendingImport, f.key(us.Ref).State)
+	require.Equal(t, Enabled, f.key(eu.Ref).State)
+	f.now = hour(7)
+	require.NoError(t, f.destroyDue(t.Context()))
+	require.Equal(t, PendingImport, f.key(eu.Ref).State)
+	require.Len(t, f.recordNames(materialPrefix), 2)
+	require.Empty(t, f.recordNames(duePrefix))
 }

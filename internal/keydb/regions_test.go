@@ -31,7 +31,7 @@ func (f *fixture) primary(change ...func(*Record)) *Key {
 // replica creates a replica of the key at ref.
 func (f *fixture) replica(ref Ref, region string) *Key {
 	f.t.Helper()
-	k, err := f.Replicate(f.t.Context(), f.key(ref), region, &Record{Created: f.now, Policy: validKeyPolicy})
+	k, err := f.Replicate(f.t.Context(), f.key(ref), region, &Record{Created: f.now, Policy: validKeyPolicy}, CreateOptions{})
 	require.NoError(f.t, err)
 	return k
 }
@@ -121,7 +121,7 @@ func TestAKeysOwnPropertiesAreNotShared(t *testing.T) {
 func TestChangesOfRelatedKeysConflict(t *testing.T) {
 	for name, change := range map[string]func(f *fixture, us, eu *Key) error{
 		"replicate": func(f *fixture, us, _ *Key) error {
-			_, err := f.Replicate(f.t.Context(), us, "ap-south-1", &Record{Created: f.now, Policy: validKeyPolicy})
+			_, err := f.Replicate(f.t.Context(), us, "ap-south-1", &Record{Created: f.now, Policy: validKeyPolicy}, CreateOptions{})
 			return err
 		},
 		"rotate": func(f *fixture, us, _ *Key) error {
@@ -144,7 +144,7 @@ func TestChangesOfRelatedKeysConflict(t *testing.T) {
 				return err
 			},
 			"another replica": func(f *fixture, us, _ *Key) error {
-				_, err := f.Replicate(f.t.Context(), us, "ap-south-1", &Record{Created: f.now, Policy: validKeyPolicy})
+				_, err := f.Replicate(f.t.Context(), us, "ap-south-1", &Record{Created: f.now, Policy: validKeyPolicy}, CreateOptions{})
 				return err
 			},
 			"the deletion of the replica": func(f *fixture, _, eu *Key) error {
@@ -170,7 +170,7 @@ func TestTransientStatesEndByTheClock(t *testing.T) {
 	k := f.primary()
 	until := f.now.Add(2 * time.Second)
 	eu := k.in("eu-west-1")
-	_, err := f.Replicate(t.Context(), f.key(k.Ref), eu.Region, &Record{Created: f.now, Creating: &until, Policy: validKeyPolicy})
+	_, err := f.Replicate(t.Context(), f.key(k.Ref), eu.Region, &Record{Created: f.now, Creating: &until, Policy: validKeyPolicy}, CreateOptions{})
 	require.NoError(t, err)
 	states := func(want ...State) {
 		t.Helper()
@@ -199,7 +199,7 @@ func TestACanceledDeletionOfANewReplicaIsDisabled(t *testing.T) {
 	f := newFixture(t)
 	k := f.primary()
 	until := f.now.Add(time.Hour)
-	eu, err := f.Replicate(t.Context(), k, "eu-west-1", &Record{Created: f.now, Creating: &until, Policy: validKeyPolicy})
+	eu, err := f.Replicate(t.Context(), k, "eu-west-1", &Record{Created: f.now, Creating: &until, Policy: validKeyPolicy}, CreateOptions{})
 	require.NoError(t, err)
 	eu, err = f.ScheduleDeletion(t.Context(), eu, 7, f.now)
 	require.NoError(t, err)

@@ -6,6 +6,7 @@ package testhook
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pocketkms/kms/internal/shape"
 )
@@ -15,8 +16,13 @@ type SeedKey struct {
 	ID string
 
 	// Materials are the key materials, oldest first, in the stored form of package crypto. The last
-	// one is current. If it is empty, CreateKey generates one.
+	// one is current. If it is empty, CreateKey generates one, or the key is pending import.
 	Materials [][]byte
+
+	// Validity, from the creation of the key, and Description are those of the current material if
+	// it is imported. 0 means that the material does not expire.
+	Validity    time.Duration
+	Description string
 }
 
 type seedKey struct{}
