@@ -273,7 +273,8 @@ func (q *question) decideRetirement(own *ownDecision) decision {
 	case match == iam.ByIssuer && issuer == q.who.Account:
 		lacks = own.limits
 	case match != iam.Unmatched:
-	case issuer == q.who.Account, g == nil && q.local(): // no such grant: that, the account's may know
+	case g != nil && issuer == q.who.Account,
+		g == nil && q.key.Account == q.who.Account: // no such grant: that, the account's may know
 		r = byIssuingAccount
 		if lacks == noIdentityPolicy {
 			lacks = notRetirer
@@ -285,7 +286,7 @@ func (q *question) decideRetirement(own *ownDecision) decision {
 		return decision{allowed: true, reason: r, statement: -1, grant: g, disclosed: true}
 	}
 	d := refusalBy(lacks)
-	d.disclosed = q.local() || match != iam.Unmatched
+	d.disclosed = q.key.Account == q.who.Account || match != iam.Unmatched
 	return d
 }
 
@@ -419,6 +420,8 @@ func (c *call) authorizeTarget(t *target) error {
 	switch {
 	case q.err != nil && t.foreign:
 		return c.mask(q.err, hiddenForeign(caller, t.permission))
+	case q.err != nil && t.byCiphertext && t.key.Account != caller.account:
+		return c.mask(q.err, hiddenCiphertext(caller, t.permission))
 	case q.err != nil:
 		return q.err
 	case d.allowed:

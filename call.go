@@ -31,6 +31,7 @@ type call struct {
 	input    any               // a pointer to the operation's input
 	retiring *keydb.Grant      // that RetireGrant is about, if it exists
 	question question          // that is being decided
+	identity *identity         // of the caller; nil until it is needed
 	info     audit.RequestInfo // of the request, once hasInfo is true
 	hasInfo  bool
 	observed string         // the first refusal that Observe let pass
@@ -113,7 +114,7 @@ func (c *call) clearTargets() {
 	if c.count > 0 {
 		clear(c.targets[:c.count])
 	}
-	c.count, c.context, c.retiring = 0, nil, nil
+	c.count, c.context, c.retiring, c.identity = 0, nil, nil, nil
 	if c.question.call != nil {
 		c.question = question{}
 	}

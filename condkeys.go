@@ -75,7 +75,7 @@ var conditionKeys = []conditionKey{
 	// How the request came, and when.
 	{"aws:CurrentTime", "", perRequest, func(q *question, _ string) iam.Value { return iam.Time(q.call.now) }},
 	{"aws:EpochTime", "", perRequest, func(q *question, _ string) iam.Value { return iam.Int(q.call.now.Unix()) }},
-	{"aws:RequestedRegion", "", fixed, func(q *question, _ string) iam.Value { return iam.String(q.call.svc.region) }},
+	{"aws:RequestedRegion", "", fixed, func(q *question, _ string) iam.Value { return iam.String(q.region()) }},
 	{"aws:SourceIp", "", perRequest, func(q *question, _ string) iam.Value { return sourceIP(q.info(), false) }},
 	{"aws:VpcSourceIp", "", perRequest, func(q *question, _ string) iam.Value { return sourceIP(q.info(), true) }},
 	{"aws:SourceVpc", "", perRequest, func(q *question, _ string) iam.Value { return present(q.info().VPC) }},
@@ -366,6 +366,18 @@ func sameKey(name, lower string) bool {
 	return true
 }
 
+// region returns the Region in which the question arises: that of the key or, for a replica that is to
+// be, that of the replica.
+func (q *question) region() string {
+	if q.key != nil {
+		return q.key.Region
+	}
+	if in, ok := q.call.input.(*ReplicateKeyInput); ok {
+		return in.ReplicaRegion
+	}
+	return q.call.svc.region
+}
+
 func (q *question) keyRef() keydb.Ref {
 	if q.key == nil {
 		return keydb.Ref{}
@@ -552,8 +564,8 @@ func (q *question) encryptionAlgorithm() EncryptionAlgorithmSpec {
 }
 
 // reEncryptOnSameKey reports whether the destination key is the source key. The source is authorized
-// before the destination is known if it may not be disclosed. A destination that cannot be found fails
-// the call later.
+// before the destination is known if it may not be disclosed. A destination that does not exist fails
+// the call later; one that cannot be read might be the source, so that it refuses the call now.
 func (q *question) reEncryptOnSameKey() iam.Value {
 	in, ok := q.call.input.(*ReEncryptInput)
 	if !ok {
@@ -563,6 +575,9 @@ func (q *question) reEncryptOnSameKey() iam.Value {
 		return iam.Bool(q.call.targets[0].key.Ref == q.call.targets[1].key.Ref)
 	}
 	to, err := q.call.resolve(in.DestinationKeyId, "kms:ReEncryptTo", true)
+	if _, ours := err.(*Error); err != nil && !ours {
+		q.err = err
+	}
 	return iam.Bool(err == nil && to.Ref == q.key.Ref)
 }
 

@@ -627,7 +627,9 @@ var opRetireGrant = define(description{
 			err = errInvalidGrantToken // the key was deleted with the grant
 		}
 		if err == nil && validateGrantID(id) == nil { // the grant says who may retire it
-			c.retiring, err = c.svc.core.db.Grant(c.ctx, k.Ref, id)
+			if c.retiring, err = c.svc.core.db.Grant(c.ctx, k.Ref, id); err != nil && k.Account != c.svc.caller.account {
+				err = c.mask(err, hiddenForeign(&c.svc.caller, c.op.permission))
+			}
 		}
 		if err != nil {
 			return err

@@ -281,8 +281,20 @@ func sessionRole(arn string) string {
 func nameOf(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
 
 // identityOf returns what belongs to the caller of the call: what the principal carries, or what
-// Config.Identities supplies.
+// Config.Identities supplies. An attempt of a call asks Config.Identities once, so that all its
+// decisions, and the identity that they are kept under, are about the same.
 func (c *call) identityOf() (*identity, error) {
+	if c.identity == nil {
+		id, err := c.supplyIdentity()
+		if err != nil {
+			return nil, err
+		}
+		c.identity = id
+	}
+	return c.identity, nil
+}
+
+func (c *call) supplyIdentity() (*identity, error) {
 	p := &c.svc.caller
 	if p.identity != nil {
 		return p.identity, nil

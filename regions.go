@@ -78,8 +78,9 @@ var opReplicateKey = define(description{
 		if err := c.authorizeReplica(in); err != nil {
 			return err
 		}
-		ref := keydb.Ref{Account: c.key().Account, Region: in.ReplicaRegion, ID: c.key().ID}
-		if err := c.admitPolicy(keydb.NewUnstoredKey(ref, ref.ARN(), c.key().Record), in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
+		ref, record := keydb.Ref{Account: c.key().Account, Region: in.ReplicaRegion, ID: c.key().ID}, *c.key().Record
+		record.Tags = storedTags(in.Tags) // a replica has its own
+		if err := c.admitPolicy(keydb.NewUnstoredKey(ref, ref.ARN(), &record), in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
 			return err
 		}
 		if err := validateTags(in.Tags); err != nil {

@@ -1,0 +1,186 @@
+package kms_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/memory"
+)
+
+// A decision that is kept is that of the identity that it is kept under, although Config.Identities
+// supplies another one a moment later.
+func TestADecisionIsKeptForTheIdentityThatItIsAbout(t *testing.T) {
+	may, mayNot := with(t, appSession, policy("Allow", "kms:*", "*")), with(t, appSession)
+	answers := []kms.Principal{mayNot, may}
+	asked := 0
+	svc, _ := newService(t, func(c *kms.Config) {
+		c.Identities = func(_ context.Context, p kms.Principal) (kms.Principal, error) {
+			switch asked++; {
+			case p.ARN() != appSession:
+				return p, nil
+			case len(answers) == 0:
+				return mayNot, nil
+			}
+			next := answers[0]
+			answers = answers[1:]
+			return next, nil
+		}
+	})
+	k := createKey(t, svc, nil)
+	asked = 0
+	requireRefused(t, describeAs(svc, principal(t, appSession), k.KeyId), "no identity-based policy allows")
+	require.Equal(t, 1, asked)
+	require.NoError(t, describeAs(svc, principal(t, appSession), k.KeyId))
+	for range 3 {
+		requireRefused(t, describeAs(svc, principal(t, appSession), k.KeyId), "no identity-based policy allows")
+	}
+}
+
+// What happens in another Region is decided with that as aws:RequestedRegion.
+func TestTheRequestedRegionOfAReplicaIsItsOwn(t *testing.T) {
+	svc, clock := newService(t)
+	all := policy("Allow", "kms:*", "*")
+	deny := func(action, region string) kms.Principal {
+		denied := strings.Replace(condition(action, "StringEquals", "aws:RequestedRegion", region), `"Allow"`, `"Deny"`, 1)
+		return with(t, appSession, all, denied)
+	}
+	id := createKey(t, svc, &kms.CreateKeyInput{MultiRegion: true}).KeyId
+	replicateAs := func(p kms.Principal, region string) error {
+		_, err := svc.As(p).ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: region, Tags: []kms.Tag{{TagKey: "a", TagValue: "b"}}})
+		return err
+	}
+	requireRefused(t, replicateAs(deny("kms:CreateKey", "eu-west-1"), "eu-west-1"), "kms:CreateKey on resource: * with an explicit deny")
+	requireRefused(t, replicateAs(deny("kms:TagResource", "eu-west-1"), "eu-west-1"), "kms:TagResource with an explicit deny")
+	requireRefused(t, replicateAs(deny("kms:ReplicateKey", "us-east-1"), "eu-west-1"), "kms:ReplicateKey on resource")
+	require.NoError(t, replicateAs(deny("kms:CreateKey", "us-east-1"), "eu-west-1"))
+	require.NoError(t, replicateAs(deny("kms:ReplicateKey", "ap-south-1"), "ap-south-1"))
+	clock.Move(kms.DefaultReplicationDelay)
+	_, err := svc.As(deny("kms:UpdatePrimaryRegion", "eu-west-1")).UpdatePrimaryRegion(t.Context(), &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"})
+	requireRefused(t, err, "with an explicit deny in an identity-based policy")
+	_, err = svc.As(deny("kms:UpdatePrimaryRegion", "ap-south-1")).UpdatePrimaryRegion(t.Context(), &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"})
+	require.NoError(t, err)
+}
+
+// Whether its author could change the policy of a replica depends on the replica's tags, not on those
+// of the primary.
+func TestTheLockoutCheckOfAReplicaSeesItsTags(t *testing.T) {
+	svc, _ := newService(t)
+	author := with(t, appSession, policy("Allow", "kms:ReplicateKey", "*"), policy("Allow", "kms:CreateKey", "*"), policy("Allow", "kms:TagResource", "*"),
+		condition("kms:PutKeyPolicy", "StringEquals", "aws:ResourceTag/team", "red"))
+	tags := []kms.Tag{{TagKey: "team", TagValue: "red"}}
+	for _, onPrimary := range []bool{false, true} {
+		in := &kms.CreateKeyInput{MultiRegion: true}
+		replica := &kms.ReplicateKeyInput{ReplicaRegion: "eu-west-1", Policy: defaultPolicyOf("111122223333")}
+		if onPrimary {
+			in.Tags = tags
+		} else {
+			replica.Tags = tags
+		}
+		replica.KeyId = createKey(t, svc, in).KeyId
+		_, err := svc.As(author).ReplicateKey(t.Context(), replica)
+		if onPrimary {
+			require.ErrorIs(t, err, kms.MalformedPolicyDocumentException)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+}
+
+// A service cannot find out by RetireGrant which keys exist.
+func TestAServiceCannotFindKeysByRetiringGrants(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	g := createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId})
+	s3, err := kms.ServicePrincipal("s3.amazonaws.com")
+	require.NoError(t, err)
+	const missing = "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-4000-8000-000000000000"
+	for _, keyARN := range []string{k.Arn, missing} {
+		for _, id := range []string{g.GrantId, strings.Repeat("0", 64), "x"} {
+			_, err := svc.As(s3).RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: keyARN, GrantId: id})
+			requireRefused(t, err, "kms:RetireGrant on this resource because "+hiddenResource)
+		}
+	}
+}
+
+// An unreliable backend does not read what has a prefix.
+type unreliable struct {
+	keystore.Backend
+	prefix atomic.Pointer[string]
+	reads  atomic.Int64 // so many succeed first
+}
+
+func (u *unreliable) Get(ctx context.Context, name string) (keystore.Record, error) {
+	if p := u.prefix.Load(); p != nil && strings.HasPrefix(name, *p) && u.reads.Add(-1) == -1 {
+		return keystore.Record{}, errors.New("it is out of order for a moment")
+	}
+	return u.Backend.Get(ctx, name)
+}
+
+// A caller of another account does not learn from a failure that a key or a grant exists.
+func TestAFailureDisclosesNoGrantOfAnotherAccount(t *testing.T) {
+	backend := &unreliable{Backend: memory.New()}
+	svc, _ := newService(t, func(c *kms.Config) { c.Backend, c.RootKey = backend, sharedRoot })
+	k := createKey(t, svc, nil)
+	g := createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId})
+	backend.prefix.Store(new("grant/"))
+	_, err := svc.As(with(t, extSession, allowAll)).RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.Arn, GrantId: g.GrantId})
+	requireRefused(t, err, hiddenResource)
+	backend.reads.Store(0)
+	_, err = svc.RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.Arn, GrantId: g.GrantId})
+	require.ErrorIs(t, err, kms.KMSInternalException)
+}
+
+// A Deny of re-encryption on the same key bites although the destination cannot be read for a moment.
+func TestReEncryptOnSameKeyFailsClosed(t *testing.T) {
+	backend := &unreliable{Backend: memory.New()}
+	svc, _ := newService(t, func(c *kms.Config) { c.Backend, c.RootKey = backend, sharedRoot })
+	k := createKey(t, svc, nil)
+	createAlias(t, svc, "alias/same", k.KeyId)
+	setPolicy(t, svc, k.KeyId, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"},`+
+		`{"Effect":"Deny","Principal":"*","Action":"kms:ReEncryptFrom","Resource":"*","Condition":{"Bool":{"kms:ReEncryptOnSameKey":"true"}}}]}`)
+	in := &kms.ReEncryptInput{CiphertextBlob: encrypt(t, svc, k.KeyId, "x"), DestinationKeyId: "arn:aws:kms:us-east-1:111122223333:alias/same"}
+	for _, p := range []kms.Principal{svc.Caller(), with(t, extSession, allowAll)} {
+		backend.prefix.Store(nil)
+		_, err := svc.As(p).ReEncrypt(t.Context(), in)
+		require.ErrorIs(t, err, kms.AccessDeniedException)
+	}
+	_, err := svc.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: "alias/same", TargetKeyId: k.KeyId}) // out of the cache
+	require.NoError(t, err)
+	backend.reads.Store(0)
+	backend.prefix.Store(new("alias/"))
+	_, err = svc.ReEncrypt(t.Context(), in)
+	require.Error(t, err)
+}
+
+// A grant that one process revokes or retires stops counting in the others, which had found it, and a
+// new one begins to count.
+func TestGrantsOfOtherProcesses(t *testing.T) {
+	eachBackend(t, func(t *testing.T, backend keystore.Backend) {
+		clock := newClock()
+		one, two := join(t, process{Backend: backend}, clock), join(t, process{Backend: backend}, clock)
+		k := createKey(t, one, nil)
+		app := principal(t, appSession)
+		for _, retire := range []bool{false, true} {
+			require.ErrorIs(t, describeAs(two, app, k.KeyId), kms.AccessDeniedException)
+			g := createGrant(t, one, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: appRole, Operations: []kms.GrantOperation{"DescribeKey"}})
+			requireSoon(t, func() bool { return describeAs(two, app, k.KeyId) == nil })
+			require.NoError(t, describeAs(one, app, k.KeyId))
+			var err error
+			if retire {
+				_, err = one.RetireGrant(t.Context(), &kms.RetireGrantInput{GrantToken: g.GrantToken})
+			} else {
+				_, err = one.RevokeGrant(t.Context(), &kms.RevokeGrantInput{KeyId: k.KeyId, GrantId: g.GrantId})
+			}
+			require.NoError(t, err)
+			require.ErrorIs(t, describeAs(one, app, k.KeyId), kms.AccessDeniedException)
+			requireSoon(t, func() bool { return errors.Is(describeAs(two, app, k.KeyId), kms.AccessDeniedException) })
+		}
+	})
+}
