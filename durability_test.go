@@ -375,6 +375,9 @@ func importOwn(ctx context.Context, svc *kms.Service, keyID string) error {
 	_, err = svc.ImportKeyMaterial(ctx, &kms.ImportKeyMaterialInput{
 		KeyId: keyID, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrapped, ExpirationModel: kms.ExpirationModelKeyMaterialDoesNotExpire,
 	})
+	if errors.Is(err, kms.ExpiredImportTokenException) { // another worker has moved the clock meanwhile
+		return importOwn(ctx, svc, keyID)
+	}
 	return err
 }
 
