@@ -4,6 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	crand "crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -18,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emmansun/gmsm/sm2"
+	"github.com/emmansun/gmsm/smx509"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
@@ -71,6 +76,9 @@ type keyState struct {
 	Policy      string
 	Tags        map[string]string
 	Aliases     []string // ascending
+	External    bool     // its material is imported
+	MultiRegion bool
+	Replica     bool // it has one, in replicaRegion
 	Materials   int
 	Canaries    [][]byte // ciphertexts of canary, at least one for each material but a new one
 }
@@ -122,7 +130,7 @@ func changeUntilKilled() error {
 		if err != nil {
 			return nil, err
 		}
-		return kms.New(kms.Config{Backend: backend, RootKey: keystore.KeyFile(l.Root), Clock: clock.Now})
+		return kms.New(kms.Config{Backend: backend, RootKey: keystore.KeyFile(l.Root), Clock: clock.Now, ReplicationDelay: -1})
 	}
 	svc, err := open()
 	if err != nil {
@@ -226,19 +234,34 @@ func (w *worker) step() error {
 			_, err := w.svc.DisableKey(ctx, &kms.DisableKeyInput{KeyId: k.ID})
 			return err
 		})
+	case choice <= 3 && k.State == kms.KeyStatePendingImport:
+		k.State, k.Materials = kms.KeyStateEnabled, 1
+		return w.change(map[int]keyState{i: k}, func() error { return importOwn(ctx, w.svc, k.ID) })
+	case choice == 3 && k.State == kms.KeyStateEnabled && k.External:
+		k.State = kms.KeyStatePendingImport
+		return w.change(map[int]keyState{i: k}, func() error {
+			_, err := w.svc.DeleteImportedKeyMaterial(ctx, &kms.DeleteImportedKeyMaterialInput{KeyId: k.ID})
+			return err
+		})
+	case choice == 3 && k.State == kms.KeyStateEnabled && k.MultiRegion && !k.Replica:
+		k.Replica = true
+		return w.change(map[int]keyState{i: k}, func() error {
+			_, err := w.svc.ReplicateKey(ctx, &kms.ReplicateKeyInput{KeyId: k.ID, ReplicaRegion: replicaRegion})
+			return err
+		})
 	case choice <= 3 && k.State == kms.KeyStateDisabled:
 		k.State = kms.KeyStateEnabled
 		return w.change(map[int]keyState{i: k}, func() error {
 			_, err := w.svc.EnableKey(ctx, &kms.EnableKeyInput{KeyId: k.ID})
 			return err
 		})
-	case choice <= 5 && k.State == kms.KeyStateEnabled && k.Materials <= 25:
+	case choice <= 5 && k.State == kms.KeyStateEnabled && k.Materials <= 25 && !k.External:
 		k.Materials++
 		return w.change(map[int]keyState{i: k}, func() error {
 			_, err := w.svc.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: k.ID})
 			return err
 		})
-	case choice == 6 && !pending:
+	case choice == 6 && !pending && !k.Replica: // else it would wait for its replica
 		k.State, k.Deletion = kms.KeyStatePendingDeletion, time.Time{}
 		return w.change(map[int]keyState{i: k}, func() error {
 			out, err := w.svc.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: k.ID, PendingWindowInDays: new(int32(7))})
@@ -248,7 +271,7 @@ func (w *worker) step() error {
 			}
 			return err
 		})
-	case choice <= 7 && pending:
+	case choice <= 7 && pending && !k.External: // else it may lack its material
 		k.State, k.Deletion = kms.KeyStateDisabled, time.Time{}
 		return w.change(map[int]keyState{i: k}, func() error {
 			_, err := w.svc.CancelKeyDeletion(ctx, &kms.CancelKeyDeletionInput{KeyId: k.ID})
@@ -308,18 +331,54 @@ func (w *worker) create(ctx context.Context) error {
 		Tags:        map[string]string{"t0": "0"},
 		Materials:   1,
 	}
+	switch w.rng.IntN(3) {
+	case 0:
+		k.External, k.State, k.Materials = true, kms.KeyStatePendingImport, 0
+	case 1:
+		k.MultiRegion = true
+	}
 	w.keys = append(w.keys, keyState{})
 	i := len(w.keys) - 1
 	return w.change(map[int]keyState{i: k}, func() error {
-		out, err := w.svc.CreateKey(ctx, &kms.CreateKeyInput{
-			Description: k.Description, Policy: k.Policy, Tags: []kms.Tag{{TagKey: "t0", TagValue: "0"}},
-		})
+		in := &kms.CreateKeyInput{
+			Description: k.Description, Policy: k.Policy, Tags: []kms.Tag{{TagKey: "t0", TagValue: "0"}}, MultiRegion: k.MultiRegion,
+		}
+		if k.External {
+			in.Origin = kms.OriginExternal
+		}
+		out, err := w.svc.CreateKey(ctx, in)
 		if err == nil {
 			k.ID = out.KeyMetadata.KeyId
 			w.keys[i] = k
 		}
 		return err
 	})
+}
+
+// importOwn imports the material of a key, which follows from its ID, so that it is always the same.
+func importOwn(ctx context.Context, svc *kms.Service, keyID string) error {
+	p, err := svc.GetParametersForImport(ctx, &kms.GetParametersForImportInput{
+		KeyId: keyID, WrappingAlgorithm: kms.AlgorithmSM2PKE, WrappingKeySpec: kms.WrappingKeySpecSM2,
+	})
+	if err != nil {
+		return err
+	}
+	public, err := smx509.ParsePKIXPublicKey(p.PublicKey)
+	if err != nil {
+		return err
+	}
+	material := sha256.Sum256([]byte(keyID))
+	wrapped, err := sm2.EncryptASN1(crand.Reader, public.(*ecdsa.PublicKey), material[:])
+	if err != nil {
+		return err
+	}
+	_, err = svc.ImportKeyMaterial(ctx, &kms.ImportKeyMaterialInput{
+		KeyId: keyID, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrapped, ExpirationModel: kms.ExpirationModelKeyMaterialDoesNotExpire,
+	})
+	if errors.Is(err, kms.ExpiredImportTokenException) { // another worker has moved the clock meanwhile
+		return importOwn(ctx, svc, keyID)
+	}
+	return err
 }
 
 // change reports the intended state of the keys, makes the change, and reports that it is done.
@@ -483,7 +542,7 @@ func (f *killedFile) check(t *testing.T) {
 	store, err := keystore.Open(context.Background(), replica, keystore.KeyFile(f.Root))
 	require.NoError(t, err)
 	requireConsistent(t, store)
-	svc, err := kms.New(kms.Config{Backend: replica, RootKey: keystore.KeyFile(f.Root), Clock: func() time.Time { return f.Clock }})
+	svc, err := kms.New(kms.Config{Backend: replica, RootKey: keystore.KeyFile(f.Root), Clock: func() time.Time { return f.Clock }, ReplicationDelay: -1})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, svc.Close()) }()
 	found := observe(t, svc)
@@ -548,7 +607,8 @@ func (k keyState) like(found keyState, now time.Time) bool {
 		return k.State == found.State
 	}
 	return k.Description == found.Description && k.State == found.State && k.Deletion.Equal(found.Deletion) && k.Policy == found.Policy &&
-		maps.Equal(k.Tags, found.Tags) && slices.Equal(k.Aliases, found.Aliases) && k.Materials == found.Materials
+		maps.Equal(k.Tags, found.Tags) && slices.Equal(k.Aliases, found.Aliases) && k.Materials == found.Materials &&
+		k.External == found.External && k.MultiRegion == found.MultiRegion && k.Replica == found.Replica
 }
 
 // observe returns all keys as the API shows them.
@@ -562,6 +622,8 @@ func observe(t *testing.T, svc *kms.Service) map[string]keyState {
 	for _, entry := range list.Keys {
 		m := describe(t, svc, entry.KeyId)
 		k := keyState{ID: entry.KeyId, Description: m.Description, State: m.KeyState, Deletion: m.DeletionDate, Tags: map[string]string{}}
+		k.External, k.MultiRegion = m.Origin == kms.OriginExternal, m.MultiRegion
+		k.Replica = m.MultiRegion && len(m.MultiRegionConfiguration.ReplicaKeys) == 1
 		policy, err := svc.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: entry.KeyId})
 		require.NoError(t, err)
 		var compact bytes.Buffer // as it was put
@@ -594,9 +656,16 @@ func requireCanaries(t *testing.T, svc *kms.Service, k keyState) {
 		_, err := svc.CancelKeyDeletion(context.Background(), &kms.CancelKeyDeletionInput{KeyId: k.ID})
 		require.NoError(t, err)
 	}
-	enable(t, svc, k.ID)
+	if k.External {
+		require.NoError(t, importOwn(context.Background(), svc, k.ID)) // which enables it
+	} else {
+		enable(t, svc, k.ID)
+	}
 	for _, c := range k.Canaries {
 		requireDecrypts(t, svc, c, canary)
+		if k.Replica {
+			requireDecrypts(t, svc.In(replicaRegion), c, canary)
+		}
 	}
 	requireDecrypts(t, svc, encrypt(t, svc, k.ID, canary), canary)
 }
