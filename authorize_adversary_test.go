@@ -184,3 +184,108 @@ func TestGrantsOfOtherProcesses(t *testing.T) {
 		}
 	})
 }
+
+// A condition key is absent from the calls of a permission that does not supply it, even if there is
+// something that could be its value.
+func TestAConditionKeyIsAbsentWhereItIsNotSupplied(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	createAlias(t, svc, "alias/a", k.KeyId)
+	for action, keys := range map[string][]string{
+		"kms:DescribeKey": {"kms:EncryptionAlgorithm", "kms:GrantIsForAWSResource", "kms:RotationPeriodInDays", "kms:ScheduleKeyDeletionPendingWindowInDays",
+			"kms:TrailingDaysWithoutKeyUsage", "kms:EncryptionContextKeys", "aws:TagKeys"},
+		"kms:ListKeys": {"kms:CallerAccount", "kms:MultiRegion", "kms:KeyOrigin", "aws:ResourceAccount", "kms:ResourceAliases"},
+	} {
+		for _, key := range keys {
+			p := with(t, appSession, policy("Allow", "kms:*", "*"), strings.Replace(condition(action, "Null", key, "false"), `"Allow"`, `"Deny"`, 1))
+			err := describeAs(svc, p, k.KeyId)
+			if action == "kms:ListKeys" {
+				_, err = svc.As(p).ListKeys(t.Context(), nil)
+			}
+			require.NoError(t, err, key)
+		}
+	}
+}
+
+// A key with more aliases than a key can have has none for policies.
+func TestTooManyAliasesCountForNothing(t *testing.T) {
+	backend := memory.New()
+	t.Cleanup(func() { require.NoError(t, backend.Close()) })
+	clock := newClock()
+	wide, p := join(t, process{Backend: backend}, clock), with(t, appSession,
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*","Condition":{"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/a"}}}}`)
+	k := createKey(t, wide, nil)
+	createAlias(t, wide, "alias/a", k.KeyId)
+	createAlias(t, wide, "alias/b", k.KeyId)
+	for limit, allowed := range map[int]bool{1: false, 2: true, 3: true} {
+		svc := startService(t, kms.Config{Backend: process{Backend: backend}, RootKey: sharedRoot, Clock: clock.Now}, []func(*kms.Config){
+			func(c *kms.Config) { c.Limits.AliasesPerKey = limit }})
+		if err := describeAs(svc, p, k.KeyId); allowed {
+			require.NoError(t, err)
+		} else {
+			requireRefused(t, err, "no identity-based policy allows")
+		}
+	}
+}
+
+// The policies of a session limit it as a retiring role, and not as a retiring principal itself.
+func TestASessionPolicyLimitsARetiringRole(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	for reason, id := range map[string]kms.Identity{
+		"session policy":       {SessionPolicies: []kms.Policy{{Document: policy("Allow", "s3:*", "*")}}},
+		"permissions boundary": {Boundary: &kms.Policy{Document: policy("Allow", "s3:*", "*")}},
+	} {
+		for retiring, limited := range map[string]bool{appRole: true, appSession: false} {
+			g := createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, RetiringPrincipal: retiring})
+			_, err := svc.As(withIdentity(t, appSession, id)).RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.KeyId, GrantId: g.GrantId})
+			if limited {
+				requireRefused(t, err, "no "+reason+" allows the kms:RetireGrant action")
+			} else {
+				require.NoError(t, err)
+			}
+		}
+	}
+}
+
+// A grant of many allows only by its constraints in whatever bucket it is, and no decision by a grant
+// is kept for a call with another encryption context.
+func TestAGrantIsLookedAtForEachCall(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: appRole, Operations: []kms.GrantOperation{"Encrypt"},
+		Constraints: &kms.GrantConstraints{EncryptionContextSubset: map[string]string{"tenant": "red"}}})
+	app := principal(t, appSession)
+	for range 3 {
+		require.NoError(t, encryptAs(svc, app, k.KeyId, map[string]string{"tenant": "red"}))
+		requireRefused(t, encryptAs(svc, app, k.KeyId, map[string]string{"tenant": "blue"}), "no identity-based policy allows")
+	}
+}
+
+// Each key of a ReEncrypt is decided with the algorithm that is used with it.
+func TestReEncryptIsDecidedByBothAlgorithms(t *testing.T) {
+	svc, _ := newService(t)
+	from := createKey(t, svc, &kms.CreateKeyInput{KeySpec: kms.KeySpecRSA2048, KeyUsage: kms.KeyUsageEncryptDecrypt})
+	to := createKey(t, svc, nil)
+	const rsa = kms.EncryptionAlgorithmRSAESOAEPSHA256
+	encrypted, err := svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: from.KeyId, Plaintext: []byte("x"), EncryptionAlgorithm: rsa})
+	require.NoError(t, err)
+	for _, test := range []struct {
+		permission, algorithm string
+		allowed               bool
+	}{
+		{"kms:ReEncryptFrom", string(rsa), false},
+		{"kms:ReEncryptFrom", "SYMMETRIC_DEFAULT", true},
+		{"kms:ReEncryptTo", string(rsa), true},
+		{"kms:ReEncryptTo", "SYMMETRIC_DEFAULT", false},
+	} {
+		p := with(t, appSession, allowAll, strings.Replace(condition(test.permission, "StringEquals", "kms:EncryptionAlgorithm", test.algorithm), `"Allow"`, `"Deny"`, 1))
+		_, err := svc.As(p).ReEncrypt(t.Context(), &kms.ReEncryptInput{SourceKeyId: from.KeyId, CiphertextBlob: encrypted.CiphertextBlob,
+			SourceEncryptionAlgorithm: rsa, DestinationKeyId: to.KeyId})
+		if test.allowed {
+			require.NoError(t, err)
+		} else {
+			requireRefused(t, err, test.permission+" on resource")
+		}
+	}
+}
