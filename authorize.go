@@ -101,17 +101,6 @@ type question struct {
 	asked   bool  // a policy has asked for something that may differ for the next request
 	own     bool  // a policy of the caller is evaluated, not the key's
 	err     error // why a condition key or a grant could not be read
-
-	// latest are the condition keys that were looked up last: the statements of a policy mostly ask for
-	// the same ones.
-	latest [4]lookedUp
-	next   uint8 // the one of latest to replace
-}
-
-type lookedUp struct {
-	key   string
-	own   bool
-	value iam.Value
 }
 
 // ask begins a question. The call has one at a time.
@@ -153,7 +142,8 @@ func (c *call) askKey(t *target) (*question, error) {
 func (q *question) decide() decision {
 	d := q.evaluate()
 	if t := q.call.trace; t != nil {
-		t.add(q, &d)
+		traced := d // else every decision would be on the heap
+		t.add(q, &traced)
 	}
 	return d
 }
@@ -426,7 +416,8 @@ func (c *call) authorizeTarget(t *target) error {
 		return q.err
 	case d.allowed:
 		if !q.asked && d.grant == nil && t.permission != retirePermission {
-			t.key.Decisions.Store(&keydb.Decision{Principal: caller.arn, Identity: id, Permission: t.permission, Value: &d})
+			kept := d // else every decision would be on the heap
+			t.key.Decisions.Store(&keydb.Decision{Principal: caller.arn, Identity: id, Permission: t.permission, Value: &kept})
 		}
 		return nil
 	}

@@ -202,18 +202,6 @@ func findConditionKey(name string) (f foundKey, rest string, ok bool) {
 
 // Lookup returns the value of a condition key. It makes a question the context of policies.
 func (q *question) Lookup(key string) iam.Value {
-	for i := range q.latest {
-		if l := &q.latest[i]; l.key == key && l.own == q.own {
-			return l.value
-		}
-	}
-	l := &q.latest[q.next%uint8(len(q.latest))]
-	q.next++
-	*l = lookedUp{key, q.own, q.find(key)}
-	return l.value
-}
-
-func (q *question) find(key string) iam.Value {
 	f, rest, ok := findConditionKey(key)
 	if !ok || f.permissions != nil && !f.permissions[q.permission] {
 		return iam.Value{}

@@ -2,6 +2,7 @@ package iam
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -108,7 +109,7 @@ type others struct {
 	numbers   []number
 	dates     []instant
 	bools     []bool
-	addresses []netip.Prefix
+	addresses []addressRange
 	arns      []arnPattern
 }
 
@@ -186,7 +187,7 @@ func (c *condition) add(text string, s syntax) (problem string) {
 		if !ok {
 			return "not an IP address or a range in CIDR notation"
 		}
-		c.addresses = append(c.addresses, p)
+		c.addresses = append(c.addresses, rangeOf(p))
 	}
 	return ""
 }
@@ -220,26 +221,56 @@ func parsePrefix(text string) (netip.Prefix, bool) {
 	return p, true
 }
 
-// holds reports whether the condition holds for a request.
-func (c *condition) holds(context Context) bool {
-	v := lookup(context, c.key)
-	return c.holdsFor(&v, context)
+// An address is an IPv6 address in two halves, or an IPv4 address in its IPv6 form.
+type address struct{ high, low uint64 }
+
+func addressOf(a netip.Addr) address {
+	bytes := a.As16()
+	return address{binary.BigEndian.Uint64(bytes[:8]), binary.BigEndian.Uint64(bytes[8:])}
 }
 
-func (c *condition) holdsFor(v *Value, context Context) bool {
+func (a address) is4() bool { return a.high == 0 && a.low>>32 == 0xffff }
+
+// An addressRange has the addresses of one family that begin with the same bits.
+type addressRange struct {
+	first, mask address
+	is4         bool
+}
+
+func rangeOf(p netip.Prefix) addressRange {
+	bits := p.Bits()
+	if p.Addr().Is4() {
+		bits += 96
+	}
+	mask := address{^uint64(0) << max(64-bits, 0), ^uint64(0) << min(128-bits, 64)}
+	first := addressOf(p.Masked().Addr())
+	return addressRange{first, mask, p.Addr().Is4()}
+}
+
+func (r *addressRange) contains(a address) bool {
+	return a.high&r.mask.high == r.first.high && a.low&r.mask.low == r.first.low && a.is4() == r.is4
+}
+
+// holds reports whether the condition holds for a request.
+func (c *condition) holds(keys *keys) bool {
+	v := keys.value(c.key)
+	return c.holdsFor(&v, keys)
+}
+
+func (c *condition) holdsFor(v *Value, keys *keys) bool {
 	switch {
 	case c.compare == compareNull:
 		return slices.Contains(c.bools, v.kind == absentValue)
 	case v.kind == absentValue:
 		return c.ifExists || c.quantifier == forAll || c.quantifier == single && c.negated
 	case v.kind != listValue:
-		return c.compareWith(v, context) != c.negated
+		return c.compareWith(v, keys) != c.negated
 	case c.quantifier == single:
 		return false
 	}
 	for _, text := range v.list {
 		one := Value{kind: stringValue, text: text}
-		if held := c.compareWith(&one, context) != c.negated; held != (c.quantifier == forAll) {
+		if held := c.compareWith(&one, keys) != c.negated; held != (c.quantifier == forAll) {
 			return held
 		}
 	}
@@ -247,7 +278,7 @@ func (c *condition) holdsFor(v *Value, context Context) bool {
 }
 
 // compareWith reports whether a single value compares with any value of the policy.
-func (c *condition) compareWith(v *Value, context Context) bool {
+func (c *condition) compareWith(v *Value, keys *keys) bool {
 	switch c.compare {
 	case compareStrings, comparePatterns, compareBinary:
 		text := v.str()
@@ -260,7 +291,7 @@ func (c *condition) compareWith(v *Value, context Context) bool {
 			return true
 		}
 		for i := range c.patterns {
-			if ok, _ := c.patterns[i].match(text, context); ok {
+			if ok, _ := c.patterns[i].match(text, keys); ok {
 				return true
 			}
 		}
@@ -272,14 +303,14 @@ func (c *condition) compareWith(v *Value, context Context) bool {
 			}
 		}
 		for i := range c.patterns {
-			if expected, ok := c.patterns[i].expand(context); ok && strings.EqualFold(text, expected) {
+			if expected, ok := c.patterns[i].expand(keys); ok && strings.EqualFold(text, expected) {
 				return true
 			}
 		}
 	case compareARNs:
 		text := v.str()
 		for i := range c.arns {
-			if c.arns[i].match(text, context) {
+			if c.arns[i].match(text, keys) {
 				return true
 			}
 		}
@@ -308,8 +339,8 @@ func (c *condition) compareWith(v *Value, context Context) bool {
 		}
 	case compareAddresses:
 		if a, ok := v.ip(); ok {
-			for _, expected := range c.addresses {
-				if expected.Contains(a) {
+			for i := range c.addresses {
+				if c.addresses[i].contains(a) {
 					return true
 				}
 			}
@@ -364,17 +395,17 @@ func compileARN(text string, s syntax) (a arnPattern, err error) {
 	return a, nil
 }
 
-func (a *arnPattern) match(text string, context Context) bool {
+func (a *arnPattern) match(text string, keys *keys) bool {
 	parts, ok := splitARN(text)
 	if !ok || parts[0] != "arn" {
 		return false
 	}
 	if a.whole != nil {
-		matched, _ := a.whole.match(text, context)
+		matched, _ := a.whole.match(text, keys)
 		return matched
 	}
 	for i := range parts {
-		if matched, _ := a.parts[i].match(parts[i], context); !matched {
+		if matched, _ := a.parts[i].match(parts[i], keys); !matched {
 			return false
 		}
 	}

@@ -93,40 +93,52 @@ func (d Decision) AllowedBy(m Match) (statement int, ok bool) {
 // Evaluate decides about a request. It does not fail, and usually does not allocate. It allocates to
 // compare a number, a date or an address as a text, to find that a text is not one of these, and for
 // a variable of StringEqualsIgnoreCase.
-func (p *Policy) Evaluate(r *Request) Decision {
-	var d Decision
+func (p *Policy) Evaluate(r *Request) (d Decision) {
+	if p.asks {
+		p.decideWithKeys(r, &d)
+	} else {
+		p.decide(r, nil, &d)
+	}
+	return d
+}
+
+// decideWithKeys is a function so that other policies do not pay for the memory of the keys.
+//
+//go:noinline
+func (p *Policy) decideWithKeys(r *Request, d *Decision) { p.decide(r, &keys{context: r.Context}, d) }
+
+func (p *Policy) decide(r *Request, keys *keys, d *Decision) {
 	for i := range p.denies {
-		if s := &p.denies[i]; s.applies(r) != Unmatched {
+		if s := &p.denies[i]; s.applies(r, keys) != Unmatched {
 			d.deny = s.index + 1
-			return d
+			return
 		}
 	}
 	for i := range p.allows {
 		s := &p.allows[i]
-		if m := s.applies(r); m != Unmatched && d.allow[m] == 0 {
+		if m := s.applies(r, keys); m != Unmatched && d.allow[m] == 0 {
 			d.allow[m] = s.index + 1
 			if d.match = max(d.match, m); m == ByIdentity {
 				break // no statement says more
 			}
 		}
 	}
-	return d
 }
 
 // applies returns how the statement names the principal, if all its elements match the request. It
 // looks at the principal first, because that differs most often.
-func (s *statement) applies(r *Request) Match {
+func (s *statement) applies(r *Request, keys *keys) Match {
 	m := s.settled
 	if m == Unmatched {
 		if m = s.matchesPrincipal(r.Principal); m == Unmatched || !s.matchesAction(r.Action) {
 			return Unmatched
 		}
 	}
-	if !s.anyResource && !s.matchesResource(r.Resource, r.Context) {
+	if !s.anyResource && !s.matchesResource(r.Resource, keys) {
 		return Unmatched
 	}
 	for i := range s.conditions {
-		if !s.conditions[i].holds(r.Context) {
+		if !s.conditions[i].holds(keys) {
 			return Unmatched
 		}
 	}
@@ -144,10 +156,10 @@ func (s *statement) matchesAction(action string) bool {
 
 // matchesResource is fail-closed for a NotResource with a variable that does not resolve: whether the
 // resource is excepted is not known, so that Deny applies and Allow does not.
-func (s *statement) matchesResource(resource string, c Context) bool {
+func (s *statement) matchesResource(resource string, keys *keys) bool {
 	unknown := false
 	for i := range s.resources {
-		matched, resolved := s.resources[i].match(resource, c)
+		matched, resolved := s.resources[i].match(resource, keys)
 		if matched {
 			return !s.notResource
 		}
@@ -181,6 +193,7 @@ func (p *Policy) Narrow(who *Principal, action, resource string) *Policy {
 	narrow := *p
 	narrow.denies = narrowed(p.denies, who, action, resource)
 	narrow.allows = narrowed(p.allows, who, action, resource)
+	narrow.asks = asks(narrow.denies) || asks(narrow.allows)
 	return &narrow
 }
 
@@ -193,7 +206,7 @@ func narrowed(statements []statement, who *Principal, action, resource string) [
 				continue
 			}
 		}
-		if !slices.ContainsFunc(s.resources, func(p pattern) bool { return p.shape == general && len(p.vars) > 0 }) {
+		if !s.hasVariables() {
 			if !s.matchesResource(resource, nil) {
 				continue
 			}
@@ -202,6 +215,16 @@ func narrowed(statements []statement, who *Principal, action, resource string) [
 		kept = append(kept, s)
 	}
 	return kept
+}
+
+// asks reports whether a decision may depend on condition keys.
+func asks(statements []statement) bool {
+	return slices.ContainsFunc(statements, func(s statement) bool { return len(s.conditions) > 0 || s.hasVariables() })
+}
+
+// hasVariables reports whether Resource or NotResource has variables.
+func (s *statement) hasVariables() bool {
+	return slices.ContainsFunc(s.resources, func(p pattern) bool { return p.shape == general && len(p.vars) > 0 })
 }
 
 // Constant returns the decision of a policy from Narrow, if it does not depend on the Request's

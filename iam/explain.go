@@ -81,11 +81,12 @@ func (p *Policy) Explain(r *Request) Explanation {
 }
 
 func (s *statement) explain(r *Request) StatementExplanation {
+	keys := keys{context: r.Context}
 	e := StatementExplanation{
 		Index: int(s.index), Sid: s.sid, Effect: s.effect, Line: s.line, Column: s.column,
-		Applies:  s.applies(r) != Unmatched,
+		Applies:  s.applies(r, &keys) != Unmatched,
 		Action:   ElementExplanation{s.matchesAction(r.Action), s.notAction, firstMatch(s.actions, r.Action, nil)},
-		Resource: ElementExplanation{s.matchesResource(r.Resource, r.Context), s.notResource, firstMatch(s.resources, r.Resource, r.Context)},
+		Resource: ElementExplanation{s.matchesResource(r.Resource, &keys), s.notResource, firstMatch(s.resources, r.Resource, &keys)},
 		Match:    s.matchesPrincipal(r.Principal),
 	}
 	if !s.notPrincipal && e.Match != Unmatched {
@@ -97,36 +98,36 @@ func (s *statement) explain(r *Request) StatementExplanation {
 		}
 	}
 	for i := range s.conditions {
-		e.Conditions = append(e.Conditions, s.conditions[i].explain(r.Context))
+		e.Conditions = append(e.Conditions, s.conditions[i].explain(&keys))
 	}
 	return e
 }
 
-func firstMatch(patterns []pattern, text string, c Context) string {
+func firstMatch(patterns []pattern, text string, keys *keys) string {
 	for i := range patterns {
-		if matched, _ := patterns[i].match(text, c); matched {
+		if matched, _ := patterns[i].match(text, keys); matched {
 			return patterns[i].text
 		}
 	}
 	return ""
 }
 
-func (c *condition) explain(context Context) ConditionExplanation {
-	v := lookup(context, c.key)
+func (c *condition) explain(keys *keys) ConditionExplanation {
+	v := keys.value(c.key)
 	e := ConditionExplanation{
 		Operator: c.source.operator, Key: c.source.key, Line: c.source.line, Column: c.source.column,
-		Expected: slices.Clone(c.source.texts), Present: v.Present(), Seen: v.Texts(), Holds: c.holdsFor(&v, context),
+		Expected: slices.Clone(c.source.texts), Present: v.Present(), Seen: v.Texts(), Holds: c.holdsFor(&v, keys),
 	}
 	if c.source.variables {
 		for i, text := range e.Expected {
-			e.Expected[i] = replaceVariables(text, context)
+			e.Expected[i] = replaceVariables(text, keys)
 		}
 	}
 	return e
 }
 
 // replaceVariables returns text with the variables that resolve replaced by their values.
-func replaceVariables(text string, context Context) string {
+func replaceVariables(text string, keys *keys) string {
 	var b strings.Builder
 	for {
 		before, _, ok := strings.Cut(text, "${")
@@ -138,7 +139,7 @@ func replaceVariables(text string, context Context) string {
 		if err != nil {
 			return b.String() + text // Parse has refused it
 		}
-		value, ok := v.resolve(context)
+		value, ok := v.resolve(keys)
 		switch {
 		case v.key == "":
 			value = v.fallback

@@ -159,6 +159,7 @@ func (c *compiler) document() {
 			c.policy.allows = append(c.policy.allows, s)
 		}
 	}
+	c.policy.asks = asks(c.policy.denies) || asks(c.policy.allows)
 }
 
 func (c *compiler) statement(n *node, at *path) statement {

@@ -218,8 +218,8 @@ func (p *part) prepare(fold bool) error {
 
 // resolve returns the text of a variable. A variable without a value or a default does not resolve,
 // and a multivalued key never does.
-func (v *varRef) resolve(c Context) (string, bool) {
-	value := lookup(c, v.key)
+func (v *varRef) resolve(keys *keys) (string, bool) {
+	value := keys.value(v.key)
 	switch {
 	case value.kind == listValue:
 		return "", false
@@ -229,23 +229,16 @@ func (v *varRef) resolve(c Context) (string, bool) {
 	return v.fallback, v.hasFallback
 }
 
-func lookup(c Context, key string) Value {
-	if c == nil {
-		return Value{}
-	}
-	return c.Lookup(key)
-}
-
 // match reports whether the pattern matches the whole text. It is false if a variable does not
 // resolve; then resolved is false, too.
-func (p *pattern) match(text string, c Context) (matched, resolved bool) {
+func (p *pattern) match(text string, keys *keys) (matched, resolved bool) {
 	switch {
 	case p.shape != general:
 		return p.matchFixed(text), true
 	case len(p.vars) == 0:
 		return p.matchParts(text), true
 	}
-	return p.matchVariables(text, c)
+	return p.matchVariables(text, keys)
 }
 
 // matchFixed is match for a pattern that is not general.
@@ -265,11 +258,11 @@ func (p *pattern) matchParts(text string) bool {
 	return m.match(p.parts, text)
 }
 
-func (p *pattern) matchVariables(text string, c Context) (matched, resolved bool) {
+func (p *pattern) matchVariables(text string, keys *keys) (matched, resolved bool) {
 	var array [maxVariables]string
 	values := array[:0]
 	for i := range p.vars {
-		value, ok := p.vars[i].resolve(c)
+		value, ok := p.vars[i].resolve(keys)
 		if !ok {
 			return false, false
 		}
@@ -465,7 +458,7 @@ func (s *runeSearch) find(text string) int {
 }
 
 // expand returns the text of a pattern without wildcards, with its variables resolved.
-func (p *pattern) expand(c Context) (text string, ok bool) {
+func (p *pattern) expand(keys *keys) (text string, ok bool) {
 	if p.shape == exact {
 		return p.fixed, true
 	}
@@ -474,7 +467,7 @@ func (p *pattern) expand(c Context) (text string, ok bool) {
 		piece := &p.parts[0].pieces[i]
 		value := piece.fixed
 		if piece.variable > 0 {
-			if value, ok = p.vars[piece.variable-1].resolve(c); !ok {
+			if value, ok = p.vars[piece.variable-1].resolve(keys); !ok {
 				return "", false
 			}
 		}

@@ -67,7 +67,7 @@ func TestVariablesMatchAsTheirEscapedValueDoes(t *testing.T) {
 		p, err := compilePattern(strings.ReplaceAll(wild, "v", "${a:v}"), wildcards|variables)
 		require.NoError(t, err)
 		want := plainMatch([]rune(strings.ReplaceAll(wild, "v", escaped.Replace(value))), []rune(escaped.Replace(text)))
-		got, resolved := p.match(text, Values{"a:v": String(value)})
+		got, resolved := p.match(text, &keys{context: Values{"a:v": String(value)}})
 		require.Equal(t, want, got, "%q %q %q", wild, value, text)
 		require.True(t, resolved)
 		if want {

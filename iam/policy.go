@@ -57,6 +57,7 @@ type Policy struct {
 	version, id string
 	denies      []statement // in the order of the document
 	allows      []statement
+	asks        bool // a decision may depend on condition keys
 }
 
 // Kind returns the kind for which the policy was parsed.
@@ -164,7 +165,7 @@ func (s Statement) MatchesAction(action string) bool { return s.s.matchesAction(
 // MatchesResource reports whether the statement is about a resource. Variables have their values
 // from the Context, which may be nil.
 func (s Statement) MatchesResource(resource string, c Context) bool {
-	return s.s.matchesResource(resource, c)
+	return s.s.matchesResource(resource, &keys{context: c})
 }
 
 // Conditions returns the conditions, in the order of the document. All must hold.
@@ -198,4 +199,4 @@ func (c Condition) ForAnyValue() bool { return c.c.quantifier == forAny }
 func (c Condition) Position() (line, column int) { return c.c.source.line, c.c.source.column }
 
 // Holds reports whether the condition holds for the condition keys of a request.
-func (c Condition) Holds(context Context) bool { return c.c.holds(context) }
+func (c Condition) Holds(context Context) bool { return c.c.holds(&keys{context: context}) }

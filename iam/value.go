@@ -3,6 +3,7 @@ package iam
 import (
 	"cmp"
 	"encoding/base64"
+	"encoding/binary"
 	"math"
 	"net/netip"
 	"strconv"
@@ -18,6 +19,33 @@ import (
 // that the Context does not have are absent: the zero Value.
 type Context interface {
 	Lookup(key string) Value
+}
+
+// keys has the condition keys of a Context that one evaluation has asked for, so that it asks for
+// most of them once. A nil keys has none.
+type keys struct {
+	context Context
+	count   int
+	names   [8]string
+	values  [8]Value
+}
+
+// value returns the value of a key.
+func (k *keys) value(key string) Value {
+	if k == nil || k.context == nil {
+		return Value{}
+	}
+	for i := range k.names[:k.count] {
+		if k.names[i] == key {
+			return k.values[i]
+		}
+	}
+	v := k.context.Lookup(key)
+	if k.count < len(k.names) {
+		k.names[k.count], k.values[k.count] = key, v
+		k.count++
+	}
+	return v
 }
 
 // Values is a Context from a map. The case of the letters in its keys does not matter, so no two
@@ -100,13 +128,8 @@ func IP(a netip.Addr) Value {
 	if !a.IsValid() {
 		return Value{}
 	}
-	bytes := a.As16()
-	v := Value{kind: ipValue}
-	for i := range 8 {
-		v.a = v.a<<8 | uint64(bytes[i])
-		v.b = v.b<<8 | uint64(bytes[8+i])
-	}
-	return v
+	halves := addressOf(a)
+	return Value{kind: ipValue, a: halves.high, b: halves.low}
 }
 
 // Binary returns binary data. As a text it is in base64, with padding.
@@ -158,10 +181,8 @@ func (v *Value) format() string {
 
 func (v *Value) addr() netip.Addr {
 	var bytes [16]byte
-	for i := range 8 {
-		bytes[7-i] = byte(v.a >> (8 * i))
-		bytes[15-i] = byte(v.b >> (8 * i))
-	}
+	binary.BigEndian.PutUint64(bytes[:8], v.a)
+	binary.BigEndian.PutUint64(bytes[8:], v.b)
 	return netip.AddrFrom16(bytes).Unmap()
 }
 
@@ -198,15 +219,15 @@ func (v *Value) instant() (instant, bool) {
 }
 
 // ip returns a single value as an address.
-func (v *Value) ip() (netip.Addr, bool) {
+func (v *Value) ip() (address, bool) {
 	switch v.kind {
 	case ipValue:
-		return v.addr(), true
+		return address{v.a, v.b}, true
 	case stringValue:
 		a, err := netip.ParseAddr(v.text)
-		return a.Unmap().WithZone(""), err == nil
+		return addressOf(a), err == nil
 	}
-	return netip.Addr{}, false
+	return address{}, false
 }
 
 // bool returns a single value as a boolean. Every text other than true is false.

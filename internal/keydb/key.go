@@ -104,9 +104,6 @@ func newKey(ref Ref, record *Record, revision keystore.Revision, old *Key, now t
 	return k, nil
 }
 
-// parsePolicy compiles a key policy.
-func parsePolicy(text string) (*iam.Policy, error) { return iam.Parse(text, iam.ResourcePolicy) }
-
 // state returns the state of the key at now, and when time next changes the key.
 func (r *Record) state(region string, now time.Time) (s State, nextDue time.Time) {
 	if r.Shared != nil {
