@@ -289,3 +289,18 @@ func TestReEncryptIsDecidedByBothAlgorithms(t *testing.T) {
 		}
 	}
 }
+
+// A decision by the aliases of a key is not kept: they can change without the key.
+func TestAnAliasThatIsDeletedCountsNoLonger(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	p := with(t, appSession,
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*","Condition":{"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/a"}}}}`)
+	createAlias(t, svc, "alias/a", k.KeyId)
+	for range 2 {
+		require.NoError(t, describeAs(svc, p, k.KeyId))
+	}
+	_, err := svc.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: "alias/a"})
+	require.NoError(t, err)
+	requireRefused(t, describeAs(svc, p, k.KeyId), "no identity-based policy allows")
+}

@@ -81,6 +81,9 @@ func TestASessionPolicyAndABoundaryLimitAGrantToARole(t *testing.T) {
 			k := createKey(t, svc, nil)
 			createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: grantee, Operations: []kms.GrantOperation{kms.GrantOperationDescribeKey}})
 			setPolicy(t, svc, k.KeyId, onlyRoot)
+			if limited { // nor is the role itself more than its sessions
+				requireRefused(t, describeAs(svc, withIdentity(t, appRole, id), k.Arn), "no "+reason+" allows")
+			}
 			err := describeAs(svc, withIdentity(t, appSession, id), k.Arn)
 			if limited {
 				requireRefused(t, err, "no "+reason+" allows")
