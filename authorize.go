@@ -14,9 +14,9 @@ type decision struct {
 	allowed bool
 	reason  reason
 
-	// policy is the kind of the policy that decides, or that would have to allow; index is its place in
-	// the list of those of the principal, and statement that of the statement in it, -1 if there is
-	// none.
+	// policy is the kind of the policy that decides, or that would have to allow; index is its
+	// place in the list of those of the principal, and statement that of the statement in it, -1 if
+	// there is none.
 	policy           policyKind
 	index, statement int
 
@@ -86,8 +86,8 @@ func refusalBy(r reason) decision {
 	return d
 }
 
-// A question is what one decision is about: may the caller use a permission for a key, or for another
-// resource?
+// A question is what one decision is about: may the caller use a permission for a key, or for
+// another resource?
 type question struct {
 	call       *call
 	who        *identity
@@ -211,8 +211,8 @@ func (q *question) decideWithoutKey(own *ownDecision) decision {
 	return own.allowance(byIdentityPolicy)
 }
 
-// decideByGrants decides by the grants of the key to the caller. refusal is the decision if there is
-// none that allows.
+// decideByGrants decides by the grants of the key to the caller. refusal is the decision if there
+// is none that allows.
 func (q *question) decideByGrants(own *ownDecision, refusal decision) decision {
 	result := refusal
 	q.eachGrant(func(g *keydb.Grant, match iam.Match) (more bool) {
@@ -245,8 +245,8 @@ func (q *question) decideByGrants(own *ownDecision, refusal decision) decision {
 	return result
 }
 
-// decideRetirement decides about kms:RetireGrant. Permission by policies is not enough: the grant must
-// give the right to the caller or to its account.
+// decideRetirement decides about kms:RetireGrant. Permission by policies is not enough: the grant
+// must give the right to the caller or to its account.
 func (q *question) decideRetirement(own *ownDecision) decision {
 	g, r := q.grant, byRetirer
 	match, issuer := iam.Unmatched, ""
@@ -372,7 +372,8 @@ func (c *call) authorize(aliasName string) error {
 	return nil
 }
 
-// authorizeResource refuses the caller a permission for a resource that is no key: an alias, or "*".
+// authorizeResource refuses the caller a permission for a resource that is no key: an alias, or
+// "*".
 func (c *call) authorizeResource(permission, resource string) error {
 	q, err := c.ask(permission, resource)
 	if err != nil {
@@ -467,8 +468,8 @@ const (
 	yes
 )
 
-// eachGrant calls f with the grants of the key that name the caller, and how they do, until f returns
-// false. It leaves out some whose constraints the call does not meet.
+// eachGrant calls f with the grants of the key that name the caller, and how they do, until f
+// returns false. It leaves out some whose constraints the call does not meet.
 func (q *question) eachGrant(f func(*keydb.Grant, iam.Match) bool) {
 	context, all := q.encryptionContext(), !usesContext(q.permission)
 	for _, n := range q.who.grantees {
@@ -534,8 +535,8 @@ func narrows(parent *keydb.GrantRecord, in *CreateGrantInput) bool {
 	return includes(c.EncryptionContextSubset, parent.ContextSubset)
 }
 
-// hiddenResource is the reason that does not distinguish a key that does not exist from one that the
-// caller may not use.
+// hiddenResource is the reason that does not distinguish a key that does not exist from one that
+// the caller may not use.
 const hiddenResource = "the resource does not exist in this Region, no resource-based policies allow access, " +
 	"or a resource-based policy explicitly denies access"
 
@@ -544,13 +545,14 @@ const (
 	onCiphertext = " on the resource associated with this ciphertext"
 )
 
-// accessDenied returns the AccessDeniedException for a permission on a resource: on is how the message
-// names it, and why the reason, which the action completes.
+// accessDenied returns the AccessDeniedException for a permission on a resource: on is how the
+// message names it, and why the reason, which the action completes.
 func accessDenied(caller *Principal, permission, on, why string) *Error {
 	return exception(AccessDeniedException, "User: %s is not authorized to perform: %s%s because %s the %[2]s action", caller.display(), permission, on, why)
 }
 
-// hiddenForeign returns the AccessDeniedException for a key of another account, which may not exist.
+// hiddenForeign returns the AccessDeniedException for a key of another account, which may not
+// exist.
 func hiddenForeign(caller *Principal, permission string) *Error {
 	return hidden(caller, permission, onForeign)
 }
@@ -569,9 +571,9 @@ func errAnonymous(caller *Principal, permission string) *Error {
 	return accessDenied(caller, permission, " on resource: *", "no identity-based policy allows")
 }
 
-// refuseTarget returns the AccessDeniedException for a target. A key of another account is not named,
-// and what its policy says only if it lets the account of the caller use the key. The same goes for the
-// key of a ciphertext that the caller did not name.
+// refuseTarget returns the AccessDeniedException for a target. A key of another account is not
+// named, and what its policy says only if it lets the account of the caller use the key. The same
+// goes for the key of a ciphertext that the caller did not name.
 func (q *question) refuseTarget(t *target, d *decision) *Error {
 	caller, on := &q.call.svc.caller, " on resource: "+t.key.ARN
 	switch {

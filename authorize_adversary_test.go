@@ -68,8 +68,8 @@ func TestTheRequestedRegionOfAReplicaIsItsOwn(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Whether its author could change the policy of a replica depends on the replica's tags, not on those
-// of the primary.
+// Whether its author could change the policy of a replica depends on the replica's tags, not on
+// those of the primary.
 func TestTheLockoutCheckOfAReplicaSeesItsTags(t *testing.T) {
 	svc, _ := newService(t)
 	author := with(t, appSession, policy("Allow", "kms:ReplicateKey", "*"), policy("Allow", "kms:CreateKey", "*"), policy("Allow", "kms:TagResource", "*"),
@@ -137,7 +137,8 @@ func TestAFailureDisclosesNoGrantOfAnotherAccount(t *testing.T) {
 	require.ErrorIs(t, err, kms.KMSInternalException)
 }
 
-// A Deny of re-encryption on the same key bites although the destination cannot be read for a moment.
+// A Deny of re-encryption on the same key bites although the destination cannot be read for a
+// moment.
 func TestReEncryptOnSameKeyFailsClosed(t *testing.T) {
 	backend := &unreliable{Backend: memory.New()}
 	svc, _ := newService(t, func(c *kms.Config) { c.Backend, c.RootKey = backend, sharedRoot })
@@ -159,8 +160,8 @@ func TestReEncryptOnSameKeyFailsClosed(t *testing.T) {
 	require.Error(t, err)
 }
 
-// A grant that one process revokes or retires stops counting in the others, which had found it, and a
-// new one begins to count.
+// A grant that one process revokes or retires stops counting in the others, which had found it, and
+// a new one begins to count.
 func TestGrantsOfOtherProcesses(t *testing.T) {
 	eachBackend(t, func(t *testing.T, backend keystore.Backend) {
 		clock := newClock()
@@ -185,8 +186,8 @@ func TestGrantsOfOtherProcesses(t *testing.T) {
 	})
 }
 
-// A condition key is absent from the calls of a permission that does not supply it, even if there is
-// something that could be its value.
+// A condition key is absent from the calls of a permission that does not supply it, even if there
+// is something that could be its value.
 func TestAConditionKeyIsAbsentWhereItIsNotSupplied(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, nil)
@@ -248,8 +249,8 @@ func TestASessionPolicyLimitsARetiringRole(t *testing.T) {
 	}
 }
 
-// A grant of many allows only by its constraints in whatever bucket it is, and no decision by a grant
-// is kept for a call with another encryption context.
+// A grant of many allows only by its constraints in whatever bucket it is, and no decision by a
+// grant is kept for a call with another encryption context.
 func TestAGrantIsLookedAtForEachCall(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, nil)

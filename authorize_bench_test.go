@@ -13,8 +13,8 @@ import (
 	"github.com/pocketkms/kms/audit"
 )
 
-// BenchmarkAuthorize measures Encrypt with policies of several sizes and forms: what authorization costs
-// is the difference to the first. BenchmarkDecision has the decision only.
+// BenchmarkAuthorize measures Encrypt with policies of several sizes and forms: what authorization
+// costs is the difference to the first. BenchmarkDecision has the decision only.
 func BenchmarkAuthorize(b *testing.B) {
 	app := principal(b, "arn:aws:sts::111122223333:assumed-role/app/session")
 	withPolicy := func(document string) kms.Principal {
@@ -58,7 +58,8 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 }
 
-// statements returns a key policy of n statements, of which the last allows the role app to encrypt.
+// statements returns a key policy of n statements, of which the last allows the role app to
+// encrypt.
 func statements(n int, conditions bool) string {
 	var list []map[string]any
 	for i := range n {

@@ -19,8 +19,8 @@ import (
 
 var plainCases = flag.Int("plaincases", 20_000, "how many calls TestDecisionsArePlain makes")
 
-// The plain evaluator decides as the guide tells it, step by step and without sharing anything with the
-// package. It knows only the few policies, principals and calls that plainWorld makes.
+// The plain evaluator decides as the guide tells it, step by step and without sharing anything with
+// the package. It knows only the few policies, principals and calls that plainWorld makes.
 
 type plainStatement struct {
 	Effect       string
@@ -498,8 +498,8 @@ func (r *plainRequest) call(svc *kms.Service, keyARN string) (err error) {
 	return err
 }
 
-// Random policies, principals, grants and calls are decided as a second evaluator decides them, each
-// twice, so that a decision that was kept is seen, too.
+// Random policies, principals, grants and calls are decided as a second evaluator decides them,
+// each twice, so that a decision that was kept is seen, too.
 func TestDecisionsArePlain(t *testing.T) {
 	svc, _ := newService(t)
 	m := plainMaker{rand.New(rand.NewPCG(20260301, 1))}

@@ -93,8 +93,8 @@ func BenchmarkDecrypt(b *testing.B) {
 	}, func() { must(svc.Decrypt(context.Background(), in)) })
 }
 
-// BenchmarkAudited compares calls with a sink that drops events with calls without a sink, which are
-// its floor. Production's sinks borrow events; "kept" is with a sink that may keep them.
+// BenchmarkAudited compares calls with a sink that drops events with calls without a sink, which
+// are its floor. Production's sinks borrow events; "kept" is with a sink that may keep them.
 func BenchmarkAudited(b *testing.B) {
 	ctx := context.Background()
 	for _, operation := range []struct {

@@ -37,8 +37,8 @@ type comparison struct {
 	floor, timed func()
 }
 
-// BenchmarkKey compares the operations on keys of every kind with the bare primitives. The service has
-// an audit sink that borrows events, as those of production do, and drops them.
+// BenchmarkKey compares the operations on keys of every kind with the bare primitives. The service
+// has an audit sink that borrows events, as those of production do, and drops them.
 func BenchmarkKey(b *testing.B) {
 	for _, k := range []benchmarkedKey{
 		{kms.KeySpecHMAC256, kms.KeyUsageGenerateVerifyMac, benchMAC},
@@ -78,8 +78,8 @@ func benchMAC(_ *testing.B, svc *kms.Service, id string) []comparison {
 	}
 }
 
-// benchSignatures compares Sign and Verify with bare, which returns functions that sign a message and
-// verify a signature of it.
+// benchSignatures compares Sign and Verify with bare, which returns functions that sign a message
+// and verify a signature of it.
 func benchSignatures(algorithm kms.SigningAlgorithmSpec, bare func(b *testing.B, message []byte) (sign, verify func())) func(*testing.B, *kms.Service, string) []comparison {
 	return func(b *testing.B, svc *kms.Service, id string) []comparison {
 		ctx := context.Background()

@@ -336,8 +336,8 @@ func (id *identity) tag(key string) iam.Value {
 	return iam.Value{}
 }
 
-// sameKey reports whether a name is the same as one of which policies have the letters A to Z in lower
-// case.
+// sameKey reports whether a name is the same as one of which policies have the letters A to Z in
+// lower case.
 func sameKey(name, lower string) bool {
 	if len(name) != len(lower) {
 		return false
@@ -354,8 +354,8 @@ func sameKey(name, lower string) bool {
 	return true
 }
 
-// region returns the Region in which the question arises: that of the key or, for a replica that is to
-// be, that of the replica.
+// region returns the Region in which the question arises: that of the key or, for a replica that is
+// to be, that of the replica.
 func (q *question) region() string {
 	if q.key != nil {
 		return q.key.Region
@@ -373,8 +373,8 @@ func (q *question) keyRef() keydb.Ref {
 	return q.key.Ref
 }
 
-// keyRecord returns the properties of the key. Those of CreateKey are what the caller asks for, with
-// defaults.
+// keyRecord returns the properties of the key. Those of CreateKey are what the caller asks for,
+// with defaults.
 func (q *question) keyRecord() (r keydb.Record) {
 	if q.key != nil {
 		return *q.key.Record
@@ -424,8 +424,8 @@ func (q *question) resourceTag(key string) iam.Value {
 	return iam.Value{}
 }
 
-// resourceAliases returns the names of the aliases of the key. If there are more than the key can have,
-// it has none: what depends on them is refused.
+// resourceAliases returns the names of the aliases of the key. If there are more than the key can
+// have, it has none: what depends on them is refused.
 func (q *question) resourceAliases() iam.Value {
 	if q.key == nil {
 		return iam.Value{}
@@ -444,7 +444,8 @@ func (q *question) resourceAliases() iam.Value {
 	return iam.Strings(names)
 }
 
-// aliasIn returns the name of the alias that a KeyId is, or whose ARN it is; empty if it is another.
+// aliasIn returns the name of the alias that a KeyId is, or whose ARN it is; empty if it is
+// another.
 func aliasIn(identifier string) string {
 	id, err := parseKeyIdentifier(identifier)
 	if err != nil {
@@ -470,8 +471,8 @@ func (q *question) trailingDays() iam.Value {
 	return iam.Int(int64(max(q.call.now.Sub(since), 0) / (24 * time.Hour)))
 }
 
-// usesContext reports whether the calls of a permission have an encryption context, which grants may
-// require.
+// usesContext reports whether the calls of a permission have an encryption context, which grants
+// may require.
 func usesContext(permission string) bool {
 	switch permission {
 	case "kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:GenerateDataKeyPair",
@@ -481,8 +482,8 @@ func usesContext(permission string) bool {
 	return false
 }
 
-// encryptionContext returns the encryption context of the call, or that of the constraints of the grant
-// that it creates or retires.
+// encryptionContext returns the encryption context of the call, or that of the constraints of the
+// grant that it creates or retires.
 func (q *question) encryptionContext() map[string]string {
 	switch in := q.call.input.(type) {
 	case *EncryptInput:
@@ -512,8 +513,8 @@ func (q *question) encryptionContext() map[string]string {
 	return nil
 }
 
-// contextValue returns the value of a key of an encryption context; key is in lower case. If the context
-// has keys that differ only in case, it is the value of the first of them.
+// contextValue returns the value of a key of an encryption context; key is in lower case. If the
+// context has keys that differ only in case, it is the value of the first of them.
 func contextValue(context map[string]string, key string) iam.Value {
 	found := ""
 	for name := range context {
@@ -551,9 +552,10 @@ func (q *question) encryptionAlgorithm() EncryptionAlgorithmSpec {
 	return orDefault(algorithm, EncryptionAlgorithmSymmetricDefault)
 }
 
-// reEncryptOnSameKey reports whether the destination key is the source key. The source is authorized
-// before the destination is known if it may not be disclosed. A destination that does not exist fails
-// the call later; one that cannot be read might be the source, so that it refuses the call now.
+// reEncryptOnSameKey reports whether the destination key is the source key. The source is
+// authorized before the destination is known if it may not be disclosed. A destination that does
+// not exist fails the call later; one that cannot be read might be the source, so that it refuses
+// the call now.
 func (q *question) reEncryptOnSameKey() iam.Value {
 	in, ok := q.call.input.(*ReEncryptInput)
 	if !ok {

@@ -27,8 +27,8 @@ func (k *conditionKey) suppliedBy() string {
 	return strings.Join(append(parts, strings.Fields(rest)...), ", ")
 }
 
-// The document has a row for each condition key, in the order of the table of the code, which says who
-// supplies it and which policies see it.
+// The document has a row for each condition key, in the order of the table of the code, which says
+// who supplies it and which policies see it.
 func TestTheDocumentListsTheConditionKeys(t *testing.T) {
 	text, err := os.ReadFile("docs/authorization.md")
 	require.NoError(t, err)

@@ -48,8 +48,8 @@ func TestEveryActionSuppliesTheConditionKeysOfAWSsTable(t *testing.T) {
 	}
 }
 
-// requireSupplied requires that an action supplies the listed condition keys and no others, except those
-// that all actions supply.
+// requireSupplied requires that an action supplies the listed condition keys and no others, except
+// those that all actions supply.
 func requireSupplied(t *testing.T, action string, ofKey bool, listed []string) {
 	t.Helper()
 	// The keys that describe the resource of an action.

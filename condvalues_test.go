@@ -13,8 +13,8 @@ import (
 	"github.com/pocketkms/kms/audit"
 )
 
-// Each condition key has, in the call of an operation, exactly the value that is expected: a policy that
-// requires it allows, and one that requires another value does not.
+// Each condition key has, in the call of an operation, exactly the value that is expected: a policy
+// that requires it allows, and one that requires another value does not.
 func TestEveryConditionKeyHasItsValue(t *testing.T) {
 	const (
 		str, boolean, number, date, ip = "StringEquals", "Bool", "NumericEquals", "DateEquals", "IpAddress"

@@ -74,9 +74,9 @@ type XksProxyAuthenticationCredentialType struct {
 	RawSecretAccessKey string `kms:"required,len=43..64,pattern=xksSecretAccessKey,secret"`
 }
 
-// UpdateCustomKeyStoreInput says what changes in a custom key store; what is absent stays. All except
-// NewCustomKeyStoreName, XksProxyAuthenticationCredential and XksProxyUriPath requires that it is
-// disconnected.
+// UpdateCustomKeyStoreInput says what changes in a custom key store; what is absent stays. All
+// except NewCustomKeyStoreName, XksProxyAuthenticationCredential and XksProxyUriPath requires that
+// it is disconnected.
 type UpdateCustomKeyStoreInput struct {
 	// CustomKeyStoreId is the custom key store.
 	CustomKeyStoreId string `kms:"required,len=1..64"`
@@ -141,8 +141,8 @@ type DisconnectCustomKeyStoreInput struct {
 // DisconnectCustomKeyStoreOutput is empty.
 type DisconnectCustomKeyStoreOutput struct{}
 
-// DescribeCustomKeyStoresInput selects custom key stores of the caller's account and Region. At most
-// one of CustomKeyStoreId and CustomKeyStoreName may be present; without them, all are meant.
+// DescribeCustomKeyStoresInput selects custom key stores of the caller's account and Region. At
+// most one of CustomKeyStoreId and CustomKeyStoreName may be present; without them, all are meant.
 type DescribeCustomKeyStoresInput struct {
 	// CustomKeyStoreId selects the custom key store of that ID.
 	CustomKeyStoreId string `kms:"len=1..64"`
@@ -519,7 +519,8 @@ func (c *call) customKeyStore(id string) (*keydb.Store, error) {
 	return s, err
 }
 
-// wrongConnectionState returns the exception for an operation that the connection state does not allow.
+// wrongConnectionState returns the exception for an operation that the connection state does not
+// allow.
 func wrongConnectionState(s *keydb.Store) *Error {
 	return exception(CustomKeyStoreInvalidStateException, "The connection state of the custom key store %s is %s, which is not valid for this operation.", s.ID, s.State)
 }
@@ -550,8 +551,8 @@ var opDeleteCustomKeyStore = define(description{
 	},
 })
 
-// DeleteCustomKeyStore deletes a custom key store that is disconnected and has no keys, not even keys
-// pending deletion. It does nothing to the device.
+// DeleteCustomKeyStore deletes a custom key store that is disconnected and has no keys, not even
+// keys pending deletion. It does nothing to the device.
 func (s *Service) DeleteCustomKeyStore(ctx context.Context, in *DeleteCustomKeyStoreInput) (*DeleteCustomKeyStoreOutput, error) {
 	return opDeleteCustomKeyStore.do(ctx, s, in)
 }
@@ -571,11 +572,11 @@ var opConnectCustomKeyStore = define(description{
 	},
 })
 
-// ConnectCustomKeyStore begins to connect a custom key store, and returns at once. The device is called
-// in the background: [Service.DescribeCustomKeyStores] shows ConnectionStateConnecting until it has
-// answered, and then ConnectionStateConnected or ConnectionStateFailed. An attempt that the end of the
-// process interrupts is made again when the service is next opened. A store that is connected stays so,
-// also over a restart, until [Service.DisconnectCustomKeyStore].
+// ConnectCustomKeyStore begins to connect a custom key store, and returns at once. The device is
+// called in the background: [Service.DescribeCustomKeyStores] shows ConnectionStateConnecting until
+// it has answered, and then ConnectionStateConnected or ConnectionStateFailed. An attempt that the
+// end of the process interrupts is made again when the service is next opened. A store that is
+// connected stays so, also over a restart, until [Service.DisconnectCustomKeyStore].
 func (s *Service) ConnectCustomKeyStore(ctx context.Context, in *ConnectCustomKeyStoreInput) (*ConnectCustomKeyStoreOutput, error) {
 	return opConnectCustomKeyStore.do(ctx, s, in)
 }
@@ -646,8 +647,8 @@ var opDescribeCustomKeyStores = define(description{
 	},
 })
 
-// DescribeCustomKeyStores describes custom key stores of the caller's account and Region: the one of
-// an ID or of a name, or all.
+// DescribeCustomKeyStores describes custom key stores of the caller's account and Region: the one
+// of an ID or of a name, or all.
 func (s *Service) DescribeCustomKeyStores(ctx context.Context, in *DescribeCustomKeyStoresInput) (*DescribeCustomKeyStoresOutput, error) {
 	return opDescribeCustomKeyStores.do(ctx, s, in)
 }
@@ -749,8 +750,8 @@ func requireExternalKey(id string, k keydb.DeviceKey) error {
 	return nil
 }
 
-// keyFailure returns the exception of CreateKey for the failure of a device, and other errors as they
-// are.
+// keyFailure returns the exception of CreateKey for the failure of a device, and other errors as
+// they are.
 func keyFailure(err error) error {
 	if failure, ok := errors.AsType[*keydb.DeviceError](err); ok {
 		return exception(ErrorCode(failure.KeyException()), "%s", failure.Message())

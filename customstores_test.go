@@ -111,7 +111,8 @@ func disconnect(t testing.TB, svc *kms.Service, id string) {
 	require.NoError(t, err)
 }
 
-// A stored is a service with a device, and both kinds of custom key store, connected, with a key each.
+// A stored is a service with a device, and both kinds of custom key store, connected, with a key
+// each.
 type stored struct {
 	svc            *kms.Service
 	clock          *clock
@@ -344,8 +345,8 @@ func TestAStoreBehindAVPCEndpointIsNotTriedUntilItIsConnected(t *testing.T) {
 	require.Equal(t, kms.ConnectionErrorCodeXKSVPCEndpointServiceNotFound, e.ConnectionErrorCode)
 }
 
-// deviceFaults has for each fault the ConnectionErrorCode of an HSM and of an external key manager, and
-// the exceptions that an external key manager causes in CreateCustomKeyStore and in CreateKey.
+// deviceFaults has for each fault the ConnectionErrorCode of an HSM and of an external key manager,
+// and the exceptions that an external key manager causes in CreateCustomKeyStore and in CreateKey.
 var deviceFaults = map[error]struct {
 	hsm, external kms.ConnectionErrorCodeType
 	store, key    kms.ErrorCode
@@ -650,7 +651,8 @@ func TestADeviceThatSwapsOrRepeatsWhatItReturnsIsNoticed(t *testing.T) {
 	})
 }
 
-// A hanging is a device whose calls return only when release is closed, whatever their context says.
+// A hanging is a device whose calls return only when release is closed, whatever their context
+// says.
 type hanging struct {
 	*kmstest.Device
 	release chan struct{}
@@ -680,7 +682,8 @@ func TestADeviceThatHangsHoldsUpOnlyItsCallers(t *testing.T) {
 			require.ErrorIs(t, err, kms.KMSInvalidStateException)
 			require.Equal(t, limit, time.Since(begin))
 		}
-		// However many calls hang, they take no more than a bounded number of goroutines, and others go on.
+		// However many calls hang, they take no more than a bounded number of goroutines, and
+		// others go on.
 		before := runtime.NumGoroutine()
 		var calls sync.WaitGroup
 		for range 200 {

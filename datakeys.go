@@ -384,8 +384,8 @@ func (c *call) newDataKey(keySpec DataKeySpec, numberOfBytes *int32, encryptionC
 	return plaintext, ciphertext, nil
 }
 
-// admitKeyPair refuses a key that cannot encrypt a data key pair. It looks at the encryption context
-// before a key pair is generated, which takes long.
+// admitKeyPair refuses a key that cannot encrypt a data key pair. It looks at the encryption
+// context before a key pair is generated, which takes long.
 func (c *call) admitKeyPair(encryptionContext map[string]string) error {
 	if c.key().Spec.Kind != spec.Symmetric {
 		return exception(InvalidKeyUsageException, "You cannot generate a data key pair with an asymmetric CMK")

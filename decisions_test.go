@@ -23,13 +23,14 @@ import (
 	"github.com/pocketkms/kms/audit"
 )
 
-// A decisionsFile has decisions of AWS KMS. The head of testdata/decisions.json describes the format.
+// A decisionsFile has decisions of AWS KMS. The head of testdata/decisions.json describes the
+// format.
 type decisionsFile struct {
 	Cases []json.RawMessage `json:"cases"`
 }
 
-// A decisionCase is one decision. A member that it does not have is an error, so that no case is decided
-// without all that it says.
+// A decisionCase is one decision. A member that it does not have is an error, so that no case is
+// decided without all that it says.
 type decisionCase struct {
 	Name       string          `json:"name"`
 	Topic      string          `json:"topic"`
@@ -126,8 +127,8 @@ type decisionRequest struct {
 	TokenIssueTime  *time.Time `json:"token_issue_time"`
 }
 
-// TestDecisions replays the decisions in the file that the environment variable DECISIONS names, or in
-// testdata/decisions.json, through the public API.
+// TestDecisions replays the decisions in the file that the environment variable DECISIONS names, or
+// in testdata/decisions.json, through the public API.
 func TestDecisions(t *testing.T) {
 	text, err := os.ReadFile(cmp.Or(os.Getenv("DECISIONS"), "testdata/decisions.json"))
 	require.NoError(t, err)

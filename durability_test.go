@@ -355,7 +355,8 @@ func (w *worker) create(ctx context.Context) error {
 	})
 }
 
-// importOwn imports the material of a key, which follows from its ID, so that it is always the same.
+// importOwn imports the material of a key, which follows from its ID, so that it is always the
+// same.
 func importOwn(ctx context.Context, svc *kms.Service, keyID string) error {
 	p, err := svc.GetParametersForImport(ctx, &kms.GetParametersForImportInput{
 		KeyId: keyID, WrappingAlgorithm: kms.AlgorithmSM2PKE, WrappingKeySpec: kms.WrappingKeySpecSM2,

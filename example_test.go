@@ -108,8 +108,8 @@ func cipherOf(dataKey []byte) cipher.AEAD {
 	return gcm
 }
 
-// The first call creates the key and its alias; later calls return the same key. Callers that race get
-// the same key, too.
+// The first call creates the key and its alias; later calls return the same key. Callers that race
+// get the same key, too.
 func ExampleService_EnsureKey() {
 	svc, err := kms.New(kms.Config{})
 	if err != nil {

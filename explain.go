@@ -75,8 +75,8 @@ type Explanation struct {
 	// Because is a sentence that says what decided.
 	Because string `json:"because"`
 
-	// Error is the exception that refuses the call, and Message its message. Both are empty if the call
-	// is allowed.
+	// Error is the exception that refuses the call, and Message its message. Both are empty if the
+	// call is allowed.
 	Error   ErrorCode `json:"error,omitempty"`
 	Message string    `json:"message,omitempty"`
 
@@ -166,22 +166,23 @@ type ExplainedGrant struct {
 	Constraints []ExplainedCondition `json:"constraints,omitempty"`
 }
 
-// Explain says whether the caller of s may make a call, and why: by which policy, statement or grant.
-// in is the input of the operation, such as a *[DecryptInput]. Only what matters to the decision need
-// be there: a ciphertext may be missing if there is a KeyId, and so may a plaintext. The facts of the
-// request come with ctx, as for a call, in an audit.RequestInfo. To ask about another principal:
+// Explain says whether the caller of s may make a call, and why: by which policy, statement or
+// grant. in is the input of the operation, such as a *[DecryptInput]. Only what matters to the
+// decision need be there: a ciphertext may be missing if there is a KeyId, and so may a plaintext.
+// The facts of the request come with ctx, as for a call, in an audit.RequestInfo. To ask about
+// another principal:
 //
 //	e, err := svc.As(alice).Explain(ctx, &kms.DecryptInput{KeyId: id})
 //
-// It is decided by the code that decides the call. Explain says nothing of what else a call requires,
-// such as the state of the key. It is not a use of the key, and is neither intercepted nor recorded;
-// only a rotation or deletion that is due is carried out, as whenever a key is looked at. It needs no
-// permission and reveals what the caller of s must not learn: it is for the program that owns the
-// Service, which must not pass the answer to that caller. With [Observe], it says what would be
-// refused.
+// It is decided by the code that decides the call. Explain says nothing of what else a call
+// requires, such as the state of the key. It is not a use of the key, and is neither intercepted
+// nor recorded; only a rotation or deletion that is due is carried out, as whenever a key is looked
+// at. It needs no permission and reveals what the caller of s must not learn: it is for the program
+// that owns the Service, which must not pass the answer to that caller. With [Observe], it says
+// what would be refused.
 //
-// The error is that of a call for which there is no decision: an operation that does not exist, or a
-// key of the caller's account that does not exist.
+// The error is that of a call for which there is no decision: an operation that does not exist, or
+// a key of the caller's account that does not exist.
 func (s *Service) Explain(ctx context.Context, in any) (*Explanation, error) {
 	for _, op := range operations {
 		if reflect.TypeOf(op.NewInput()) == reflect.TypeOf(in) {
@@ -256,7 +257,8 @@ func (op *operation[In, Out]) explain(ctx context.Context, s *Service, input any
 	return e, nil
 }
 
-// refusedWithoutDecision returns why a call is refused without a decision, or after those that allow.
+// refusedWithoutDecision returns why a call is refused without a decision, or after those that
+// allow.
 func (op *operation[In, Out]) refusedWithoutDecision(c *call, in *In, authorized bool) (reason, because string) {
 	id, _ := parseKeyIdentifier(op.keyID.Of(in))
 	switch {
@@ -307,8 +309,8 @@ const (
 	resultAbsent  = "absent"
 )
 
-// explain says how q came to be decided as d. It looks at the same policies and grants again, and only
-// at the decision for what follows from them.
+// explain says how q came to be decided as d. It looks at the same policies and grants again, and
+// only at the decision for what follows from them.
 func (q *question) explain(d *decision) ExplainedDecision {
 	asked := q.asked
 	defer func() { q.asked, q.own = asked, false }()

@@ -258,10 +258,10 @@ var opCreateGrant = define(description{
 	},
 })
 
-// CreateGrant creates a grant of a key, which names a principal and the operations that it may call.
-// A key can have up to 50,000, unless Config.Limits says otherwise. A grant allows like a policy of the
-// account that issued it. A caller that has the permission only by a grant cannot create one that allows
-// more.
+// CreateGrant creates a grant of a key, which names a principal and the operations that it may
+// call. A key can have up to 50,000, unless Config.Limits says otherwise. A grant allows like a
+// policy of the account that issued it. A caller that has the permission only by a grant cannot
+// create one that allows more.
 func (s *Service) CreateGrant(ctx context.Context, in *CreateGrantInput) (*CreateGrantOutput, error) {
 	return opCreateGrant.do(ctx, s, in)
 }
@@ -323,8 +323,8 @@ func (c *call) requirePrincipal(name string) error {
 	return unknown
 }
 
-// isUniqueID reports whether s has the form of IAM's unique ID of a user or role, or of a session of
-// a role: "AROA...:session".
+// isUniqueID reports whether s has the form of IAM's unique ID of a user or role, or of a session
+// of a role: "AROA...:session".
 func isUniqueID(s string) bool {
 	id, session, isSession := strings.Cut(s, ":")
 	return len(id) >= 16 && (strings.HasPrefix(id, "AROA") || strings.HasPrefix(id, "AIDA") && !isSession) &&
@@ -598,8 +598,8 @@ var opListRetirableGrants = define(description{
 	},
 })
 
-// ListRetirableGrants lists the grants of all accounts in the Region that a principal of the caller's
-// account may retire.
+// ListRetirableGrants lists the grants of all accounts in the Region that a principal of the
+// caller's account may retire.
 func (s *Service) ListRetirableGrants(ctx context.Context, in *ListRetirableGrantsInput) (*ListRetirableGrantsOutput, error) {
 	return opListRetirableGrants.do(ctx, s, in)
 }
@@ -654,10 +654,10 @@ var opRetireGrant = define(description{
 	},
 })
 
-// RetireGrant deletes a grant that is no longer needed. Its retiring principal may call it, its grantee
-// if the grant includes RetireGrant, and the account that created the grant, which can leave it to its
-// principals. Key policies have no say. A principal of another account than the one that created the
-// grant also needs the permission of its own account.
+// RetireGrant deletes a grant that is no longer needed. Its retiring principal may call it, its
+// grantee if the grant includes RetireGrant, and the account that created the grant, which can
+// leave it to its principals. Key policies have no say. A principal of another account than the one
+// that created the grant also needs the permission of its own account.
 func (s *Service) RetireGrant(ctx context.Context, in *RetireGrantInput) (*RetireGrantOutput, error) {
 	return opRetireGrant.do(ctx, s, in)
 }

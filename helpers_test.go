@@ -145,8 +145,8 @@ func principal(t testing.TB, arn string) kms.Principal {
 	return p
 }
 
-// createKey creates a key. A nil in means a symmetric encryption key. All RSA keys of a spec have the
-// same material, because it takes up to seconds to generate one.
+// createKey creates a key. A nil in means a symmetric encryption key. All RSA keys of a spec have
+// the same material, because it takes up to seconds to generate one.
 func createKey(t testing.TB, svc *kms.Service, in *kms.CreateKeyInput) *kms.KeyMetadata {
 	t.Helper()
 	ctx := context.Background()
@@ -210,7 +210,8 @@ func createAlias(t testing.TB, svc *kms.Service, name, keyID string) {
 	require.NoError(t, err)
 }
 
-// createGrant creates a grant. Unless in has them, alice is the grantee and Decrypt is the operation.
+// createGrant creates a grant. Unless in has them, alice is the grantee and Decrypt is the
+// operation.
 func createGrant(t testing.TB, svc *kms.Service, in *kms.CreateGrantInput) *kms.CreateGrantOutput {
 	t.Helper()
 	given := *in

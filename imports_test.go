@@ -44,7 +44,8 @@ func parametersForImport(t testing.TB, svc *kms.Service, keyID string, algorithm
 	return out
 }
 
-// wrap encrypts key material to a wrapping key, as a caller does with the standard library and Tink.
+// wrap encrypts key material to a wrapping key, as a caller does with the standard library and
+// Tink.
 func wrap(t testing.TB, public []byte, algorithm kms.AlgorithmSpec, material []byte) []byte {
 	t.Helper()
 	if algorithm == kms.AlgorithmSM2PKE {
@@ -95,7 +96,8 @@ type importer struct {
 	*kms.GetParametersForImportOutput
 }
 
-// newImporter creates a key of OriginExternal and gets parameters for it. Nil means a symmetric key.
+// newImporter creates a key of OriginExternal and gets parameters for it. Nil means a symmetric
+// key.
 func newImporter(t testing.TB, svc *kms.Service, in *kms.CreateKeyInput, algorithm kms.AlgorithmSpec, spec kms.WrappingKeySpec) *importer {
 	t.Helper()
 	given := kms.CreateKeyInput{}

@@ -400,8 +400,8 @@ func noSuchCustomKeyStore(id string) *Error {
 	return exception(CustomKeyStoreNotFoundException, "Custom key store %s does not exist.", id)
 }
 
-// checkSeeded refuses a key with a given ID and materials that cannot be created. If the key exists,
-// the error says whether it is the same.
+// checkSeeded refuses a key with a given ID and materials that cannot be created. If the key
+// exists, the error says whether it is the same.
 func (c *call) checkSeeded(ref keydb.Ref, materials [][]byte, record *keydb.Record, usage *spec.Usage) error {
 	if !arn.IsKeyID(ref.ID) || strings.HasPrefix(ref.ID, arn.MultiRegionPrefix) != record.MultiRegion {
 		return invalid("%.64q cannot be the ID of this key.", ref.ID)

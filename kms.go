@@ -47,9 +47,9 @@
 //
 // # Authorization
 //
-// Each call is allowed or refused as in AWS KMS: by the policy of the key, the policies of the caller,
-// and the grants of the key. The root of an account needs none of its own. Any other principal has
-// those of its [Identity]:
+// Each call is allowed or refused as in AWS KMS: by the policy of the key, the policies of the
+// caller, and the grants of the key. The root of an account needs none of its own. Any other
+// principal has those of its [Identity]:
 //
 //	alice, err := kms.ParsePrincipal("arn:aws:iam::111122223333:user/alice")
 //	alice, err = alice.WithIdentity(kms.Identity{Policies: []kms.Policy{{Document: policy}}})
@@ -154,10 +154,11 @@ type Config struct {
 	RequestQuotas bool
 
 	// PregeneratedRSAKeys is how many RSA key pairs of each size, 2,048, 3,072 and 4,096 bits, are
-	// generated ahead and kept in memory; at most 100, and 0 means none. CreateKey, GenerateDataKeyPair
-	// and GetParametersForImport take a pair, which is replaced in the background, instead of
-	// generating one for up to seconds; if all are taken, they generate their own. Close erases those
-	// that are left, and waits up to seconds for the one that is being generated.
+	// generated ahead and kept in memory; at most 100, and 0 means none. CreateKey,
+	// GenerateDataKeyPair and GetParametersForImport take a pair, which is replaced in the
+	// background, instead of generating one for up to seconds; if all are taken, they generate
+	// their own. Close erases those that are left, and waits up to seconds for the one that is
+	// being generated.
 	PregeneratedRSAKeys int
 
 	// KeyEvents receives the events that AWS KMS sends to EventBridge: when a key has been rotated,

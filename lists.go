@@ -5,9 +5,9 @@ import (
 	"iter"
 )
 
-// all yields the entries of a list, from the page that in asks for to the last. It reads a page when
-// its first entry is wanted. page returns the entries of an output and its NextMarker, and marker where
-// an input has its Marker.
+// all yields the entries of a list, from the page that in asks for to the last. It reads a page
+// when its first entry is wanted. page returns the entries of an output and its NextMarker, and
+// marker where an input has its Marker.
 func all[In, Out, Entry any](ctx context.Context, in *In, list func(context.Context, *In) (*Out, error),
 	marker func(*In) *string, page func(*Out) ([]Entry, string)) iter.Seq2[Entry, error] {
 	var first In
@@ -36,8 +36,8 @@ func all[In, Out, Entry any](ctx context.Context, in *In, list func(context.Cont
 	}
 }
 
-// AllKeys yields the keys of [Service.ListKeys], of all pages from the one that in asks for. An error
-// ends the list. A loop over it may run again: it then makes the calls again.
+// AllKeys yields the keys of [Service.ListKeys], of all pages from the one that in asks for. An
+// error ends the list. A loop over it may run again: it then makes the calls again.
 func (s *Service) AllKeys(ctx context.Context, in *ListKeysInput) iter.Seq2[KeyListEntry, error] {
 	return all(ctx, in, s.ListKeys,
 		func(in *ListKeysInput) *string { return &in.Marker },
@@ -65,7 +65,8 @@ func (s *Service) AllRetirableGrants(ctx context.Context, in *ListRetirableGrant
 		func(out *ListRetirableGrantsOutput) ([]GrantListEntry, string) { return out.Grants, out.NextMarker })
 }
 
-// AllKeyPolicies is [Service.AllKeys] for [Service.ListKeyPolicies]: it yields the names of policies.
+// AllKeyPolicies is [Service.AllKeys] for [Service.ListKeyPolicies]: it yields the names of
+// policies.
 func (s *Service) AllKeyPolicies(ctx context.Context, in *ListKeyPoliciesInput) iter.Seq2[string, error] {
 	return all(ctx, in, s.ListKeyPolicies,
 		func(in *ListKeyPoliciesInput) *string { return &in.Marker },

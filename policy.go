@@ -165,8 +165,8 @@ func (s *Service) PutKeyPolicy(ctx context.Context, in *PutKeyPolicyInput) (*Put
 // errLockout refuses a policy that its author could not change again.
 var errLockout = exception(MalformedPolicyDocumentException, "The new key policy will not allow you to update the key policy in the future.")
 
-// admitPolicy refuses a new policy of k, or of the key that is to be if k is nil, that is not valid or
-// that would lock the caller out. An empty policy means that none was given.
+// admitPolicy refuses a new policy of k, or of the key that is to be if k is nil, that is not valid
+// or that would lock the caller out. An empty policy means that none was given.
 func (c *call) admitPolicy(k *keydb.Key, text string, bypass bool) error {
 	if text == "" {
 		return nil

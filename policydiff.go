@@ -12,8 +12,8 @@ import (
 	"github.com/pocketkms/kms/internal/keydb"
 )
 
-// A PolicyDiff is what a new key policy would change. Its String is for people, its JSON for programs:
-// names and values in it do not change.
+// A PolicyDiff is what a new key policy would change. Its String is for people, its JSON for
+// programs: names and values in it do not change.
 type PolicyDiff struct {
 	KeyARN string `json:"keyArn"`
 
@@ -50,17 +50,17 @@ type PolicyRight struct {
 	Conditions  []AccessCondition `json:"conditions,omitempty"`
 }
 
-// DiffKeyPolicy compares the policy of a key with one that is to replace it, and says who would gain and
-// who would lose what. keyID is as in [Service.WhoCan], which this resembles: it needs no permission,
-// and conditions that the key itself decides are left out.
+// DiffKeyPolicy compares the policy of a key with one that is to replace it, and says who would
+// gain and who would lose what. keyID is as in [Service.WhoCan], which this resembles: it needs no
+// permission, and conditions that the key itself decides are left out.
 //
-// Rights are compared by what the statements say. A right with conditions is taken to be part of the
-// same right without them, or with some of them; and a right of a user or a role, of the same right of
-// everyone. That two different conditions mean the same is not seen: then the right is both gained and
-// lost. Whoever gains nothing by this comparison, gains nothing.
+// Rights are compared by what the statements say. A right with conditions is taken to be part of
+// the same right without them, or with some of them; and a right of a user or a role, of the same
+// right of everyone. That two different conditions mean the same is not seen: then the right is
+// both gained and lost. Whoever gains nothing by this comparison, gains nothing.
 //
-// A policy that is not valid is refused as PutKeyPolicy refuses it; if it is not of the policy language,
-// the error wraps an *[iam.Error], which has the positions of all problems.
+// A policy that is not valid is refused as PutKeyPolicy refuses it; if it is not of the policy
+// language, the error wraps an *[iam.Error], which has the positions of all problems.
 func (s *Service) DiffKeyPolicy(ctx context.Context, keyID, policy string) (*PolicyDiff, error) {
 	if len(policy) <= maxPolicyBytes {
 		if _, err := iam.Parse(policy, iam.ResourcePolicy); err != nil {

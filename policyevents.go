@@ -35,15 +35,15 @@ var administration = []string{
 	"kms:ScheduleKeyDeletion", "kms:TagResource", "kms:UntagResource", "kms:UpdateAlias", "kms:UpdateKeyDescription", "kms:UpdatePrimaryRegion",
 }
 
-// PolicyFromEvents returns a key policy for the key of that ARN that allows what events say was done
-// with it, and no more: each principal the permissions that it used. It is the same for the same
-// events in any order, and valid.
+// PolicyFromEvents returns a key policy for the key of that ARN that allows what events say was
+// done with it, and no more: each principal the permissions that it used. It is the same for the
+// same events in any order, and valid.
 //
-// Only calls that succeeded count, and so do those that [Observe] let pass. A role session stands for
-// its role. What it cannot know is what allowed a call: whoever used the key by a grant is allowed by
-// the policy, too. Calls of the root of an account cannot be allowed without leaving it to the account:
-// its identity-based policies then decide about the permissions that the root used. Read the result
-// before you use it, and see [Service.DiffKeyPolicy].
+// Only calls that succeeded count, and so do those that [Observe] let pass. A role session stands
+// for its role. What it cannot know is what allowed a call: whoever used the key by a grant is
+// allowed by the policy, too. Calls of the root of an account cannot be allowed without leaving it
+// to the account: its identity-based policies then decide about the permissions that the root used.
+// Read the result before you use it, and see [Service.DiffKeyPolicy].
 func PolicyFromEvents(keyARN string, events iter.Seq[*audit.Event], options PolicyOptions) (string, error) {
 	if a, ok := arn.Parse(keyARN); !ok || a.Service != "kms" || !strings.HasPrefix(a.Resource, "key/") {
 		return "", fmt.Errorf("kms: %.200q is not the ARN of a key", keyARN)
@@ -129,8 +129,8 @@ func contextOf(e *audit.Event, permission string) map[string]string {
 	return pairs
 }
 
-// A commonContext is what the encryption contexts of calls have in common. The case of keys does not
-// matter to policies.
+// A commonContext is what the encryption contexts of calls have in common. The case of keys does
+// not matter to policies.
 type commonContext struct {
 	begun bool
 	pairs map[string]contextPair // by the key in lower case

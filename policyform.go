@@ -39,8 +39,8 @@ func parseKeyPolicy(text string) (*iam.Policy, error) {
 	return policy, nil
 }
 
-// policyError returns the API's exception for the problems of a policy: for the document as a whole, or
-// for the first statement that has any.
+// policyError returns the API's exception for the problems of a policy: for the document as a
+// whole, or for the first statement that has any.
 func policyError(err error) error {
 	var invalid *iam.Error
 	if !errors.As(err, &invalid) {
@@ -91,8 +91,8 @@ func isShape(p iam.Problem) bool {
 	return true
 }
 
-// requireSafeConditions refuses ForAllValues for a key of which the API knows that a request has at most
-// one value: the condition would also hold for a request without any.
+// requireSafeConditions refuses ForAllValues for a key of which the API knows that a request has at
+// most one value: the condition would also hold for a request without any.
 func requireSafeConditions(s iam.Statement) error {
 	for _, c := range s.Conditions() {
 		if single := singleValued(c.Key()); c.ForAllValues() && single != "" {
@@ -103,8 +103,8 @@ func requireSafeConditions(s iam.Statement) error {
 	return nil
 }
 
-// singleValued returns what a condition key refers to, if the API knows that a request has at most one
-// value for the key, and otherwise "".
+// singleValued returns what a condition key refers to, if the API knows that a request has at most
+// one value for the key, and otherwise "".
 func singleValued(key string) string {
 	key = strings.ToLower(key)
 	switch {

@@ -12,9 +12,9 @@ import (
 )
 
 // A Principal is the identity that makes a call, named by an ARN: the root of an account, an IAM
-// user, a role, a session of a role, or a federated user; or an AWS service. It is a small value. What
-// belongs to it beside its name, above all its policies, is its [Identity], which is not needed for
-// the root of an account. The zero value is anonymous: every operation is denied.
+// user, a role, a session of a role, or a federated user; or an AWS service. It is a small value.
+// What belongs to it beside its name, above all its policies, is its [Identity], which is not
+// needed for the root of an account. The zero value is anonymous: every operation is denied.
 type Principal struct {
 	arn      string
 	account  string
@@ -63,8 +63,8 @@ func ParsePrincipal(text string) (Principal, error) {
 	return p, nil
 }
 
-// ServicePrincipal returns the AWS service of that name, such as "cloudtrail.amazonaws.com". It has no
-// account and no partition. What it may do, key policies and grants say.
+// ServicePrincipal returns the AWS service of that name, such as "cloudtrail.amazonaws.com". It has
+// no account and no partition. What it may do, key policies and grants say.
 func ServicePrincipal(name string) (Principal, error) {
 	if who, err := iam.ParsePrincipal(name); err != nil || who.Type != iam.Service {
 		return Principal{}, fmt.Errorf("kms: %.100q is not the name of a service", name)
@@ -72,7 +72,8 @@ func ServicePrincipal(name string) (Principal, error) {
 	return Principal{arn: name, kind: iam.Service}, nil
 }
 
-// ARN returns the principal's ARN, or the name of a service. It is empty for the anonymous principal.
+// ARN returns the principal's ARN, or the name of a service. It is empty for the anonymous
+// principal.
 func (p Principal) ARN() string { return p.arn }
 
 // Partition returns the partition of the principal, usually "aws". It is empty for the anonymous
@@ -86,8 +87,8 @@ func (p Principal) Partition() string {
 	return partition
 }
 
-// Account returns the principal's account, 12 digits. It is empty for the anonymous principal and for
-// a service.
+// Account returns the principal's account, 12 digits. It is empty for the anonymous principal and
+// for a service.
 func (p Principal) Account() string { return p.account }
 
 // String returns the principal's ARN.
@@ -111,8 +112,8 @@ type Identity struct {
 	// Issuer is the ARN of the role of a role session, which has the role's path; empty means that the
 	// role has none. For a federated user it is the ARN of the IAM user who asked for the session.
 	Issuer string
-	// UniqueID is the ID that does not change: AIDA... of a user, AROA... of a role, AROA...:SESSION of
-	// a role session.
+	// UniqueID is the ID that does not change: AIDA... of a user, AROA... of a role,
+	// AROA...:SESSION of a role session.
 	UniqueID string
 	// Provider is the identity provider behind a role session, as in a policy's "Federated".
 	Provider string
@@ -179,9 +180,9 @@ type compiledPolicy struct {
 	arn string
 }
 
-// WithIdentity returns p with an Identity, which it copies. The policies are compiled once: keep the
-// result for all calls. If a policy is not valid, the error wraps an [*iam.Error]. The root of an
-// account and services cannot have policies: IAM does not limit them.
+// WithIdentity returns p with an Identity, which it copies. The policies are compiled once: keep
+// the result for all calls. If a policy is not valid, the error wraps an [*iam.Error]. The root of
+// an account and services cannot have policies: IAM does not limit them.
 func (p Principal) WithIdentity(id Identity) (Principal, error) {
 	fail := func(what string, err error) (Principal, error) {
 		return Principal{}, fmt.Errorf("kms: %s of %s: %w", what, p.arn, err)

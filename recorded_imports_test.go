@@ -238,8 +238,8 @@ func matchesText(s *scene, got reply, code kms.ErrorCode, parts ...string) {
 	}
 }
 
-// recordsMembers expects exactly these members, separated by spaces, in the call's audit event. A call
-// that changes nothing has no responseElements.
+// recordsMembers expects exactly these members, separated by spaces, in the call's audit event. A
+// call that changes nothing has no responseElements.
 func recordsMembers(request, response string) expectation {
 	return func(s *scene, _ reply) {
 		s.t.Helper()

@@ -194,18 +194,18 @@ var opUpdatePrimaryRegion = define(description{
 	},
 })
 
-// UpdatePrimaryRegion makes a replica the primary of its related multi-Region keys, and the primary a
-// replica. It is called in the Region of the primary. From then on the new primary is the one that
-// can be replicated and rotated; the rotation itself goes on as it was.
+// UpdatePrimaryRegion makes a replica the primary of its related multi-Region keys, and the primary
+// a replica. It is called in the Region of the primary. From then on the new primary is the one
+// that can be replicated and rotated; the rotation itself goes on as it was.
 //
-// Both keys are in KeyStateUpdating for the time of [Config.ReplicationDelay], by the service's clock.
-// They can be used meanwhile, but neither enabled, disabled nor deleted.
+// Both keys are in KeyStateUpdating for the time of [Config.ReplicationDelay], by the service's
+// clock. They can be used meanwhile, but neither enabled, disabled nor deleted.
 func (s *Service) UpdatePrimaryRegion(ctx context.Context, in *UpdatePrimaryRegionInput) (*UpdatePrimaryRegionOutput, error) {
 	return opUpdatePrimaryRegion.do(ctx, s, in)
 }
 
-// replicaToPromote returns the replica in a Region of the call's key. The caller needs the permission
-// for it, too, and its state must allow the change.
+// replicaToPromote returns the replica in a Region of the call's key. The caller needs the
+// permission for it, too, and its state must allow the change.
 func (c *call) replicaToPromote(region string) (*keydb.Key, error) {
 	k := c.key()
 	if !slices.Contains(k.Record.Shared.Replicas(c.now), region) {
@@ -244,8 +244,8 @@ func multiRegionConfiguration(k *keydb.Key, now time.Time) *MultiRegionConfigura
 	return c
 }
 
-// recordIn gives the audit sink the event of what a call has done in another Region, as if it were a
-// call of op there, on the key with that ID.
+// recordIn gives the audit sink the event of what a call has done in another Region, as if it were
+// a call of op there, on the key with that ID.
 func recordIn[In, Out any](c *call, region string, op *operation[In, Out], in *In, out *Out, keyID string) error {
 	there, err := begin(context.WithoutCancel(c.ctx), c.svc.In(region), &op.description)
 	if err != nil {
@@ -260,8 +260,8 @@ func recordIn[In, Out any](c *call, region string, op *operation[In, Out], in *I
 	return op.record(there, in, out, nil)
 }
 
-// create creates a key. One of package seed becomes the replica of the key with the same ID in another
-// Region, if there is one. Imported material is stored in its Region, too.
+// create creates a key. One of package seed becomes the replica of the key with the same ID in
+// another Region, if there is one. Imported material is stored in its Region, too.
 func (c *call) create(ref keydb.Ref, record *keydb.Record, options keydb.CreateOptions) (*keydb.Key, error) {
 	db := c.svc.core.db
 	if !record.MultiRegion || testhook.KeyFrom(c.ctx) == nil {

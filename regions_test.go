@@ -398,9 +398,9 @@ func TestRotationsAreLinearizableAcrossRegions(t *testing.T) {
 	})
 }
 
-// All changes of related keys run concurrently, in all Regions and by two services. No call fails for
-// another reason than the state of a key, no ciphertext is lost unless all keys are deleted, and the
-// related keys agree in the end.
+// All changes of related keys run concurrently, in all Regions and by two services. No call fails
+// for another reason than the state of a key, no ciphertext is lost unless all keys are deleted,
+// and the related keys agree in the end.
 func TestRelatedKeysAllAtOnce(t *testing.T) {
 	eachBackend(t, func(t *testing.T, backend keystore.Backend) {
 		ctx := context.Background()

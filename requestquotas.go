@@ -76,7 +76,8 @@ var symmetricPerSecond = map[string]float64{
 	"us-east-1": 100_000, "us-west-2": 100_000, "eu-west-1": 100_000,
 }
 
-// quotasOf has the quotas of each operation. An operation with more than one has those of the specs.
+// quotasOf has the quotas of each operation. An operation with more than one has those of the
+// specs.
 var quotasOf = func() map[string][]*requestQuota {
 	byOperation := map[string][]*requestQuota{}
 	for i := range sharedQuotas {
@@ -92,8 +93,8 @@ var quotasOf = func() map[string][]*requestQuota {
 	return byOperation
 }()
 
-// quotaOf returns the one of several quotas for a spec. If the operation cannot work with it, it is the
-// first: a call that will fail counts, too.
+// quotaOf returns the one of several quotas for a spec. If the operation cannot work with it, it is
+// the first: a call that will fail counts, too.
 func quotaOf(quotas []*requestQuota, spec string) *requestQuota {
 	for _, q := range quotas {
 		if slices.Contains(q.specs, spec) {
@@ -112,8 +113,8 @@ func (q *requestQuota) rate(region string) float64 {
 	return q.perSecond
 }
 
-// A throttle counts calls against the request quotas: each has a bucket of as many tokens as there are
-// calls in a second, which refills at that rate.
+// A throttle counts calls against the request quotas: each has a bucket of as many tokens as there
+// are calls in a second, which refills at that rate.
 type throttle struct {
 	mu      sync.Mutex
 	buckets map[bucketKey]*bucket
@@ -171,8 +172,8 @@ func (t *throttle) at(key bucketKey, now time.Time) *bucket {
 	return b
 }
 
-// sweep removes the buckets that are full again, if there are many. All are, a second after the last
-// call: so the calls of a second bound how many there are.
+// sweep removes the buckets that are full again, if there are many. All are, a second after the
+// last call: so the calls of a second bound how many there are.
 func (t *throttle) sweep(now time.Time) {
 	if t.buckets == nil {
 		t.buckets = map[bucketKey]*bucket{}
@@ -189,9 +190,9 @@ func (t *throttle) sweep(now time.Time) {
 }
 
 // charge takes the call from the caller's request quotas, or refuses it. A call is charged once,
-// whatever comes of it: before it is validated if its quota depends only on its operation, as at the
-// front of AWS KMS, and else as soon as its key is known. A call whose key cannot be found is not
-// charged in the second case.
+// whatever comes of it: before it is validated if its quota depends only on its operation, as at
+// the front of AWS KMS, and else as soon as its key is known. A call whose key cannot be found is
+// not charged in the second case.
 func (op *operation[In, Out]) charge(c *call, in *In, identified bool) error {
 	t := c.svc.core.throttle
 	quotas := op.quotas

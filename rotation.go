@@ -183,8 +183,8 @@ func (s *Service) DisableKeyRotation(ctx context.Context, in *DisableKeyRotation
 	return opDisableKeyRotation.do(ctx, s, in)
 }
 
-// requireRotatable refuses keys that cannot be rotated. Related multi-Region keys are rotated through
-// their primary.
+// requireRotatable refuses keys that cannot be rotated. Related multi-Region keys are rotated
+// through their primary.
 func (c *call) requireRotatable() error {
 	k := c.key()
 	switch {

@@ -91,13 +91,13 @@ func (c AccessCondition) String() string {
 	return fmt.Sprintf("%s %.200s: %s", c.Operator, c.Key, strings.Join(values, " or "))
 }
 
-// WhoCan lists who can call an operation on a key. keyID is a key ID, key ARN, alias name or alias ARN,
-// as the caller of s names it. operation is the name of an operation on a key, "Decrypt"; for ReEncrypt,
-// which needs two permissions, "ReEncryptFrom" or "ReEncryptTo".
+// WhoCan lists who can call an operation on a key. keyID is a key ID, key ARN, alias name or alias
+// ARN, as the caller of s names it. operation is the name of an operation on a key, "Decrypt"; for
+// ReEncrypt, which needs two permissions, "ReEncryptFrom" or "ReEncryptTo".
 //
 // A key policy can leave a key to an account, and then it is the identity-based policies there that
-// decide. Those of the candidates are looked at, which carry them, or get them from Config.Identities.
-// Of all other principals they are not known, which the report says.
+// decide. Those of the candidates are looked at, which carry them, or get them from
+// Config.Identities. Of all other principals they are not known, which the report says.
 //
 // To decide about one principal and one request, use [Service.Explain], for which the same holds:
 // WhoCan needs no permission, and its answer is for the program that owns the Service.
@@ -203,8 +203,8 @@ func (c *call) whoCan(k *keydb.Key, permission string, candidates []Principal) (
 	return r, nil
 }
 
-// countsFor reports whether identity-based policies of a principal matter, by what the key policy allows:
-// it leaves the key to the account, or the principal is of another account than the key.
+// countsFor reports whether identity-based policies of a principal matter, by what the key policy
+// allows: it leaves the key to the account, or the principal is of another account than the key.
 func countsFor(fromPolicy []Access, who *iam.Principal, account string) bool {
 	return slices.ContainsFunc(fromPolicy, func(a Access) bool {
 		if a.Except {
@@ -256,8 +256,8 @@ type keyView struct {
 	permission string
 }
 
-// accesses returns what a policy says: the key policy, or one of a principal. It adds the accounts to
-// which the policy leaves the key to delegated.
+// accesses returns what a policy says: the key policy, or one of a principal. It adds the accounts
+// to which the policy leaves the key to delegated.
 func (w *keyView) accesses(p *iam.Policy, name, owner string, delegated *[]string) (allowed, denied []Access) {
 	for _, s := range p.Statements() {
 		conditions, possible := w.remaining(s)
@@ -307,8 +307,8 @@ func principalAccesses(a Access, s iam.Statement, delegated *[]string) (list []A
 	return list
 }
 
-// remaining returns the conditions of a statement that requests for the key can meet or not. possible
-// is false if no request can meet them all, or the statement is about other resources.
+// remaining returns the conditions of a statement that requests for the key can meet or not.
+// possible is false if no request can meet them all, or the statement is about other resources.
 func (w *keyView) remaining(s iam.Statement) (conditions []AccessCondition, possible bool) {
 	if !s.MatchesResource(w.key.ARN, nil) {
 		patterns, not := s.Resources()

@@ -47,9 +47,9 @@ const maxDepth = 32
 // maxKeptBytes bounds the memory that a Builder keeps.
 const maxKeptBytes = 64 << 10
 
-// Sorted gives b the entries of the map that StringMap will add under a name, so that StringMap need
-// not collect and sort them: sorted by key, each key and each value after its length in two bytes,
-// big-endian. b reads them until Finish.
+// Sorted gives b the entries of the map that StringMap will add under a name, so that StringMap
+// need not collect and sort them: sorted by key, each key and each value after its length in two
+// bytes, big-endian. b reads them until Finish.
 func (b *Builder) Sorted(name string, entries []byte) {
 	b.sorted.name, b.sorted.entries = name, entries
 }

@@ -15,9 +15,9 @@ const (
 // KeyEventSource is the source of every [KeyEvent].
 const KeyEventSource = "aws.kms"
 
-// KeyEvent is what AWS KMS sends to EventBridge when time has changed a key: when it was rotated, also
-// on demand, when imported key material has expired, and when it was deleted. Its JSON is that of an
-// EventBridge event, with the fields version and source, which are the same in all.
+// KeyEvent is what AWS KMS sends to EventBridge when time has changed a key: when it was rotated,
+// also on demand, when imported key material has expired, and when it was deleted. Its JSON is that
+// of an EventBridge event, with the fields version and source, which are the same in all.
 // https://docs.aws.amazon.com/kms/latest/developerguide/kms-events.html.
 type KeyEvent struct {
 	ID         UUID

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// RequestInfo is what a protocol in front of the service knows of the request that a call came by. It
-// goes into the audit event, and policies decide by it: the condition key of a field is in
+// RequestInfo is what a protocol in front of the service knows of the request that a call came by.
+// It goes into the audit event, and policies decide by it: the condition key of a field is in
 // parentheses. Only trusted code may fill it in, never the caller itself.
 type RequestInfo struct {
 	// ID is the request's ID, which the event and the key's last usage then have too. Zero leaves
@@ -30,8 +30,9 @@ type RequestInfo struct {
 	// (aws:VpcSourceIp instead of aws:SourceIp).
 	VPCEndpoint, VPC string
 
-	// ViaService is the AWS service that calls with the permissions of the caller: "ec2.REGION.amazonaws.com"
-	// (kms:ViaService, aws:ViaAWSService). Empty means that the caller itself does.
+	// ViaService is the AWS service that calls with the permissions of the caller:
+	// "ec2.REGION.amazonaws.com" (kms:ViaService, aws:ViaAWSService). Empty means that the caller
+	// itself does.
 	ViaService string
 	// CalledVia has the services through which the call came, the first one first, such as
 	// "cloudformation.amazonaws.com" (aws:CalledVia, aws:CalledViaFirst, aws:CalledViaLast).

@@ -33,10 +33,10 @@ type Syncer interface {
 	Sync(ctx context.Context) error
 }
 
-// Borrower is an optional interface of a [Sink]. BorrowsEvents reports whether the sink only borrows
-// events: after Record has returned, neither it nor anybody that it passed an event to uses the
-// event, or an [Object] or a [Value] of it. Strings may be kept. The service then uses the memory of
-// events again, which makes calls faster. It asks once, before the first event.
+// Borrower is an optional interface of a [Sink]. BorrowsEvents reports whether the sink only
+// borrows events: after Record has returned, neither it nor anybody that it passed an event to uses
+// the event, or an [Object] or a [Value] of it. Strings may be kept. The service then uses the
+// memory of events again, which makes calls faster. It asks once, before the first event.
 type Borrower interface {
 	BorrowsEvents() bool
 }

@@ -348,9 +348,9 @@ ScheduleKeyDeletion Sign TagResource UntagResource UpdateAlias UpdateCustomKeySt
 UpdatePrimaryRegion Verify VerifyMac
 `)
 
-// requestInfo returns the facts about a request that its audit event records and policies decide by.
-// They are those of the connection: a header that a client sends proves nothing, except what it calls
-// itself.
+// requestInfo returns the facts about a request that its audit event records and policies decide
+// by. They are those of the connection: a header that a client sends proves nothing, except what it
+// calls itself.
 func requestInfo(r *http.Request, id [16]byte) audit.RequestInfo {
 	address, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

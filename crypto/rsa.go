@@ -82,9 +82,9 @@ func (f rsaFamily) Import(material []byte) ([]byte, error) {
 	return f.store(private)
 }
 
-// canonicalRSA returns the same key with the larger prime first, and with the least private exponent
-// (FIPS 186-5, section A.1.1, step 3). Like the tests of the primes, this is not done in constant
-// time; it is done once for each key.
+// canonicalRSA returns the same key with the larger prime first, and with the least private
+// exponent (FIPS 186-5, section A.1.1, step 3). Like the tests of the primes, this is not done in
+// constant time; it is done once for each key.
 func canonicalRSA(private *stdrsa.PrivateKey) (*stdrsa.PrivateKey, error) {
 	p, q := private.Primes[0], private.Primes[1]
 	if p.Cmp(q) < 0 {

@@ -33,7 +33,8 @@ var rsaRows = []struct {
 	{4096, RSASSA4096(), RSAES4096(), rsaPair(RSASSA4096())},
 }
 
-// rsaPair returns a new key and one of Wycheproof, for all tests: RSA-4096 takes seconds to generate.
+// rsaPair returns a new key and one of Wycheproof, for all tests: RSA-4096 takes seconds to
+// generate.
 func rsaPair(family Family) func() ([2][]byte, error) {
 	return sync.OnceValues(func() (pair [2][]byte, err error) {
 		var file struct {

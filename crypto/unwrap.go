@@ -8,8 +8,8 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 )
 
-// Unwrap decrypts key material that was encrypted to the public key of k by a wrapping algorithm, as
-// KMS spells it. RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256 and SM2PKE are the algorithms of the same
+// Unwrap decrypts key material that was encrypted to the public key of k by a wrapping algorithm,
+// as KMS spells it. RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256 and SM2PKE are the algorithms of the same
 // names. RSA_AES_KEY_WRAP_SHA_1 and _SHA_256 take an AES-256 key, encrypted by RSAES_OAEP with that
 // hash function, and then the material, wrapped with the AES key by AES-KWP (RFC 5649): it is
 // CKM_RSA_AES_KEY_WRAP of PKCS #11.

@@ -205,7 +205,8 @@ func (c *condition) finish() {
 	c.fixed = nil
 }
 
-// parsePrefix parses an address or a range, in which the bits behind the prefix do not count. IPv4 addresses in IPv6 form are IPv4 addresses.
+// parsePrefix parses an address or a range, in which the bits behind the prefix do not count. IPv4
+// addresses in IPv6 form are IPv4 addresses.
 func parsePrefix(text string) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {

@@ -148,8 +148,8 @@ func isWord(s string) bool {
 	})
 }
 
-// A position is a place in a text. It moves forward without reading the text from the beginning, for
-// a policy has thousands of places.
+// A position is a place in a text. It moves forward without reading the text from the beginning,
+// for a policy has thousands of places.
 type position struct {
 	text         string
 	offset       int

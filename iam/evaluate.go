@@ -75,14 +75,14 @@ func (d Decision) Statement() int {
 	return int(d.allow[d.match]) - 1
 }
 
-// Match returns the closest way in which a statement that allows names the principal. It is Unmatched
-// if the request is denied, or no statement allows it.
+// Match returns the closest way in which a statement that allows names the principal. It is
+// Unmatched if the request is denied, or no statement allows it.
 func (d Decision) Match() Match {
 	return d.match
 }
 
-// AllowedBy returns the index of the first statement that allows the request and names the principal
-// in the given way. ok is false if there is none, and if the request is denied.
+// AllowedBy returns the index of the first statement that allows the request and names the
+// principal in the given way. ok is false if there is none, and if the request is denied.
 func (d Decision) AllowedBy(m Match) (statement int, ok bool) {
 	if m == Unmatched || int(m) >= len(d.allow) || d.allow[m] == 0 {
 		return -1, false
@@ -90,9 +90,9 @@ func (d Decision) AllowedBy(m Match) (statement int, ok bool) {
 	return int(d.allow[m]) - 1, true
 }
 
-// Evaluate decides about a request. It does not fail, and usually does not allocate. It allocates to
-// compare a number, a date or an address as a text, to find that a text is not one of these, and for
-// a variable of StringEqualsIgnoreCase.
+// Evaluate decides about a request. It does not fail, and usually does not allocate. It allocates
+// to compare a number, a date or an address as a text, to find that a text is not one of these, and
+// for a variable of StringEqualsIgnoreCase.
 func (p *Policy) Evaluate(r *Request) (d Decision) {
 	if p.asks {
 		p.decideWithKeys(r, &d)
@@ -154,8 +154,8 @@ func (s *statement) matchesAction(action string) bool {
 	return s.notAction
 }
 
-// matchesResource is fail-closed for a NotResource with a variable that does not resolve: whether the
-// resource is excepted is not known, so that Deny applies and Allow does not.
+// matchesResource is fail-closed for a NotResource with a variable that does not resolve: whether
+// the resource is excepted is not known, so that Deny applies and Allow does not.
 func (s *statement) matchesResource(resource string, keys *keys) bool {
 	unknown := false
 	for i := range s.resources {
@@ -184,11 +184,11 @@ func (s *statement) matchesPrincipal(who *Principal) Match {
 
 // Narrow returns a policy that decides as p does about the requests of one principal for one action
 // on one resource. Statements that do not apply to these are left out, and of the others only the
-// conditions and variables remain to be looked at. Its Evaluate looks only at a Request's Resource and
-// Context.
+// conditions and variables remain to be looked at. Its Evaluate looks only at a Request's Resource
+// and Context.
 //
-// It is for programs that decide about the same principal, action and resource many times. To explain
-// a decision, use p.
+// It is for programs that decide about the same principal, action and resource many times. To
+// explain a decision, use p.
 func (p *Policy) Narrow(who *Principal, action, resource string) *Policy {
 	narrow := *p
 	narrow.denies = narrowed(p.denies, who, action, resource)

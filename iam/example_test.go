@@ -95,8 +95,8 @@ func ExampleParse_problems() {
 	// InvalidValue Condition
 }
 
-// The policy of a resource often leaves it to an account who of its users may use the resource. Then
-// a policy of the user must allow it, too.
+// The policy of a resource often leaves it to an account who of its users may use the resource.
+// Then a policy of the user must allow it, too.
 func ExampleDecision_AllowedBy() {
 	policy, err := iam.Parse(`{"Statement": [
   {"Effect": "Allow", "Principal": {"AWS": "111122223333"}, "Action": "docs:*", "Resource": "*"},

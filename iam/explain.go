@@ -151,8 +151,8 @@ func replaceVariables(text string, keys *keys) string {
 	}
 }
 
-// String returns the explanation as lines of text: the outcome, and for each statement what keeps it
-// from applying, or that it applies.
+// String returns the explanation as lines of text: the outcome, and for each statement what keeps
+// it from applying, or that it applies.
 func (e Explanation) String() string {
 	var b strings.Builder
 	switch d := e.Decision; d.Outcome() {

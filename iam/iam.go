@@ -14,23 +14,23 @@
 //	})
 //	if !decision.Allowed() { ... }
 //
-// Evaluation has no errors. Whatever could fail in it fails in Parse, which reports every problem of
-// a policy at once, with its line and column: a policy that is in use does what it says, and above
-// all its Deny statements do.
+// Evaluation has no errors. Whatever could fail in it fails in Parse, which reports every problem
+// of a policy at once, with its line and column: a policy that is in use does what it says, and
+// above all its Deny statements do.
 //
 // A [Decision] is about one policy. To join several, such as the policy of a resource with those of
 // its user, is up to the caller, because each service has its own rules for it: a Denied of any of
-// them refuses; which of them must be Allowed is the service's choice. [Decision.Match] says whether
-// the policy of a resource names a principal itself or only its account, on which most of these rules
-// depend.
+// them refuses; which of them must be Allowed is the service's choice. [Decision.Match] says
+// whether the policy of a resource names a principal itself or only its account, on which most of
+// these rules depend.
 //
 // [Policy.Explain] says for each statement why it applies to a request or not. [Policy.Statements]
 // lists what a policy contains, for programs that look for who may do what.
 //
 // # The language
 //
-// All elements and condition operators of the versions 2012-10-17 and 2008-10-17 are known. A policy
-// without a version is of 2008-10-17, which has no variables.
+// All elements and condition operators of the versions 2012-10-17 and 2008-10-17 are known. A
+// policy without a version is of 2008-10-17, which has no variables.
 //
 //   - A request may have at most one value for a key ([String], [Int] and so on), or be multivalued
 //     ([Strings]). For a multivalued key only operators with ForAllValues or ForAnyValue hold.

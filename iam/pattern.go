@@ -11,8 +11,8 @@ import (
 // A pattern is a text of a policy with its wildcards and variables: * stands for any characters, ?
 // for one character, ${key} for the value of a condition key.
 //
-// A pattern is split at its stars. The first and the last part are compared with the two ends of the
-// text, and each part between is searched for once, from where the one before it was found: the
+// A pattern is split at its stars. The first and the last part are compared with the two ends of
+// the text, and each part between is searched for once, from where the one before it was found: the
 // first place is always good enough, so that there is no backtracking. A search is linear in the
 // length of the text, too: what has a ? is limited to what one pass finds.
 type pattern struct {

@@ -63,8 +63,8 @@ type Policy struct {
 // Kind returns the kind for which the policy was parsed.
 func (p *Policy) Kind() Kind { return p.kind }
 
-// Version returns the version of the policy language, "2012-10-17" or "2008-10-17". It is "2008-10-17"
-// if the policy names none.
+// Version returns the version of the policy language, "2012-10-17" or "2008-10-17". It is
+// "2008-10-17" if the policy names none.
 func (p *Policy) Version() string { return p.version }
 
 // ID returns the Id of the policy, which may be empty.
@@ -82,8 +82,8 @@ func (p *Policy) Statements() []Statement {
 	return all
 }
 
-// Statement returns the statement with an index, as in [Decision.Statement]. ok is false if there is
-// none, for example after Narrow.
+// Statement returns the statement with an index, as in [Decision.Statement]. ok is false if there
+// is none, for example after Narrow.
 func (p *Policy) Statement(index int) (s Statement, ok bool) {
 	for _, list := range [...][]statement{p.denies, p.allows} {
 		for i := range list {

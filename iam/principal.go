@@ -196,8 +196,8 @@ func (p PrincipalPattern) Kind() string { return p.kind }
 // String returns the entry as it is in the policy.
 func (p PrincipalPattern) String() string { return p.text }
 
-// Account returns the account that the entry is or that its principal belongs to. It is empty if the
-// entry does not say.
+// Account returns the account that the entry is or that its principal belongs to. It is empty if
+// the entry does not say.
 func (p PrincipalPattern) Account() string { return p.account }
 
 // IsAnyone reports whether the entry is "*".

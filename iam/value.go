@@ -117,8 +117,8 @@ func Bool(b bool) Value {
 	return Value{kind: boolValue}
 }
 
-// Time returns a date. As a text it has the form 2006-01-02T15:04:05Z, as a number it is the seconds
-// since 1970.
+// Time returns a date. As a text it has the form 2006-01-02T15:04:05Z, as a number it is the
+// seconds since 1970.
 func Time(t time.Time) Value {
 	return Value{kind: timeValue, a: uint64(t.Unix()), b: uint64(t.Nanosecond())}
 }

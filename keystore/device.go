@@ -7,8 +7,8 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 )
 
-// Bounds on what the service gives a [Device], and on what it accepts from one. What exceeds them is
-// refused before it is used or stored.
+// Bounds on what the service gives a [Device], and on what it accepts from one. What exceeds them
+// is refused before it is used or stored.
 const (
 	// MaxDevicePlaintextBytes is the longest plaintext that the service gives a Device to encrypt:
 	// 4,096 bytes, and 16 of its own encryption.

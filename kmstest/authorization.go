@@ -83,8 +83,8 @@ func RequireAllowed(t testing.TB, err error) {
 	}
 }
 
-// RequireDenied fails t unless err is an AccessDeniedException, of package kms or of the AWS SDK, for
-// that reason.
+// RequireDenied fails t unless err is an AccessDeniedException, of package kms or of the AWS SDK,
+// for that reason.
 func RequireDenied(t testing.TB, err error, reason Reason) {
 	t.Helper()
 	switch {
@@ -97,8 +97,8 @@ func RequireDenied(t testing.TB, err error, reason Reason) {
 	}
 }
 
-// A ServiceCall is how an AWS service calls KMS, as far as policies and grants can see it, after the
-// documentation of AWS. Resource names in it are examples.
+// A ServiceCall is how an AWS service calls KMS, as far as policies and grants can see it, after
+// the documentation of AWS. Resource names in it are examples.
 //
 //	c := svc.ServiceCall("s3")
 //	_, err := svc.As(c.Caller(alice)).GenerateDataKey(c.Context(ctx), &kms.GenerateDataKeyInput{
@@ -129,7 +129,8 @@ func (c ServiceCall) Context(ctx context.Context) context.Context {
 	return audit.ContextWithRequestInfo(ctx, info)
 }
 
-// Caller returns who makes the calls: the service, or the user or role with whose permissions it calls.
+// Caller returns who makes the calls: the service, or the user or role with whose permissions it
+// calls.
 func (c ServiceCall) Caller(user kms.Principal) kms.Principal {
 	if c.Principal == "" {
 		return user
@@ -141,8 +142,8 @@ func (c ServiceCall) Caller(user kms.Principal) kms.Principal {
 	return p
 }
 
-// ServiceCall returns how a service calls KMS in the Region and for the account of s. It fails the test
-// if the name is not one of [ServiceCalls].
+// ServiceCall returns how a service calls KMS in the Region and for the account of s. It fails the
+// test if the name is not one of [ServiceCalls].
 func (s *Service) ServiceCall(name string) ServiceCall {
 	s.t.Helper()
 	names := []string{}
@@ -156,8 +157,8 @@ func (s *Service) ServiceCall(name string) ServiceCall {
 	return ServiceCall{}
 }
 
-// ServiceCalls returns how AWS services call KMS in a Region for an account. docs/authorization.md has
-// them in a table.
+// ServiceCalls returns how AWS services call KMS in a Region for an account. docs/authorization.md
+// has them in a table.
 func ServiceCalls(region, account string) []ServiceCall {
 	resource := func(service, name string) string {
 		return "arn:aws:" + service + ":" + region + ":" + account + ":" + name

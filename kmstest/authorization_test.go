@@ -108,8 +108,8 @@ func keyPolicy(effect, principal string) string {
 	return `{"Statement": {"Effect": "` + effect + `", "Principal": {"AWS": "` + principal + `"}, "Action": "kms:*", "Resource": "*"}}`
 }
 
-// A key policy for one service admits its calls, and neither calls that do not come by it nor those for
-// other resources.
+// A key policy for one service admits its calls, and neither calls that do not come by it nor those
+// for other resources.
 func TestAPolicyForAServiceAdmitsItsCalls(t *testing.T) {
 	t.Parallel()
 	alice := kmstest.Principal(t, "arn:aws:iam::111122223333:user/alice")

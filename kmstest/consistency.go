@@ -19,12 +19,12 @@ import (
 // change is visible within moments, but not to every call that follows it.
 //
 // It delays new, moved and deleted aliases, new and deleted grants, and every change to an existing
-// key: its state, description, tags, policy, rotation and key material, its replicas and its primary.
-// Calls that read or use keys see all that as it was d ago. It does not delay new keys, by their ID or
-// ARN, except replicas, nor the deletion of a key at the end of its waiting period. A call that makes a
-// change is based on the latest state, so it can be refused because of what other calls do not see
-// yet. So is a call with the grant token of a grant that is not visible yet: that is what tokens are
-// for.
+// key: its state, description, tags, policy, rotation and key material, its replicas and its
+// primary. Calls that read or use keys see all that as it was d ago. It does not delay new keys, by
+// their ID or ARN, except replicas, nor the deletion of a key at the end of its waiting period. A
+// call that makes a change is based on the latest state, so it can be refused because of what other
+// calls do not see yet. So is a call with the grant token of a grant that is not visible yet: that
+// is what tokens are for.
 //
 // While a change is hidden, a successful call does not count as a use of its key for
 // GetKeyLastUsage, and audit events name no resources.

@@ -19,8 +19,8 @@ import (
 // store, unless [Device.SetHealth] sets another.
 const TrustAnchor = "-----BEGIN CERTIFICATE-----\nthe trust anchor of package kmstest\n-----END CERTIFICATE-----\n"
 
-// A Device is a cluster of HSMs and an external key manager in memory, for kms.Config.Devices: the name
-// that it has there decides as which it is used.
+// A Device is a cluster of HSMs and an external key manager in memory, for kms.Config.Devices: the
+// name that it has there decides as which it is used.
 //
 //	hsm := kmstest.NewDevice("password")
 //	svc := kmstest.New(t, kmstest.Configure(func(c *kms.Config) {
@@ -47,8 +47,8 @@ type deviceKey struct {
 	aead cipher.AEAD
 }
 
-// NewDevice returns a device with two HSMs that accepts each of the passwords: the KeyStorePassword or
-// the RawSecretAccessKey of a custom key store.
+// NewDevice returns a device with two HSMs that accepts each of the passwords: the KeyStorePassword
+// or the RawSecretAccessKey of a custom key store.
 func NewDevice(passwords ...string) *Device {
 	d := &Device{health: keystore.DeviceHealth{HSMs: 2, TrustAnchor: TrustAnchor}, keys: map[string]deviceKey{}, calls: map[string]int{}}
 	d.SetPasswords(passwords...)
@@ -110,8 +110,8 @@ func (d *Device) Calls(method string) int {
 	return d.calls[method]
 }
 
-// A DeviceFault makes calls of a [Device] fail. It applies to every call unless Method, After or Count
-// restrict it.
+// A DeviceFault makes calls of a [Device] fail. It applies to every call unless Method, After or
+// Count restrict it.
 type DeviceFault struct {
 	// Method is the name of a method, such as "Encrypt"; empty means all.
 	Method string
@@ -141,8 +141,8 @@ type deviceFault struct {
 	removed    chan struct{}
 }
 
-// Inject adds a fault and returns a function that removes it. Of several faults that match a call, the
-// first one decides.
+// Inject adds a fault and returns a function that removes it. Of several faults that match a call,
+// the first one decides.
 func (d *Device) Inject(f DeviceFault) (remove func()) {
 	added := &deviceFault{DeviceFault: f, removed: make(chan struct{})}
 	d.mu.Lock()
@@ -326,8 +326,9 @@ func newDeviceAEAD() cipher.AEAD {
 	return aead
 }
 
-// Connect connects a custom key store of the account and Region of s, and waits until the attempt is over.
-// It returns why the attempt failed, or "". Its calls are neither recorded nor do faults apply to them.
+// Connect connects a custom key store of the account and Region of s, and waits until the attempt
+// is over. It returns why the attempt failed, or "". Its calls are neither recorded nor do faults
+// apply to them.
 func (s *Service) Connect(id string) kms.ConnectionErrorCodeType {
 	s.t.Helper()
 	ctx := internalContext()

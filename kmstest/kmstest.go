@@ -16,8 +16,8 @@
 // # Multi-Region keys
 //
 // As in AWS KMS, a new replica is in KeyStateCreating and cannot be used at once. It is ready after
-// Advance(kms.DefaultReplicationDelay). Code under test that waits for that in real time, or does not
-// wait, needs a Service without the state:
+// Advance(kms.DefaultReplicationDelay). Code under test that waits for that in real time, or does
+// not wait, needs a Service without the state:
 //
 //	kmstest.New(t, kmstest.Configure(func(c *kms.Config) { c.ReplicationDelay = -1 }))
 //

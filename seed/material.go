@@ -17,11 +17,12 @@ import (
 )
 
 // Material is key material that was chosen beforehand. It is decoded when the key is created, which
-// fails if it is malformed or not that of the key's spec. The same private key is the same material,
-// with the same ID, in whatever encoding.
+// fails if it is malformed or not that of the key's spec. The same private key is the same
+// material, with the same ID, in whatever encoding.
 //
-// Printing or encoding a Material does not disclose it. A Material may be used by several goroutines
-// and for several services; an RSA key is tested only the first time, which takes longest.
+// Printing or encoding a Material does not disclose it. A Material may be used by several
+// goroutines and for several services; an RSA key is tested only the first time, which takes
+// longest.
 type Material struct {
 	stored func(*spec.Spec, *spec.Usage) ([]byte, error) // a function, because fmt prints everything else
 }

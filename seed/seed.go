@@ -57,10 +57,10 @@ type Key struct {
 	// They count as on-demand rotations that happened when the key was created.
 	PreviousMaterials []Material
 
-	// MaterialValidityInDays says for how many days from the creation of the key it keeps the imported
-	// Material, at most 365; 0 means forever. Then the key is pending import until the same material is
-	// imported again, which Apply does not do. MaterialDescription is that of the imported Material of
-	// a symmetric encryption key. An existing key keeps what it has.
+	// MaterialValidityInDays says for how many days from the creation of the key it keeps the
+	// imported Material, at most 365; 0 means forever. Then the key is pending import until the
+	// same material is imported again, which Apply does not do. MaterialDescription is that of the
+	// imported Material of a symmetric encryption key. An existing key keeps what it has.
 	MaterialValidityInDays int32
 	MaterialDescription    string
 
@@ -92,10 +92,10 @@ func Load(ctx context.Context, svc *kms.Service, file io.Reader) error {
 }
 
 // Apply makes svc have the keys, in their order. It creates keys that do not exist. In a key that
-// exists with the same spec, usage, origin and material it changes what differs from the Key, and leaves
-// what the Key does not mention: to apply the same keys again changes nothing, and completes what
-// was interrupted. If another key has that ID, the error is a ConflictException. Apply does not
-// take an alias from another key and does not cancel a deletion. A key that is pending deletion
+// exists with the same spec, usage, origin and material it changes what differs from the Key, and
+// leaves what the Key does not mention: to apply the same keys again changes nothing, and completes
+// what was interrupted. If another key has that ID, the error is a ConflictException. Apply does
+// not take an alias from another key and does not cancel a deletion. A key that is pending deletion
 // cannot get a description, tags, aliases or grants: if the Key has no State, they are left as they
 // are. Nor can a key get grants that is disabled or pending import.
 //
@@ -268,8 +268,8 @@ func (p *plan) apply(ctx context.Context) error {
 	return p.complete(ctx, e, in.Tags)
 }
 
-// fetch returns what the key has. One page of a list holds all the tags and aliases of a key, and one
-// grant.
+// fetch returns what the key has. One page of a list holds all the tags and aliases of a key, and
+// one grant.
 func (p *plan) fetch(ctx context.Context) (*existing, error) {
 	key, err := p.svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: p.ID})
 	if err != nil {

@@ -193,7 +193,8 @@ func TestEveryEncodingOfAnRSAKeyIsTheSameKey(t *testing.T) {
 	}
 }
 
-// A JWK of an Ed25519 key has the public key, too (RFC 8037), and so has one of secp256k1 (RFC 8812).
+// A JWK of an Ed25519 key has the public key, too (RFC 8037), and so has one of secp256k1 (RFC
+// 8812).
 func TestAJWKWithAnotherPublicKeyIsRefused(t *testing.T) {
 	key := specKeys(t)[kms.KeySpecECCNISTEdwards25519]
 	key.Material = seed.JWK(`{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"` + rfcX + `"}`)

@@ -86,8 +86,8 @@ var errLocalKMS = errors.New("seed: this is a seed file of local-kms (nsmithuk/l
 	"docs/seed.md shows how to write its keys and aliases in this one")
 
 // Parse reads a file of at most 4 MiB and 10,000 keys in the format that docs/seed.md describes. It
-// refuses anything that is not described there, and key material that is not that of its key's spec.
-// Its errors name the line, and the key if they are about one, and repeat no material.
+// refuses anything that is not described there, and key material that is not that of its key's
+// spec. Its errors name the line, and the key if they are about one, and repeat no material.
 func Parse(r io.Reader) ([]Key, error) {
 	text, err := securefile.Read(r, "the file", maxFileBytes)
 	if err != nil {

@@ -23,7 +23,8 @@ import (
 // errRefused is the answer no, which has been printed: exit status 1.
 var errRefused = errors.New("refused")
 
-// An explainError is a failure of kms explain or kms who-can: exit status 2, because 1 is an answer.
+// An explainError is a failure of kms explain or kms who-can: exit status 2, because 1 is an
+// answer.
 type explainError struct{ error }
 
 func (e explainError) Unwrap() error { return e.error }
@@ -96,7 +97,8 @@ func (s *explainSettings) common(flags *flag.FlagSet) {
 	flags.BoolVar(&s.json, "json", false, "print JSON")
 }
 
-// parse parses the flags of a command. If help is requested, it prints them and returns flag.ErrHelp.
+// parse parses the flags of a command. If help is requested, it prints them and returns
+// flag.ErrHelp.
 func (s *explainSettings) parse(flags *flag.FlagSet, args []string, help io.Writer, summary string) error {
 	flags.SetOutput(io.Discard)
 	command := flags.Name()
@@ -174,7 +176,8 @@ func inMemory(ctx context.Context, from keystore.Backend) (keystore.Backend, err
 	}
 }
 
-// caller returns the principal that --principal and the policies are about, and whether there is one.
+// caller returns the principal that --principal and the policies are about, and whether there is
+// one.
 func (s *explainSettings) caller() (p kms.Principal, ok bool, err error) {
 	if s.principal == "" {
 		if len(s.policies)+len(s.sessionPolicies)+len(s.boundary) > 0 {

@@ -105,8 +105,8 @@ func indexPrincipals(entries []principalEntry) (*principals, error) {
 	return ps, nil
 }
 
-// roleName returns what identifies a role: partition, account and name. The ARN is that of the role or
-// of one of its sessions.
+// roleName returns what identifies a role: partition, account and name. The ARN is that of the role
+// or of one of its sessions.
 func roleName(arn string) string {
 	partition, account, resource := cutARN(arn)
 	parts := strings.Split(resource, "/")
@@ -169,8 +169,8 @@ func compileAll(entries []policyEntry, kind iam.Kind, line int) (policies []kms.
 	return policies, nil
 }
 
-// compile compiles a policy. line is that of its principal. The error has every problem, with its line
-// in the file. What is not JSON is not quoted: it may be a secret in the wrong place.
+// compile compiles a policy. line is that of its principal. The error has every problem, with its
+// line in the file. What is not JSON is not quoted: it may be a secret in the wrong place.
 func (e *policyEntry) compile(kind iam.Kind, line int) (kms.Policy, error) {
 	if e.Document.Line == 0 {
 		return kms.Policy{}, fmt.Errorf("%sa policy has no document", inLine(line))

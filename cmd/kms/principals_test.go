@@ -113,7 +113,8 @@ principals:
 	require.Contains(t, i.message(job, "ListKeys", `{}`), "no permissions boundary allows")
 }
 
-// What is denied to a federated user's user is denied to it, and it may do no more than its session.
+// What is denied to a federated user's user is denied to it, and it may do no more than its
+// session.
 func TestAFederatedUserHasThePoliciesOfItsUser(t *testing.T) {
 	bob := access{"ASIABOB", temporary, token}
 	i := start(t, program{}, "--credentials", file(t, "credentials", `version: 1

@@ -200,8 +200,8 @@ func reopen(log *audit.File, logger *slog.Logger) {
 	logger.Info("reopened the audit log")
 }
 
-// reloadCredentials replaces the credentials and principals by those that are in the file now. Calls
-// that have begun end as they began.
+// reloadCredentials replaces the credentials and principals by those that are in the file now.
+// Calls that have begun end as they began.
 func reloadCredentials(path string, known *atomic.Pointer[map[string]*awsapi.Credentials], logger *slog.Logger) {
 	credentials, err := readCredentials(path)
 	if err != nil {

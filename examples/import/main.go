@@ -1,5 +1,5 @@
-// Import brings a key of one's own in the four steps that the AWS KMS documentation describes. Then it
-// deletes the key material, and imports it again:
+// Import brings a key of one's own in the four steps that the AWS KMS documentation describes. Then
+// it deletes the key material, and imports it again:
 //
 //	go run ./examples/import
 package main

@@ -1,5 +1,5 @@
-// Tenants is an application with one key, two tenants and an administrator. Each tries what it may do
-// and what it may not:
+// Tenants is an application with one key, two tenants and an administrator. Each tries what it may
+// do and what it may not:
 //
 //	go run ./examples/tenants
 package main

@@ -94,8 +94,8 @@ func IsRegion(s string) bool {
 var geographies = []string{"us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx",
 	"cn", "us-gov", "us-iso", "us-isob", "eu-isoe", "us-isof", "eusc-de"}
 
-// IsRegionOfPartition reports whether s has the form that a partition gives the names of its Regions,
-// such as ap-southeast-1. [IsRegion] is true for more.
+// IsRegionOfPartition reports whether s has the form that a partition gives the names of its
+// Regions, such as ap-southeast-1. [IsRegion] is true for more.
 func IsRegionOfPartition(s string) bool {
 	number := strings.LastIndexByte(s, '-')
 	direction := strings.LastIndexByte(s[:max(number, 0)], '-')

@@ -42,7 +42,8 @@ const (
 	NonceEnd = HeaderBytes + 24
 	// TagBytes is the length of the tag.
 	TagBytes = 16
-	// MinBytes is the length of the shortest ciphertext, of either version: no device makes one shorter.
+	// MinBytes is the length of the shortest ciphertext, of either version: no device makes one
+	// shorter.
 	MinBytes = NonceEnd + TagBytes
 
 	// MaxDeviceBytes is the length of the longest encrypted part of version 2, and MaxDeviceOverhead
@@ -142,7 +143,8 @@ func (h *Header) accountNumber() uint64 {
 // external key store has to accept as associated data.
 const MaxContextBytes = 8192
 
-// The reasons why an encryption context has no canonical form. Of several, the first one here counts.
+// The reasons why an encryption context has no canonical form. Of several, the first one here
+// counts.
 var (
 	ErrContextTooLong = errors.New("ciphertext: the encryption context is longer than MaxContextBytes")
 	ErrContextEmpty   = errors.New("ciphertext: a key or a value of the encryption context is empty")

@@ -87,8 +87,8 @@ func (db *DB) MoveAlias(ctx context.Context, a *Alias, to *Key, now time.Time) e
 	return db.commitUnchanged(ctx, to, tx)
 }
 
-// commitUnchanged commits tx together with k's record as it is: of two changes at the same time that
-// count the aliases of k, one must fail.
+// commitUnchanged commits tx together with k's record as it is: of two changes at the same time
+// that count the aliases of k, one must fail.
 func (db *DB) commitUnchanged(ctx context.Context, k *Key, tx keystore.Tx) error {
 	_, err := db.commit(ctx, k, k.Record, tx)
 	return err

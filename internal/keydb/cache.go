@@ -6,15 +6,16 @@ import (
 	"sync/atomic"
 )
 
-// A cache holds a bounded number of immutable values, in sets of four. Readers take no lock. A value
-// that a reader loads from storage goes in only if nothing has changed meanwhile, so that a slow
-// reader cannot bring back what a commit has replaced.
+// A cache holds a bounded number of immutable values, in sets of four. Readers take no lock. A
+// value that a reader loads from storage goes in only if nothing has changed meanwhile, so that a
+// slow reader cannot bring back what a commit has replaced.
 type cache[V any] struct {
 	sets     [cacheSets]cacheSet[V] // first, so that each set is a cache line of its own
 	hashByID bool
 	seed     maphash.Seed
 
-	// outdates returns which other values are known to be stale once a value has been loaded; nil: none.
+	// outdates returns which other values are known to be stale once a value has been loaded; nil:
+	// none.
 	outdates func(*V) func(*V) bool
 }
 
@@ -43,7 +44,8 @@ type cacheKey struct {
 }
 
 // hashID hashes what a ciphertext's header has of a key's ID, so that Decrypt finds its key without
-// formatting the ID: the last digit of the account and the last 24 bits of the ID, which are random.
+// formatting the ID: the last digit of the account and the last 24 bits of the ID, which are
+// random.
 func hashID(accountEnd byte, idEnd uint32) uint32 {
 	h := (idEnd<<4 ^ uint32(accountEnd&0xf)) * 0x9e3779b1 // 2^32 by the golden ratio: Knuth's multiplicative hash
 	return h >> 12
@@ -171,8 +173,8 @@ func (s *cacheSet[V]) storeIfUnchanged(p cacheKey, v *V, before uint64, outdated
 	return v, true
 }
 
-// replace stores v in place of old, after a commit that turned old into v. If another value is there,
-// another commit came between, and p is invalidated: which of the two is newer is not known.
+// replace stores v in place of old, after a commit that turned old into v. If another value is
+// there, another commit came between, and p is invalidated: which of the two is newer is not known.
 func (c *cache[V]) replace(p cacheKey, old, v *V) {
 	s := c.set(&p)
 	s.mu.Lock()
@@ -206,8 +208,8 @@ func (c *cache[V]) invalidateIf(p cacheKey, stale func(*V) bool) {
 	}
 }
 
-// invalidateRelated removes the values of an account's ID or name in all Regions, if they are stale.
-// It is for a cache that hashes by ID: they are all in one set.
+// invalidateRelated removes the values of an account's ID or name in all Regions, if they are
+// stale. It is for a cache that hashes by ID: they are all in one set.
 func (c *cache[V]) invalidateRelated(account, name string, stale func(*V) bool) {
 	c.set(&cacheKey{account: account, name: name}).remove(stale)
 }

@@ -49,8 +49,8 @@ func TestAliasesOfOnePatternSpreadOverTheCache(t *testing.T) {
 	require.Greater(t, len(sets), 500)
 }
 
-// If a commit's own value arrives after the watcher has seen a later commit, nothing else would repair
-// a cache that brings the older value back.
+// If a commit's own value arrives after the watcher has seen a later commit, nothing else would
+// repair a cache that brings the older value back.
 func TestALateReplaceDoesNotBringAnOlderValueBack(t *testing.T) {
 	c := newCache[int](true)
 	p := cacheKey{"111122223333", "us-east-1", "k"}

@@ -31,8 +31,8 @@ const (
 	directoryPrefix   = "customstores/"
 )
 
-// The types and connection states of custom key stores, and the origins of their keys, by their names
-// in the API.
+// The types and connection states of custom key stores, and the origins of their keys, by their
+// names in the API.
 const (
 	cloudHSM      = "AWS_CLOUDHSM"
 	externalStore = "EXTERNAL_KEY_STORE"
@@ -65,7 +65,8 @@ func parseStoreRef(path string) (StoreRef, bool) {
 	return StoreRef{parts[0], parts[1], parts[2]}, true
 }
 
-// A StoreRecord is what is stored of a custom key store, except the secret. Texts are those of the API.
+// A StoreRecord is what is stored of a custom key store, except the secret. Texts are those of the
+// API.
 type StoreRecord struct {
 	Name      string    `json:"name"`
 	Type      string    `json:"type"`
@@ -86,7 +87,8 @@ type StoreRecord struct {
 }
 
 // A directory has the ID of each custom key store of an account and Region, by its name. What must
-// differ between stores is compared, and their number counted, on condition that it does not change.
+// differ between stores is compared, and their number counted, on condition that it does not
+// change.
 type directory struct {
 	IDs map[string]string `json:"ids"`
 }
@@ -109,8 +111,8 @@ type Store struct {
 }
 
 // associatedData returns what a device authenticates with the encrypted part of a ciphertext: of an
-// external key manager the encryption context; of an HSM, which may take little, a hash that has the
-// beginning of the ciphertext in it, too.
+// external key manager the encryption context; of an HSM, which may take little, a hash that has
+// the beginning of the ciphertext in it, too.
 func (s *Store) associatedData(beginning, encryptionContext []byte) []byte {
 	if s.External() {
 		return bytes.Clone(encryptionContext)
@@ -119,8 +121,8 @@ func (s *Store) associatedData(beginning, encryptionContext []byte) []byte {
 	return sum[:]
 }
 
-// Store returns the custom key store at ref, or nil if it does not exist. It is not cached: what other
-// processes change is seen at once.
+// Store returns the custom key store at ref, or nil if it does not exist. It is not cached: what
+// other processes change is seen at once.
 func (db *DB) Store(ctx context.Context, ref StoreRef) (*Store, error) {
 	record, revision, err := readRecord[StoreRecord](ctx, db, ref.recordName())
 	if record == nil || err != nil {
@@ -152,8 +154,8 @@ type Stores struct {
 	revision        keystore.Revision
 }
 
-// Stores returns the custom key stores of an account and Region. Creating a store is based on them, and
-// so is a change of what must be unique.
+// Stores returns the custom key stores of an account and Region. Creating a store is based on them,
+// and so is a change of what must be unique.
 func (db *DB) Stores(ctx context.Context, account, region string) (*Stores, error) {
 	record, revision, err := readRecord[directory](ctx, db, directoryName(account, region))
 	if err != nil {
@@ -262,8 +264,8 @@ func (db *DB) DeleteStore(ctx context.Context, all *Stores, s *Store) error {
 	return db.commitScrubbed(ctx, tx)
 }
 
-// HasKeys reports whether s has keys, in whatever state. A key can be created in a connected store only:
-// as long as s is as it is now, a store that is not gets none.
+// HasKeys reports whether s has keys, in whatever state. A key can be created in a connected store
+// only: as long as s is as it is now, a store that is not gets none.
 func (db *DB) HasKeys(ctx context.Context, s *Store) (bool, error) {
 	for _, err := range db.names(ctx, s.keysName(), "", 1) {
 		return err == nil, err
@@ -289,8 +291,8 @@ func (s *Store) inStore(tx *keystore.Tx, ref Ref, record *Record) {
 	tx.Puts = append(tx.Puts, keystore.Put{Key: name, Value: encodeRecord(storeKey{ref.ID})})
 }
 
-// CreateInStore is Create for a key of a custom key store. In an HSM it makes the key that record does
-// not name, and deletes it again if the KMS key cannot be stored.
+// CreateInStore is Create for a key of a custom key store. In an HSM it makes the key that record
+// does not name, and deletes it again if the KMS key cannot be stored.
 func (db *DB) CreateInStore(ctx context.Context, s *Store, ref Ref, record *Record, options CreateOptions, call DeviceCall) (*Key, error) {
 	call.KeyARN = ref.ARN()
 	options.store = s
@@ -341,8 +343,8 @@ func (db *DB) inCurrentStore(ctx context.Context, k *Key) (*Key, error) {
 	return &now, nil
 }
 
-// Connect begins to connect s. The attempt is made in the background, by this process or, if this one
-// ends before, by the next.
+// Connect begins to connect s. The attempt is made in the background, by this process or, if this
+// one ends before, by the next.
 func (db *DB) Connect(ctx context.Context, s *Store) error {
 	if s.State == Disconnected {
 		record := *s.StoreRecord
@@ -371,8 +373,8 @@ func (db *DB) Disconnect(ctx context.Context, s *Store) error {
 	return err
 }
 
-// connectStores calls connectPending whenever a connection begins. The sweep calls it at the start, for
-// the attempts that a process left when it ended, and once a minute.
+// connectStores calls connectPending whenever a connection begins. The sweep calls it at the start,
+// for the attempts that a process left when it ended, and once a minute.
 func (db *DB) connectStores(ctx context.Context) {
 	for {
 		select {
@@ -424,7 +426,8 @@ func (db *DB) connectPending(ctx context.Context) error {
 	return nil
 }
 
-// attempt tries to connect s and stores what became of it, unless s has been disconnected meanwhile.
+// attempt tries to connect s and stores what became of it, unless s has been disconnected
+// meanwhile.
 func (db *DB) attempt(ctx context.Context, s *Store) error {
 	code, err := db.connectionError(ctx, s)
 	if err != nil {
@@ -565,9 +568,9 @@ func (db *DB) checkInStore(ctx context.Context, ref Ref, record *Record, wrong f
 	return nil
 }
 
-// destroyInDevice deletes the keys of HSMs that KMS keys to be destroyed have there, as far as that is
-// possible, and returns by key what the event of the deletion says of it. It returns ErrConflict if the
-// deletion of a key was canceled by another process.
+// destroyInDevice deletes the keys of HSMs that KMS keys to be destroyed have there, as far as that
+// is possible, and returns by key what the event of the deletion says of it. It returns ErrConflict
+// if the deletion of a key was canceled by another process.
 func (db *DB) destroyInDevice(ctx context.Context, keys []*Key) (events map[Ref]map[string]any, err error) {
 	for i, k := range keys {
 		if k.Record.Origin != cloudHSM {

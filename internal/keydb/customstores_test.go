@@ -194,8 +194,8 @@ func TestChangesOfCustomKeyStoresConflict(t *testing.T) {
 	require.ErrorIs(t, create(all), ErrConflict)
 }
 
-// What comes from outside as a ciphertext of a device, or from a device, is refused or passed on, but
-// never a panic, and never longer than its bound.
+// What comes from outside as a ciphertext of a device, or from a device, is refused or passed on,
+// but never a panic, and never longer than its bound.
 func FuzzOpenInDevice(f *testing.F) {
 	f.Add(make([]byte, ciphertext.MinBytes), make([]byte, 16))
 	f.Add(make([]byte, ciphertext.NonceEnd+ciphertext.MaxDeviceBytes), make([]byte, ciphertext.MaxDevicePlaintext+1))

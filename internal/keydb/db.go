@@ -225,8 +225,8 @@ func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) 
 	return k, nil
 }
 
-// maxDueSteps bounds how many different changes can be due for a key at once: a replica's creation has
-// ended, its key is rotated, and so on.
+// maxDueSteps bounds how many different changes can be due for a key at once: a replica's creation
+// has ended, its key is rotated, and so on.
 const maxDueSteps = 6
 
 // runDue does one thing that is due for k. It returns k itself if that must wait.
@@ -245,7 +245,8 @@ func (db *DB) runDue(ctx context.Context, k *Key, now time.Time) (*Key, error) {
 	if err == nil || ctx.Err() != nil || slices.ContainsFunc(notRetryable, func(not error) bool { return errors.Is(err, not) }) {
 		return next, err
 	}
-	// The store cannot be written. The change can be late, but what the key has encrypted is needed now.
+	// The store cannot be written. The change can be late, but what the key has encrypted is needed
+	// now.
 	db.unrotated.Error(db.config.Logger, now, "kms: keys are not rotated", err)
 	return k, nil
 }
@@ -382,7 +383,8 @@ func (db *DB) commit(ctx context.Context, k *Key, record *Record, tx keystore.Tx
 	return next, nil
 }
 
-// invalidate removes k from the cache, and what is older; of a multi-Region key the related keys, too.
+// invalidate removes k from the cache, and what is older; of a multi-Region key the related keys,
+// too.
 func (db *DB) invalidate(k *Key) {
 	db.keys.invalidateIf(k.cacheKey(), func(cached *Key) bool { return cached.revision <= k.revision })
 	if k.Record.Shared != nil {
@@ -415,10 +417,10 @@ const maxAttempts = 1000
 // retryQueues is how many queues there are for retries. Keys share them.
 const retryQueues = 64
 
-// Retry calls f until it returns another error than ErrConflict, or none. The changes of one key that
-// lost a race are tried again one after the other, in the order in which they lost. Of races with
-// other keys that share the queue, and with other processes, it waits out some time, on average
-// longer after each call. key returns the key that f changes, once f has been called.
+// Retry calls f until it returns another error than ErrConflict, or none. The changes of one key
+// that lost a race are tried again one after the other, in the order in which they lost. Of races
+// with other keys that share the queue, and with other processes, it waits out some time, on
+// average longer after each call. key returns the key that f changes, once f has been called.
 func (db *DB) Retry(ctx context.Context, key func() *Key, f func() error) error {
 	err := f()
 	if err == nil || !errors.Is(err, ErrConflict) {

@@ -2,9 +2,9 @@ package keydb
 
 import "sync/atomic"
 
-// Decisions keeps a bounded number of decisions about a key that depend on nothing but the snapshot,
-// the principal and the permission. They are gone with the snapshot. Its zero value is empty, and its
-// methods may be called concurrently.
+// Decisions keeps a bounded number of decisions about a key that depend on nothing but the
+// snapshot, the principal and the permission. They are gone with the snapshot. Its zero value is
+// empty, and its methods may be called concurrently.
 type Decisions struct {
 	slots atomic.Pointer[[decisionSlots]atomic.Pointer[Decision]]
 }

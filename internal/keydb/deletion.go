@@ -44,9 +44,10 @@ const (
 	destroyOps  = 11
 )
 
-// destroy deletes keys that are due, with their materials, grants, aliases, tags and last uses, so that
-// nothing readable of them is left. Keys with many records take several transactions. The process
-// can be killed between them: the key record is deleted last, and brings the next caller back here.
+// destroy deletes keys that are due, with their materials, grants, aliases, tags and last uses, so
+// that nothing readable of them is left. Keys with many records take several transactions. The
+// process can be killed between them: the key record is deleted last, and brings the next caller
+// back here.
 func (db *DB) destroy(ctx context.Context, keys []*Key, now time.Time) error {
 	tx := keystore.Tx{Scrub: true}
 	events := outbox{db: db}
@@ -119,7 +120,8 @@ func (db *DB) acceptUnscrubbed(err error) error {
 // destroyPart deletes some of what belongs to k, and returns its new snapshot.
 func (db *DB) destroyPart(ctx context.Context, k *Key, rest *remnants) (*Key, error) {
 	if !k.Record.Destroying {
-		// Else a process whose clock is behind could cancel the deletion of a key that has lost its material.
+		// Else a process whose clock is behind could cancel the deletion of a key that has lost its
+		// material.
 		var err error
 		if k, err = db.Update(ctx, k, func(r *Record) { r.Destroying = true }); err != nil {
 			return nil, err

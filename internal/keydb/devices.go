@@ -14,12 +14,12 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// A DeviceCall is that of package keystore. The methods of a DB that take one set its Credential and
-// its KeyARN.
+// A DeviceCall is that of package keystore. The methods of a DB that take one set its Credential
+// and its KeyARN.
 type DeviceCall = keystore.DeviceCall
 
-// How long a device may take to answer. AWS KMS gives the proxy of an external key manager this time
-// as well, and asks once more if it is over.
+// How long a device may take to answer. AWS KMS gives the proxy of an external key manager this
+// time as well, and asks once more if it is over.
 const (
 	hsmTimeout             = 5 * time.Second
 	externalTimeout        = 250 * time.Millisecond
@@ -153,7 +153,8 @@ func (e *DeviceError) KeyException() string {
 	return e.pick(func(r *faultRow) string { return r.hsmKey }, func(r *faultRow) string { return r.key })
 }
 
-// IsBadCiphertext reports whether the device says that the ciphertext or the encryption context is wrong.
+// IsBadCiphertext reports whether the device says that the ciphertext or the encryption context is
+// wrong.
 func (e *DeviceError) IsBadCiphertext() bool { return e.fault == keystore.DeviceBadCiphertext }
 
 // IsExternal reports whether the device is an external key manager.
@@ -170,8 +171,8 @@ func (e *DeviceError) Message() string {
 // Error returns the fault.
 func (e *DeviceError) Error() string { return e.fault.Error() }
 
-// callDevice calls a method of the device of s: do, whose result is read only if it returns in time. It
-// returns a *DeviceError, or the error of ctx.
+// callDevice calls a method of the device of s: do, whose result is read only if it returns in
+// time. It returns a *DeviceError, or the error of ctx.
 func callDevice[D keystore.Device, T any](ctx context.Context, db *DB, s *Store, call DeviceCall, do func(context.Context, D, DeviceCall) (T, error)) (result T, err error) {
 	d := db.devices[s.DeviceName()]
 	if d == nil {
@@ -211,8 +212,8 @@ func callDevice[D keystore.Device, T any](ctx context.Context, db *DB, s *Store,
 	return result, s.failure(fault)
 }
 
-// within calls do in a goroutine of its own, and returns when do does or the time is over. A goroutine
-// that is left behind keeps its place until do returns.
+// within calls do in a goroutine of its own, and returns when do does or the time is over. A
+// goroutine that is left behind keeps its place until do returns.
 func within[T any](ctx context.Context, d *device, limit time.Duration, do func(context.Context) (T, error)) (result T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -271,8 +272,8 @@ const maxTrustAnchorBytes = 4 * 5000 // of 5,000 characters
 // A DeviceKey is that of package keystore.
 type DeviceKey = keystore.DeviceKey
 
-// DescribeDeviceKey returns what an external key is. Its texts have at most 64 bytes, and it has at most
-// 10 usages.
+// DescribeDeviceKey returns what an external key is. Its texts have at most 64 bytes, and it has at
+// most 10 usages.
 func (db *DB) DescribeDeviceKey(ctx context.Context, s *Store, key string, call DeviceCall) (DeviceKey, error) {
 	described, err := withCredential(ctx, db, s, call, func(ctx context.Context, d keystore.ExternalKeyManager, call DeviceCall) (DeviceKey, error) {
 		return d.DescribeKey(ctx, call, key)

@@ -8,9 +8,9 @@ import (
 	"github.com/pocketkms/kms/internal/arn"
 )
 
-// A granteeCache has the grants of some grantees of a key, as they were found first. Whatever creates
-// or deletes a grant also changes the key's record, in any process, so that the cache goes with the
-// snapshot before it could be stale for longer than the snapshot itself.
+// A granteeCache has the grants of some grantees of a key, as they were found first. Whatever
+// creates or deletes a grant also changes the key's record, in any process, so that the cache goes
+// with the snapshot before it could be stale for longer than the snapshot itself.
 type granteeCache struct {
 	mu   sync.RWMutex
 	sets map[string]*grantSet // by grantee; a nil set has no grants
@@ -23,17 +23,17 @@ const (
 	cachedGrants   = 50_000
 )
 
-// A grantSet has the grants of one grantee, by what their constraints ask of an encryption context, so
-// that a call looks only at those that could allow it: each grant is in one bucket. That of a grant
-// without such a constraint is "", and that of any other one of the pairs that it requires.
+// A grantSet has the grants of one grantee, by what their constraints ask of an encryption context,
+// so that a call looks only at those that could allow it: each grant is in one bucket. That of a
+// grant without such a constraint is "", and that of any other one of the pairs that it requires.
 type grantSet struct {
 	buckets map[string][]*Grant
 	n       int
 }
 
-// Candidates calls f with the grants of k to a grantee, a principal or a service, that can allow a call
-// with an encryption context, until f returns false: all those whose constraints the context meets,
-// and perhaps some more. With all, it calls f with every grant.
+// Candidates calls f with the grants of k to a grantee, a principal or a service, that can allow a
+// call with an encryption context, until f returns false: all those whose constraints the context
+// meets, and perhaps some more. With all, it calls f with every grant.
 func (db *DB) Candidates(ctx context.Context, k *Key, grantee string, encryptionContext map[string]string, all bool, f func(*Grant) bool) error {
 	if k.Record.Grants == 0 {
 		return nil
@@ -143,8 +143,8 @@ func (g *GrantRecord) ContextConstraint() map[string]string {
 	return g.ContextSubset
 }
 
-// SameContextKey reports whether constraints of grants take two keys of an encryption context for the
-// same: the case does not matter.
+// SameContextKey reports whether constraints of grants take two keys of an encryption context for
+// the same: the case does not matter.
 func SameContextKey(a, b string) bool { return a == b || foldKey(a) == foldKey(b) }
 
 // GranteeName returns the grantee, a principal or a service.

@@ -36,15 +36,15 @@ func retirableName(region, retiring string) string {
 	return retirablePrefix + region + "/" + hashName(retiring) + "/"
 }
 
-// hashName returns a text of fixed length that stands for another one in the name of a record: names
-// can be read by whoever has the store.
+// hashName returns a text of fixed length that stands for another one in the name of a record:
+// names can be read by whoever has the store.
 func hashName(s string) string {
 	sum := sha256.Sum256([]byte("github.com/pocketkms/kms record name\x00" + s))
 	return hex.EncodeToString(sum[:16])
 }
 
-// A GrantRecord is what is stored of a grant. Exactly one of Grantee and GranteeService is there, and
-// at most one of Retiring and RetiringService.
+// A GrantRecord is what is stored of a grant. Exactly one of Grantee and GranteeService is there,
+// and at most one of Retiring and RetiringService.
 type GrantRecord struct {
 	Name            string            `json:"name,omitempty"`
 	Grantee         string            `json:"grantee,omitempty"` // the ARN of a principal
@@ -182,7 +182,8 @@ func (db *DB) HasGrant(ctx context.Context, key Ref, id string) (bool, error) {
 	return g != nil, err
 }
 
-// RevokeGrant deletes a grant of k, even a damaged one. If it does not exist, the error is ErrConflict.
+// RevokeGrant deletes a grant of k, even a damaged one. If it does not exist, the error is
+// ErrConflict.
 func (db *DB) RevokeGrant(ctx context.Context, k *Key, id string) error {
 	g, err := db.Grant(ctx, k.Ref, id)
 	switch {
@@ -241,14 +242,15 @@ func (db *DB) Grants(ctx context.Context, key Ref, after string, batch int) iter
 	return db.listGrants(ctx, key.grantsName(), after, batch, func(id string) (Ref, string) { return key, id })
 }
 
-// GrantsTo is Grants for those of one grantee: a principal or a service. It does not read the others.
+// GrantsTo is Grants for those of one grantee: a principal or a service. It does not read the
+// others.
 func (db *DB) GrantsTo(ctx context.Context, key Ref, grantee, after string, batch int) iter.Seq2[*Grant, error] {
 	return db.listGrants(ctx, key.granteeName(grantee), after, batch, func(id string) (Ref, string) { return key, id })
 }
 
-// RetirableGrants yields the grants in a Region that a principal or a service can retire, by account,
-// key and ID. It does not read the others. [Grant.RetirableKey] is what it sorts by. Grants of keys
-// whose deletion is due at now are left out.
+// RetirableGrants yields the grants in a Region that a principal or a service can retire, by
+// account, key and ID. It does not read the others. [Grant.RetirableKey] is what it sorts by.
+// Grants of keys whose deletion is due at now are left out.
 func (db *DB) RetirableGrants(ctx context.Context, region, retiring, after string, batch int, now time.Time) iter.Seq2[*Grant, error] {
 	all := db.listGrants(ctx, retirableName(region, retiring), after, batch, func(path string) (Ref, string) {
 		parts := strings.SplitN(path, "/", 3)
@@ -365,8 +367,8 @@ func (db *DB) countGrants(ctx context.Context, key Ref) (n int, err error) {
 	return n, nil
 }
 
-// grantRemnants returns the names of the first records of the grants of a key that is deleted. It finds
-// those of a grant that cannot be read in the indexes.
+// grantRemnants returns the names of the first records of the grants of a key that is deleted. It
+// finds those of a grant that cannot be read in the indexes.
 func (db *DB) grantRemnants(ctx context.Context, key Ref) (names []string, err error) {
 	for _, kind := range []struct {
 		prefix string

@@ -18,8 +18,8 @@ type ImportedMaterial struct {
 }
 
 // Import stores imported material of k, and ends its disabled state. The first material of a key is
-// its current one. Material that the key has had before gets its bytes, expiry and description back.
-// Any other is staged until RotateOnDemand makes it current; k must have no staged one then.
+// its current one. Material that the key has had before gets its bytes, expiry and description
+// back. Any other is staged until RotateOnDemand makes it current; k must have no staged one then.
 func (db *DB) Import(ctx context.Context, k *Key, m ImportedMaterial) (*Key, error) {
 	record := k.Record.clone()
 	id := MaterialID(k.ID, m.Bytes)
@@ -48,9 +48,9 @@ func (db *DB) Import(ctx context.Context, k *Key, m ImportedMaterial) (*Key, err
 	return db.commit(ctx, k, record, tx)
 }
 
-// DeleteMaterial deletes the bytes of an imported material of k, so that nothing readable of them is
-// left. A staged material is forgotten; of any other k keeps the ID and description, and waits for
-// the same bytes.
+// DeleteMaterial deletes the bytes of an imported material of k, so that nothing readable of them
+// is left. A staged material is forgotten; of any other k keeps the ID and description, and waits
+// for the same bytes.
 func (db *DB) DeleteMaterial(ctx context.Context, k *Key, id string) (*Key, error) {
 	record := k.Record.clone()
 	if record.Staged != nil && record.Staged.ID == id {
@@ -136,8 +136,8 @@ func (r *Record) LacksMaterial() bool {
 	return len(r.Materials) == 0
 }
 
-// Expiry returns when the first of the key's materials expires, or nil if none does. Staged material
-// does not expire.
+// Expiry returns when the first of the key's materials expires, or nil if none does. Staged
+// material does not expire.
 func (r *Record) Expiry() *time.Time {
 	var first *time.Time
 	for i := range r.Materials {
@@ -170,7 +170,8 @@ func (r Ref) dueNames(record *Record) (names []string) {
 	return names
 }
 
-// reschedule adds to tx what brings the index entries of k from those of its record to those of next.
+// reschedule adds to tx what brings the index entries of k from those of its record to those of
+// next.
 func (k *Key) reschedule(tx *keystore.Tx, next *Record) {
 	entries := map[string]bool{}
 	for _, name := range k.dueNames(k.Record) {

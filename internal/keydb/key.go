@@ -241,8 +241,9 @@ func (db *DB) newMaterial(ref Ref, record *Record, usage *spec.Usage, bytes []by
 	return m, keystore.Put{Key: record.materialsName(ref) + m.ID, Value: append([]byte{recordVersion}, bytes...)}, nil
 }
 
-// Generate returns new material for keys of a usage, in the stored form of package crypto. An RSA key
-// pair comes from the pool, if there is one that has it. The caller owns the material, and erases it.
+// Generate returns new material for keys of a usage, in the stored form of package crypto. An RSA
+// key pair comes from the pool, if there is one that has it. The caller owns the material, and
+// erases it.
 func (db *DB) Generate(usage *spec.Usage) ([]byte, error) {
 	if pair := db.pool.take(usage.RSABits); pair != nil {
 		return pair, nil

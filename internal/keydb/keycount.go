@@ -13,15 +13,15 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// The customer managed keys of an account and Region are counted, in all states, so that nothing has
-// to read them to know how many there are. One number would make every two CreateKeys at the same
-// time conflict. So there is one for each first two digits of a key ID:
+// The customer managed keys of an account and Region are counted, in all states, so that nothing
+// has to read them to know how many there are. One number would make every two CreateKeys at the
+// same time conflict. So there is one for each first two digits of a key ID:
 //
 //	keycount/ACCOUNT/REGION/XX
 //
 // It changes in the transaction that creates or deletes a key. Their sum is kept in memory. In one
-// process it is exact, and includes the keys that are being created. The keys of another process are
-// included once the store has reported them: until then the two can exceed the limit by those.
+// process it is exact, and includes the keys that are being created. The keys of another process
+// are included once the store has reported them: until then the two can exceed the limit by those.
 const countPrefix = "keycount/"
 
 func countsName(account, region string) string { return countPrefix + account + "/" + region + "/" }
@@ -181,8 +181,8 @@ func (r *reservation) release() {
 	}
 }
 
-// commit commits tx, which creates the key, and counts it. If another change came first to the count
-// only, it tries again.
+// commit commits tx, which creates the key, and counts it. If another change came first to the
+// count only, it tries again.
 func (r *reservation) commit(ctx context.Context, tx keystore.Tx) (keystore.Revision, error) {
 	if r.counts == nil {
 		return r.db.store.Commit(ctx, tx)
@@ -216,8 +216,8 @@ func (r *reservation) commit(ctx context.Context, tx keystore.Tx) (keystore.Revi
 	}
 }
 
-// readKeyCount returns the count in a record, and what a transaction that changes it must expect. If
-// the record does not exist or is damaged, it counts the keys.
+// readKeyCount returns the count in a record, and what a transaction that changes it must expect.
+// If the record does not exist or is damaged, it counts the keys.
 func (db *DB) readKeyCount(ctx context.Context, name string) (int, []keystore.Expectation, error) {
 	count, revision, err := readRecord[keyCount](ctx, db, name)
 	expect := []keystore.Expectation{{Key: name, Revision: revision}}
@@ -256,7 +256,8 @@ func (db *DB) countKeys(ctx context.Context, name string) (n int, err error) {
 	return n, nil
 }
 
-// discount adds to tx, which deletes keys, that they are no longer counted. It returns the new counts.
+// discount adds to tx, which deletes keys, that they are no longer counted. It returns the new
+// counts.
 func (db *DB) discount(ctx context.Context, tx *keystore.Tx, keys []*Key) (map[string]int, error) {
 	counts := map[string]int{}
 	for _, k := range keys {

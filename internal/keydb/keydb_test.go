@@ -295,7 +295,8 @@ func TestAKeyOfANewerVersionIsLeftAlone(t *testing.T) {
 	}
 }
 
-// An absence that another record contradicts is damage, and must not look like a key that never was.
+// An absence that another record contradicts is damage, and must not look like a key that never
+// was.
 func TestALostRecordIsNotAMissingKey(t *testing.T) {
 	f := newFixture(t)
 	k := f.create()
@@ -321,8 +322,8 @@ func TestALostRecordIsNotAMissingKey(t *testing.T) {
 	require.ErrorIs(t, err, keystore.ErrCorrupt, "a key of which only an alias is left")
 }
 
-// A material that was destroyed with its key a moment ago is a conflict: the key is looked up again,
-// and not found.
+// A material that was destroyed with its key a moment ago is a conflict: the key is looked up
+// again, and not found.
 func TestAMaterialOfADeletedKeyIsAConflict(t *testing.T) {
 	f := newFixture(t)
 	k := f.create()

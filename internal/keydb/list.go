@@ -45,8 +45,8 @@ func (db *DB) Keys(ctx context.Context, account, region, after string, batch int
 	}
 }
 
-// Aliases yields the aliases of an account and Region at now, by name, from the first after the name
-// after. Of an alias whose record is damaged it yields only where it is.
+// Aliases yields the aliases of an account and Region at now, by name, from the first after the
+// name after. Of an alias whose record is damaged it yields only where it is.
 func (db *DB) Aliases(ctx context.Context, account, region, after string, batch int, now time.Time) iter.Seq2[*Alias, error] {
 	return db.listAliases(ctx, aliasesName(account, region), account, region, after, batch, now)
 }

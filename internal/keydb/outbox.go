@@ -13,8 +13,8 @@ import (
 
 // An outbox holds the events of what one change does on its own: rotations, expirations and
 // deletions. Each is an event for the audit sink and one for the receiver of key events. They are
-// stored with the change, and stay in the store until they have been received: neither a refusal nor
-// a killed process loses one. One may be delivered twice, with the same ID.
+// stored with the change, and stay in the store until they have been received: neither a refusal
+// nor a killed process loses one. One may be delivered twice, with the same ID.
 type outbox struct {
 	db     *DB
 	names  []string // of the records
@@ -28,8 +28,9 @@ var keyEventTypes = map[string]string{
 	"DeleteKey":                audit.KeyDeletion,
 }
 
-// add adds both events of what has happened to k, and their records to the change. details are those of
-// the audit event, and contain what is in the key event. Events that nobody receives are left out.
+// add adds both events of what has happened to k, and their records to the change. details are
+// those of the audit event, and contain what is in the key event. Events that nobody receives are
+// left out.
 func (b *outbox) add(tx *keystore.Tx, name string, k *Key, now time.Time, details map[string]any) {
 	b.addWith(tx, name, k, now, details, nil)
 }
@@ -99,8 +100,8 @@ func (b *outbox) close() {
 	}
 }
 
-// deliverEvent delivers an event, unless it has been received already, and deletes its record, once the
-// audit sink has made the event durable if it can.
+// deliverEvent delivers an event, unless it has been received already, and deletes its record, once
+// the audit sink has made the event durable if it can.
 func (db *DB) deliverEvent(ctx context.Context, name string, event any) error {
 	ctx = context.WithoutCancel(ctx) // the change is committed: record it even if the caller is gone
 	if _, acked := db.acked.Load(name); !acked {
@@ -133,12 +134,12 @@ type sinkError struct{ error }
 
 func (e *sinkError) Unwrap() error { return e.error }
 
-// maxRefusals is how many refusals in a row end a sweep of the outbox: by then the sink is at fault,
-// not the event.
+// maxRefusals is how many refusals in a row end a sweep of the outbox: by then the sink is at
+// fault, not the event.
 const maxRefusals = 3
 
-// deliverStored delivers the events that were not received when they happened. Those of each kind that
-// nobody receives now stay in the store.
+// deliverStored delivers the events that were not received when they happened. Those of each kind
+// that nobody receives now stay in the store.
 func (db *DB) deliverStored(ctx context.Context) error {
 	var failures error
 	if db.config.Sink != nil {

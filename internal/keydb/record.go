@@ -127,8 +127,8 @@ func parseAliasName(name string) (AliasRef, bool) {
 // account, Region and ID are in the record's name, to which the seal binds it. Texts are those of
 // the API. A Record in a [Key] must not be changed.
 //
-// What a multi-Region key has in common with the related keys in other Regions, Materials, Rotation,
-// OnDemandRotations and Shared, is stored once for all of them, in a sharedRecord.
+// What a multi-Region key has in common with the related keys in other Regions, Materials,
+// Rotation, OnDemandRotations and Shared, is stored once for all of them, in a sharedRecord.
 type Record struct {
 	Spec              string           `json:"spec"`
 	Usage             string           `json:"usage"`

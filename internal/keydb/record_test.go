@@ -9,8 +9,9 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// The stored form of records: docs/store.md describes it, and what is written here never changes from
-// the first release on. New members may join a record if their absence means what it always meant.
+// The stored form of records: docs/store.md describes it, and what is written here never changes
+// from the first release on. New members may join a record if their absence means what it always
+// meant.
 func TestTheStoredFormOfRecordsDoesNotChange(t *testing.T) {
 	at := func(text string) time.Time {
 		v, err := time.Parse(time.RFC3339, text)
@@ -86,7 +87,8 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
-// requireStable requires that a record that can be read is the same once it is written and read again.
+// requireStable requires that a record that can be read is the same once it is written and read
+// again.
 func requireStable[T any](t *testing.T, r keystore.Record) {
 	record, err := decodeRecord[T](r)
 	if err != nil {

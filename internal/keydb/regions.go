@@ -43,8 +43,8 @@ type Update struct {
 }
 
 // A sharedRecord is what is stored once for related multi-Region keys. Whatever they share changes
-// for all of them in one commit. The key materials that were generated here are stored once, too: a key
-// can have many of them, and a commit is limited. Imported materials are stored in each Region.
+// for all of them in one commit. The key materials that were generated here are stored once, too: a
+// key can have many of them, and a commit is limited. Imported materials are stored in each Region.
 type sharedRecord struct {
 	Shared
 	Materials         []MaterialRecord `json:"materials,omitempty"`
@@ -110,7 +110,8 @@ func (s *Shared) replicasDeleted() (last time.Time) {
 	return last
 }
 
-// StagedEverywhere reports whether all keys that exist at now have the bytes of the staged material.
+// StagedEverywhere reports whether all keys that exist at now have the bytes of the staged
+// material.
 func (s *Shared) StagedEverywhere(now time.Time) bool {
 	return !slices.ContainsFunc(s.Keys, func(k RelatedKey) bool {
 		return !k.Staged && (k.DeletionDate == nil || now.Before(*k.DeletionDate))
@@ -292,8 +293,8 @@ func (db *DB) invalidateRelated(ref Ref, revision keystore.Revision) {
 	db.keys.invalidateRelated(ref.Account, ref.ID, func(k *Key) bool { return k.older(ref, revision) })
 }
 
-// older reports whether k is one of the keys related to ref, as it was before a revision of what they
-// share.
+// older reports whether k is one of the keys related to ref, as it was before a revision of what
+// they share.
 func (k *Key) older(ref Ref, revision keystore.Revision) bool {
 	return k.sharedRevision < revision && k.ID == ref.ID && k.Account == ref.Account && k.Record.Shared != nil
 }
@@ -337,8 +338,8 @@ func (db *DB) readKey(ctx context.Context, ref Ref) (*Record, revisions, error) 
 	return nil, revisions{}, ErrConflict
 }
 
-// requireUnrelated returns an error if the key at ref, whose record does not exist, is one of related
-// multi-Region keys.
+// requireUnrelated returns an error if the key at ref, whose record does not exist, is one of
+// related multi-Region keys.
 func (db *DB) requireUnrelated(ctx context.Context, ref Ref) error {
 	if !strings.HasPrefix(ref.ID, arn.MultiRegionPrefix) {
 		return nil
@@ -414,8 +415,8 @@ func (r *Record) nextExpiry() *time.Time {
 	return first
 }
 
-// dropStaged deletes the staged material of k. A replica only deletes its own bytes; a primary makes
-// the related keys delete theirs, too, when they are looked at: now or in the next sweep.
+// dropStaged deletes the staged material of k. A replica only deletes its own bytes; a primary
+// makes the related keys delete theirs, too, when they are looked at: now or in the next sweep.
 func (db *DB) dropStaged(ctx context.Context, k *Key) (*Key, error) {
 	record := k.Record.clone()
 	tx := keystore.Tx{Deletes: []string{k.materialName(record.Staged.ID)}, Scrub: true}
@@ -458,9 +459,9 @@ func (db *DB) startDeletion(ctx context.Context, k *Key) (*Key, error) {
 
 // Replicate stores a replica of k, a primary, in another Region. record has what is not shared, and
 // is the DB's from then on. If the material of k is imported, the replica has a copy of each of the
-// Materials of options, which k must have had, and waits for the others; options.Alias is ignored. If
-// the Region has a replica, the error is ErrConflict; if the account has as many keys there as it may
-// have, it is a [TooManyKeysError].
+// Materials of options, which k must have had, and waits for the others; options.Alias is ignored.
+// If the Region has a replica, the error is ErrConflict; if the account has as many keys there as
+// it may have, it is a [TooManyKeysError].
 func (db *DB) Replicate(ctx context.Context, k *Key, region string, record *Record, options CreateOptions) (*Key, error) {
 	ref := Ref{k.Account, region, k.ID}
 	record.Spec, record.Usage, record.Origin, record.Manager, record.MultiRegion = k.Record.Spec, k.Record.Usage, k.Record.Origin, k.Record.Manager, true
@@ -516,8 +517,8 @@ func (db *DB) commitShared(ctx context.Context, k *Key, tx keystore.Tx) (keystor
 	return revision, err
 }
 
-// Primary returns the primary of the related keys that have the ID of ref, as it is at now, or nil if
-// there are none.
+// Primary returns the primary of the related keys that have the ID of ref, as it is at now, or nil
+// if there are none.
 func (db *DB) Primary(ctx context.Context, ref Ref, now time.Time) (*Key, error) {
 	shared, _, err := readRecord[sharedRecord](ctx, db, ref.sharedName())
 	if shared == nil || err != nil {
@@ -613,8 +614,8 @@ func (db *DB) checkShared(ctx context.Context, r keystore.Record, wrong func(str
 
 func sameTime(a, b *time.Time) bool { return a == b || a != nil && b != nil && a.Equal(*b) }
 
-// checkSharedMaterial checks a key material of related multi-Region keys against the record that they
-// share. path is what follows the kind in its name.
+// checkSharedMaterial checks a key material of related multi-Region keys against the record that
+// they share. path is what follows the kind in its name.
 func (db *DB) checkSharedMaterial(ctx context.Context, path string, body []byte, wrong func(string, ...any) error) error {
 	parts := strings.Split(path, "/")
 	if len(parts) != 3 || !arn.IsAccount(parts[0]) || !arn.IsKeyID(parts[1]) {

@@ -12,8 +12,8 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// externalRelated creates related keys in us-east-1, the primary, and eu-west-1, each with the first
-// imported material.
+// externalRelated creates related keys in us-east-1, the primary, and eu-west-1, each with the
+// first imported material.
 func (f *fixture) externalRelated() (us, eu Ref) {
 	f.t.Helper()
 	us = f.primary(func(r *Record) { r.Origin = "EXTERNAL" }).Ref
@@ -271,8 +271,8 @@ func TestANewReplicaKnowsTheExpiryOfItsPrimary(t *testing.T) {
 	require.Empty(t, eu.dueNames(eu.Record), "it does not expire")
 }
 
-// Imported material can come with a new key and with its replica. Then both are in the index of what
-// is due, and each has the bytes.
+// Imported material can come with a new key and with its replica. Then both are in the index of
+// what is due, and each has the bytes.
 func TestKeysAreCreatedWithImportedMaterial(t *testing.T) {
 	f := newFixture(t)
 	ref := f.primary().Ref

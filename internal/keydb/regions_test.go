@@ -209,7 +209,8 @@ func TestACanceledDeletionOfANewReplicaIsDisabled(t *testing.T) {
 	require.Equal(t, Disabled, eu.State)
 }
 
-// A key is rotated when one of the related keys is looked at, and only while its primary is enabled.
+// A key is rotated when one of the related keys is looked at, and only while its primary is
+// enabled.
 func TestARotationIsDueForAllRelatedKeys(t *testing.T) {
 	f := newFixture(t)
 	k := f.primary(func(r *Record) { r.Rotation = &Rotation{PeriodInDays: 90, Next: hour(90 * 24)} })
@@ -418,7 +419,8 @@ func TestLargeRelatedKeysAreDestroyedInSeveralTransactions(t *testing.T) {
 	}
 }
 
-// Once the deletion of the primary has begun, no process whose clock is behind brings a replica back.
+// Once the deletion of the primary has begun, no process whose clock is behind brings a replica
+// back.
 func TestAReplicaDoesNotOutliveItsPrimary(t *testing.T) {
 	f := newFixture(t)
 	k := f.primary().Ref

@@ -49,8 +49,8 @@ func (db *DB) rotateDue(ctx context.Context, k *Key, now time.Time) (*Key, error
 	return db.commitRotation(ctx, k, record, tx, now)
 }
 
-// maxRotationsAtOnce bounds the work of a clock that was set far ahead. With two events for each, the
-// rotations fit in one transaction.
+// maxRotationsAtOnce bounds the work of a clock that was set far ahead. With two events for each,
+// the rotations fit in one transaction.
 const maxRotationsAtOnce = 30
 
 // addMaterial adds a new current material to record, and its bytes to tx.

@@ -41,7 +41,8 @@ func startRSAPool(perSize int, usages []*spec.Usage, generate func(*spec.Usage) 
 	return p
 }
 
-// take returns a pair of that size and removes it, or returns nil. The caller owns it, and erases it.
+// take returns a pair of that size and removes it, or returns nil. The caller owns it, and erases
+// it.
 func (p *rsaPool) take(bits int) []byte {
 	if p == nil || bits == 0 {
 		return nil
@@ -79,8 +80,8 @@ func (p *rsaPool) fill(ctx context.Context) {
 	}
 }
 
-// next returns the next size of which the pool has too few pairs, or nil if it is full. The sizes take
-// turns: one of which pairs are taken all the time does not keep the others from being filled.
+// next returns the next size of which the pool has too few pairs, or nil if it is full. The sizes
+// take turns: one of which pairs are taken all the time does not keep the others from being filled.
 func (p *rsaPool) next() *spec.Usage {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,8 +105,8 @@ func (p *rsaPool) put(bits int, pair []byte) {
 	p.pairs[bits] = append(p.pairs[bits], secret.New(pair))
 }
 
-// stop erases the pairs and ends the work in the background. A pair that is being generated is erased
-// when it is ready.
+// stop erases the pairs and ends the work in the background. A pair that is being generated is
+// erased when it is ready.
 func (p *rsaPool) stop() {
 	if p == nil {
 		return
@@ -122,7 +123,8 @@ func (p *rsaPool) stop() {
 	clear(p.pairs)
 }
 
-// wait returns once the work in the background has ended. The generation of a pair cannot be canceled.
+// wait returns once the work in the background has ended. The generation of a pair cannot be
+// canceled.
 func (p *rsaPool) wait() {
 	if p != nil {
 		p.worker.Wait()

@@ -14,10 +14,11 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// An import token holds what the service needs to unwrap key material, so that it stores nothing for a
-// token. It is sealed twice. The outer key is that of the store, and says until when the token is
-// valid. The inner keys are replaced once a day, and are deleted with the last token that needs them:
-// from then on nobody can open the token, and with it recorded material, not even with the store.
+// An import token holds what the service needs to unwrap key material, so that it stores nothing
+// for a token. It is sealed twice. The outer key is that of the store, and says until when the
+// token is valid. The inner keys are replaced once a day, and are deleted with the last token that
+// needs them: from then on nobody can open the token, and with it recorded material, not even with
+// the store.
 //
 //	token:         version 1, outer ciphertext
 //	outer content: when the token expires (8 bytes), when the inner key was created (8), inner ciphertext
@@ -59,7 +60,8 @@ func (k *innerKey) opens(now time.Time) bool {
 	return now.UnixMilli()-k.created < 2*TokenLife.Milliseconds()
 }
 
-// SealToken seals content in an import token for the key at ref, which is valid for TokenLife from now.
+// SealToken seals content in an import token for the key at ref, which is valid for TokenLife from
+// now.
 func (db *DB) SealToken(ctx context.Context, ref Ref, content []byte, now time.Time) ([]byte, error) {
 	keys := db.tokenKeys.Load()
 	err := retry(ctx, func() (err error) {
@@ -80,9 +82,9 @@ func (db *DB) SealToken(ctx context.Context, ref Ref, content []byte, now time.T
 	return keys.outer.Seal([]byte{tokenVersion}, outer, ref.tokenData("outer"))
 }
 
-// OpenToken returns the content of an import token for the key at ref. It returns crypto.ErrDecrypt if
-// this store has not sealed it for that key, and ErrTokenExpired if it has, but too long ago. The caller
-// owns the content, and erases it.
+// OpenToken returns the content of an import token for the key at ref. It returns crypto.ErrDecrypt
+// if this store has not sealed it for that key, and ErrTokenExpired if it has, but too long ago.
+// The caller owns the content, and erases it.
 func (db *DB) OpenToken(ctx context.Context, ref Ref, token []byte, now time.Time) ([]byte, error) {
 	keys, err := db.tokenKeys.Load(), error(nil)
 	if keys == nil {
@@ -187,9 +189,9 @@ func (db *DB) parseTokenKeys(r keystore.Record) (*tokenKeys, error) {
 	return keys, nil
 }
 
-// updateTokenKeys deletes the inner keys that no valid token needs any more and, with seal, stores a new
-// one if there is none that seals the tokens of now. It returns the keys in the store, or nil if there
-// are none.
+// updateTokenKeys deletes the inner keys that no valid token needs any more and, with seal, stores
+// a new one if there is none that seals the tokens of now. It returns the keys in the store, or nil
+// if there are none.
 func (db *DB) updateTokenKeys(ctx context.Context, now time.Time, seal bool) (*tokenKeys, error) {
 	r, err := db.store.Get(ctx, tokenKeysName)
 	switch {

@@ -123,8 +123,8 @@ func (db *DB) follow(ctx context.Context, after *keystore.Revision) error {
 }
 
 // guard turns a panic into an error: the clock, the audit sink and the Backend are not ours, and
-// nobody could recover from a panic in the background. The panic's value is not logged: it could hold
-// anything.
+// nobody could recover from a panic in the background. The panic's value is not logged: it could
+// hold anything.
 func (db *DB) guard(work string, do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -78,8 +78,8 @@ func Decode(text []byte, into any, doc string) error {
 	return nil
 }
 
-// LineOf returns the line of the member or entry at the path, which consists of names and indices, in
-// a text that Decode has decoded. What an alias or a merge stands for is on the line of that.
+// LineOf returns the line of the member or entry at the path, which consists of names and indices,
+// in a text that Decode has decoded. What an alias or a merge stands for is on the line of that.
 func LineOf(text []byte, path ...any) int {
 	var document yaml.Node
 	if yaml.Unmarshal(text, &document) != nil || len(document.Content) == 0 {
