@@ -175,7 +175,7 @@ type importToken struct {
 	private         []byte // in the stored form of package crypto
 }
 
-// family returns the implementation of the wrapping key.
+// usage returns the usage of the wrapping key.
 func (t *importToken) usage() *spec.Usage { return spec.Of(t.spec).Usage(spec.EncryptDecrypt) }
 
 // wrappingKey returns the wrapping key. The caller must destroy it.
@@ -301,12 +301,17 @@ func importType(k *keydb.Key, in *ImportKeyMaterialInput) ImportType {
 // validateImportType refuses members that do not suit k or each other.
 func validateImportType(k *keydb.Key, in *ImportKeyMaterialInput) error {
 	if k.Spec.Kind != spec.Symmetric {
-		for member, given := range map[string]bool{
-			"importType": in.ImportType != "", "keyMaterialDescription": in.KeyMaterialDescription != "", "keyMaterialId": in.KeyMaterialId != "",
-		} {
-			if given {
-				return invalid("Input parameter %s can only be used with symmetric keys.", member)
-			}
+		member := ""
+		switch {
+		case in.ImportType != "":
+			member = "importType"
+		case in.KeyMaterialDescription != "":
+			member = "keyMaterialDescription"
+		case in.KeyMaterialId != "":
+			member = "keyMaterialId"
+		}
+		if member != "" {
+			return invalid("Input parameter %s can only be used with symmetric keys.", member)
 		}
 	}
 	if in.KeyMaterialId != "" && importType(k, in) == ImportTypeNewKeyMaterial {
