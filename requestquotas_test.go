@@ -2,6 +2,7 @@ package kms
 
 import (
 	"reflect"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,13 +14,17 @@ import (
 // A quotaFixture is a service with request quotas, whose clock the test moves.
 type quotaFixture struct {
 	*Service
-	t   *testing.T
-	now time.Time
+	t    *testing.T
+	past atomic.Int64 // nanoseconds since the beginning
 }
 
+func (f *quotaFixture) advance(d time.Duration) { f.past.Add(int64(d)) }
+
 func newQuotaFixture(t *testing.T) *quotaFixture {
-	f := &quotaFixture{t: t, now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}
-	svc, err := New(Config{RequestQuotas: true, Region: "eu-north-1", Clock: func() time.Time { return f.now }})
+	f := &quotaFixture{t: t}
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return begin.Add(time.Duration(f.past.Load())) }
+	svc, err := New(Config{RequestQuotas: true, Region: "eu-north-1", Clock: clock})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, svc.Close()) })
 	f.Service = svc
@@ -81,11 +86,11 @@ func TestACallBeyondItsQuotaIsThrottled(t *testing.T) {
 	require.Zero(t, f.untilThrottled(f.listKeys(f.As(alice))), "the principals of an account share it")
 	require.Equal(t, 500, f.untilThrottled(func() error { _, err := f.ListAliases(t.Context(), nil); return err }), "and each operation")
 
-	f.now = f.now.Add(100 * time.Millisecond)
+	f.advance(100 * time.Millisecond)
 	require.Equal(t, 50, f.untilThrottled(f.listKeys(f.Service)))
-	f.now = f.now.Add(time.Hour)
+	f.advance(time.Hour)
 	require.Equal(t, 500, f.untilThrottled(f.listKeys(f.Service)), "no more than those of a second are saved")
-	f.now = f.now.Add(-time.Hour)
+	f.advance(-time.Hour)
 	require.Zero(t, f.untilThrottled(f.listKeys(f.Service)))
 }
 
@@ -126,7 +131,7 @@ func TestTheQuotaOfACryptographicOperationIsThatOfTheKey(t *testing.T) {
 	require.Equal(t, 9_999, f.untilThrottled(random))
 	require.Zero(t, f.untilThrottled(encrypt))
 
-	f.now = f.now.Add(time.Second)
+	f.advance(time.Second)
 	pair := func(s DataKeyPairSpec) func() error {
 		return func() error {
 			_, err := f.GenerateDataKeyPair(t.Context(), &GenerateDataKeyPairInput{KeyId: symmetric, KeyPairSpec: s, DryRun: true})
@@ -144,7 +149,7 @@ func TestReEncryptCountsForBothKeys(t *testing.T) {
 	symmetric, sm2 := f.key("", ""), f.key(KeySpecSM2, KeyUsageEncryptDecrypt)
 	sealed, err := f.Encrypt(t.Context(), &EncryptInput{KeyId: symmetric, Plaintext: []byte("p")})
 	require.NoError(t, err)
-	f.now = f.now.Add(time.Second)
+	f.advance(time.Second)
 	in := &ReEncryptInput{CiphertextBlob: sealed.CiphertextBlob, DestinationKeyId: sm2, DryRun: true}
 	require.Equal(t, 1000, f.untilThrottled(func() error { _, err := f.ReEncrypt(t.Context(), in); return err }))
 	in.DestinationKeyId = symmetric

@@ -5,6 +5,7 @@ import (
 	"context"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +24,20 @@ type restartable struct {
 	t    *testing.T
 	path string
 	root keystore.RootKey
+	mu   sync.Mutex // for the service, which reads the time in the background, too
 	now  time.Time
+}
+
+func (r *restartable) clock() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now
+}
+
+func (r *restartable) setTime(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now = now
 }
 
 func newRestartable(t *testing.T) *restartable {
@@ -43,7 +57,7 @@ func newRestartable(t *testing.T) *restartable {
 func (r *restartable) open() {
 	r.t.Helper()
 	var err error
-	r.Service, err = kms.Open(r.path, r.root, kms.Config{Clock: func() time.Time { return r.now }})
+	r.Service, err = kms.Open(r.path, r.root, kms.Config{Clock: r.clock})
 	require.NoError(r.t, err)
 }
 
@@ -126,13 +140,13 @@ func TestImportedMaterialExpiresByTheClock(t *testing.T) {
 	require.Equal(t, end, made.ValidTo)
 	svc.requireConsistent()
 
-	svc.now = end.Add(-time.Second)
+	svc.setTime(end.Add(-time.Second))
 	svc.restart()
 	require.NoError(t, seed.Apply(t.Context(), svc.Service, key))
 	require.Equal(t, made.ValidTo, describe(t, svc.Service, symmetricID).ValidTo, "from the creation of the key, not from now")
 	blob := encrypted(t, svc.Service, symmetricID)
 
-	svc.now = end
+	svc.setTime(end)
 	require.Equal(t, kms.KeyStatePendingImport, describe(t, svc.Service, symmetricID).KeyState)
 	svc.restart()
 	require.NoError(t, seed.Apply(t.Context(), svc.Service, key))
@@ -238,7 +252,7 @@ func TestRelatedKeysHaveTheirOwnCopies(t *testing.T) {
 	require.Equal(t, kms.KeyStatePendingImport, describe(t, svc.In("ap-south-1"), relatedID).KeyState)
 	requireDecrypts(t, svc.In("eu-west-1"), encrypted(t, svc.In("us-east-1"), relatedID))
 
-	svc.now = svc.now.AddDate(0, 0, 7)
+	svc.setTime(svc.now.AddDate(0, 0, 7))
 	svc.restart()
 	require.Equal(t, kms.KeyStatePendingImport, describe(t, svc.In("us-east-1"), relatedID).KeyState)
 	require.Equal(t, kms.KeyStateEnabled, describe(t, svc.In("eu-west-1"), relatedID).KeyState)

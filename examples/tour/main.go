@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pocketkms/kms"
@@ -52,6 +53,8 @@ func call[In, Out any](operation func(*kms.Service, context.Context, *In) (*Out,
 // later is the step that lets time pass.
 func later(days int, what string) step {
 	return func(_ context.Context, t *tour) (string, error) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
 		t.now = t.now.AddDate(0, 0, days)
 		return fmt.Sprintf("%d days later%s", days, what), nil
 	}
@@ -60,10 +63,17 @@ func later(days int, what string) step {
 // A tour is what the steps of a story share.
 type tour struct {
 	svc    *kms.Service
+	mu     sync.Mutex // for the service, which reads the time in the background, too
 	now    time.Time
 	called []string // the operations called since the step began
 	err    error    // what a step found wrong with an answer
 	memory
+}
+
+func (t *tour) clock() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.now
 }
 
 // require notes that an answer is wrong unless it is as the step expects.
@@ -78,7 +88,7 @@ func run(ctx context.Context, w io.Writer, story []chapter) error {
 	t := &tour{now: time.Date(2026, time.March, 2, 9, 0, 0, 0, time.UTC)}
 	var err error
 	t.svc, err = kms.New(kms.Config{
-		Clock:   func() time.Time { return t.now },
+		Clock:   t.clock,
 		Devices: map[string]keystore.Device{cluster: kmstest.NewDevice(password)}, // a program has an HSM here
 		Intercept: func(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
 			t.called = append(t.called, call.Operation.Name())
