@@ -3,6 +3,7 @@ package kms
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -528,11 +529,14 @@ func contextValue(context map[string]string, key string) iam.Value {
 	return iam.String(context[found])
 }
 
+// contextKeys returns the keys of an encryption context, sorted, so that explanations are the same
+// each time.
 func contextKeys(context map[string]string) iam.Value {
 	keys := make([]string, 0, len(context))
 	for name := range context {
 		keys = append(keys, name)
 	}
+	slices.Sort(keys)
 	return iam.Strings(keys)
 }
 
