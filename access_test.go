@@ -173,8 +173,8 @@ func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
 	require.ErrorIs(t, err, kms.MalformedPolicyDocumentException)
 }
 
-// TestDiffKeyPolicyMissesNothing changes policies at random: whoever a new policy allows more must
-// gain something, and whoever it allows less must lose something.
+// TestDiffKeyPolicyMissesNothing changes policies at random: a principal that a new policy allows
+// more must gain something, and one that it allows less must lose something.
 func TestDiffKeyPolicyMissesNothing(t *testing.T) {
 	svc, _ := newService(t)
 	random := rand.New(rand.NewPCG(1, 2))

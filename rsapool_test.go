@@ -26,9 +26,7 @@ func BenchmarkCreateRSA4096(b *testing.B) {
 			defer svc.Close()
 			var times []time.Duration
 			for range b.N {
-				for svc.core.db.PregeneratedRSAKeys(4096) < pregenerated {
-					time.Sleep(10 * time.Millisecond)
-				}
+				require.Eventually(b, func() bool { return svc.core.db.PregeneratedRSAKeys(4096) >= pregenerated }, time.Minute, 10*time.Millisecond)
 				start := time.Now()
 				_, err := svc.CreateKey(b.Context(), &CreateKeyInput{KeySpec: KeySpecRSA4096, KeyUsage: KeyUsageSignVerify})
 				times = append(times, time.Since(start))

@@ -62,14 +62,7 @@ func TestCheckNoticesEveryFault(t *testing.T) {
 		"an alias of no possible name":            {Puts: []keystore.Put{{Key: "alias/1", Value: index}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.commit(tx)
-			found := slices.Collect(f.Check(t.Context(), nil))
-			require.NotEmpty(t, found)
-			for _, err := range found {
-				require.ErrorIs(t, err, keystore.ErrCorrupt)
-			}
-			f.restore(before)
-			require.Empty(t, slices.Collect(f.Check(t.Context(), nil)))
+			f.requireFault(t, tx, before)
 		})
 	}
 	t.Run("a damaged record", func(t *testing.T) {
@@ -87,6 +80,20 @@ func (f *fixture) all() map[string][]byte {
 		records[r.Key] = r.Value
 	}
 	return records
+}
+
+// requireFault requires that Check finds the fault that tx makes, and nothing once the records are
+// as before again.
+func (f *fixture) requireFault(t *testing.T, tx keystore.Tx, before map[string][]byte) {
+	t.Helper()
+	f.commit(tx)
+	found := slices.Collect(f.Check(t.Context(), nil))
+	require.NotEmpty(t, found)
+	for _, err := range found {
+		require.ErrorIs(t, err, keystore.ErrCorrupt)
+	}
+	f.restore(before)
+	require.Empty(t, slices.Collect(f.Check(t.Context(), nil)))
 }
 
 // restore makes the store hold the given records and no others.

@@ -116,14 +116,7 @@ func TestCheckNoticesEveryFaultOfACustomKeyStore(t *testing.T) {
 		"a lost key":                            {Deletes: []string{k.recordName()}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.commit(tx)
-			found := slices.Collect(f.Check(t.Context(), nil))
-			require.NotEmpty(t, found)
-			for _, err := range found {
-				require.ErrorIs(t, err, keystore.ErrCorrupt)
-			}
-			f.restore(before)
-			require.Empty(t, slices.Collect(f.Check(t.Context(), nil)))
+			f.requireFault(t, tx, before)
 		})
 	}
 }

@@ -191,7 +191,7 @@ func callDevice[D keystore.Device, T any](ctx context.Context, db *DB, s *Store,
 	}
 	for range attempts {
 		result, err = within(ctx, d, limit, func(ctx context.Context) (T, error) { return do(ctx, typed, call) })
-		if !errors.Is(err, keystore.DeviceTimedOut) {
+		if !errors.Is(err, keystore.DeviceTimedOut) || ctx.Err() != nil {
 			break
 		}
 	}

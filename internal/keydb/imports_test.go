@@ -203,14 +203,7 @@ func TestCheckNoticesEveryFaultOfImports(t *testing.T) {
 		"a material under a name of no key": {Puts: []keystore.Put{{Key: Ref{k.Account, k.Region, arn.NewKeyID(false)}.materialName(strings.Repeat("0", 64)), Value: index}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.commit(tx)
-			found := slices.Collect(f.Check(t.Context(), nil))
-			require.NotEmpty(t, found)
-			for _, err := range found {
-				require.ErrorIs(t, err, keystore.ErrCorrupt)
-			}
-			f.restore(before)
-			require.Empty(t, slices.Collect(f.Check(t.Context(), nil)))
+			f.requireFault(t, tx, before)
 		})
 	}
 }
