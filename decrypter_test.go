@@ -65,6 +65,7 @@ func TestADecrypterRefusesOtherOptions(t *testing.T) {
 	}{
 		{nil, "A Decrypter offers RSA OAEP, with *rsa.OAEPOptions, not <nil>."},
 		{(*rsa.OAEPOptions)(nil), "A Decrypter offers RSA OAEP, with *rsa.OAEPOptions, not *rsa.OAEPOptions."},
+		//lint:ignore SA1019 it is refused
 		{&rsa.PKCS1v15DecryptOptions{SessionKeyLen: 48}, "A Decrypter offers RSA OAEP, with *rsa.OAEPOptions, not *rsa.PKCS1v15DecryptOptions."},
 		{&rsa.OAEPOptions{}, "RSA OAEP with unknown hash value 0 is not supported."},
 		{&rsa.OAEPOptions{Hash: crypto.SHA512}, "RSA OAEP with SHA-512 is not supported."},

@@ -23,11 +23,11 @@ import (
 // The Signer stays with its key if an alias is moved. It names the key by its ARN, so a policy that
 // only allows an alias, with kms:RequestAlias, does not allow its calls.
 //
-// A crypto.Signer takes no context, so all calls use ctx: when it has ended, Sign fails. Pass a
-// Signer that outlives a request a context that does, too, such as that of [context.WithoutCancel].
+// A crypto.Signer takes no context, so all calls use ctx: when it has ended, Sign fails. A Signer
+// that outlives a request must not have the request's context: see [context.WithoutCancel].
 //
-// Sign ignores its io.Reader, and takes what the private keys of the standard library take, as far
-// as AWS KMS has it:
+// A Signer may be used concurrently. Sign ignores its io.Reader, and takes what the private keys of
+// the standard library take, as far as AWS KMS has it:
 //   - RSA: digests of SHA-256, SHA-384 and SHA-512, for PKCS #1 v1.5, or for PSS if opts are
 //     [rsa.PSSOptions]. The salt is as long as the digest: SaltLength says so, or is
 //     [rsa.PSSSaltLengthAuto].
