@@ -3,6 +3,8 @@ package kms_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -304,4 +306,35 @@ func TestAnAliasThatIsDeletedCountsNoLonger(t *testing.T) {
 	_, err := svc.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: "alias/a"})
 	require.NoError(t, err)
 	requireRefused(t, describeAs(svc, p, k.KeyId), "no identity-based policy allows")
+}
+
+// Names that differ only in case are one condition key, and its values refuse whatever any of them
+// would refuse: nobody passes a condition by adding another spelling.
+func TestAnotherSpellingPassesNoCondition(t *testing.T) {
+	svc, _ := newService(t)
+	both := map[string]string{"tenant": "red", "Tenant": "blue"}
+	allow, deny := condition("kms:*", "StringEquals", "%s", "red"), strings.Replace(condition("kms:*", "StringEquals", "%s", "blue"), `"Allow"`, `"Deny"`, 1)
+	refused := func(call func(kms.Principal) error, key string) {
+		t.Helper()
+		require.ErrorIs(t, call(with(t, appSession, fmt.Sprintf(allow, key))), kms.AccessDeniedException)
+		requireRefused(t, call(with(t, appSession, allowAll, fmt.Sprintf(deny, key))), "explicit deny")
+		require.NoError(t, call(with(t, appSession, allowAll)))
+	}
+	k := createKey(t, svc, nil)
+	refused(func(p kms.Principal) error { return encryptAs(svc, p, k.KeyId, both) }, "kms:EncryptionContext:tenant")
+	app := with(t, appSession, fmt.Sprintf(allow, "kms:EncryptionContext:tenant"))
+	require.NoError(t, encryptAs(svc, app, k.KeyId, map[string]string{"tenant": "red", "TENANT": "red"}))
+	tags := []kms.Tag{{TagKey: "team", TagValue: "red"}, {TagKey: "Team", TagValue: "blue"}}
+	for range 2 {
+		refused(func(p kms.Principal) error {
+			_, err := svc.As(p).TagResource(t.Context(), &kms.TagResourceInput{KeyId: createKey(t, svc, nil).KeyId, Tags: tags})
+			return err
+		}, "aws:RequestTag/team")
+		slices.Reverse(tags)
+	}
+	tagged := createKey(t, svc, &kms.CreateKeyInput{Tags: tags})
+	refused(func(p kms.Principal) error { return describeAs(svc, p, tagged.KeyId) }, "aws:ResourceTag/team")
+
+	_, err := principal(t, appSession).WithIdentity(kms.Identity{Tags: both})
+	require.ErrorContains(t, err, `another key differs from "tenant" only in case`)
 }

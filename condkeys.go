@@ -337,6 +337,15 @@ func (id *identity) tag(key string) iam.Value {
 	return iam.Value{}
 }
 
+// with returns a value with another text for the same condition key. Policies do not distinguish
+// names that differ only in case, which encryption contexts and tags do.
+func with(v iam.Value, text string) iam.Value {
+	if !v.Present() {
+		return iam.String(text)
+	}
+	return iam.Ambiguous(append(v.Texts(), text)...)
+}
+
 // sameKey reports whether a name is the same as one of which policies have the letters A to Z in
 // lower case.
 func sameKey(name, lower string) bool {
@@ -413,16 +422,16 @@ func (q *question) multiRegionKeyType() string {
 	return string(MultiRegionKeyTypeReplica)
 }
 
-func (q *question) resourceTag(key string) iam.Value {
+func (q *question) resourceTag(key string) (v iam.Value) {
 	if q.key == nil {
 		return q.requestTag(key) // CreateKey
 	}
 	for _, t := range q.key.Record.Tags {
 		if sameKey(t.Key, key) {
-			return iam.String(t.Value)
+			v = with(v, t.Value)
 		}
 	}
-	return iam.Value{}
+	return v
 }
 
 // resourceAliases returns the names of the aliases of the key. If there are more than the key can
@@ -514,19 +523,14 @@ func (q *question) encryptionContext() map[string]string {
 	return nil
 }
 
-// contextValue returns the value of a key of an encryption context; key is in lower case. If the
-// context has keys that differ only in case, it is the value of the first of them.
-func contextValue(context map[string]string, key string) iam.Value {
-	found := ""
-	for name := range context {
-		if sameKey(name, key) && (found == "" || name < found) {
-			found = name
+// contextValue returns the value of a key of an encryption context; key is in lower case.
+func contextValue(context map[string]string, key string) (v iam.Value) {
+	for name, value := range context {
+		if sameKey(name, key) {
+			v = with(v, value)
 		}
 	}
-	if found == "" {
-		return iam.Value{}
-	}
-	return iam.String(context[found])
+	return v
 }
 
 // contextKeys returns the keys of an encryption context, sorted, so that explanations are the same
@@ -576,13 +580,13 @@ func (q *question) reEncryptOnSameKey() iam.Value {
 }
 
 // requestTag returns the value of a tag that the call sets.
-func (q *question) requestTag(key string) iam.Value {
+func (q *question) requestTag(key string) (v iam.Value) {
 	for _, t := range input[[]Tag](q, "Tags") {
 		if sameKey(t.TagKey, key) {
-			return iam.String(t.TagValue)
+			v = with(v, t.TagValue)
 		}
 	}
-	return iam.Value{}
+	return v
 }
 
 func (q *question) tagKeys() iam.Value {

@@ -117,7 +117,8 @@ type Identity struct {
 	UniqueID string
 	// Provider is the identity provider behind a role session, as in a policy's "Federated".
 	Provider string
-	// Tags are the tags of the user, the role or the session.
+	// Tags are the tags of the user, the role or the session. No two keys may differ only in case, which
+	// policies do not distinguish.
 	Tags map[string]string
 	// OrganizationID and OrganizationPaths say where the account is in an organization.
 	OrganizationID    string
@@ -206,6 +207,11 @@ func (p Principal) WithIdentity(id Identity) (Principal, error) {
 		}
 	}
 	compiled := newIdentity(&p, &id)
+	for i, t := range compiled.tags {
+		if slices.ContainsFunc(compiled.tags[:i], func(other principalTag) bool { return strings.EqualFold(other.key, t.key) }) {
+			return fail("the tags", fmt.Errorf("another key differs from %.100q only in case", t.key))
+		}
+	}
 	for _, list := range []struct {
 		what     string
 		kind     iam.Kind
