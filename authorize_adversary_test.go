@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
 )
@@ -337,4 +338,74 @@ func TestAnotherSpellingPassesNoCondition(t *testing.T) {
 
 	_, err := principal(t, appSession).WithIdentity(kms.Identity{Tags: both})
 	require.ErrorContains(t, err, `another key differs from "tenant" only in case`)
+}
+
+// Neither an Allow nor a Deny of kms:RetireGrant in a key policy counts.
+func TestAKeyPolicyHasNoSayAboutRetiring(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	retire := func(p kms.Principal) error {
+		g := createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, RetiringPrincipal: fixtureAlice})
+		_, err := svc.As(p).RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.KeyId, GrantId: g.GrantId})
+		return err
+	}
+	setPolicy(t, svc, k.KeyId,
+		`{"Statement":[{"Effect":"Deny","Principal":"*","Action":"kms:RetireGrant","Resource":"*"},{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`)
+	require.NoError(t, retire(principal(t, fixtureAlice)))
+	setPolicy(t, svc, k.KeyId, everybodys)
+	requireRefused(t, retire(principal(t, appSession)), "no identity-based policy allows the kms:RetireGrant action")
+}
+
+const manages = `{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:PutKeyPolicy","Resource":"*"}`
+
+// A policy that names a user or a session itself is not limited by what its boundary and its session
+// policies leave out, and one that names its role, its account or everyone is.
+func TestLimitsOfWhomAKeyPolicyNames(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	other := kms.Policy{Document: policy("Allow", "s3:*", "*")}
+	all := []kms.Policy{{Document: allowAll}}
+	for named, limited := range map[string]bool{
+		`{"AWS":"` + appSession + `"}`: false, `{"AWS":"` + appRole + `"}`: true, `{"AWS":"111122223333"}`: true, `"*"`: true,
+		`{"AWS":["*","` + appRole + `","` + appSession + `","111122223333"]}`: false,
+	} {
+		setPolicy(t, svc, k.KeyId, `{"Statement":[`+manages+`,{"Effect":"Allow","Principal":`+named+`,"Action":"kms:DescribeKey","Resource":"*"}]}`)
+		for reason, id := range map[string]kms.Identity{"session policy": {Policies: all, SessionPolicies: []kms.Policy{other}}, "permissions boundary": {Policies: all, Boundary: &other}} {
+			err := describeAs(svc, withIdentity(t, appSession, id), k.KeyId)
+			if limited {
+				requireRefused(t, err, "no "+reason+" allows")
+			} else {
+				require.NoError(t, err, named)
+			}
+		}
+	}
+	denies := []kms.Policy{{Document: policy("Deny", "kms:*", "*")}}
+	setPolicy(t, svc, k.KeyId, `{"Statement":{"Effect":"Allow","Principal":{"AWS":"`+appSession+`"},"Action":"kms:*","Resource":"*"}}`)
+	for _, id := range []kms.Identity{{Policies: denies}, {SessionPolicies: denies}, {Boundary: &denies[0]}} {
+		requireRefused(t, describeAs(svc, withIdentity(t, appSession, id), k.KeyId), "with an explicit deny")
+	}
+}
+
+// A grant to a service counts only if the account of the key created it: no other account can let a
+// service use the key.
+func TestAGrantToAServiceIsOfTheKeysAccount(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	s3, err := kms.ServicePrincipal("s3.amazonaws.com")
+	require.NoError(t, err)
+	in := &kms.CreateGrantInput{KeyId: k.Arn, GranteeServicePrincipal: "s3.amazonaws.com", RetiringServicePrincipal: "s3.amazonaws.com",
+		Operations: []kms.GrantOperation{kms.GrantOperationDescribeKey}, Constraints: &kms.GrantConstraints{SourceArn: "arn:aws:s3:::documents"}}
+	ctx := audit.ContextWithRequestInfo(t.Context(), audit.RequestInfo{SourceARN: "arn:aws:s3:::documents"})
+	for _, issuer := range []kms.Principal{rootOf(t, "444455556666"), svc.Caller()} {
+		setPolicy(t, svc, k.KeyId, everybodys)
+		_, err = svc.As(issuer).CreateGrant(t.Context(), in)
+		require.NoError(t, err)
+		setPolicy(t, svc, k.KeyId, `{"Statement":`+manages+`}`)
+		_, err = svc.As(s3).DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: k.Arn})
+		if issuer == svc.Caller() {
+			require.NoError(t, err)
+		} else {
+			requireRefused(t, err, hiddenResource)
+		}
+	}
 }

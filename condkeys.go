@@ -100,7 +100,7 @@ var conditionKeys = []conditionKey{
 	{"kms:GrantIsForAWSResource", "CreateGrant ListGrants RevokeGrant", perRequest, func(q *question, _ string) iam.Value { return iam.Bool(q.viaService() || q.who.Type == iam.Service) }},
 
 	// The key: of CreateKey, the one that is to be.
-	{"aws:ResourceAccount", keyPermissions, fixed, func(q *question, _ string) iam.Value { return present(q.keyRef().Account) }},
+	{"aws:ResourceAccount", keyPermissions, fixed, func(q *question, _ string) iam.Value { return present(q.resourceAccount()) }},
 	{"aws:ResourceTag/", keyPermissions + " CreateKey", fixedIdentity, func(q *question, tag string) iam.Value { return q.resourceTag(tag) }},
 	{"kms:KeySpec", keyPermissions + " CreateKey", fixed, func(q *question, _ string) iam.Value { return present(q.keyRecord().Spec) }},
 	{"kms:CustomerMasterKeySpec", keyPermissions + " CreateKey", fixed, func(q *question, _ string) iam.Value { return present(q.keyRecord().Spec) }},
@@ -376,11 +376,13 @@ func (q *question) region() string {
 	return q.call.svc.region
 }
 
-func (q *question) keyRef() keydb.Ref {
+// resourceAccount returns the account of the key. Aliases and keys that are to be are in the
+// caller's.
+func (q *question) resourceAccount() string {
 	if q.key == nil {
-		return keydb.Ref{}
+		return q.who.Account
 	}
-	return q.key.Ref
+	return q.key.Account
 }
 
 // keyRecord returns the properties of the key. Those of CreateKey are what the caller asks for,
