@@ -409,3 +409,56 @@ func TestAGrantToAServiceIsOfTheKeysAccount(t *testing.T) {
 		}
 	}
 }
+
+// That somebody may ask for a grant that does not exist is not kept as the right to retire those
+// that do.
+func TestTheRightToRetireIsOfOneGrant(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys})
+	app := svc.As(with(t, appSession, policy("Allow", "kms:RetireGrant", "*")))
+	for range 2 {
+		_, err := app.RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.KeyId, GrantId: strings.Repeat("0", 64)})
+		require.ErrorIs(t, err, kms.NotFoundException)
+	}
+	theirs, err := svc.As(rootOf(t, foreignAccount)).CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.Arn, GranteePrincipal: extRole,
+		Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
+	require.NoError(t, err)
+	_, err = app.RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.KeyId, GrantId: theirs.GrantId})
+	requireRefused(t, err, "kms:RetireGrant on resource")
+}
+
+// Who denies itself what it was never allowed does not learn by the refusal which keys exist.
+func TestADenyOfOnesOwnDisclosesNoCiphertext(t *testing.T) {
+	svc, _ := newService(t)
+	ciphertext := encrypt(t, svc, createKey(t, svc, nil).KeyId, "x")
+	p := with(t, extSession, allowAll, policy("Deny", "kms:Decrypt", "*"))
+	for _, blob := range [][]byte{ciphertext, flip(ciphertext, 8*10)} { // the other has no key
+		_, err := svc.As(p).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob})
+		requireError(t, err, kms.AccessDeniedException, "%s", deniedCiphertextMessage(extSession, "kms:Decrypt"))
+	}
+}
+
+// A failure to read what a condition asks for discloses no key of another account.
+func TestAFailureDisclosesNoKeyOfAnotherAccount(t *testing.T) {
+	backend := &unreliable{Backend: memory.New()}
+	svc, _ := newService(t, func(c *kms.Config) { c.Backend, c.RootKey = backend, sharedRoot })
+	k := createKey(t, svc, nil)
+	ciphertext := encrypt(t, svc, k.KeyId, "x")
+	setPolicy(t, svc, k.KeyId, `{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"Bool":{"kms:ReEncryptOnSameKey":"false"}}}}`)
+	ext := svc.As(with(t, extSession, allowAll))
+	mine, err := ext.CreateKey(t.Context(), nil)
+	require.NoError(t, err)
+	for _, source := range []string{k.Arn, ""} {
+		backend.prefix.Store(nil)
+		alias := "alias/mine" + fmt.Sprint(len(source))
+		_, err = ext.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: alias, TargetKeyId: mine.KeyMetadata.KeyId})
+		require.NoError(t, err)
+		_, err = ext.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: alias, TargetKeyId: mine.KeyMetadata.KeyId}) // out of the cache
+		require.NoError(t, err)
+		backend.reads.Store(0)
+		backend.prefix.Store(new("alias/"))
+		_, err = ext.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: ciphertext, SourceKeyId: source, DestinationKeyId: alias})
+		requireRefused(t, err, hiddenResource)
+		require.NotContains(t, err.Error(), k.KeyId)
+	}
+}

@@ -63,6 +63,15 @@ func ParsePrincipal(text string) (Principal, error) {
 	return p, nil
 }
 
+// NewPrincipal returns the principal of an ARN, as ParsePrincipal does, with an Identity.
+func NewPrincipal(arn string, id Identity) (Principal, error) {
+	p, err := ParsePrincipal(arn)
+	if err != nil {
+		return Principal{}, err
+	}
+	return p.WithIdentity(id)
+}
+
 // ServicePrincipal returns the AWS service of that name, such as "cloudtrail.amazonaws.com". It has
 // no account and no partition. What it may do, key policies and grants say.
 func ServicePrincipal(name string) (Principal, error) {
