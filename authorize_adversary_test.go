@@ -455,9 +455,13 @@ func TestAFailureDisclosesNoKeyOfAnotherAccount(t *testing.T) {
 		require.NoError(t, err)
 		_, err = ext.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: alias, TargetKeyId: mine.KeyMetadata.KeyId}) // out of the cache
 		require.NoError(t, err)
+		in := &kms.ReEncryptInput{CiphertextBlob: ciphertext, SourceKeyId: source, DestinationKeyId: mine.KeyMetadata.Arn}
+		_, err = ext.ReEncrypt(t.Context(), in)
+		require.NoError(t, err, "it is not the same key")
+		in.DestinationKeyId = alias
 		backend.reads.Store(0)
 		backend.prefix.Store(new("alias/"))
-		_, err = ext.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: ciphertext, SourceKeyId: source, DestinationKeyId: alias})
+		_, err = ext.ReEncrypt(t.Context(), in)
 		requireRefused(t, err, hiddenResource)
 		require.NotContains(t, err.Error(), k.KeyId)
 	}

@@ -150,6 +150,7 @@ func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
 		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{Compiled: compiled}}}},
 		{principal(t, appSession), kms.Identity{Issuer: extRole}},
 		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:role/other"}},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::444455556666:role/app"}},
 		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:user/app"}},
 		{principal(t, "arn:aws:iam::111122223333:user/alice"), kms.Identity{Issuer: appRole}},
 		{root, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}},

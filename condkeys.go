@@ -337,13 +337,31 @@ func (id *identity) tag(key string) iam.Value {
 	return iam.Value{}
 }
 
-// with returns a value with another text for the same condition key. Policies do not distinguish
-// names that differ only in case, which encryption contexts and tags do.
-func with(v iam.Value, text string) iam.Value {
-	if !v.Present() {
-		return iam.String(text)
+// spellings are the values of names that differ only in case: policies do not distinguish them, and
+// encryption contexts and tags do.
+type spellings struct {
+	first  string
+	found  bool
+	others []string // that are not first
+}
+
+func (s *spellings) add(value string) {
+	switch {
+	case !s.found:
+		s.first, s.found = value, true
+	case value != s.first:
+		s.others = append(s.others, value)
 	}
-	return iam.Ambiguous(append(v.Texts(), text)...)
+}
+
+func (s *spellings) value() iam.Value {
+	switch {
+	case !s.found:
+		return iam.Value{}
+	case s.others == nil:
+		return iam.String(s.first)
+	}
+	return iam.Ambiguous(append(s.others, s.first)...)
 }
 
 // sameKey reports whether a name is the same as one of which policies have the letters A to Z in
@@ -424,16 +442,17 @@ func (q *question) multiRegionKeyType() string {
 	return string(MultiRegionKeyTypeReplica)
 }
 
-func (q *question) resourceTag(key string) (v iam.Value) {
+func (q *question) resourceTag(key string) iam.Value {
 	if q.key == nil {
 		return q.requestTag(key) // CreateKey
 	}
+	var found spellings
 	for _, t := range q.key.Record.Tags {
 		if sameKey(t.Key, key) {
-			v = with(v, t.Value)
+			found.add(t.Value)
 		}
 	}
-	return v
+	return found.value()
 }
 
 // resourceAliases returns the names of the aliases of the key. If there are more than the key can
@@ -526,13 +545,14 @@ func (q *question) encryptionContext() map[string]string {
 }
 
 // contextValue returns the value of a key of an encryption context; key is in lower case.
-func contextValue(context map[string]string, key string) (v iam.Value) {
+func contextValue(context map[string]string, key string) iam.Value {
+	var found spellings
 	for name, value := range context {
 		if sameKey(name, key) {
-			v = with(v, value)
+			found.add(value)
 		}
 	}
-	return v
+	return found.value()
 }
 
 // contextKeys returns the keys of an encryption context, sorted, so that explanations are the same
@@ -582,13 +602,14 @@ func (q *question) reEncryptOnSameKey() iam.Value {
 }
 
 // requestTag returns the value of a tag that the call sets.
-func (q *question) requestTag(key string) (v iam.Value) {
+func (q *question) requestTag(key string) iam.Value {
+	var found spellings
 	for _, t := range input[[]Tag](q, "Tags") {
 		if sameKey(t.TagKey, key) {
-			v = with(v, t.TagValue)
+			found.add(t.TagValue)
 		}
 	}
-	return v
+	return found.value()
 }
 
 func (q *question) tagKeys() iam.Value {
