@@ -129,16 +129,16 @@ func (db *DB) CachedKey(ctx context.Context, ref Ref, now time.Time) (*Key, erro
 	return db.catchUp(ctx, k, now)
 }
 
-// KeyOf is Key for the key in a Region that the header of a ciphertext names. account must be that
-// of the header.
-func (db *DB) KeyOf(ctx context.Context, h *ciphertext.Header, account, region string, now time.Time) (*Key, error) {
+// KeyOf is Key for the key in a Region that the header of a ciphertext names. likely is the account
+// that it is likely to be in.
+func (db *DB) KeyOf(ctx context.Context, h *ciphertext.Header, likely, region string, now time.Time) (*Key, error) {
 	k := db.keys.lookupHash(hashID(h.AccountEnd(), h.KeyIDEnd()), func(k *Key) bool {
 		return k.Region == region && len(k.Materials) > 0 && h.SameKey(k.Current().Header)
 	})
 	if k != nil {
 		return db.catchUp(ctx, k, now)
 	}
-	return db.Key(ctx, Ref{account, region, h.KeyID()}, now)
+	return db.Key(ctx, Ref{h.Account(likely), region, h.KeyID()}, now)
 }
 
 func (db *DB) cachedKey(ctx context.Context, ref Ref) (*Key, error) {
