@@ -96,14 +96,18 @@ func (c *call) end() {
 // errPanic is the error that a caller gets if a call panics.
 var errPanic = exception(KMSInternalException, "The request could not be completed.")
 
-// recovered returns errPanic if do panics. The panic's value is not logged: it could hold anything.
+// recover, when it is deferred, sets *err to errPanic if the function panics. The panic's value is
+// not logged: it could hold anything.
+func (c *call) recover(err *error) {
+	if p := recover(); p != nil {
+		c.svc.core.config.Logger.Error("kms: an operation panicked", "operation", c.op.name, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+		*err = errPanic
+	}
+}
+
+// recovered returns errPanic if do panics.
 func (c *call) recovered(do func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.svc.core.config.Logger.Error("kms: an operation panicked", "operation", c.op.name, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			err = errPanic
-		}
-	}()
+	defer c.recover(&err)
 	return do()
 }
 
