@@ -191,7 +191,7 @@ func (s *Service) end() {
 			}
 		}
 	}
-	if err := s.Close(); err != nil && !errors.Is(err, kms.ErrClosed) {
+	if err := s.Close(); err != nil {
 		s.t.Errorf("kmstest: %v", err)
 	}
 }
