@@ -87,37 +87,67 @@ func Restore(ctx context.Context, to Backend, r io.Reader, progress func(records
 	if err != nil {
 		return err
 	}
-	b := &backupReader{r: bufio.NewReaderSize(r, 1<<16), sum: sha256.New()}
-	start, err := b.read(len(backupMagic) + 1)
-	switch {
-	case err != nil:
-		return err
-	case string(start[:len(backupMagic)]) != backupMagic:
-		return fmt.Errorf("%w: it does not begin as a backup does", ErrBackup)
-	case start[len(backupMagic)] > backupVersion:
-		return fmt.Errorf("%w: the backup has version %d; this program supports %d", ErrNewerVersion, start[len(backupMagic)], backupVersion)
-	case start[len(backupMagic)] != backupVersion:
-		return fmt.Errorf("%w: version 0", ErrBackup)
-	}
-	for n := 0; ; {
-		record, more, err := b.next(uint64(n))
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
-		if record.Key <= l.last {
-			return fmt.Errorf("%w: its records are not in order", ErrBackup)
-		}
-		if err := l.add(ctx, record); err != nil {
-			return err
-		}
-		if n++; progress != nil {
+	n := 0
+	err = readBackup(r, func(record Record) error {
+		n++
+		if progress != nil {
 			progress(n)
 		}
+		return l.add(ctx, record)
+	})
+	if err != nil {
+		return err
 	}
 	return l.finish(ctx)
+}
+
+// VerifyBackup reads a backup to its end and returns the number of its records. If it is cut off,
+// continues after its end or was changed, the error is ErrBackup. It takes no root key: what only
+// that can show, Restore and a check of the store do.
+func VerifyBackup(ctx context.Context, r io.Reader) (records int, err error) {
+	err = readBackup(r, func(Record) error {
+		records++
+		return ctx.Err()
+	})
+	return records, err
+}
+
+// readBackup calls add with each record of a backup, in order, and then returns nil if the backup is
+// complete.
+func readBackup(r io.Reader, add func(Record) error) error {
+	b := &backupReader{r: bufio.NewReaderSize(r, 1<<16), sum: sha256.New()}
+	start, err := b.read(len(backupMagic) + 1)
+	if err != nil {
+		return err
+	}
+	switch version := start[len(backupMagic)]; {
+	case string(start[:len(backupMagic)]) != backupMagic:
+		return fmt.Errorf("%w: it does not begin as a backup does", ErrBackup)
+	case version > backupVersion:
+		return fmt.Errorf("%w: the backup has version %d; this program supports %d", ErrNewerVersion, version, backupVersion)
+	case version != backupVersion:
+		return fmt.Errorf("%w: version %d", ErrBackup, version)
+	}
+	last := ""
+	for n := uint64(0); ; n++ {
+		record, more, err := b.next(n)
+		switch {
+		case err != nil:
+			return err
+		case !more && n == 0:
+			return fmt.Errorf("%w: it has no records", ErrBackup)
+		case !more:
+			return nil
+		case n == 0 && record.Key != headerKey:
+			return fmt.Errorf("%w: its first record is not a header", ErrBackup)
+		case record.Key <= last:
+			return fmt.Errorf("%w: its records are not in order", ErrBackup)
+		}
+		last = record.Key
+		if err := add(record); err != nil {
+			return err
+		}
+	}
 }
 
 type backupReader struct {

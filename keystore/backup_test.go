@@ -83,6 +83,9 @@ func TestARestoredBackupHasAllRecordsAndOpens(t *testing.T) {
 // Every later version restores a backup of version 1. The file never changes.
 func TestGoldenBackupIsRestored(t *testing.T) {
 	require.Equal(t, golden(t, "backup-1.hex"), backup(t, goldenBackend(t)))
+	n, err := keystore.VerifyBackup(ctx, bytes.NewReader(golden(t, "backup-1.hex")))
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
 	b := memory.New()
 	require.NoError(t, keystore.Restore(ctx, b, bytes.NewReader(golden(t, "backup-1.hex")), nil))
 	require.Equal(t, "golden value", get(t, open(t, b, keystore.Passphrase([]byte(goldenPassphrase))), "golden/record"))
@@ -135,6 +138,8 @@ func requireRefused(t *testing.T, backup []byte, format string, arguments ...any
 	if !errors.Is(err, keystore.ErrNewerVersion) {
 		require.ErrorIs(t, err, keystore.ErrBackup, fmt.Sprintf(format, arguments...))
 	}
+	_, verified := keystore.VerifyBackup(ctx, bytes.NewReader(backup))
+	require.Equal(t, err, verified)
 	_, err = to.Get(ctx, headerKey)
 	require.ErrorIs(t, err, keystore.ErrNotFound, fmt.Sprintf(format, arguments...))
 }
