@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/pocketkms/kms"
@@ -31,7 +33,7 @@ func (e explainError) Unwrap() error { return e.error }
 
 // failure returns err as an explainError if it is not an answer.
 func failure(err error) error {
-	if err == nil || err == errRefused {
+	if err == nil || err == errRefused || errors.Is(err, flag.ErrHelp) {
 		return err
 	}
 	return explainError{err}
@@ -71,7 +73,7 @@ func (t *texts) Set(text string) error {
 // pairs is the value of a flag that may be repeated, KEY=VALUE.
 type pairs map[string]string
 
-func (p *pairs) String() string { return "" }
+func (p *pairs) String() string { return strings.Join(slices.Sorted(maps.Keys(*p)), ",") }
 
 func (p *pairs) Set(text string) error {
 	key, value, ok := strings.Cut(text, "=")
@@ -87,35 +89,33 @@ func (p *pairs) Set(text string) error {
 
 // common defines the flags that both commands have.
 func (s *explainSettings) common(flags *flag.FlagSet) {
-	flags.StringVar(&s.store, "store", "", "look at the store in `FILE`, which no service may have open; it is not changed")
-	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the store, or - for standard input; mode 0600 or less")
+	s.define(flags, "look at the store in `FILE`, which no service may have open; it is not changed")
+	s.defineWait(flags)
 	flags.StringVar(&s.seed, "seed", "", "instead of a store, look at the keys of a seed in `FILE` (docs/seed.md)")
-	flags.StringVar(&s.account, "account", "111122223333", "the `ACCOUNT` of a caller that is not named, and of seeded keys that name none")
-	flags.StringVar(&s.region, "region", "us-east-1", "the `REGION` of the key, and of seeded keys that name none")
+	flags.StringVar(&s.account, "account", "", "the `ACCOUNT` of a caller that is not named, and of seeded keys that name none; without,\nthat of the store, or 111122223333")
+	flags.StringVar(&s.region, "region", "", "the `REGION` of the key, and of seeded keys that name none; without, that of the store, or\nus-east-1")
 	flags.StringVar(&s.operation, "operation", "", "the `OPERATION`, such as Decrypt")
 	flags.StringVar(&s.key, "key", "", "the `KEY`: a key ID, key ARN, alias name or alias ARN")
-	flags.BoolVar(&s.json, "json", false, "print JSON")
+	defineJSON(flags, &s.json)
 }
 
 // parse parses the flags of a command. If help is requested, it prints them and returns
 // flag.ErrHelp.
-func (s *explainSettings) parse(flags *flag.FlagSet, args []string, help io.Writer, summary string) error {
-	flags.SetOutput(io.Discard)
+func (s *explainSettings) parse(p *program, flags *flag.FlagSet, args []string, summary string) error {
 	command := flags.Name()
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		flags.SetOutput(help)
-		printFlags(flags, command, summary)
+	if err := p.parseFlags(flags, args, summary); err != nil {
 		return err
-	case err != nil:
-		return usageError(err.Error() + ": " + command + " -h lists the flags")
-	case flags.NArg() > 0:
-		return usageError(fmt.Sprintf("%s takes only flags, not %.40q", command, flags.Arg(0)))
+	}
+	switch {
 	case (s.store == "") == (s.seed == ""):
 		return usageError(command + " needs --store or --seed")
-	case (s.store == "") != (s.passphraseFile == ""):
-		return usageError("--store and --passphrase-file go together")
-	case s.operation == "":
+	case s.store == "" && s.root.isSet():
+		return usageError(s.root.String() + " needs --store")
+	}
+	if err := s.root.check(command, s.store != ""); err != nil {
+		return err
+	}
+	if s.operation == "" {
 		return usageError(command + " needs --operation")
 	}
 	return nil
@@ -123,14 +123,15 @@ func (s *explainSettings) parse(flags *flag.FlagSet, args []string, help io.Writ
 
 // open returns the service to ask.
 func (p *program) open(ctx context.Context, s *explainSettings) (*kms.Service, error) {
-	config := kms.Config{Account: s.account, Region: s.region, MustExist: s.store != "", Logger: slog.New(slog.DiscardHandler)}
+	config := kms.Config{
+		Account: s.account, Region: s.region, AllowOtherDefaults: true, // the question may be about another Region
+		MustExist: s.store != "", Logger: slog.New(slog.DiscardHandler),
+	}
 	if s.store != "" {
-		if info, err := os.Stat(s.store); err != nil { // to open it would create it
-			return nil, fmt.Errorf("--store: %w", err)
-		} else if info.Size() == 0 {
-			return nil, fmt.Errorf("--store: %s is empty", s.store)
+		if err := s.requireExisting(); err != nil {
+			return nil, err
 		}
-		backend, root, err := p.openStore(&s.settings)
+		backend, root, err := s.storeFlag.open(ctx, p)
 		if err != nil {
 			return nil, err
 		}
@@ -145,10 +146,7 @@ func (p *program) open(ctx context.Context, s *explainSettings) (*kms.Service, e
 		if config.Backend != nil {
 			err = errors.Join(err, config.Backend.Close())
 		}
-		if errors.Is(err, keystore.ErrRootKey) {
-			err = wrongPassphrase(s.store, err)
-		}
-		return nil, err
+		return nil, s.root.explain(s.store, err)
 	}
 	if s.seed != "" {
 		if err := loadSeed(ctx, svc, s.seed); err != nil {
@@ -231,8 +229,9 @@ Without --principal, the root of the account calls.`
 
 // explain says whether a call would be allowed, and why.
 func (p *program) explain(ctx context.Context, args []string) (err error) {
+	defer func() { err = failure(err) }()
 	var s explainSettings
-	flags := flag.NewFlagSet("kms explain", flag.ContinueOnError)
+	flags := newFlags("kms explain")
 	s.common(flags)
 	flags.StringVar(&s.principal, "principal", "", "the `ARN` of the principal that calls, or the name of an AWS service")
 	flags.Var(&s.policies, "policy", "`FILE` with an identity-based policy of the principal; may be repeated")
@@ -242,10 +241,7 @@ func (p *program) explain(ctx context.Context, args []string) (err error) {
 	flags.StringVar(&s.input, "input", "", "other members of the request, as `JSON`")
 	flags.StringVar(&s.sourceIP, "source-ip", "", "the `ADDRESS` that the request comes from")
 	flags.StringVar(&s.viaService, "via-service", "", "the `SERVICE` that calls for the principal, such as s3.us-east-1.amazonaws.com")
-	switch err := s.parse(flags, args, p.stdout, explainSummary); {
-	case errors.Is(err, flag.ErrHelp):
-		return nil
-	case err != nil:
+	if err := s.parse(p, flags, args, explainSummary); err != nil {
 		return err
 	}
 	in, err := s.request()
@@ -352,13 +348,12 @@ Exits with status 0, with 1 if a principal can that no --only names, and with 2 
 
 // whoCan lists who can call an operation on a key.
 func (p *program) whoCan(ctx context.Context, args []string) (err error) {
+	defer func() { err = failure(err) }()
 	var s explainSettings
-	flags := flag.NewFlagSet("kms who-can", flag.ContinueOnError)
+	flags := newFlags("kms who-can")
 	s.common(flags)
 	flags.Var(&s.only, "only", "the `PRINCIPAL`, as the list shows it, that is expected; may be repeated")
-	switch err := s.parse(flags, args, p.stdout, whoCanSummary); {
-	case errors.Is(err, flag.ErrHelp):
-		return nil
+	switch err := s.parse(p, flags, args, whoCanSummary); {
 	case err != nil:
 		return err
 	case s.key == "":
