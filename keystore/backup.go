@@ -81,7 +81,7 @@ func (b *backupWriter) write(p []byte) {
 // it, or replace it by an older one: check the store afterwards, as kms.CheckStore does. No other
 // change to a record passes its seal.
 //
-// If progress is not nil, Restore calls it with the number of records so far.
+// If progress is not nil, Restore calls it with the number of records so far, without the header.
 func Restore(ctx context.Context, to Backend, r io.Reader, progress func(records int)) error {
 	l, err := newLoader(ctx, to)
 	if err != nil {
@@ -89,10 +89,10 @@ func Restore(ctx context.Context, to Backend, r io.Reader, progress func(records
 	}
 	n := 0
 	err = readBackup(r, func(record Record) error {
-		n++
-		if progress != nil {
+		if progress != nil && n > 0 {
 			progress(n)
 		}
+		n++
 		return l.add(ctx, record)
 	})
 	if err != nil {
@@ -101,15 +101,16 @@ func Restore(ctx context.Context, to Backend, r io.Reader, progress func(records
 	return l.finish(ctx)
 }
 
-// VerifyBackup reads a backup to its end and returns the number of its records. If it is cut off,
-// continues after its end or was changed, the error is ErrBackup. It takes no root key: what only
-// that can show, Restore and a check of the store do.
+// VerifyBackup reads a backup to its end and returns the number of its records, without the header.
+// If it is cut off, continues after its end or was changed, the error is ErrBackup. It takes no root
+// key: what only that can show, Restore and a check of the store do.
 func VerifyBackup(ctx context.Context, r io.Reader) (records int, err error) {
+	records = -1 // the header
 	err = readBackup(r, func(Record) error {
 		records++
 		return ctx.Err()
 	})
-	return records, err
+	return max(records, 0), err
 }
 
 // readBackup calls add with each record of a backup, in order, and then returns nil if the backup is

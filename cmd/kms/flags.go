@@ -130,11 +130,10 @@ func (r *rootSource) explain(store string, err error) error {
 	if !errors.Is(err, keystore.ErrRootKey) || store == "" {
 		return err
 	}
-	what := "the passphrase"
+	text := "--" + r.prefix + "passphrase-file: not the passphrase of " + store
 	if r.keyFile != "" {
-		what = "the root key"
+		text = "--" + r.prefix + "key-file: not the root key of " + store
 	}
-	text := fmt.Sprintf("%v: not %s of %s", r, what, store)
 	if _, detail, ok := strings.Cut(err.Error(), keystore.ErrRootKey.Error()+": "); ok {
 		text += ": " + detail
 	}

@@ -115,7 +115,7 @@ func TestInitCreatesAStoreAndAKeyFile(t *testing.T) {
 	for _, args := range [][]string{{"--store", store, "--key-file", key}, {"--key-file", key}} {
 		status, _, stderr := kmsRun(t, append([]string{"init"}, args...)...)
 		require.Equal(t, 1, status)
-		require.Contains(t, stderr, "already exists")
+		require.Regexp(t, "file (already )?exists", stderr)
 	}
 	other := filepath.Join(dir, "other")
 	require.Contains(t, requireRun(t, "init", "--store", other, "--key-file", key, "--json"), `"createdKeyFile":false`)
@@ -155,7 +155,7 @@ func TestABackupIsRestored(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(requireRun(t, "backup", "--store", p.store, "--to", backup, "--json")), &report))
 	info, err := os.Stat(backup)
 	require.NoError(t, err)
-	require.Equal(t, backupReport{backup, 7, info.Size()}, report)
+	require.Equal(t, backupReport{backup, 6, info.Size()}, report)
 	require.Equal(t, fs.FileMode(0o600), info.Mode())
 	requireRun(t, "check", "--backup", backup)
 	require.Contains(t, requireRun(t, "check", "--backup", backup, "--key-file", p.key), ": 6 records, no faults")
