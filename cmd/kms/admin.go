@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -54,8 +55,11 @@ func isAbandoned(ctx context.Context, path string) bool {
 // serveAdmin answers on the admin socket until the function that it returns is called, which ends
 // what is in progress.
 func serveAdmin(listener net.Listener, svc *kms.Service, logger *slog.Logger) (stop func()) {
+	var calls sync.RWMutex // held for reading by those in progress
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
+		calls.RLock()
+		defer calls.RUnlock()
 		started := &startedWriter{w: w}
 		err := svc.Backup(r.Context(), started)
 		switch {
@@ -75,6 +79,7 @@ func serveAdmin(listener net.Listener, svc *kms.Service, logger *slog.Logger) (s
 	return func() {
 		_ = server.Close()
 		<-done
+		calls.Lock() // and never unlocked
 	}
 }
 

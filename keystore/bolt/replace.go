@@ -56,5 +56,6 @@ func Replace(ctx context.Context, path string, create func(temporary string) err
 	if err := os.Rename(temporary.Name(), target); err != nil {
 		return err
 	}
+	created = false // it is the new file now, even if its name may not be durable yet
 	return securefile.SyncDir(filepath.Dir(target))
 }
