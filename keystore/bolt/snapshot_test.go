@@ -30,6 +30,9 @@ func TestABackupIsOfOneMomentWhileEightWriters(t *testing.T) {
 	root := keystoretest.RootKey()
 	s, err := keystore.Open(ctx, b, root)
 	require.NoError(t, err)
+	for i := range 12 { // so that a copy takes longer than a change
+		put(t, b, fmt.Sprintf("large/%d", i), make([]byte, keystore.MaxValueBytes))
+	}
 	number := func(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 	name := func(w int, side string) string { return fmt.Sprintf("counter/%d/%s", w, side) }
 	var acknowledged [writers]atomic.Uint64
