@@ -92,7 +92,7 @@ func TestASlowServiceIsLeftAtTheDeadline(t *testing.T) {
 		svc.BlockUntil(1)
 		cancel()
 	}()
-	_, err := awsclient.New(svc.Service).ListKeys(ctx, nil)
+	_, err := awsclient.New(svc).ListKeys(ctx, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	svc.RequireCalled(t, "ListKeys", 1)
 }

@@ -25,7 +25,7 @@
 //
 // Code that takes an SDK client gets one from package awsclient, bound to the embedded service:
 //
-//	client := awsclient.New(svc.Service)
+//	client := awsclient.New(svc)
 //
 // Faults are then errors of the SDK, which its retryer sees. Between attempts the SDK waits in real
 // time. In a bubble of package testing/synctest that takes no time; create the Service and the
@@ -191,7 +191,7 @@ func (s *Service) end() {
 			}
 		}
 	}
-	if err := s.Close(); err != nil && !errors.Is(err, kms.ErrClosed) {
+	if err := s.Close(); err != nil {
 		s.t.Errorf("kmstest: %v", err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"regexp"
@@ -21,9 +20,10 @@ type settings struct {
 	allowedHosts    hosts
 	maxConnections  int
 	account, region string
-	store           string
+	otherDefaults   bool
+	storeFlag
 	mustExist       bool
-	passphraseFile  string
+	adminSocket     string
 	seed            string
 	audit           string
 	credentials     string
@@ -45,53 +45,40 @@ func (h *hosts) Set(host string) error {
 	return nil
 }
 
-// parse parses the flags. If help is requested, it prints them on help and returns flag.ErrHelp.
-func parse(args []string, help io.Writer) (*settings, error) {
+// serveSettings parses the flags of kms serve. If help is requested, it prints them and returns
+// flag.ErrHelp.
+func (p *program) serveSettings(args []string) (*settings, error) {
 	var s settings
 	var insecureListen string
-	flags := flag.NewFlagSet("kms serve", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
+	flags := newFlags("kms serve")
 	flags.StringVar(&s.listen, "listen", "127.0.0.1:8080", "`ADDRESS` and port to listen on; port 0 picks a free one. An address that other machines\ncan reach needs --credentials and --tls-cert")
 	flags.StringVar(&insecureListen, "insecure-listen", "", "`ADDRESS` and port to listen on instead, which other machines may reach even without\n--credentials and --tls-cert: for a container or a network that you trust")
 	flags.Var(&s.allowedHosts, "allow-host", "without --credentials, accept requests to the host `NAME`, besides localhost and loopback\naddresses; may be repeated")
 	flags.IntVar(&s.maxConnections, "max-connections", 1024, "keep at most `N` connections open; another one closes the one that has been idle longest")
-	flags.StringVar(&s.store, "store", "", "keep the keys in `FILE`, which is created if it does not exist; without, they are in memory")
+	s.define(flags, "keep the keys in `FILE`, which is created if it does not exist; without, they are in memory")
+	s.defineWait(flags)
 	flags.BoolVar(&s.mustExist, "must-exist", false, "fail if the store does not exist, instead of creating it")
-	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the store, or - for standard input; mode 0600 or less")
-	flags.StringVar(&s.account, "account", "111122223333", "the `ACCOUNT` of callers without credentials, and of seeded keys that name none")
-	flags.StringVar(&s.region, "region", "us-east-1", "the `REGION` of requests whose signature names none, and of seeded keys that name none")
+	flags.StringVar(&s.adminSocket, "admin-socket", "", "listen on the Unix socket `FILE`, of mode 0600, for kms backup")
+	flags.StringVar(&s.account, "account", "", "the `ACCOUNT` of callers without credentials, and of seeded keys that name none; without,\nthat of the store, or 111122223333")
+	flags.StringVar(&s.region, "region", "", "the `REGION` of requests whose signature names none, and of seeded keys that name none;\nwithout, that of the store, or us-east-1")
+	flags.BoolVar(&s.otherDefaults, "allow-other-defaults", false, "let --account and --region differ from those that the store was created with")
 	flags.StringVar(&s.seed, "seed", "", "create the keys in `FILE` (docs/seed.md), or complete existing ones")
 	flags.StringVar(&s.audit, "audit", "", "append one JSON event for each call to `FILE`; a call that cannot be recorded fails")
 	flags.StringVar(&s.credentials, "credentials", "", "accept only requests signed with an access key in `FILE` (docs/serve.md); mode 0600 or less.\nWithout, everyone who can connect is trusted")
 	flags.StringVar(&s.tlsCert, "tls-cert", "", "serve TLS with the certificates in `FILE` (PEM, leaf first)")
 	flags.StringVar(&s.tlsKey, "tls-key", "", "`FILE` with the certificate's private key (PEM); mode 0600 or less")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			flags.SetOutput(help)
-			printFlags(flags, "kms serve", "Prints its URL on standard output when it is ready, and logs on standard error.")
-			return nil, err
-		}
-		return nil, usageError(err.Error() + ": kms serve -h lists the flags")
+	if err := p.parseFlags(flags, args, "Prints its URL on standard output when it is ready, and logs on standard error."); err != nil {
+		return nil, err
 	}
-	if flags.NArg() > 0 {
-		return nil, usageError(fmt.Sprintf("kms serve takes only flags, not %.40q", flags.Arg(0)))
-	}
-	// --store "$STORE" with STORE unset must not start a service that forgets its keys.
-	var empty error
 	set := map[string]bool{}
-	flags.Visit(func(f *flag.Flag) {
-		set[f.Name] = true
-		if f.Value.String() == "" {
-			empty = usageError("--" + f.Name + " is empty")
-		}
-	})
+	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	switch {
-	case empty != nil:
-		return nil, empty
-	case (s.store == "") != (s.passphraseFile == ""):
-		return nil, usageError("--store and --passphrase-file go together")
+	case (s.store == "") != !s.root.isSet():
+		return nil, usageError("--store goes together with --key-file or --passphrase-file")
 	case s.mustExist && s.store == "":
 		return nil, usageError("--must-exist needs --store")
+	case s.wait != 0 && s.store == "":
+		return nil, usageError("--wait needs --store")
 	case (s.tlsCert == "") != (s.tlsKey == ""):
 		return nil, usageError("--tls-cert and --tls-key go together")
 	case set["listen"] && set["insecure-listen"]:
@@ -101,25 +88,13 @@ func parse(args []string, help io.Writer) (*settings, error) {
 	case s.maxConnections < 1 || s.maxConnections > maxMaxConnections:
 		return nil, usageError(fmt.Sprintf("--max-connections is a number from 1 to %d", maxMaxConnections))
 	}
+	if err := s.root.check("kms serve", false); err != nil {
+		return nil, err
+	}
 	if set["insecure-listen"] {
 		s.listen, s.insecure = insecureListen, true
 	}
 	return &s, nil
-}
-
-func printFlags(flags *flag.FlagSet, command, summary string) {
-	w := flags.Output()
-	fmt.Fprintf(w, "usage: %s [flags]\n\n%s\n\n", command, summary)
-	flags.VisitAll(func(f *flag.Flag) {
-		value, text := flag.UnquoteUsage(f)
-		if f.DefValue != "" && f.DefValue != "false" {
-			text += " (" + f.DefValue + ")"
-		}
-		fmt.Fprintf(w, "  --%s %s\n", f.Name, value)
-		for line := range strings.SplitSeq(text, "\n") {
-			fmt.Fprintf(w, "        %s\n", line)
-		}
-	})
 }
 
 // address returns the address to listen on. It resolves a name only once, so that the addresses
