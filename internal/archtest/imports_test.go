@@ -36,6 +36,7 @@ var layers = map[string]string{
 	"seed":      ". internal/spec internal",
 	"kmstest":   ". seed crypto keystore audit internal/ciphertext internal",
 	"awsclient": ". awsapi",
+	"otel":      ". keystore audit",
 
 	"cmd":         ". awsapi seed crypto keystore audit iam internal",
 	"examples":    ". awsapi awsclient seed kmstest crypto keystore audit",
