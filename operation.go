@@ -173,7 +173,7 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, wire 
 	if s.core.config.Audit != nil {
 		err = c.recovered(func() error {
 			err := op.record(c, in, out, err)
-			if err == nil && op.recordElsewhere != nil {
+			if err == nil && op.recordElsewhere != nil && c.count > 0 { // else an interceptor has answered
 				err = op.recordElsewhere(op, c, in, out)
 			}
 			return err

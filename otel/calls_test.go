@@ -30,15 +30,24 @@ func TestCallsAreCountedByTheirCode(t *testing.T) {
 	}
 	_, err := svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: "alias/missing"})
 	require.ErrorIs(t, err, kms.NotFoundException)
-	svc.Inject(kmstest.Fault{Count: 1, Err: kmstest.Throttling()})
-	_, err = svc.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: k.KeyId})
-	require.ErrorIs(t, err, kms.ThrottlingException)
 	r.requireValues(map[string]int64{
-		"kms.operations{code=OK,operation=CreateKey}":                    1,
-		"kms.operations{code=OK,operation=DescribeKey}":                  2,
-		"kms.operations{code=NotFoundException,operation=DescribeKey}":   1,
-		"kms.operations{code=ThrottlingException,operation=DescribeKey}": 1,
-		"kms.operation.duration{operation=DescribeKey}":                  4,
+		"kms.operations{code=OK,operation=CreateKey}":                  1,
+		"kms.operations{code=OK,operation=DescribeKey}":                2,
+		"kms.operations{code=NotFoundException,operation=DescribeKey}": 1,
+		"kms.operation.duration{operation=DescribeKey}":                3,
+	})
+}
+
+func TestThrottlesAreCounted(t *testing.T) {
+	r := newTelemetry(t)
+	svc := kmstest.New(t, kmstest.RequestQuotas(), r.instrument(nil))
+	for range 10 { // the quota is 5 in a second
+		_, err := svc.CancelKeyDeletion(t.Context(), nil)
+		require.Error(t, err)
+	}
+	r.requireValues(map[string]int64{
+		"kms.operations{code=ThrottlingException,operation=CancelKeyDeletion}": 5,
+		"kms.operations{code=ValidationException,operation=CancelKeyDeletion}": 5,
 	})
 }
 

@@ -148,7 +148,7 @@ func importExpiring(t testing.TB, svc *kms.Service, at time.Time) {
 	ctx := context.Background()
 	k := createKey(t, svc, &kms.CreateKeyInput{Origin: kms.OriginExternal})
 	p, err := svc.GetParametersForImport(ctx, &kms.GetParametersForImportInput{
-		KeyId: k.KeyId, WrappingAlgorithm: kms.WrappingAlgorithmRSAESOAEPSHA256, WrappingKeySpec: kms.WrappingKeySpecRSA2048,
+		KeyId: k.KeyId, WrappingAlgorithm: kms.AlgorithmRSAESOAEPSHA256, WrappingKeySpec: kms.WrappingKeySpecRSA2048,
 	})
 	require.NoError(t, err)
 	public, err := x509.ParsePKIXPublicKey(p.PublicKey)
@@ -156,7 +156,7 @@ func importExpiring(t testing.TB, svc *kms.Service, at time.Time) {
 	wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public.(*rsa.PublicKey), make([]byte, 32), nil)
 	require.NoError(t, err)
 	_, err = svc.ImportKeyMaterial(ctx, &kms.ImportKeyMaterialInput{
-		KeyId: k.KeyId, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrapped, ValidTo: &at,
+		KeyId: k.KeyId, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrapped, ValidTo: at,
 	})
 	require.NoError(t, err)
 }

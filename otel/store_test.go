@@ -3,6 +3,7 @@ package otel_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -90,7 +91,7 @@ func TestCommitsAreCountedByTheirResult(t *testing.T) {
 func TestEventsAreCounted(t *testing.T) {
 	r := newTelemetry(t)
 	var failure error
-	svc := r.newService(kms.Config{Audit: audit.SinkFunc(func(context.Context, *audit.Event) error { return failure })})
+	svc := r.newService(kms.Config{Logger: slog.New(slog.DiscardHandler), Audit: audit.SinkFunc(func(context.Context, *audit.Event) error { return failure })})
 	_, err := svc.ListKeys(t.Context(), nil)
 	require.NoError(t, err)
 	r.requireValues(map[string]int64{"kms.audit.events{}": 1, "kms.audit.failures{}": 0})
@@ -146,7 +147,7 @@ func TestGaugesAreReadFromTheService(t *testing.T) {
 func TestAStoreThatIsLostIsSeen(t *testing.T) {
 	r := newTelemetry(t)
 	lost := &pinger{Backend: memory.New()}
-	svc := r.newService(kms.Config{Backend: volatile{lost}})
+	svc := r.newService(kms.Config{Backend: volatile{lost}, RootKey: keystore.Ephemeral()})
 	r.requireValues(map[string]int64{"kms.store.up{}": 1})
 	lost.ping = errors.New("the disk is gone")
 	r.requireValues(map[string]int64{"kms.store.up{}": 0})
