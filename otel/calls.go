@@ -87,7 +87,9 @@ func newCalls(meter metric.Meter, tracer trace.Tracer) (*calls, error) {
 		}
 		o.ok = o.withCode(succeeded)
 		c.operations[name] = o
-		c.count.Add(ctx, 0, o.ok...) // so that rates are known from the first call on
+		for _, code := range []string{succeeded, string(kms.ThrottlingException), internalError} {
+			c.count.Add(ctx, 0, o.options(code)...) // so that the first one is an increase, for an alarm
+		}
 	}
 	c.refusals.Add(ctx, 0, c.implicit...)
 	c.refusals.Add(ctx, 0, c.explicit...)
@@ -124,7 +126,7 @@ func (c *calls) around(inner kms.Interceptor) kms.Interceptor {
 		op := c.operations[call.Operation.Name()]
 		var span trace.Span
 		if c.tracer != nil {
-			ctx, span = c.start(ctx, op, call)
+			ctx, span = c.start(ctx, op)
 		}
 		begin := time.Now()
 		code := internalError // if the call panics
@@ -139,16 +141,12 @@ func (c *calls) around(inner kms.Interceptor) kms.Interceptor {
 	}
 }
 
-func (c *calls) start(ctx context.Context, op *operation, call kms.Call) (context.Context, trace.Span) {
+func (c *calls) start(ctx context.Context, op *operation) (context.Context, trace.Span) {
 	options := op.internal
 	if trace.SpanContextFromContext(ctx).IsRemote() { // nothing else in this process has made a span of the request
 		options = op.server
 	}
-	ctx, span := c.tracer.Start(ctx, op.span, options...)
-	if span.IsRecording() {
-		span.SetAttributes(regionKey.String(call.Service.Region()))
-	}
-	return ctx, span
+	return c.tracer.Start(ctx, op.span, options...)
 }
 
 func (c *calls) end(ctx context.Context, op *operation, call kms.Call, span trace.Span, duration time.Duration, code string) {
@@ -170,27 +168,29 @@ func (c *calls) end(ctx context.Context, op *operation, call kms.Call, span trac
 		return
 	}
 	if span.IsRecording() {
-		describe(span, call.Outcome, code)
+		describe(span, call, code)
 	}
 	span.End()
 }
 
 // describe sets the attributes and the status of the span of a call that has ended.
-func describe(span trace.Span, o *kms.Outcome, code string) {
-	span.SetAttributes(statusCodeKey.String(code))
+func describe(span trace.Span, call kms.Call, code string) {
+	o := call.Outcome
+	attributes := append(make([]attribute.KeyValue, 0, 7), statusCodeKey.String(code), regionKey.String(call.Service.Region()))
 	if !o.RequestID.IsZero() {
-		span.SetAttributes(requestIDKey.String(o.RequestID.String()))
+		attributes = append(attributes, requestIDKey.String(o.RequestID.String()))
 	}
 	if o.KeyARN != "" {
-		span.SetAttributes(keyARNKey.String(o.KeyARN), keySpecKey.String(string(o.KeySpec)))
+		attributes = append(attributes, keyARNKey.String(o.KeyARN), keySpecKey.String(string(o.KeySpec)))
 	}
 	if o.Refusal != "" {
-		span.SetAttributes(refusalKey.String(string(o.Refusal)))
+		attributes = append(attributes, refusalKey.String(string(o.Refusal)))
 	}
 	if code != succeeded && code != string(kms.DryRunOperationException) {
-		span.SetAttributes(errorTypeKey.String(code))
+		attributes = append(attributes, errorTypeKey.String(code))
 		span.SetStatus(codes.Error, code) // without the message, which may repeat input
 	}
+	span.SetAttributes(attributes...)
 }
 
 // codeOf returns the exception that a caller gets for err, or what else ended the call.

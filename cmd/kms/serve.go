@@ -79,6 +79,11 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		return fmt.Errorf("%s: %w", s.listenFlag(), err)
 	}
 	defer listener.Close() // again, if the server has closed it
+	monitor, err := s.monitor(ctx, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, monitor.close()) }()
 
 	config := kms.Config{Account: s.account, Region: s.region, MustExist: s.mustExist, Logger: logger}
 	if s.audit != "" {
@@ -97,7 +102,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	if config.Backend, config.RootKey, err = p.openStore(s); err != nil {
 		return err
 	}
-	svc, err := kms.New(config)
+	svc, err := monitor.newService(config)
 	if err != nil {
 		if s.store != "" && errors.Is(err, keystore.ErrRootKey) {
 			err = wrongPassphrase(s.store, err)
@@ -141,6 +146,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	}
 	logger.Info("serving", append(about, "account", s.account, "region", s.region)...)
 	limited := limitConnections(listener, s.maxConnections, server)
+	ctx = monitor.serve(ctx, svc, logger)
 	return p.serveUntilDone(ctx, server, limited, s.url(listener), logger)
 }
 

@@ -38,7 +38,7 @@ var layers = map[string]string{
 	"awsclient": ". awsapi",
 	"otel":      ". keystore audit",
 
-	"cmd":         ". awsapi seed crypto keystore audit iam internal",
+	"cmd":         ". awsapi otel seed crypto keystore audit iam internal",
 	"examples":    ". awsapi awsclient seed kmstest crypto keystore audit",
 	"integration": ". awsapi awsclient seed kmstest crypto keystore audit internal",
 }
