@@ -175,7 +175,7 @@ func TestClosingEndsTheGauges(t *testing.T) {
 	require.NoError(t, svc.Close())
 	<-done
 	require.NotContains(t, r.values(), "kms.store.up{}")
-	require.ErrorIs(t, svc.Close(), kms.ErrClosed)
+	require.ErrorIs(t, svc.Ping(t.Context()), kms.ErrClosed)
 }
 
 func TestAServiceThatIsNotMadeLeavesNoGauges(t *testing.T) {
