@@ -11,8 +11,9 @@
 // # What is never recorded
 //
 // No metric and no span holds a plaintext, a ciphertext, a key, a grant token, an encryption
-// context, a policy, a tag, a description, or the message of an error. Spans have the ARN of the key
-// and the ID of the request, metrics neither: their attributes have few values, whatever callers send.
+// context, a policy, a tag, a description, or the message of an error. Spans have the ARN of the
+// key and the ID of the request, metrics neither: their attributes have few values, whatever
+// callers send.
 package otel
 
 import (
@@ -60,8 +61,8 @@ func (o Options) tracer() trace.Tracer {
 	return o.TracerProvider.Tracer(scope)
 }
 
-// New is [kms.New] with metrics and spans. Its errors, and what the caller must close, are the same.
-// Closing the service ends the metrics that are read from it.
+// New is [kms.New] with metrics and spans. Its errors, and what the caller must close, are the
+// same. Closing the service ends the metrics that are read from it.
 func New(config kms.Config, o Options) (*kms.Service, error) {
 	if config.Backend == nil { // as kms.New does
 		config.Backend = memory.New()
@@ -131,8 +132,8 @@ func instrument(config *kms.Config, o Options, beforeClose ...func() error) erro
 
 func failed(err error) error { return fmt.Errorf("kms: cannot make metrics: %w", err) }
 
-// seconds are the bounds of the buckets of durations: 1 microsecond to 8 seconds, each twice the one
-// before.
+// seconds are the bounds of the buckets of durations: 1 microsecond to 8 seconds, each twice the
+// one before.
 func seconds() (bounds []float64) {
 	for bound := 1e-6; len(bounds) < 24; bound *= 2 {
 		bounds = append(bounds, bound)

@@ -10,8 +10,8 @@ import (
 	"github.com/pocketkms/kms/keystore"
 )
 
-// CountKeys returns how many customer managed keys an account has in a Region. It reads their counts
-// only if they are not in memory, or if another process has changed one.
+// CountKeys returns how many customer managed keys an account has in a Region. It reads their
+// counts only if they are not in memory, or if another process has changed one.
 func (db *DB) CountKeys(ctx context.Context, account, region string) (int, error) {
 	prefix, k := countsName(account, region), &db.counts
 	k.mu.Lock()
