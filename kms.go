@@ -213,6 +213,7 @@ type Call struct {
 	Service   *Service  // the view that the call was made on
 	Operation Operation // the operation
 	Input     any       // a pointer to the operation's input, never nil; do not change or keep it
+	Outcome   *Outcome  // what next has found out; zero until it returns
 }
 
 // A Service is a KMS with any number of accounts and Regions, as one caller sees it in one Region.

@@ -183,7 +183,7 @@ func (op *operation[In, Out]) perform(c *call, in *In, wire *shape.Wire) (out *O
 func (op *operation[In, Out]) recordAll(c *call, in *In, out *Out, failure error) (err error) {
 	defer c.recover(&err)
 	err = op.record(c, in, out, failure)
-	if err == nil && op.recordElsewhere != nil {
+	if err == nil && op.recordElsewhere != nil && c.count > 0 { // else an interceptor has answered
 		err = op.recordElsewhere(op, c, in, out)
 	}
 	return err
@@ -302,11 +302,14 @@ func (op *operation[In, Out]) intercept(c *call, in *In, wire *shape.Wire) (*Out
 	if wire != nil {
 		ctx = testhook.WithWire(ctx, wire)
 	}
-	out, err := c.svc.core.config.Intercept(ctx, Call{Service: c.svc, Operation: op, Input: in}, func(ctx context.Context) (any, error) {
+	outcome := new(Outcome)
+	out, err := c.svc.core.config.Intercept(ctx, Call{Service: c.svc, Operation: op, Input: in, Outcome: outcome}, func(ctx context.Context) (any, error) {
 		if ctx != nil {
 			c.ctx = ctx
 		}
-		return op.attempt(c, in, wire)
+		out, err := op.attempt(c, in, wire)
+		c.describe(outcome, err)
+		return out, err
 	})
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil, passthrough{err}

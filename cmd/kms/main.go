@@ -21,8 +21,7 @@ import (
 	"time"
 )
 
-// A command is one row of kms help. Package flag is enough for them: a library for commands would be
-// a dependency of every program that embeds the service, because they are in one module.
+// A command is one row of kms help.
 type command struct {
 	name, summary string
 	run           func(*program, context.Context, []string) error

@@ -71,6 +71,11 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		return fmt.Errorf("%s: %w", s.listenFlag(), err)
 	}
 	defer listener.Close() // again, if the server has closed it
+	monitor, err := s.monitor(ctx, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, monitor.close()) }()
 
 	var admin net.Listener
 	if s.adminSocket != "" {
@@ -98,7 +103,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	if config.Backend, config.RootKey, err = p.openStore(ctx, s); err != nil {
 		return err
 	}
-	svc, err := kms.New(config)
+	svc, err := monitor.newService(config)
 	if err != nil {
 		return errors.Join(s.root.explain(s.store, err), config.Backend.Close())
 	}
@@ -140,6 +145,7 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	}
 	logger.Info("serving", append(about, "account", svc.Caller().Account(), "region", svc.Region())...)
 	limited := limitConnections(listener, s.maxConnections, server)
+	ctx = monitor.serve(ctx, svc, logger)
 	return p.serveUntilDone(ctx, server, limited, s.url(listener), logger)
 }
 

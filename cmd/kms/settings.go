@@ -28,6 +28,8 @@ type settings struct {
 	audit           string
 	credentials     string
 	tlsCert, tlsKey string
+
+	metrics, insecureMetrics string
 }
 
 // hosts is the value of a flag that may be repeated: names and addresses without a port.
@@ -67,6 +69,8 @@ func (p *program) serveSettings(args []string) (*settings, error) {
 	flags.StringVar(&s.credentials, "credentials", "", "accept only requests signed with an access key in `FILE` (docs/serve.md); mode 0600 or less.\nWithout, everyone who can connect is trusted")
 	flags.StringVar(&s.tlsCert, "tls-cert", "", "serve TLS with the certificates in `FILE` (PEM, leaf first)")
 	flags.StringVar(&s.tlsKey, "tls-key", "", "`FILE` with the certificate's private key (PEM); mode 0600 or less")
+	flags.StringVar(&s.metrics, "metrics", "", "serve metrics in Prometheus format, and health checks, on `ADDRESS` and port, which other\nmachines must not reach (docs/observability.md)")
+	flags.StringVar(&s.insecureMetrics, "insecure-metrics", "", "`ADDRESS` and port to serve metrics on instead, which other machines may reach")
 	if err := p.parseFlags(flags, args, "Prints its URL on standard output when it is ready, and logs on standard error."); err != nil {
 		return nil, err
 	}
@@ -85,6 +89,8 @@ func (p *program) serveSettings(args []string) (*settings, error) {
 		return nil, usageError("--listen and --insecure-listen exclude each other")
 	case set["allow-host"] && s.credentials != "":
 		return nil, usageError("--allow-host has no effect with --credentials: signatures cover the host")
+	case s.metrics != "" && s.insecureMetrics != "":
+		return nil, usageError("--metrics and --insecure-metrics exclude each other")
 	case s.maxConnections < 1 || s.maxConnections > maxMaxConnections:
 		return nil, usageError(fmt.Sprintf("--max-connections is a number from 1 to %d", maxMaxConnections))
 	}
@@ -97,31 +103,36 @@ func (p *program) serveSettings(args []string) (*settings, error) {
 	return &s, nil
 }
 
-// address returns the address to listen on. It resolves a name only once, so that the addresses
-// that it checks are those that are listened on. Without credentials everyone who can connect is
-// trusted, so only this machine may; and without TLS, data keys and plaintexts would cross the
-// network unencrypted, because a signature protects only the request.
+// address returns the address to listen on. Without credentials everyone who can connect is trusted,
+// so only this machine may; and without TLS, data keys and plaintexts would cross the network
+// unencrypted, because a signature protects only the request.
 func (s *settings) address(ctx context.Context) (string, error) {
-	host, port, err := net.SplitHostPort(s.listen)
-	if err != nil {
-		return "", usageError(fmt.Sprintf("%s %.260q is not an address and a port", s.listenFlag(), s.listen))
-	}
-	if _, err := net.DefaultResolver.LookupPort(ctx, "tcp", port); err != nil {
-		return "", usageError(fmt.Sprintf("%s %.260q: %.40q is not a port", s.listenFlag(), s.listen, port))
-	}
-	var addresses []netip.Addr // empty for an empty host, which means all addresses
-	if host != "" {
-		if addresses, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
-			return "", fmt.Errorf("%s: %w", s.listenFlag(), err)
-		}
-	}
-	if !areLoopback(addresses) && !s.insecure && (s.credentials == "" || s.tlsCert == "") {
+	address, loopback, err := resolve(ctx, s.listenFlag(), s.listen)
+	if err == nil && !loopback && !s.insecure && (s.credentials == "" || s.tlsCert == "") {
 		return "", usageError(fmt.Sprintf("--listen %.260q is open to other machines, which takes --credentials, --tls-cert and --tls-key", s.listen))
 	}
-	if host != "" {
-		host = preferIPv4(addresses).String()
+	return address, err
+}
+
+// resolve returns the address and port that a flag names, and whether only this machine can reach
+// it. A name is resolved only once, so that the addresses that are checked are those that are
+// listened on.
+func resolve(ctx context.Context, flag, listen string) (address string, loopback bool, err error) {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", false, usageError(fmt.Sprintf("%s %.260q is not an address and a port", flag, listen))
 	}
-	return net.JoinHostPort(host, port), nil
+	if _, err := net.DefaultResolver.LookupPort(ctx, "tcp", port); err != nil {
+		return "", false, usageError(fmt.Sprintf("%s %.260q: %.40q is not a port", flag, listen, port))
+	}
+	if host == "" { // all addresses
+		return listen, false, nil
+	}
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return "", false, fmt.Errorf("%s: %w", flag, err)
+	}
+	return net.JoinHostPort(preferIPv4(addresses).String(), port), areLoopback(addresses), nil
 }
 
 // listenFlag returns the flag that listen is the value of.

@@ -36,8 +36,9 @@ var layers = map[string]string{
 	"seed":      ". internal/spec internal",
 	"kmstest":   ". seed crypto keystore audit internal/ciphertext internal",
 	"awsclient": ". awsapi",
+	"otel":      ". keystore audit",
 
-	"cmd":         ". awsapi seed crypto keystore audit iam internal",
+	"cmd":         ". awsapi otel seed crypto keystore audit iam internal",
 	"examples":    ". awsapi awsclient seed kmstest crypto keystore audit",
 	"integration": ". awsapi awsclient seed kmstest crypto keystore audit internal",
 }
