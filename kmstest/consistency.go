@@ -155,18 +155,18 @@ type pastView struct {
 
 // runVisible runs a call: on the past if the call changes nothing and changes are hidden, else as
 // usual.
-func (s *Service) runVisible(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
+func (l *laggedStore) runVisible(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
 	if !call.Operation.ReadOnly() {
 		return next(ctx)
 	}
-	p, err := s.store.acquire()
+	p, err := l.acquire()
 	if err != nil {
 		return nil, err
 	}
 	if p == nil {
 		return next(ctx)
 	}
-	defer s.store.release(p)
+	defer l.release(p)
 	view := p.In(call.Service.Region()).As(call.Service.Caller())
 	out, err := call.Operation.Invoke(ctx, view, testhook.WireInput(ctx, call.Input))
 	if errors.Is(err, testhook.ErrReadOnly) {

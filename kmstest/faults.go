@@ -105,31 +105,39 @@ type fault struct {
 // the others with an error. A fault that affects no call is not reported: see [Call].Injected.
 func (s *Service) Inject(f Fault) (remove func()) {
 	s.t.Helper()
-	for _, name := range f.Operations {
-		s.requireOperation(name)
+	added, err := s.sim.inject(f)
+	s.require(err)
+	return func() { s.sim.remove(added) }
+}
+
+func (s *simulator) inject(f Fault) (*fault, error) {
+	if err := checkOperations(f.Operations); err != nil {
+		return nil, err
 	}
 	switch {
 	case isForeignException(f.Err):
-		s.t.Fatalf("kmstest: Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}")
+		return nil, errors.New("Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}")
 	case f.Err == nil && f.LoseResponse:
-		s.t.Fatalf("kmstest: a fault with LoseResponse needs an Err")
+		return nil, errors.New("a fault with LoseResponse needs an Err")
 	case f.Err == nil && f.Latency == 0:
-		s.t.Fatalf("kmstest: a fault needs an Err or a Latency")
+		return nil, errors.New("a fault needs an Err or a Latency")
 	case f.Latency < 0 || f.After < 0 || f.Count < 0:
-		s.t.Fatalf("kmstest: Latency, After and Count must not be negative")
+		return nil, errors.New("Latency, After and Count must not be negative")
 	case !(f.Probability >= 0 && f.Probability <= 1):
-		s.t.Fatalf("kmstest: Probability must be between 0 and 1")
+		return nil, errors.New("Probability must be between 0 and 1")
 	}
 	f.Operations = slices.Clone(f.Operations)
 	added := &fault{Fault: f, random: rand.New(rand.NewPCG(f.Seed, 0))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, added)
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.faults = slices.DeleteFunc(s.faults, func(f *fault) bool { return f == added })
-	}
+	return added, nil
+}
+
+func (s *simulator) remove(removed *fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = slices.DeleteFunc(s.faults, func(f *fault) bool { return f == removed })
 }
 
 // isForeignException reports whether err has the code of an exception in a form that the service
@@ -166,12 +174,12 @@ func (l *latency) add(f *fault) {
 	}
 }
 
-func (s *Service) effect(call kms.Call) (e effect) {
+func (s *simulator) effect(call kms.Call) (e effect) {
 	s.mu.Lock()
 	faults := slices.Clone(s.faults)
 	s.mu.Unlock()
 	for _, f := range faults {
-		if !f.matches(s.Service, call) || !s.hit(f, e.err != nil) {
+		if !f.matches(s.svc, call) || !s.hit(f, e.err != nil) {
 			continue
 		}
 		if f.Err != nil {
@@ -190,7 +198,7 @@ func (s *Service) effect(call kms.Call) (e effect) {
 }
 
 // hit reports whether f, which matches a call, affects it. A second error does not affect a call.
-func (s *Service) hit(f *fault, failed bool) bool {
+func (s *simulator) hit(f *fault, failed bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.seen++
@@ -202,7 +210,7 @@ func (s *Service) hit(f *fault, failed bool) bool {
 	return true
 }
 
-func (s *Service) delay(ctx context.Context, l latency) error {
+func (s *simulator) delay(ctx context.Context, l latency) error {
 	if l.wall > 0 {
 		if err := s.clock.waitWallClock(ctx, l.wall); err != nil {
 			return err
