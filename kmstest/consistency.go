@@ -62,6 +62,14 @@ func (l *laggedStore) setLag(config kms.Config, lag time.Duration) {
 	l.config, l.lag = config, lag
 }
 
+// changeLag replaces the lag, and returns the former one.
+func (l *laggedStore) changeLag(lag time.Duration) (former time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	former, l.lag = l.lag, lag
+	return former
+}
+
 // fork returns a copy, and the lag that is to be set once the copy has a Service.
 func (l *laggedStore) fork(now time.Time) (*laggedStore, time.Duration) {
 	l.mu.Lock()

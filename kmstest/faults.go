@@ -96,6 +96,8 @@ func withMessage(code kms.ErrorCode) error { return &kms.Error{Code: code, Messa
 
 type fault struct {
 	Fault
+	id         int
+	request    *faultRequest // of a [Server]
 	seen, hits int
 	random     *rand.Rand
 }
@@ -105,12 +107,13 @@ type fault struct {
 // the others with an error. A fault that affects no call is not reported: see [Call].Injected.
 func (s *Service) Inject(f Fault) (remove func()) {
 	s.t.Helper()
-	added, err := s.sim.inject(f)
+	added, err := s.sim.inject(f, nil)
 	s.require(err)
-	return func() { s.sim.remove(added) }
+	return func() { s.sim.removeFaults(func(f *fault) bool { return f == added }) }
 }
 
-func (s *simulator) inject(f Fault) (*fault, error) {
+// inject adds a fault. With a request, which the fault remembers, their number is bounded.
+func (s *simulator) inject(f Fault, request *faultRequest) (*fault, error) {
 	if err := checkOperations(f.Operations); err != nil {
 		return nil, err
 	}
@@ -127,17 +130,24 @@ func (s *simulator) inject(f Fault) (*fault, error) {
 		return nil, errors.New("Probability must be between 0 and 1")
 	}
 	f.Operations = slices.Clone(f.Operations)
-	added := &fault{Fault: f, random: rand.New(rand.NewPCG(f.Seed, 0))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if request != nil && len(s.faults) == maxFaults {
+		return nil, fmt.Errorf("there are %d faults: remove those that are done", maxFaults)
+	}
+	s.injected++
+	added := &fault{Fault: f, id: s.injected, request: request, random: rand.New(rand.NewPCG(f.Seed, 0))}
 	s.faults = append(s.faults, added)
 	return added, nil
 }
 
-func (s *simulator) remove(removed *fault) {
+// removeFaults removes faults, and returns how many.
+func (s *simulator) removeFaults(which func(*fault) bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults = slices.DeleteFunc(s.faults, func(f *fault) bool { return f == removed })
+	before := len(s.faults)
+	s.faults = slices.DeleteFunc(s.faults, which)
+	return before - len(s.faults)
 }
 
 // isForeignException reports whether err has the code of an exception in a form that the service

@@ -25,11 +25,12 @@ type simulator struct {
 	store  *laggedStore
 	clock  *clock
 
-	mu      sync.Mutex
-	faults  []*fault
-	calls   []*record // in the order in which they began
-	keep    int       // how many calls are kept at most; 0 means all
-	dropped int       // calls that were not kept
+	mu       sync.Mutex
+	faults   []*fault
+	injected int       // all faults that there have been
+	calls    []*record // in the order in which they began
+	keep     int       // how many calls are kept at most; 0 means all
+	dropped  int       // calls that were not kept
 }
 
 // A snapshot is a simulator as it was at a time, from which others can be started. It has neither
@@ -70,14 +71,20 @@ func newSimulator(from snapshot) (*simulator, error) {
 	if s.svc, err = kms.New(config); err != nil {
 		return nil, err
 	}
-	s.store.setLag(config, 0) // what exists from the start is visible
+	s.store.setLag(config, from.lag)
 	for _, create := range from.seeds {
-		if err := create(internalContext(), s.svc); err != nil {
+		if err := s.prepare(create); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 	}
-	s.store.setLag(config, from.lag)
 	return s, nil
+}
+
+// prepare makes changes that are visible at once and not recorded, like those of the start.
+func (s *simulator) prepare(change func(context.Context, *kms.Service) error) error {
+	lag := s.store.changeLag(0)
+	defer s.store.changeLag(lag)
+	return change(internalContext(), s.svc)
 }
 
 // snapshot returns s as it is now, with its settings. It takes the same time however many keys s

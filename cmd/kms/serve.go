@@ -93,6 +93,9 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	if onHangup != nil {
 		defer p.atEachHangup(onHangup)()
 	}
+	if s.test {
+		return p.serveTest(ctx, s, config, options, transport, listener, logger)
+	}
 	_, before := os.Stat(s.store)
 	if config.Backend, config.RootKey, err = p.openStore(s); err != nil {
 		return err

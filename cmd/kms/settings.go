@@ -23,6 +23,7 @@ type settings struct {
 	account, region string
 	store           string
 	mustExist       bool
+	test            bool
 	passphraseFile  string
 	seed            string
 	audit           string
@@ -57,6 +58,7 @@ func parse(args []string, help io.Writer) (*settings, error) {
 	flags.IntVar(&s.maxConnections, "max-connections", 1024, "keep at most `N` connections open; another one closes the one that has been idle longest")
 	flags.StringVar(&s.store, "store", "", "keep the keys in `FILE`, which is created if it does not exist; without, they are in memory")
 	flags.BoolVar(&s.mustExist, "must-exist", false, "fail if the store does not exist, instead of creating it")
+	flags.BoolVar(&s.test, "test", false, "serve for tests, with a control API for programs on this machine (docs/testing.md)")
 	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the store, or - for standard input; mode 0600 or less")
 	flags.StringVar(&s.account, "account", "111122223333", "the `ACCOUNT` of callers without credentials, and of seeded keys that name none")
 	flags.StringVar(&s.region, "region", "us-east-1", "the `REGION` of requests whose signature names none, and of seeded keys that name none")
@@ -85,9 +87,12 @@ func parse(args []string, help io.Writer) (*settings, error) {
 			empty = usageError("--" + f.Name + " is empty")
 		}
 	})
+	testable := s.requireTestable()
 	switch {
 	case empty != nil:
 		return nil, empty
+	case testable != nil:
+		return nil, testable
 	case (s.store == "") != (s.passphraseFile == ""):
 		return nil, usageError("--store and --passphrase-file go together")
 	case s.mustExist && s.store == "":

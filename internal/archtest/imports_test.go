@@ -34,10 +34,10 @@ var layers = map[string]string{
 
 	"awsapi":    ". crypto keystore audit internal internal/jsontext",
 	"seed":      ". internal/spec internal",
-	"kmstest":   ". seed crypto keystore audit internal/ciphertext internal",
+	"kmstest":   ". awsapi seed crypto keystore audit internal/ciphertext internal",
 	"awsclient": ". awsapi",
 
-	"cmd":         ". awsapi seed crypto keystore audit iam internal",
+	"cmd":         ". awsapi seed kmstest crypto keystore audit iam internal",
 	"examples":    ". awsapi awsclient seed kmstest crypto keystore audit",
 	"integration": ". awsapi awsclient seed kmstest crypto keystore audit internal",
 }
