@@ -381,31 +381,6 @@ func TestBadRequestsOfTheControlAPI(t *testing.T) {
 	require.Contains(t, text, "the clock ends with the year 9998")
 }
 
-func TestForksFaultsAndCallsAreBounded(t *testing.T) {
-	t.Parallel()
-	s := newServer(t)
-	for range 1000 {
-		s.fork("", "")
-		s.control("POST", "/test/v1/faults", `{"error":"DisabledException","operations":["Encrypt"]}`)
-	}
-	status, text := s.do(s.request("POST", "/test/v1/fork", ""))
-	require.Equal(t, http.StatusConflict, status)
-	require.Contains(t, text, "there are 1000 forks")
-	s.control("DELETE", "/forks/500/test/v1", "")
-	s.fork("", "")
-	status, text = s.do(s.request("POST", "/test/v1/faults", `{"error":"DisabledException"}`))
-	require.Equal(t, http.StatusBadRequest, status)
-	require.Contains(t, text, "there are 1000 faults")
-	s.control("DELETE", "/test/v1/faults", "")
-
-	for range 10_002 {
-		s.call("", "ListKeys", "{}")
-	}
-	calls := s.control("GET", "/test/v1/calls?operation=ListKeys", "")
-	require.Len(t, calls["calls"], 10_000)
-	require.Equal(t, 2.0, calls["dropped"])
-}
-
 func TestAServerWithMistakesDoesNotStart(t *testing.T) {
 	t.Parallel()
 	for _, option := range []kmstest.Option{
