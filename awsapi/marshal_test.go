@@ -17,6 +17,7 @@ func TestInputsAndOutputsHaveTheJSONOfTheProtocol(t *testing.T) {
 	}{
 		{&kms.EncryptInput{KeyId: "alias/a", Plaintext: []byte("hello")}, new(kms.EncryptInput), `{"KeyId":"alias/a","Plaintext":"aGVsbG8="}`},
 		{&kms.GenerateRandomInput{NumberOfBytes: new(int32(8))}, new(kms.GenerateRandomInput), `{"NumberOfBytes":8}`},
+		{&kms.UpdateKeyDescriptionInput{KeyId: "k"}, new(kms.UpdateKeyDescriptionInput), `{"KeyId":"k","Description":""}`},
 		{&kms.VerifyMacOutput{KeyId: "k", MacValid: true}, new(kms.VerifyMacOutput), `{"KeyId":"k","MacValid":true}`},
 		{&kms.ScheduleKeyDeletionOutput{DeletionDate: time.Unix(1772366400, 0).UTC()}, new(kms.ScheduleKeyDeletionOutput), `{"DeletionDate":1.7723664E9}`},
 		{&kms.DisableKeyOutput{}, new(kms.DisableKeyOutput), `{}`},
