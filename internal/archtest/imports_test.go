@@ -83,7 +83,7 @@ func imports(t *testing.T, tree fs.FS) (violations []string) {
 			return
 		}
 		isTest := strings.HasSuffix(name, "_test.go")
-		helpsTests := strings.HasSuffix(file.Name.Name, "test") || file.Name.Name == "testenv" || here == "integration"
+		helpsTests := strings.HasSuffix(file.Name.Name, "test") || file.Name.Name == "testenv" || here == "kmstest" || here == "integration"
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			require.NoError(t, err)
@@ -207,6 +207,7 @@ func TestAnImportAgainstTheLayersIsFound(t *testing.T) {
 		{"keystore/bolt/bolt_test.go", module + "/keystore/keystoretest", ""},
 		{"keystore/keystoretest/suite.go", "testing", ""},
 		{"kmstest/kmstest.go", "testing", ""},
+		{"kmstest/conformance/conformance.go", "github.com/stretchr/testify/require", ""},
 		{"integration/vectors.go", "testing", ""},
 	} {
 		t.Run(tt.file+" imports "+tt.imported, func(t *testing.T) {

@@ -24,13 +24,9 @@ import (
 
 // A Call calls an operation in a Region. Its input and output are the JSON of the API. The error for
 // an exception has the methods ErrorCode and ErrorMessage, as those of the AWS SDK and of package kms
-// do; any other error is a deviation. A Call returns an error that wraps [ErrNotSendable] for what it
-// has no way to send.
+// do. If errors.Is finds [errors.ErrUnsupported] in it, the Call has no way to send the input, and the
+// fact is not run. Any other error is a deviation.
 type Call func(ctx context.Context, region, operation string, input []byte) (output []byte, err error)
-
-// ErrNotSendable is the error of a [Call] that cannot send an input, or has no such operation. The
-// fact is not run.
-var ErrNotSendable = fmt.Errorf("conformance: the client cannot send that")
 
 // A Target is what is checked. Only Call is required, or Service in its place. What is absent leaves
 // out the facts that need it.
@@ -136,7 +132,7 @@ func (f Fact) Check(ctx context.Context, target Target) (result Result) {
 		result.Outcome, result.Reason = NotRun, "needs "+s.missing
 	case s.failed:
 		result.Outcome = Deviates
-		result.Reason = strings.TrimSpace(strings.Join(s.failures, "\n")) + fmt.Sprintf("\nknown from: %s; answered: %s", f.Source, s.got)
+		result.Reason = strings.Join(s.failures, "\n") + fmt.Sprintf("\nknown from: %s; answered: %s", f.Source, s.got)
 	}
 	return result
 }

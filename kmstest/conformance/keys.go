@@ -128,7 +128,7 @@ func factsAboutKeys() []Fact {
 			},
 			refuses(kms.DisabledException, "{symmetric} is disabled.")},
 		{"ListKeys gives ID and ARN", "documented",
-			with((*scene).symmetric, input(&kms.ListKeysInput{})),
+			with((*scene).alone, with((*scene).symmetric, input(&kms.ListKeysInput{}))),
 			succeeds(has("", "Keys Truncated"), has("Keys.0", "KeyId KeyArn"))},
 		{"DisableKey answers with nothing", "documented",
 			about("{symmetric}", &kms.DisableKeyInput{}), succeeds(has("", ""))},

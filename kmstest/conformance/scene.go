@@ -67,7 +67,15 @@ func (s *scene) Context() context.Context { return s.ctx }
 func (s *scene) FailNow()                 { s.failed = true; panic(stopped{}) }
 func (s *scene) Errorf(format string, arguments ...any) {
 	s.failed = true
-	s.failures = append(s.failures, fmt.Sprintf(format, arguments...))
+	text := fmt.Sprintf(format, arguments...)
+	if _, cause, ok := strings.Cut(text, "Error:"); ok { // of package require, after a trace of this package
+		text = cause
+	}
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			s.failures = append(s.failures, line)
+		}
+	}
 }
 
 // needs ends the check because the target does not have what it needs.
@@ -147,6 +155,14 @@ func (s *scene) create(in *kms.CreateKeyInput) *kms.KeyMetadata {
 	return s.key
 }
 
+// alone ends the check if there may be keys that the fact has not created.
+func (s *scene) alone() bool {
+	if !s.target.Discard {
+		s.needs("an account without other keys")
+	}
+	return true
+}
+
 func (s *scene) now() time.Time {
 	if s.target.Clock == nil {
 		s.needs("a clock that moves")
@@ -221,6 +237,10 @@ func (s *scene) invoke(ctx context.Context, view *kms.Service, op kms.Operation,
 		return got, nil, err
 	}
 	s.needsAlias(string(body))
+	if op.Name() == "CreateCustomKeyStore" && s.target.Device == nil {
+		s.missing = "a device for custom key stores"
+		return got, nil, errors.ErrUnsupported
+	}
 	if s.target.Service == nil {
 		got, err = s.sendJSON(ctx, view, op.Name(), body)
 		return got, nil, err
@@ -245,18 +265,18 @@ func (s *scene) sendJSON(ctx context.Context, view *kms.Service, operation strin
 	switch {
 	case arn != s.svc.Caller().String() && s.target.As == nil:
 		s.missing = "another caller"
-		return got, ErrNotSendable
+		return got, errors.ErrUnsupported
 	case arn != s.svc.Caller().String():
 		call = s.target.As(arn)
 	case s.target.As == nil && ours && (strings.Contains(string(input), ":user/alice") || strings.Contains(string(input), ":role/worker")):
 		s.missing = "a user alice and a role worker"
-		return got, ErrNotSendable
+		return got, errors.ErrUnsupported
 	}
 	if ours {
 		input = []byte(strings.ReplaceAll(string(input), account, s.target.Account))
 	}
 	output, err := call(ctx, view.Region(), operation, input)
-	if errors.Is(err, ErrNotSendable) {
+	if errors.Is(err, errors.ErrUnsupported) {
 		s.missing = "a client that can send it"
 		return got, err
 	}

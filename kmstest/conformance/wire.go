@@ -26,7 +26,7 @@ func factsAboutFormsOfAnswers() []Fact {
 		{"the date of a deletion", "recorded 2026",
 			about("{symmetric}", &kms.ScheduleKeyDeletionInput{}), succeeds(isSent(`"DeletionDate":1.7749584E9`))},
 		{"the last page of a list", "documented",
-			input(&kms.ListKeysInput{}), succeeds(has("", "Keys Truncated"), is("Truncated", false))},
+			with((*scene).alone, input(&kms.ListKeysInput{})), succeeds(has("", "Keys Truncated"), is("Truncated", false))},
 		{"a page of a list that goes on", "documented",
 			with((*scene).symmetric, with((*scene).other, input(&kms.ListKeysInput{Limit: new(int32(1))}))),
 			succeeds(has("", "Keys Truncated NextMarker"), is("Truncated", true))},
