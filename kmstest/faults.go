@@ -119,15 +119,15 @@ func (s *simulator) inject(f Fault, request *faultRequest) (*fault, error) {
 	}
 	switch {
 	case isForeignException(f.Err):
-		return nil, errors.New("Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}")
+		return nil, errors.New("the Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}")
 	case f.Err == nil && f.LoseResponse:
 		return nil, errors.New("a fault with LoseResponse needs an Err")
 	case f.Err == nil && f.Latency == 0:
 		return nil, errors.New("a fault needs an Err or a Latency")
 	case f.Latency < 0 || f.After < 0 || f.Count < 0:
-		return nil, errors.New("Latency, After and Count must not be negative")
+		return nil, errors.New("the Latency, After and Count must not be negative")
 	case !(f.Probability >= 0 && f.Probability <= 1):
-		return nil, errors.New("Probability must be between 0 and 1")
+		return nil, errors.New("the Probability must be between 0 and 1")
 	}
 	f.Operations = slices.Clone(f.Operations)
 	s.mu.Lock()

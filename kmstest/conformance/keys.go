@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 some facts are about members that are deprecated
+
 package conformance
 
 import (
