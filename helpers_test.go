@@ -143,6 +143,10 @@ func principal(t testing.TB, arn string) kms.Principal {
 	return p
 }
 
+// hiddenResource is the reason in the error for a key that is another account's or does not exist.
+const hiddenResource = "the resource does not exist in this Region, no resource-based policies allow access, " +
+	"or a resource-based policy explicitly denies access"
+
 // createKey creates a key. A nil in means a symmetric encryption key. All RSA keys of a spec have
 // the same material, because it takes up to seconds to generate one.
 func createKey(t testing.TB, svc *kms.Service, in *kms.CreateKeyInput) *kms.KeyMetadata {

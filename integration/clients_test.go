@@ -622,7 +622,7 @@ func exchangeWork(t *testing.T, clients []kind, results []result) {
 // installNode installs the packages of a program for Node.js, as its package-lock.json says, beside a copy of the program,
 // whose directory it returns.
 func installNode(t *testing.T, program string) string {
-	dir := filepath.Join(t.TempDir(), program)
+	dir := filepath.Join(t.TempDir(), filepath.Base(program))
 	require.NoError(t, os.CopyFS(dir, os.DirFS(program)))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()

@@ -123,7 +123,7 @@ func TestHelpIsPrinted(t *testing.T) {
 	status, stdout, stderr := run(t, "", "serve", "-h")
 	require.Zero(t, status)
 	require.Empty(t, stderr)
-	require.Equal(t, 20, strings.Count(stdout, "\n  --"))
+	require.Equal(t, 21, strings.Count(stdout, "\n  --"))
 	require.Contains(t, stdout, "\n  --listen ADDRESS\n        ADDRESS and port")
 	require.Contains(t, stdout, "(127.0.0.1:8080)\n")
 }

@@ -100,6 +100,9 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	if onHangup != nil {
 		defer p.atEachHangup(onHangup)()
 	}
+	if s.test {
+		return p.serveTest(ctx, s, config, options, transport, listener, logger)
+	}
 	if config.Backend, config.RootKey, err = p.openStore(ctx, s); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type settings struct {
 	otherDefaults   bool
 	storeFlag
 	mustExist       bool
+	test            bool
 	adminSocket     string
 	seed            string
 	audit           string
@@ -60,6 +61,7 @@ func (p *program) serveSettings(args []string) (*settings, error) {
 	s.define(flags, "keep the keys in `FILE`, which is created if it does not exist; without, they are in memory")
 	s.defineWait(flags)
 	flags.BoolVar(&s.mustExist, "must-exist", false, "fail if the store does not exist, instead of creating it")
+	flags.BoolVar(&s.test, "test", false, "serve for tests, with a control API for programs on this machine (docs/testing.md)")
 	flags.StringVar(&s.adminSocket, "admin-socket", "", "listen on the Unix socket `FILE`, of mode 0600, for kms backup")
 	flags.StringVar(&s.account, "account", "", "the `ACCOUNT` of callers without credentials, and of seeded keys that name none; without,\nthat of the store, or 111122223333")
 	flags.StringVar(&s.region, "region", "", "the `REGION` of requests whose signature names none, and of seeded keys that name none;\nwithout, that of the store, or us-east-1")
@@ -77,6 +79,8 @@ func (p *program) serveSettings(args []string) (*settings, error) {
 	set := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	switch {
+	case s.test && s.store+s.root.file()+s.adminSocket+s.metrics+s.insecureMetrics != "":
+		return nil, usageError("--test keeps its keys in memory: it takes no --store, no root key, no --admin-socket and no --metrics")
 	case (s.store == "") != !s.root.isSet():
 		return nil, usageError("--store goes together with --key-file or --passphrase-file")
 	case s.mustExist && s.store == "":

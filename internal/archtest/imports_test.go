@@ -34,11 +34,11 @@ var layers = map[string]string{
 
 	"awsapi":    ". crypto keystore audit internal internal/jsontext",
 	"seed":      ". internal/spec internal",
-	"kmstest":   ". seed crypto keystore audit internal/ciphertext internal",
+	"kmstest":   ". awsapi seed crypto keystore audit internal/ciphertext internal",
 	"awsclient": ". awsapi",
 	"otel":      ". keystore audit",
 
-	"cmd":         ". awsapi otel seed crypto keystore audit iam internal",
+	"cmd":         ". awsapi envelope otel seed kmstest crypto keystore audit iam internal",
 	"examples":    ". awsapi awsclient seed kmstest crypto keystore audit",
 	"integration": ". awsapi awsclient seed kmstest crypto keystore audit internal",
 }
@@ -84,7 +84,7 @@ func imports(t *testing.T, tree fs.FS) (violations []string) {
 			return
 		}
 		isTest := strings.HasSuffix(name, "_test.go")
-		helpsTests := strings.HasSuffix(file.Name.Name, "test") || file.Name.Name == "testenv" || here == "integration"
+		helpsTests := strings.HasSuffix(file.Name.Name, "test") || file.Name.Name == "testenv" || here == "kmstest" || here == "integration"
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			require.NoError(t, err)
@@ -208,6 +208,7 @@ func TestAnImportAgainstTheLayersIsFound(t *testing.T) {
 		{"keystore/bolt/bolt_test.go", module + "/keystore/keystoretest", ""},
 		{"keystore/keystoretest/suite.go", "testing", ""},
 		{"kmstest/kmstest.go", "testing", ""},
+		{"kmstest/conformance/conformance.go", "github.com/stretchr/testify/require", ""},
 		{"integration/vectors.go", "testing", ""},
 	} {
 		t.Run(tt.file+" imports "+tt.imported, func(t *testing.T) {

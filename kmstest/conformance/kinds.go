@@ -1,4 +1,4 @@
-package kms_test
+package conformance
 
 import (
 	"encoding/json"
@@ -6,47 +6,41 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/awsapi"
 )
 
 // The facts of this file are about all operations with a certain member, which reflection finds.
 
-// example returns a valid input of an operation, and prepares the scene for it.
-func (s *scene) example(operation string) any {
-	if operation == "CancelKeyDeletion" {
-		scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
-	}
-	return s.fixture.example(s.t, operation)
-}
-
-func TestRecordedAnswersToAliasesOfOperationsThatAcceptNone(t *testing.T) {
-	var facts []fact
+func factsAboutKindsOfIdentifiers() []Fact {
+	var facts []Fact
 	for _, op := range kms.Operations() {
 		field, ok := reflect.TypeOf(op.NewInput()).Elem().FieldByName("KeyId")
 		if !ok || takeAliases[op.Name()] {
 			continue
 		}
 		for what, prefix := range map[string]string{"an alias": "", "an alias ARN": aliasARN} {
-			facts = append(facts, fact{op.Name() + " of " + what, "recorded 2026 and reported", func(s *scene) any {
+			facts = append(facts, Fact{op.Name() + " of " + what, "recorded 2026 and reported", func(s *scene) any {
 				in := s.example(op.Name())
 				alias := "alias/of-" + op.Name()
 				if op.Name() == "CancelKeyDeletion" {
 					alias = fixtureAlias // of a key that can get no other
 				} else {
-					createAlias(s.t, s.svc, alias, s.subject(op.Name()).KeyId)
+					createAlias(s, s.svc, alias, s.subject(op.Name()).KeyId)
 				}
 				reflect.ValueOf(in).Elem().FieldByIndex(field.Index).SetString(prefix + alias)
 				return in
 			}, refuses(kms.InvalidArnException, "Key Aliases are not supported for this operation.")})
 		}
 	}
-	requireFacts(t, facts)
+	return facts
 }
 
-func TestRecordedAnswersToInvalidEncryptionContexts(t *testing.T) {
-	var facts []fact
+func factsAboutInvalidEncryptionContexts() []Fact {
+	var facts []Fact
 	for _, op := range kms.Operations() {
 		input := reflect.TypeOf(op.NewInput()).Elem()
 		for i := range input.NumField() {
@@ -69,25 +63,26 @@ func TestRecordedAnswersToInvalidEncryptionContexts(t *testing.T) {
 					"one empty value of two": {"aws:ssm:SessionId": "s-1", "aws:ssm:TargetId": ""},
 					"one empty key of two":   {"k": "v", "": "v"},
 				} {
-					facts = append(facts, fact{name + what, "observed for an empty value",
+					facts = append(facts, Fact{name + what, "observed for an empty value",
 						func(s *scene) any { return prepare(s, context) },
 						refuses(kms.ValidationException, "Invalid EncryptionContext")})
 				}
 				for what, context := range map[string]map[string]any{"null": {"k": nil}, "null among others": {"a": "b", "k": nil}} {
-					facts = append(facts, fact{name + what, "inferred: null must not pass for absent", func(s *scene) any {
-						in := jsonOf(reflect.ValueOf(prepare(s, map[string]string{}))).(map[string]any)
+					facts = append(facts, Fact{name + what, "inferred: null must not pass for absent", func(s *scene) any {
+						text, err := awsapi.Marshal(prepare(s, nil))
+						require.NoError(s, err)
+						var in map[string]any
+						require.NoError(s, json.Unmarshal(text, &in))
 						in[member.Name] = context
 						body, err := json.Marshal(in)
-						if err != nil {
-							s.t.Fatal(err)
-						}
+						require.NoError(s, err)
 						return rawCall{op.Name(), string(body)}
 					}, refusesSomehow(kms.ValidationException)})
 				}
 			}
 		}
 	}
-	requireFacts(t, facts)
+	return facts
 }
 
 // crossAccount are the operations that can be called on a key of another account.
@@ -97,17 +92,17 @@ var crossAccount = []string{
 	"GetPublicKey", "ListGrants", "ReEncrypt", "RetireGrant", "RevokeGrant", "Sign", "Verify", "VerifyMac",
 }
 
-func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
+func factsAboutKeysOfAnotherAccount() []Fact {
 	const missingKey = aliasARN + "key/12345678-1234-1234-1234-123456789012"
 	const denied = "User: arn:aws:iam::444455556666:root is not authorized to perform: kms:%s on this resource because " + hiddenResource
-	var facts []fact
+	var facts []Fact
 	for _, operation := range crossAccount {
 		permission := operation
 		if operation == "ReEncrypt" {
 			permission = "ReEncryptFrom"
 		}
 		for _, there := range []string{"a key", "no key"} {
-			facts = append(facts, fact{operation + " on another account's " + there, "reported", func(s *scene) any {
+			facts = append(facts, Fact{operation + " on another account's " + there, "reported", func(s *scene) any {
 				in := s.example(operation)
 				arn := s.subject(operation).Arn
 				if there == "no key" {
@@ -120,28 +115,28 @@ func TestRecordedAnswersAboutKeysOfAnotherAccount(t *testing.T) {
 		}
 	}
 	for _, there := range []string{"a key", "no key"} {
-		facts = append(facts, fact{"ReEncrypt to another account's " + there, "reported", func(s *scene) any {
-			arn := s.symmetric.Arn
+		facts = append(facts, Fact{"ReEncrypt to another account's " + there, "reported", func(s *scene) any {
+			arn := s.symmetric().Arn
 			if there == "no key" {
 				arn = missingKey
 			}
 			s.as("arn:aws:iam::444455556666:root")
-			k := createKey(s.t, s.caller, nil)
-			return &kms.ReEncryptInput{CiphertextBlob: encrypt(s.t, s.caller, k.KeyId, "x"), DestinationKeyId: arn}
+			k := createKey(s, s.caller, nil)
+			return &kms.ReEncryptInput{CiphertextBlob: encrypt(s, s.caller, k.KeyId, "x"), DestinationKeyId: arn}
 		}, refuses(kms.AccessDeniedException, fmt.Sprintf(denied, "ReEncryptTo"))})
 	}
 	for _, op := range kms.Operations() {
 		if len(keyMembers(op.NewInput())) == 0 || slices.Contains(crossAccount, op.Name()) || strings.HasSuffix(op.Name(), "eAlias") {
 			continue
 		}
-		facts = append(facts, fact{op.Name() + " is only for the key's own account", "documented", func(s *scene) any {
+		facts = append(facts, Fact{op.Name() + " is only for the key's own account", "documented", func(s *scene) any {
 			in := s.example(op.Name())
 			keyMembers(in)[0].SetString(s.subject(op.Name()).Arn)
 			s.as("arn:aws:iam::444455556666:root")
 			return in
 		}, refusesSomehow(kms.AccessDeniedException)})
 	}
-	requireFacts(t, facts)
+	return facts
 }
 
 // regions has Regions of each partition. All facts about ARNs are checked in the marked Regions,
@@ -158,40 +153,40 @@ var regions = []struct {
 	{"eu-isoe-west-1", "aws-iso-e", false}, {"us-isof-south-1", "aws-iso-f", false},
 }
 
-func TestRecordedAnswersInEveryPartition(t *testing.T) {
-	const source = "documented"
-	var facts []fact
+func factsAboutPartitions() []Fact {
+	const source, regionalAlias = "documented", "alias/regional"
+	var facts []Fact
 	for _, r := range regions {
 		in, root := " in "+r.name, "arn:"+r.partition+":iam::111122223333:root"
 		prefix := "arn:" + r.partition + ":kms:" + r.name + ":111122223333:"
 		// move starts a service in the Region and creates a key.
 		move := func(s *scene) *kms.KeyMetadata {
-			s.restart(func(c *kms.Config) { c.Region = r.name })
+			s.restart(Settings{Region: r.name})
 			return s.create(nil)
 		}
 		// rightly passes the correct ARN of the key to want, not the one that the service returned.
 		rightly := func(want func(right string) expectation) expectation {
 			return func(s *scene, got reply) { want(prefix+"key/"+s.key.KeyId)(s, got) }
 		}
-		facts = append(facts, fact{"a key" + in + " by its ARN", source,
+		facts = append(facts, Fact{"a key" + in + " by its ARN", source,
 			func(s *scene) any { return &kms.DescribeKeyInput{KeyId: prefix + "key/" + move(s).KeyId} },
 			rightly(func(right string) expectation { return succeeds(is("KeyMetadata.Arn", right)) })})
 		if !r.all {
 			continue
 		}
-		facts = append(facts, []fact{
+		facts = append(facts, []Fact{
 			{"a use of a key" + in + " by its alias ARN", source,
 				func(s *scene) any {
-					createAlias(s.t, s.svc, fixtureAlias, move(s).KeyId)
-					return &kms.EncryptInput{KeyId: prefix + fixtureAlias, Plaintext: []byte("x")}
+					createAlias(s, s.svc, regionalAlias, move(s).KeyId)
+					return &kms.EncryptInput{KeyId: prefix + regionalAlias, Plaintext: []byte("x")}
 				},
 				rightly(func(right string) expectation { return succeeds(is("KeyId", right)) })},
 			{"a list of aliases" + in, source,
 				func(s *scene) any {
-					createAlias(s.t, s.svc, fixtureAlias, move(s).KeyId)
+					createAlias(s, s.svc, regionalAlias, move(s).KeyId)
 					return &kms.ListAliasesInput{KeyId: s.key.KeyId}
 				},
-				succeeds(is("Aliases.0.AliasArn", prefix+fixtureAlias))},
+				succeeds(is("Aliases.0.AliasArn", prefix+regionalAlias))},
 			{"a list of keys" + in, source, func(s *scene) any { move(s); return &kms.ListKeysInput{} },
 				rightly(func(right string) expectation { return succeeds(is("Keys.0.KeyArn", right)) })},
 			{"a key that does not exist" + in, source,
@@ -210,7 +205,7 @@ func TestRecordedAnswersInEveryPartition(t *testing.T) {
 			{"the policy of an AWS managed key" + in, "documented",
 				func(s *scene) any {
 					move(s)
-					return &kms.GetKeyPolicyInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
+					return &kms.GetKeyPolicyInput{KeyId: describe(s, s.svc, "alias/aws/sqs").KeyId}
 				},
 				succeeds(matches("Policy", `"AWS" : "`+root+`"`), matches("Policy", `"kms:ViaService" : "sqs.`+r.name+`.amazonaws.com"`))},
 			{"the key in an event" + in, "documented",
@@ -233,5 +228,5 @@ func TestRecordedAnswersInEveryPartition(t *testing.T) {
 				succeeds(matches("KeyMetadata.Arn", "^"+prefix+"key/"))},
 		}...)
 	}
-	requireFacts(t, facts)
+	return facts
 }

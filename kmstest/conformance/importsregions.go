@@ -1,25 +1,15 @@
-package kms_test
+package conformance
 
 import (
-	"testing"
-
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
 )
 
-// in returns an importer for the related key in another Region.
-func (i *importer) in(region string) *importer {
-	i.t.Helper()
-	there := i.svc.In(region)
-	k := describe(i.t, there, i.key.KeyId)
-	return &importer{i.t, there, k, i.algorithm, parametersForImport(i.t, there, k.KeyId, i.algorithm, kms.WrappingKeySpecSM2)}
-}
-
 // related creates {key} with imported material, and a replica without.
 func (s *scene) related(change ...func(*kms.ImportKeyMaterialInput)) (primary, replica *importer) {
 	primary = s.imported(&kms.CreateKeyInput{MultiRegion: true}, change...)
-	replicate(s.t, s.svc, s.key.KeyId, replicaRegion)
+	s.replicate(s.key.KeyId)
 	return primary, primary.in(replicaRegion)
 }
 
@@ -30,12 +20,12 @@ func (s *scene) staged() (primary, replica *importer, id string) {
 	return primary, replica, primary.must(symmetricMaterial(2), asNew)
 }
 
-func TestRecordedAnswersAboutImportedMultiRegionKeys(t *testing.T) {
+func factsAboutImportedMultiRegionKeys() []Fact {
 	const refusal = "Cannot perform key material rotation: Key material has not been imported for replicas of the Multi-Region key."
 	const awaits, pending = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION", "PENDING_ROTATION"
 	metadata := "AWSAccountId Arn CreationDate CustomerMasterKeySpec Description Enabled KeyId KeyManager KeySpec KeyState KeyUsage MultiRegion " +
 		"MultiRegionConfiguration Origin EncryptionAlgorithms"
-	tomorrow := newClock().Now().Add(day)
+	tomorrow := Start.Add(day)
 	ofPrimary := func(in any) func(*scene) any {
 		return func(s *scene) any { s.caller = s.svc; return aboutKey(in)(s) }
 	}
@@ -49,19 +39,19 @@ func TestRecordedAnswersAboutImportedMultiRegionKeys(t *testing.T) {
 		return ofReplica(s, &kms.ListKeyRotationsInput{IncludeKeyMaterial: kms.IncludeKeyMaterialAllKeyMaterial})
 	}
 	creating := func(s *scene) any {
-		s.restart(func(*kms.Config) {})
+		s.restart(Settings{ReplicationDelay: true})
 		s.imported(&kms.CreateKeyInput{MultiRegion: true}, validTo(tomorrow))
-		replicate(s.t, s.svc, s.key.KeyId, replicaRegion)
+		replicate(s, s.svc, s.key.KeyId)
 		return ofReplica(s, &kms.DescribeKeyInput{})
 	}
 	state := func(path, state, importState string) expectation {
 		return func(s *scene, got reply) {
-			s.t.Helper()
+			s.Helper()
 			is("Rotations."+path+".KeyMaterialState", state)(s, got)
 			is("Rotations."+path+".ImportState", importState)(s, got)
 		}
 	}
-	requireFacts(t, []fact{
+	return []Fact{
 		{"ReplicateKey of a primary without material", "recorded 2026", func(s *scene) any {
 			i := s.importer(&kms.CreateKeyInput{MultiRegion: true})
 			return &kms.ReplicateKeyInput{KeyId: i.key.KeyId, ReplicaRegion: replicaRegion}
@@ -73,7 +63,7 @@ func TestRecordedAnswersAboutImportedMultiRegionKeys(t *testing.T) {
 			return ofReplica(s, &kms.DescribeKeyInput{})
 		}, func(s *scene, got reply) {
 			succeeds(has("KeyMetadata", metadata+" CurrentKeyMaterialId"), is("KeyMetadata.KeyState", "PendingImport"),
-				is("KeyMetadata.CurrentKeyMaterialId", describe(s.t, s.svc, s.key.KeyId).CurrentKeyMaterialId))(s, got)
+				is("KeyMetadata.CurrentKeyMaterialId", describe(s, s.svc, s.key.KeyId).CurrentKeyMaterialId))(s, got)
 		}},
 		{"a replica takes the material of the primary", "documented", func(s *scene) any {
 			_, replica := s.related()
@@ -137,15 +127,15 @@ func TestRecordedAnswersAboutImportedMultiRegionKeys(t *testing.T) {
 			return &kms.DeleteImportedKeyMaterialInput{KeyId: replica.key.KeyId, KeyMaterialId: id}
 		}, succeeds(then(listAll, succeeds(state("1", awaits, "IMPORTED"))), then(listOfReplica, succeeds(state("1", awaits, "PENDING_IMPORT"))),
 			func(s *scene, _ reply) {
-				s.t.Helper()
-				(&importer{t: s.t, svc: s.svc, key: s.key, algorithm: kms.AlgorithmSM2PKE}).in(replicaRegion).must(symmetricMaterial(2))
+				s.Helper()
+				(&importer{s: s, svc: s.svc, key: s.key}).in(replicaRegion).must(symmetricMaterial(2))
 			})},
 		{"deleting the new material of the primary deletes that of the replicas", "documented", func(s *scene) any {
 			_, replica, id := s.staged()
 			replica.must(symmetricMaterial(2))
 			return &kms.DeleteImportedKeyMaterialInput{KeyId: s.key.KeyId, KeyMaterialId: id}
 		}, succeeds(then(listOfReplica, func(s *scene, got reply) {
-			require.Len(s.t, got.members["Rotations"], 1)
+			require.Len(s, got.members["Rotations"], 1)
 		}))},
 		{"deleting the material of one key does not concern the others", "documented", func(s *scene) any {
 			primary, replica := s.related()
@@ -157,5 +147,5 @@ func TestRecordedAnswersAboutImportedMultiRegionKeys(t *testing.T) {
 			s.related()
 			return &kms.UpdatePrimaryRegionInput{KeyId: s.key.KeyId, PrimaryRegion: replicaRegion}
 		}, refuses(kms.KMSInvalidStateException, "{keyReplica} is pending import.")},
-	})
+	}
 }

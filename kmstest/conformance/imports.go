@@ -1,30 +1,14 @@
-package kms_test
+package conformance
 
 import (
 	"bytes"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/pocketkms/kms"
 )
 
-// importer creates the key {key}, without material, and returns an importer for it. Nil means a
-// symmetric key.
-func (s *scene) importer(in *kms.CreateKeyInput) *importer {
-	i := newImporter(s.t, s.svc, in, kms.AlgorithmSM2PKE, kms.WrappingKeySpecSM2)
-	s.key = i.key
-	return i
-}
-
-// imported is importer for a key that has material.
-func (s *scene) imported(in *kms.CreateKeyInput, change ...func(*kms.ImportKeyMaterialInput)) *importer {
-	i := s.importer(in)
-	i.must(symmetricMaterial(1), change...)
-	return i
-}
-
-func TestRecordedAnswersAboutImports(t *testing.T) {
+func factsAboutImports() []Fact {
 	hmac := &kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac}
 	signing := &kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256, KeyUsage: kms.KeyUsageSignVerify}
 	newKey := func(in *kms.CreateKeyInput, change ...func(*kms.ImportKeyMaterialInput)) func(*scene) any {
@@ -42,9 +26,9 @@ func TestRecordedAnswersAboutImports(t *testing.T) {
 		return func(s *scene) any { prepare(s); return in(s) }
 	}
 	metadata := "AWSAccountId Arn CreationDate CustomerMasterKeySpec Description Enabled KeyId KeyManager KeySpec KeyState KeyUsage MultiRegion Origin EncryptionAlgorithms"
-	pairs := func(spec kms.KeySpec, algorithm kms.AlgorithmSpec, wrapping kms.WrappingKeySpec) fact {
+	pairs := func(spec kms.KeySpec, algorithm kms.AlgorithmSpec, wrapping kms.WrappingKeySpec) Fact {
 		text := "Wrapping algorithm " + string(algorithm) + " and wrapping key spec " + string(wrapping) + " cannot be used to import a " + string(spec) + " key."
-		return fact{text, "recorded 2026", func(s *scene) any {
+		return Fact{text, "recorded 2026", func(s *scene) any {
 			k := s.create(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: usageOf(spec), Origin: kms.OriginExternal})
 			return &kms.GetParametersForImportInput{KeyId: k.KeyId, WrappingAlgorithm: algorithm, WrappingKeySpec: wrapping}
 		}, refuses(kms.ValidationException, text)}
@@ -53,9 +37,9 @@ func TestRecordedAnswersAboutImports(t *testing.T) {
 		return func(s *scene) { s.imported(in, change...).delete("") }
 	}
 	staged := func(s *scene) { s.imported(nil).must(symmetricMaterial(2), asNew) }
-	tomorrow := newClock().Now().Add(day)
+	tomorrow := Start.Add(day)
 
-	requireFacts(t, []fact{
+	return []Fact{
 		pairs(kms.KeySpecSymmetricDefault, kms.AlgorithmRSAESPKCS1V15, kms.WrappingKeySpecRSA2048),
 		pairs(kms.KeySpecSymmetricDefault, kms.AlgorithmRSAAESKeyWrapSHA256, kms.WrappingKeySpecRSA4096),
 		pairs(kms.KeySpecHMAC256, kms.AlgorithmRSAAESKeyWrapSHA1, kms.WrappingKeySpecRSA2048),
@@ -66,26 +50,26 @@ func TestRecordedAnswersAboutImports(t *testing.T) {
 			func(s *scene) any {
 				return &kms.GetParametersForImportInput{KeyId: s.importer(nil).key.KeyId, WrappingAlgorithm: kms.AlgorithmSM2PKE, WrappingKeySpec: kms.WrappingKeySpecSM2}
 			},
-			succeeds(has("", "KeyId ImportToken PublicKey ParametersValidTo"), is("KeyId", "{key}"), is("ParametersValidTo", float64(tomorrow.Unix())),
+			succeeds(has("", "KeyId ImportToken PublicKey ParametersValidTo"), is("KeyId", "{key}"), is("ParametersValidTo", unix(tomorrow)),
 				recordsMembers("keyId wrappingAlgorithm wrappingKeySpec", ""))},
 		{"GetParametersForImport of a key whose material is not imported", "observed",
 			func(s *scene) any {
-				return &kms.GetParametersForImportInput{KeyId: s.symmetric.KeyId, WrappingAlgorithm: kms.AlgorithmRSAESOAEPSHA256, WrappingKeySpec: kms.WrappingKeySpecRSA2048}
+				return &kms.GetParametersForImportInput{KeyId: s.symmetric().KeyId, WrappingAlgorithm: kms.AlgorithmRSAESOAEPSHA256, WrappingKeySpec: kms.WrappingKeySpecRSA2048}
 			}, refuses(kms.UnsupportedOperationException, "{symmetric} origin is AWS_KMS which is not valid for this operation.")},
 		{"ImportKeyMaterial into a key whose material is not imported", "documented",
 			func(s *scene) any {
 				in := s.importer(nil).input(symmetricMaterial(1))
-				in.KeyId = s.symmetric.KeyId
+				in.KeyId = s.symmetric().KeyId
 				return in
 			}, refuses(kms.UnsupportedOperationException, "{symmetric} origin is AWS_KMS which is not valid for this operation.")},
 		{"DeleteImportedKeyMaterial of a key whose material is not imported", "documented",
-			func(s *scene) any { return &kms.DeleteImportedKeyMaterialInput{KeyId: s.symmetric.KeyId} },
+			func(s *scene) any { return &kms.DeleteImportedKeyMaterialInput{KeyId: s.symmetric().KeyId} },
 			refuses(kms.UnsupportedOperationException, "{symmetric} origin is AWS_KMS which is not valid for this operation.")},
 
 		{"a new key of Origin EXTERNAL is pending import", "observed", input(&kms.CreateKeyInput{Origin: kms.OriginExternal}),
 			succeeds(has("KeyMetadata", metadata), is("KeyMetadata.KeyState", "PendingImport"), is("KeyMetadata.Enabled", false), is("KeyMetadata.Origin", "EXTERNAL"))},
 		{"the metadata of a key with imported material", "observed", after(func(s *scene) { s.imported(nil, validTo(tomorrow)) }, describeKey),
-			succeeds(has("KeyMetadata", metadata+" CurrentKeyMaterialId ExpirationModel ValidTo"), is("KeyMetadata.ValidTo", float64(tomorrow.Unix())),
+			succeeds(has("KeyMetadata", metadata+" CurrentKeyMaterialId ExpirationModel ValidTo"), is("KeyMetadata.ValidTo", unix(tomorrow)),
 				is("KeyMetadata.ExpirationModel", "KEY_MATERIAL_EXPIRES"))},
 		{"the metadata of a key with imported material that does not expire", "observed", after(func(s *scene) { s.imported(nil) }, describeKey),
 			succeeds(has("KeyMetadata", metadata+" CurrentKeyMaterialId ExpirationModel"), is("KeyMetadata.ExpirationModel", "KEY_MATERIAL_DOES_NOT_EXPIRE"))},
@@ -106,12 +90,12 @@ func TestRecordedAnswersAboutImports(t *testing.T) {
 			refuses(kms.ValidationException, "A validTo date must be set if the ExpirationModel is KEY_MATERIAL_EXPIRES")},
 		{"an import with ValidTo that does not expire", "recorded 2026", newKey(nil, func(in *kms.ImportKeyMaterialInput) { in.ValidTo = tomorrow }),
 			refuses(kms.ValidationException, "A validTo date cannot be set if the ExpirationModel is KEY_MATERIAL_DOES_NOT_EXPIRE")},
-		{"an import with a ValidTo in the past", "recorded 2026", newKey(nil, validTo(newClock().Now())),
+		{"an import with a ValidTo in the past", "recorded 2026", newKey(nil, validTo(Start)),
 			refuses(kms.ValidationException, "ValidTo must be in the future")},
 		{"an import with a ValidTo of 1970", "recorded 2026", newKey(nil, validTo(time.Unix(0, 0))),
 			refuses(kms.ValidationException, "ValidTo must be in the future")},
-		{"an import for more than 365 days", "documented", newKey(nil, validTo(newClock().Now().Add(365*day+time.Second))), refusesSomehow(kms.ValidationException)},
-		{"an import for 365 days", "documented", newKey(nil, validTo(newClock().Now().Add(365*day))), succeeds()},
+		{"an import for more than 365 days", "documented", newKey(nil, validTo(Start.Add(365*day+time.Second))), refusesSomehow(kms.ValidationException)},
+		{"an import for 365 days", "documented", newKey(nil, validTo(Start.Add(365*day))), succeeds()},
 
 		{"symmetric material of another length", "recorded 2026", material(nil, make([]byte, 16)), refuses(kms.InvalidCiphertextException, "")},
 		{"HMAC material that is too short", "recorded 2026", material(hmac, make([]byte, 31)), refuses(kms.InvalidCiphertextException, "")},
@@ -128,7 +112,7 @@ func TestRecordedAnswersAboutImports(t *testing.T) {
 		}, refuses(kms.InvalidImportTokenException, "")},
 		{"a token after 24 hours", "documented", func(s *scene) any {
 			in := s.importer(nil).input(symmetricMaterial(1))
-			s.clock.Move(day)
+			s.advance(day)
 			return in
 		}, refusesSomehow(kms.ExpiredImportTokenException)},
 
@@ -145,18 +129,18 @@ func TestRecordedAnswersAboutImports(t *testing.T) {
 		}},
 		{"staged material that has expired, as new", "recorded 2026", func(s *scene) any {
 			i := s.imported(nil)
-			i.must(symmetricMaterial(2), asNew, validTo(s.clock.Now().Add(time.Hour)))
-			s.clock.Move(2 * time.Hour)
+			i.must(symmetricMaterial(2), asNew, validTo(s.now().Add(time.Hour)))
+			s.advance(2 * time.Hour)
 			return i.input(symmetricMaterial(2), asNew)
 		}, refusesSomehow(kms.IncorrectKeyMaterialException)},
 		{"staged material that has expired stays in the history", "recorded 2026", after(func(s *scene) {
 			i := s.imported(nil)
 			i.must(symmetricMaterial(2), asNew, validTo(tomorrow))
-			s.clock.Move(2 * day)
-		}, listAll), succeeds(is("Rotations.1.ImportState", "IMPORTED"), is("Rotations.1.ValidTo", float64(tomorrow.Unix())), then(describeKey, is("KeyMetadata.KeyState", "Enabled")))},
+			s.advance(2 * day)
+		}, listAll), succeeds(is("Rotations.1.ImportState", "IMPORTED"), is("Rotations.1.ValidTo", unix(tomorrow)), then(describeKey, is("KeyMetadata.KeyState", "Enabled")))},
 		{"the same material for a disabled key enables it", "recorded 2026", func(s *scene) any {
 			i := s.imported(nil)
-			disable(s.t, s.svc, i.key.KeyId)
+			disable(s, s.svc, i.key.KeyId)
 			return i.input(symmetricMaterial(1))
 		}, succeeds(then(describeKey, is("KeyMetadata.KeyState", "Enabled")))},
 
@@ -169,15 +153,15 @@ func TestRecordedAnswersAboutImports(t *testing.T) {
 			aboutKey(&kms.DeleteImportedKeyMaterialInput{KeyMaterialId: strings.Repeat("a", 64)})),
 			refuses(kms.ValidationException, "Key material (id: "+strings.Repeat("a", 64)+") has never been imported into KMS key {key}.")},
 		{"DeleteImportedKeyMaterial of a key that is pending deletion", "documented", after(func(s *scene) {
-			scheduleDeletion(s.t, s.svc, s.imported(nil).key.KeyId, 7)
+			scheduleDeletion(s, s.svc, s.imported(nil).key.KeyId, 7)
 		}, aboutKey(&kms.DeleteImportedKeyMaterialInput{})), succeeds(then(describeKey, is("KeyMetadata.KeyState", "PendingDeletion")))},
 		{"CancelKeyDeletion of a key without its material", "recorded 2026", after(func(s *scene) {
 			i := s.imported(nil)
-			scheduleDeletion(s.t, s.svc, i.key.KeyId, 7)
+			scheduleDeletion(s, s.svc, i.key.KeyId, 7)
 			i.delete("")
 		}, aboutKey(&kms.CancelKeyDeletionInput{})), succeeds(then(describeKey, is("KeyMetadata.KeyState", "PendingImport")))},
 		{"CancelKeyDeletion of a key with imported material", "documented", after(func(s *scene) {
-			scheduleDeletion(s.t, s.svc, s.imported(nil).key.KeyId, 7)
+			scheduleDeletion(s, s.svc, s.imported(nil).key.KeyId, 7)
 		}, aboutKey(&kms.CancelKeyDeletionInput{})), succeeds(then(describeKey, is("KeyMetadata.KeyState", "Disabled")))},
 
 		{"Encrypt with a key that is pending import", "observed", after(deleted(nil), aboutKey(&kms.EncryptInput{Plaintext: []byte("x")})),
@@ -206,7 +190,7 @@ func TestRecordedAnswersAboutImports(t *testing.T) {
 				is("Rotations.1.RotationType", "ON_DEMAND"))))},
 		{"RotateKeyOnDemand to staged material that has expired", "recorded 2026", after(func(s *scene) {
 			s.imported(nil).must(symmetricMaterial(2), asNew, validTo(tomorrow))
-			s.clock.Move(2 * day)
+			s.advance(2 * day)
 		}, aboutKey(&kms.RotateKeyOnDemandInput{})), succeeds(then(describeKey, is("KeyMetadata.KeyState", "PendingImport")))},
 		{"ListKeyRotations of a key with staged material", "documented", after(func(s *scene) {
 			s.imported(nil, described("first"), validTo(tomorrow)).must(symmetricMaterial(2), asNew)
@@ -216,7 +200,7 @@ func TestRecordedAnswersAboutImports(t *testing.T) {
 		{"ListKeyRotations of a key whose material was deleted", "documented", after(deleted(nil, validTo(tomorrow)), listAll),
 			succeeds(has("Rotations.0", "KeyId KeyMaterialId KeyMaterialState ImportState"), is("Rotations.0.ImportState", "PENDING_IMPORT"))},
 		{"ListKeyRotations of a key without material", "inferred", after(func(s *scene) { s.importer(nil) }, listAll), succeeds(is("Rotations", []any{}))},
-	})
+	}
 }
 
 // aboutKey is a call with {key} as its KeyId.
@@ -224,7 +208,7 @@ func aboutKey(in any) func(*scene) any { return about("{key}", in) }
 
 // matchesText requires a message that consists of parts, with IDs of key materials between them.
 func matchesText(s *scene, got reply, code kms.ErrorCode, parts ...string) {
-	s.t.Helper()
+	s.Helper()
 	refusesSomehow(code)(s, got)
 	rest := got.message
 	for i, part := range parts {
@@ -233,7 +217,7 @@ func matchesText(s *scene, got reply, code kms.ErrorCode, parts ...string) {
 		}
 		var ok bool
 		if rest, ok = strings.CutPrefix(rest, part); !ok {
-			s.t.Errorf("the message is %q", got.message)
+			s.Errorf("the message is %q", got.message)
 		}
 	}
 }
@@ -241,16 +225,13 @@ func matchesText(s *scene, got reply, code kms.ErrorCode, parts ...string) {
 // recordsMembers expects exactly these members, separated by spaces, in the call's audit event. A
 // call that changes nothing has no responseElements.
 func recordsMembers(request, response string) expectation {
-	return func(s *scene, _ reply) {
-		s.t.Helper()
-		event := s.event()
+	return inEvent(func(s *scene, event map[string]any) {
 		has("requestParameters", request)(s, reply{members: event})
 		if response == "" {
 			is("responseElements", nil)(s, reply{members: event})
-			is("readOnly", true)(s, reply{members: event})
-			return
+		} else {
+			has("responseElements", response)(s, reply{members: event})
 		}
-		has("responseElements", response)(s, reply{members: event})
-		is("readOnly", false)(s, reply{members: event})
-	}
+		is("readOnly", response == "")(s, reply{members: event})
+	})
 }

@@ -1,60 +1,58 @@
-package kms_test
+package conformance
 
 import (
-	"testing"
-
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/kmstest"
 )
 
 // inStore creates a connected external key store with a key, which a message calls {key}.
 func (s *scene) inStore() *kms.KeyMetadata {
-	s.t.Helper()
-	proxy := createStore(s.t, s.svc, proxyStore("proxy"))
-	connect(s.t, s.svc, proxy)
-	s.device.AddKey("external")
-	s.key = createKey(s.t, s.svc, &kms.CreateKeyInput{Origin: kms.OriginExternalKeyStore, CustomKeyStoreId: proxy, XksKeyId: "external"})
+	s.Helper()
+	proxy := createStore(s, s.svc, proxyStore("proxy"))
+	connect(s, s.svc, proxy)
+	s.device().AddKey("external")
+	s.key = createKey(s, s.svc, &kms.CreateKeyInput{Origin: kms.OriginExternalKeyStore, CustomKeyStoreId: proxy, XksKeyId: "external"})
 	return s.key
 }
 
-func TestRecordedAnswersAboutCustomKeyStores(t *testing.T) {
+func factsAboutCustomKeyStores() []Fact {
 	const notConnected = "This KMS key is in a custom key store that is not connected to its external key store proxy. Connect the external key store and try the request again."
 	withKey := func(in func(*kms.KeyMetadata) any) func(*scene) any {
 		return func(s *scene) any { return in(s.inStore()) }
 	}
 	unsupported := refuses(kms.UnsupportedOperationException, "{key} origin is EXTERNAL_KEY_STORE which is not valid for this operation.")
-	requireFacts(t, []fact{
+	return []Fact{
 		{"CreateCustomKeyStore answers with the ID", "documented",
 			input(proxyStore("new")), succeeds(has("", "CustomKeyStoreId"), matches("CustomKeyStoreId", "^cks-[0-9a-f]{17}$"))},
 		{"ConnectCustomKeyStore answers with nothing", "documented",
-			func(s *scene) any { return &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: s.hsm} }, succeeds(has("", ""))},
+			func(s *scene) any { return &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: s.hsm()} }, succeeds(has("", ""))},
 		{"DisconnectCustomKeyStore answers with nothing", "documented",
 			func(s *scene) any {
-				connect(s.t, s.svc, s.hsm)
-				return &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: s.hsm}
+				connect(s, s.svc, s.hsm())
+				return &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: s.hsm()}
 			}, succeeds(has("", ""))},
 		{"UpdateCustomKeyStore answers with nothing", "documented",
 			func(s *scene) any {
-				return &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: s.hsm, KeyStorePassword: "another"}
+				return &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: s.hsm(), KeyStorePassword: "another"}
 			}, succeeds(has("", ""))},
 		{"DeleteCustomKeyStore answers with nothing", "documented",
-			func(s *scene) any { return &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: s.hsm} }, succeeds(has("", ""))},
+			func(s *scene) any { return &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: s.hsm()} }, succeeds(has("", ""))},
 		{"a new CloudHSM key store is disconnected", "documented",
-			func(s *scene) any { return &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: s.hsm} },
+			func(s *scene) any { return &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: s.hsm()} },
 			succeeds(has("", "CustomKeyStores Truncated"), is("CustomKeyStores.0.ConnectionState", "DISCONNECTED"),
 				has("CustomKeyStores.0", "CustomKeyStoreId CustomKeyStoreName CustomKeyStoreType CloudHsmClusterId TrustAnchorCertificate ConnectionState CreationDate"))},
 		{"an external key store shows its proxy, and not the secret", "documented",
 			func(s *scene) any {
-				createStore(s.t, s.svc, proxyStore("proxy"))
+				createStore(s, s.svc, proxyStore("proxy"))
 				return &kms.DescribeCustomKeyStoresInput{CustomKeyStoreName: "proxy"}
 			},
 			succeeds(has("CustomKeyStores.0", "CustomKeyStoreId CustomKeyStoreName CustomKeyStoreType XksProxyConfiguration ConnectionState CreationDate"),
 				has("CustomKeyStores.0.XksProxyConfiguration", "AccessKeyId Connectivity UriEndpoint UriPath"))},
 		{"a store that failed to connect says why", "documented",
 			func(s *scene) any {
-				s.device.SetPasswords()
-				tryToConnect(s.t, s.svc, s.hsm)
-				return &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: s.hsm}
+				s.device().SetPasswords()
+				tryToConnect(s, s.svc, s.hsm())
+				return &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: s.hsm()}
 			},
 			succeeds(is("CustomKeyStores.0.ConnectionState", "FAILED"), is("CustomKeyStores.0.ConnectionErrorCode", "INVALID_CREDENTIALS"))},
 		{"a store is described by its ID or its name", "documented",
@@ -63,7 +61,7 @@ func TestRecordedAnswersAboutCustomKeyStores(t *testing.T) {
 			input(&kms.DescribeCustomKeyStoresInput{CustomKeyStoreName: "none"}), refusesSomehow(kms.CustomKeyStoreNotFoundException)},
 		{"a wrong trust anchor", "documented",
 			func(s *scene) any {
-				s.do(&kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: s.hsm})
+				s.do(&kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: s.hsm()})
 				in := hsmStore("new")
 				in.TrustAnchorCertificate = "x" + kmstest.TrustAnchor
 				return in
@@ -78,12 +76,12 @@ func TestRecordedAnswersAboutCustomKeyStores(t *testing.T) {
 		{"a key of a store that is not connected is unavailable", "documented",
 			func(s *scene) any {
 				k := s.inStore()
-				disconnect(s.t, s.svc, k.CustomKeyStoreId)
+				disconnect(s, s.svc, k.CustomKeyStoreId)
 				return &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x")}
 			}, refuses(kms.KMSInvalidStateException, "{key} is unavailable.")},
 		{"no key is created in a store that is not connected", "documented",
 			func(s *scene) any {
-				return &kms.CreateKeyInput{Origin: kms.OriginExternalKeyStore, CustomKeyStoreId: createStore(s.t, s.svc, proxyStore("proxy")), XksKeyId: "external"}
+				return &kms.CreateKeyInput{Origin: kms.OriginExternalKeyStore, CustomKeyStoreId: createStore(s, s.svc, proxyStore("proxy")), XksKeyId: "external"}
 			}, refuses(kms.CustomKeyStoreInvalidStateException, notConnected)},
 		{"a key of a custom key store does not rotate", "documented",
 			withKey(func(k *kms.KeyMetadata) any { return &kms.EnableKeyRotationInput{KeyId: k.KeyId} }), unsupported},
@@ -101,5 +99,5 @@ func TestRecordedAnswersAboutCustomKeyStores(t *testing.T) {
 			withKey(func(k *kms.KeyMetadata) any {
 				return &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: k.CustomKeyStoreId}
 			}), refusesSomehow(kms.CustomKeyStoreInvalidStateException)},
-	})
+	}
 }

@@ -1,18 +1,17 @@
-package kms_test
+package conformance
 
 import (
 	"strconv"
-	"testing"
 
 	"github.com/pocketkms/kms"
 )
 
-func TestRecordedFormsOfAnswersOverHTTP(t *testing.T) {
-	requireFacts(t, []fact{
+func factsAboutFormsOfAnswers() []Fact {
+	return []Fact{
 		{"the message of an exception", "observed", input(&kms.DescribeKeyInput{KeyId: "alias/none"}),
 			isSent(`{"__type":"NotFoundException","message":"Alias ` + aliasARN + `alias/none is not found."}`)},
 		{"the Message of an AccessDeniedException", "reported",
-			func(s *scene) any { s.as(alice); return &kms.DescribeKeyInput{KeyId: s.symmetric.KeyId} },
+			func(s *scene) any { s.as(alice); return &kms.DescribeKeyInput{KeyId: s.symmetric().KeyId} },
 			isSent(`{"__type":"AccessDeniedException","Message":"User: ` + alice + ` is not authorized to perform: kms:DescribeKey on resource: {symmetric} ` +
 				`because no identity-based policy allows the kms:DescribeKey action"}`)},
 		{"an exception without a message", "observed", input(&kms.DecryptInput{CiphertextBlob: []byte("x")}),
@@ -21,14 +20,15 @@ func TestRecordedFormsOfAnswersOverHTTP(t *testing.T) {
 			about("{symmetric}", &kms.DescribeKeyInput{}), succeeds(isSent(`"CreationDate":1.7723664E9,`))},
 		{"a date with a fraction", "recorded 2026",
 			func(s *scene) any {
-				s.clock.Move(521_000_000)
-				return &kms.DescribeKeyInput{KeyId: createKey(s.t, s.svc, nil).KeyId}
+				s.advance(521_000_000)
+				return &kms.DescribeKeyInput{KeyId: createKey(s, s.svc, nil).KeyId}
 			}, succeeds(isSent(`"CreationDate":1.772366400521E9,`))},
 		{"the date of a deletion", "recorded 2026",
 			about("{symmetric}", &kms.ScheduleKeyDeletionInput{}), succeeds(isSent(`"DeletionDate":1.7749584E9`))},
 		{"the last page of a list", "documented",
-			input(&kms.ListKeysInput{}), succeeds(has("", "Keys Truncated"), is("Truncated", false))},
-		{"a page of a list that goes on", "documented", input(&kms.ListKeysInput{Limit: new(int32(1))}),
+			with((*scene).alone, input(&kms.ListKeysInput{})), succeeds(has("", "Keys Truncated"), is("Truncated", false))},
+		{"a page of a list that goes on", "documented",
+			with((*scene).symmetric, with((*scene).other, input(&kms.ListKeysInput{Limit: new(int32(1))}))),
 			succeeds(has("", "Keys Truncated NextMarker"), is("Truncated", true))},
 		{"a marker of nothing", "documented",
 			input(&kms.ListKeysInput{Marker: "x"}), refusesSomehow(kms.InvalidMarkerException)},
@@ -50,34 +50,34 @@ func TestRecordedFormsOfAnswersOverHTTP(t *testing.T) {
 		{"an operation without a key", "observed",
 			func(s *scene) any { s.as(alice); return &kms.CreateKeyInput{} },
 			denies(alice, "kms:CreateKey", "*")},
-	})
+	}
 }
 
-func TestRecordedEvents(t *testing.T) {
+func factsAboutEvents() []Fact {
 	const defaults = `"description":"","origin":"AWS_KMS","bypassPolicyLockoutSafetyCheck":false,` +
 		`"customerMasterKeySpec":"SYMMETRIC_DEFAULT","keySpec":"SYMMETRIC_DEFAULT","keyUsage":"ENCRYPT_DECRYPT"`
 	const members = "aWSAccountId keyId arn creationDate enabled description keyUsage keyState origin keyManager " +
 		"customerMasterKeySpec keySpec encryptionAlgorithms multiRegion currentKeyMaterialId"
-	requireFacts(t, []fact{
+	return []Fact{
 		{"the version of an event", "recorded 2026",
 			input(&kms.ListKeysInput{}), isRecorded("eventVersion", `"1.11"`)},
 		{"the event of a direct call has no sharedEventID", "recorded 2026",
 			input(&kms.ListKeysInput{}), isRecorded("sharedEventID", `null`)},
 		{"the event of Encrypt has its algorithm", "recorded 2026",
-			func(s *scene) any { return &kms.EncryptInput{KeyId: s.symmetric.Arn, Plaintext: []byte("x")} },
+			func(s *scene) any { return &kms.EncryptInput{KeyId: s.symmetric().Arn, Plaintext: []byte("x")} },
 			isRecorded("requestParameters", `{"encryptionAlgorithm":"SYMMETRIC_DEFAULT","keyId":"{symmetric}"}`)},
 		{"the event of Decrypt without a key has none among its parameters", "recorded 2026",
-			func(s *scene) any { return &kms.DecryptInput{CiphertextBlob: s.ciphertext} },
+			func(s *scene) any { return &kms.DecryptInput{CiphertextBlob: s.ciphertext()} },
 			isRecorded("requestParameters", `{"encryptionAlgorithm":"SYMMETRIC_DEFAULT"}`)},
 		{"the event of Decrypt without a key has it among its resources", "recorded 2026",
-			func(s *scene) any { return &kms.DecryptInput{CiphertextBlob: s.ciphertext} },
+			func(s *scene) any { return &kms.DecryptInput{CiphertextBlob: s.ciphertext()} },
 			isRecorded("resources", `[{"accountId":"111122223333","type":"AWS::KMS::Key","ARN":"{symmetric}"}]`)},
 		{"the event of Sign has its message type", "documented",
 			func(s *scene) any {
-				return &kms.SignInput{KeyId: s.signing.KeyId, Message: []byte("x"), MessageType: kms.MessageTypeRaw, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
+				return &kms.SignInput{KeyId: s.signing().KeyId, Message: []byte("x"), MessageType: kms.MessageTypeRaw, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}
 			},
 			func(s *scene, got reply) {
-				isRecorded("requestParameters", `{"keyId":"`+s.signing.KeyId+`","messageType":"RAW","signingAlgorithm":"ECDSA_SHA_256"}`)(s, got)
+				isRecorded("requestParameters", `{"keyId":"`+s.signing().KeyId+`","messageType":"RAW","signingAlgorithm":"ECDSA_SHA_256"}`)(s, got)
 			}},
 		{"the event of CreateKey has its defaults filled in", "recorded 2026", input(&kms.CreateKeyInput{}),
 			isRecorded("requestParameters", "{"+defaults+"}")},
@@ -97,5 +97,5 @@ func TestRecordedEvents(t *testing.T) {
 			isRecorded("errorCode", `"NotFoundException"`)},
 		{"the event of a read has no answer", "documented", about("{symmetric}", &kms.DescribeKeyInput{}),
 			isRecorded("responseElements", `null`)},
-	})
+	}
 }

@@ -1,11 +1,10 @@
-package kms_test
+package conformance
 
 import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,11 +20,11 @@ const (
 	alice       = "arn:aws:iam::111122223333:user/alice"
 )
 
-func TestRecordedAnswersAboutEncryption(t *testing.T) {
+func factsAboutEncryption() []Fact {
 	message := []byte(fixtureMessage)
 	decrypt := func(change func(s *scene, in *kms.DecryptInput)) func(*scene) any {
 		return func(s *scene) any {
-			in := &kms.DecryptInput{CiphertextBlob: slices.Clone(s.ciphertext)}
+			in := &kms.DecryptInput{CiphertextBlob: slices.Clone(s.ciphertext())}
 			change(s, in)
 			return in
 		}
@@ -33,7 +32,7 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 	encryptWith := func(key string) func(*scene) any {
 		return func(s *scene) any { return &kms.EncryptInput{KeyId: s.expand(key), Plaintext: message} }
 	}
-	facts := []fact{
+	facts := []Fact{
 		{"Encrypt answers without a key material ID", "observed", encryptWith(fixtureAlias),
 			succeeds(has("", "CiphertextBlob KeyId EncryptionAlgorithm"),
 				is("KeyId", "{symmetric}"), is("EncryptionAlgorithm", "SYMMETRIC_DEFAULT"))},
@@ -58,12 +57,12 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 			decrypt(func(s *scene, in *kms.DecryptInput) { s.as(alice) }),
 			denies(alice, "kms:Decrypt", "{symmetric}")},
 		{"the same key, named", "observed",
-			decrypt(func(s *scene, in *kms.DecryptInput) { s.as(alice); in.KeyId = s.symmetric.KeyId }),
+			decrypt(func(s *scene, in *kms.DecryptInput) { s.as(alice); in.KeyId = s.symmetric().KeyId }),
 			denies(alice, "kms:Decrypt", "{symmetric}")},
 		{"ReEncrypt with a source that they may not use, named by nothing but a ciphertext", "recorded 2026",
 			func(s *scene) any {
 				s.as(alice)
-				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext, DestinationKeyId: s.other.KeyId}
+				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext(), DestinationKeyId: s.other().KeyId}
 			},
 			denies(alice, "kms:ReEncryptFrom", "{symmetric}")},
 		{"a dry run that ignores the ciphertext needs a key", "documented",
@@ -74,32 +73,33 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 			refuses(kms.DryRunOperationException, succeedsDry)},
 		{"ReEncrypt answers with both keys, algorithms and materials", "observed",
 			func(s *scene) any {
-				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext, DestinationKeyId: s.other.KeyId}
+				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext(), DestinationKeyId: s.other().KeyId}
 			},
 			succeeds(has("", "CiphertextBlob SourceKeyId KeyId SourceEncryptionAlgorithm DestinationEncryptionAlgorithm SourceKeyMaterialId DestinationKeyMaterialId"),
 				is("SourceKeyId", "{symmetric}"), is("KeyId", "{other}"))},
 		{"ReEncrypt after a rotation names the old and the current material", "observed",
 			func(s *scene) any {
-				s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId})
-				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext, DestinationKeyId: s.symmetric.KeyId}
+				s.ciphertext()
+				s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric().KeyId})
+				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext(), DestinationKeyId: s.symmetric().KeyId}
 			},
 			succeeds(func(s *scene, got reply) {
-				is("SourceKeyMaterialId", s.symmetric.CurrentKeyMaterialId)(s, got)
-				is("DestinationKeyMaterialId", describe(s.t, s.svc, s.symmetric.KeyId).CurrentKeyMaterialId)(s, got)
+				is("SourceKeyMaterialId", s.symmetric().CurrentKeyMaterialId)(s, got)
+				is("DestinationKeyMaterialId", describe(s, s.svc, s.symmetric().KeyId).CurrentKeyMaterialId)(s, got)
 			})},
 		{"ReEncrypt with another source key", "observed",
 			func(s *scene) any {
-				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext, SourceKeyId: s.other.KeyId, DestinationKeyId: s.symmetric.KeyId}
+				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext(), SourceKeyId: s.other().KeyId, DestinationKeyId: s.symmetric().KeyId}
 			},
 			refuses(kms.IncorrectKeyException, incorrectKey)},
 		{"ReEncrypt to an HMAC key", "recorded 2026",
 			func(s *scene) any {
-				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext, DestinationKeyId: s.mac.KeyId}
+				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext(), DestinationKeyId: s.mac().KeyId}
 			},
 			refuses(kms.InvalidKeyUsageException, "{mac} key usage is GENERATE_VERIFY_MAC which is not valid for ReEncrypt.")},
 		{"a number in an encryption context is text", "documented",
 			func(s *scene) any {
-				return rawCall{"GenerateDataKey", `{"KeyId":"` + s.symmetric.KeyId + `","KeySpec":"AES_256","EncryptionContext":{"a":1}}`}
+				return rawCall{"GenerateDataKey", `{"KeyId":"` + s.symmetric().KeyId + `","KeySpec":"AES_256","EncryptionContext":{"a":1}}`}
 			},
 			succeeds(isRecorded("requestParameters.encryptionContext", `{"a":"1"}`))},
 		{"Encrypt with an algorithm that the key does not have", "observed",
@@ -109,58 +109,58 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 	// rsa makes the call with a new RSA key.
 	rsa := func(in any) func(*scene) any {
 		return func(s *scene) any {
-			s.key = createEncryptionKey(s.t, s.svc, kms.KeySpecRSA2048)
+			s.key = createEncryptionKey(s, s.svc, kms.KeySpecRSA2048)
 			return about("{key}", in)(s)
 		}
 	}
 	facts = append(facts,
-		fact{"RSA encrypts", "documented", rsa(&kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
+		Fact{"RSA encrypts", "documented", rsa(&kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
 			succeeds(has("", "CiphertextBlob KeyId EncryptionAlgorithm"), is("KeyId", "{key}"), is("EncryptionAlgorithm", "RSAES_OAEP_SHA_256"))},
-		fact{"RSA decrypts without a key material ID", "documented",
+		Fact{"RSA decrypts without a key material ID", "documented",
 			func(s *scene) any {
-				s.key = createEncryptionKey(s.t, s.svc, kms.KeySpecRSA2048)
+				s.key = createEncryptionKey(s, s.svc, kms.KeySpecRSA2048)
 				in := &kms.EncryptInput{KeyId: s.key.KeyId, Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}
-				out, err := s.svc.Encrypt(s.t.Context(), in)
-				require.NoError(s.t, err)
+				out, err := s.svc.Encrypt(s.ctx, in)
+				require.NoError(s, err)
 				return &kms.DecryptInput{KeyId: s.key.KeyId, CiphertextBlob: out.CiphertextBlob, EncryptionAlgorithm: in.EncryptionAlgorithm}
 			},
 			succeeds(has("", "Plaintext KeyId EncryptionAlgorithm"), is("KeyId", "{key}"), is("EncryptionAlgorithm", "RSAES_OAEP_SHA_256"))},
-		fact{"RSA encrypts 214 bytes", "observed",
+		Fact{"RSA encrypts 214 bytes", "observed",
 			rsa(&kms.EncryptInput{Plaintext: make([]byte, 215), EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA1}),
 			refuses(kms.ValidationException, "Algorithm RSAES_OAEP_SHA_1 and key spec RSA_2048 cannot encrypt data larger than 214 bytes.")},
-		fact{"RSA encrypts by no algorithm", "inferred", rsa(&kms.EncryptInput{Plaintext: message}),
+		Fact{"RSA encrypts by no algorithm", "inferred", rsa(&kms.EncryptInput{Plaintext: message}),
 			refusesSomehow(kms.InvalidKeyUsageException)},
-		fact{"RSA encrypts with a context", "recorded 2026",
+		Fact{"RSA encrypts with a context", "recorded 2026",
 			rsa(&kms.EncryptInput{Plaintext: message, EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA1, EncryptionContext: someContext}),
 			refusesSomehow(kms.ValidationException)},
-		fact{"RSA decrypts with a context", "recorded 2026",
+		Fact{"RSA decrypts with a context", "recorded 2026",
 			rsa(&kms.DecryptInput{CiphertextBlob: make([]byte, 256), EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA1, EncryptionContext: someContext}),
 			refusesSomehow(kms.ValidationException)},
-		fact{"RSA decrypts by no algorithm", "recorded 2026", rsa(&kms.DecryptInput{CiphertextBlob: make([]byte, 256)}),
+		Fact{"RSA decrypts by no algorithm", "recorded 2026", rsa(&kms.DecryptInput{CiphertextBlob: make([]byte, 256)}),
 			refuses(kms.InvalidCiphertextException, "")},
-		fact{"RSA decrypts what it did not encrypt", "documented",
+		Fact{"RSA decrypts what it did not encrypt", "documented",
 			rsa(&kms.DecryptInput{CiphertextBlob: make([]byte, 256), EncryptionAlgorithm: kms.EncryptionAlgorithmRSAESOAEPSHA256}),
 			refuses(kms.InvalidCiphertextException, "")},
-		fact{"a data key under RSA", "recorded 2026", rsa(&kms.GenerateDataKeyInput{KeySpec: kms.DataKeySpecAES256}),
+		Fact{"a data key under RSA", "recorded 2026", rsa(&kms.GenerateDataKeyInput{KeySpec: kms.DataKeySpecAES256}),
 			refusesSomehow(kms.InvalidKeyUsageException)})
 	for _, algorithm := range []kms.EncryptionAlgorithmSpec{
 		kms.EncryptionAlgorithmRSAESOAEPSHA1, kms.EncryptionAlgorithmRSAESOAEPSHA256, kms.EncryptionAlgorithmSM2PKE,
 	} {
-		facts = append(facts, fact{fmt.Sprintf("Decrypt by %s needs a key", algorithm), "recorded 2026",
+		facts = append(facts, Fact{fmt.Sprintf("Decrypt by %s needs a key", algorithm), "recorded 2026",
 			decrypt(func(_ *scene, in *kms.DecryptInput) { in.EncryptionAlgorithm = algorithm }),
 			refuses(kms.ValidationException, "KeyId must not be null")})
-		facts = append(facts, fact{fmt.Sprintf("ReEncrypt by %s needs a source key", algorithm), "documented",
+		facts = append(facts, Fact{fmt.Sprintf("ReEncrypt by %s needs a source key", algorithm), "documented",
 			func(s *scene) any {
-				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext, SourceEncryptionAlgorithm: algorithm, DestinationKeyId: s.other.KeyId}
+				return &kms.ReEncryptInput{CiphertextBlob: s.ciphertext(), SourceEncryptionAlgorithm: algorithm, DestinationKeyId: s.other().KeyId}
 			},
 			refusesSomehow(kms.ValidationException)})
 	}
 	for name, key := range map[string]func(*scene) *kms.KeyMetadata{
-		"another symmetric": func(s *scene) *kms.KeyMetadata { return s.other },
-		"a signing":         func(s *scene) *kms.KeyMetadata { return s.signing },
-		"an HMAC":           func(s *scene) *kms.KeyMetadata { return s.mac },
+		"another symmetric": func(s *scene) *kms.KeyMetadata { return s.other() },
+		"a signing":         func(s *scene) *kms.KeyMetadata { return s.signing() },
+		"an HMAC":           func(s *scene) *kms.KeyMetadata { return s.mac() },
 	} {
-		facts = append(facts, fact{"Decrypt with " + name + " key", "observed",
+		facts = append(facts, Fact{"Decrypt with " + name + " key", "observed",
 			decrypt(func(s *scene, in *kms.DecryptInput) { in.KeyId = key(s).KeyId }),
 			refuses(kms.IncorrectKeyException, incorrectKey)})
 	}
@@ -183,32 +183,32 @@ func TestRecordedAnswersAboutEncryption(t *testing.T) {
 		},
 	} {
 		for how, named := range map[string]func(s *scene, in *kms.DecryptInput){
-			"": func(*scene, *kms.DecryptInput) {}, " and its key": func(s *scene, in *kms.DecryptInput) { in.KeyId = s.symmetric.KeyId },
+			"": func(*scene, *kms.DecryptInput) {}, " and its key": func(s *scene, in *kms.DecryptInput) { in.KeyId = s.symmetric().KeyId },
 			" in a dry run": func(_ *scene, in *kms.DecryptInput) { in.DryRun = true },
 		} {
-			facts = append(facts, fact{name + how, "observed and recorded 2026",
+			facts = append(facts, Fact{name + how, "observed and recorded 2026",
 				decrypt(func(s *scene, in *kms.DecryptInput) { spoil(s, in); named(s, in) }),
 				refuses(kms.InvalidCiphertextException, "")})
 		}
-		facts = append(facts, fact{"ReEncrypt of " + name, "observed", func(s *scene) any {
+		facts = append(facts, Fact{"ReEncrypt of " + name, "observed", func(s *scene) any {
 			in := decrypt(spoil)(s).(*kms.DecryptInput)
-			return &kms.ReEncryptInput{CiphertextBlob: in.CiphertextBlob, SourceEncryptionContext: in.EncryptionContext, DestinationKeyId: s.other.KeyId}
+			return &kms.ReEncryptInput{CiphertextBlob: in.CiphertextBlob, SourceEncryptionContext: in.EncryptionContext, DestinationKeyId: s.other().KeyId}
 		}, refuses(kms.InvalidCiphertextException, "")})
 	}
-	requireFacts(t, facts)
+	return facts
 }
 
 // withContext returns a ciphertext of the symmetric key with someContext.
 func (s *scene) withContext() []byte {
-	in := &kms.EncryptInput{KeyId: s.symmetric.KeyId, Plaintext: []byte("x"), EncryptionContext: someContext}
-	out, err := s.svc.Encrypt(s.t.Context(), in)
-	require.NoError(s.t, err)
+	in := &kms.EncryptInput{KeyId: s.symmetric().KeyId, Plaintext: []byte("x"), EncryptionContext: someContext}
+	out, err := s.svc.Encrypt(s.ctx, in)
+	require.NoError(s, err)
 	return out.CiphertextBlob
 }
 
-func TestRecordedAnswersAboutDataKeys(t *testing.T) {
+func factsAboutDataKeys() []Fact {
 	const oneSize = "Please specify either number of bytes or key spec."
-	facts := []fact{
+	facts := []Fact{
 		{"GenerateDataKey answers with the key twice", "documented",
 			func(s *scene) any {
 				return &kms.GenerateDataKeyInput{KeyId: fixtureAlias, KeySpec: kms.DataKeySpecAES128}
@@ -232,7 +232,7 @@ func TestRecordedAnswersAboutDataKeys(t *testing.T) {
 			succeeds(has("", "PublicKey PrivateKeyCiphertextBlob KeyPairSpec KeyId KeyMaterialId"), is("KeyPairSpec", "ECC_NIST_P256"))},
 		{"a data key pair under RSA", "recorded 2026",
 			func(s *scene) any {
-				key := createEncryptionKey(s.t, s.svc, kms.KeySpecRSA2048)
+				key := createEncryptionKey(s, s.svc, kms.KeySpecRSA2048)
 				return &kms.GenerateDataKeyPairInput{KeyId: key.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256}
 			},
 			refuses(kms.InvalidKeyUsageException, "You cannot generate a data key pair with an asymmetric CMK")},
@@ -259,18 +259,18 @@ func TestRecordedAnswersAboutDataKeys(t *testing.T) {
 	}
 	for key, usage := range map[string]string{"{signing}": "SIGN_VERIFY", "{mac}": "GENERATE_VERIFY_MAC"} {
 		facts = append(facts,
-			fact{"a data key under " + key, "observed",
+			Fact{"a data key under " + key, "observed",
 				func(s *scene) any {
 					return &kms.GenerateDataKeyInput{KeyId: s.expand(key), KeySpec: kms.DataKeySpecAES256}
 				},
 				refuses(kms.InvalidKeyUsageException, key+" key usage is "+usage+" which is not valid for GenerateDataKey.")},
-			fact{"a data key without plaintext under " + key, "observed",
+			Fact{"a data key without plaintext under " + key, "observed",
 				func(s *scene) any {
 					return &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: s.expand(key), KeySpec: kms.DataKeySpecAES256}
 				},
 				refuses(kms.InvalidKeyUsageException, key+" key usage is "+usage+" which is not valid for GenerateDataKeyWithoutPlaintext.")})
 	}
-	requireFacts(t, facts)
+	return facts
 }
 
 // A curve of ECDSA, with its algorithm and the length of its digest.
@@ -284,7 +284,7 @@ var curves = []struct {
 	{kms.KeySpecECCNISTP521, kms.SigningAlgorithmECDSASHA512, 64},
 }
 
-func TestRecordedAnswersAboutSignatures(t *testing.T) {
+func factsAboutSignatures() []Fact {
 	message := []byte(fixtureMessage)
 	verify := func(change func(s *scene, in *kms.VerifyInput)) func(*scene) any {
 		return func(s *scene) any {
@@ -294,7 +294,7 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 			return in
 		}
 	}
-	facts := []fact{
+	facts := []Fact{
 		{"Sign answers with the key ARN and the algorithm", "documented",
 			about("{signing}", &kms.SignInput{Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}),
 			succeeds(has("", "Signature KeyId SigningAlgorithm"), is("KeyId", "{signing}"),
@@ -310,7 +310,7 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 		{"a dry run of Verify", "observed", verify(func(_ *scene, in *kms.VerifyInput) { in.DryRun = true }),
 			refuses(kms.DryRunOperationException, succeedsDry)},
 		{"a symmetric key does not verify", "observed",
-			verify(func(s *scene, in *kms.VerifyInput) { in.KeyId = s.symmetric.KeyId }),
+			verify(func(s *scene, in *kms.VerifyInput) { in.KeyId = s.symmetric().KeyId }),
 			refuses(kms.InvalidKeyUsageException, "{symmetric} key usage is ENCRYPT_DECRYPT which is not valid for Verify.")},
 		{"an HMAC key does not sign", "observed",
 			about("{mac}", &kms.SignInput{Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}),
@@ -324,26 +324,26 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 			refusesSomehow(kms.UnsupportedOperationException)},
 		{"GetPublicKey of a disabled key", "recorded 2026",
 			func(s *scene) any {
-				disable(s.t, s.svc, s.signing.KeyId)
-				return &kms.GetPublicKeyInput{KeyId: s.signing.KeyId}
+				disable(s, s.svc, s.signing().KeyId)
+				return &kms.GetPublicKeyInput{KeyId: s.signing().KeyId}
 			}, succeeds()},
 		{"GetPublicKey of a key that is pending deletion", "recorded 2026",
 			func(s *scene) any {
-				scheduleDeletion(s.t, s.svc, s.signing.KeyId, 7)
-				return &kms.GetPublicKeyInput{KeyId: s.signing.KeyId}
+				scheduleDeletion(s, s.svc, s.signing().KeyId, 7)
+				return &kms.GetPublicKeyInput{KeyId: s.signing().KeyId}
 			},
 			refuses(kms.KMSInvalidStateException, "{signing} is pending deletion.")},
 	}
 	for name, spoil := range map[string]func(s *scene, in *kms.VerifyInput){
 		"a signature of another message":        func(_ *scene, in *kms.VerifyInput) { in.Message = []byte("another") },
 		"a signature whose last bit is flipped": func(_ *scene, in *kms.VerifyInput) { in.Signature[len(in.Signature)-1] ^= 1 },
-		"a signature of another key":            func(s *scene, in *kms.VerifyInput) { in.KeyId = createSigningKey(s.t, s.svc).KeyId },
+		"a signature of another key":            func(s *scene, in *kms.VerifyInput) { in.KeyId = createSigningKey(s, s.svc).KeyId },
 		"a signature of another length":         func(_ *scene, in *kms.VerifyInput) { in.Signature = in.Signature[:40] },
 		"a signature that is no DER":            func(_ *scene, in *kms.VerifyInput) { in.Signature = []byte("signature") },
 	} {
 		facts = append(facts,
-			fact{name, "observed", verify(spoil), refuses(kms.KMSInvalidSignatureException, "")},
-			fact{name + " in a dry run", "recorded 2026 for ML-DSA",
+			Fact{name, "observed", verify(spoil), refuses(kms.KMSInvalidSignatureException, "")},
+			Fact{name + " in a dry run", "recorded 2026 for ML-DSA",
 				verify(func(s *scene, in *kms.VerifyInput) { spoil(s, in); in.DryRun = true }),
 				refuses(kms.KMSInvalidSignatureException, "")})
 	}
@@ -355,25 +355,25 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 		}
 	}
 	facts = append(facts,
-		fact{"ML-DSA signs no digests", "recorded 2026",
+		Fact{"ML-DSA signs no digests", "recorded 2026",
 			by(kms.KeySpecMLDSA44, &kms.SignInput{Message: make([]byte, 64), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmMLDSASHAKE256}),
 			refuses(kms.ValidationException, "Message type DIGEST is incompatible with key spec ML_DSA_44.")},
-		fact{"an ML-DSA key does not sign by ECDSA", "recorded 2026",
+		Fact{"an ML-DSA key does not sign by ECDSA", "recorded 2026",
 			by(kms.KeySpecMLDSA44, &kms.SignInput{Message: message, SigningAlgorithm: kms.SigningAlgorithmECDSASHA256}),
 			refuses(kms.InvalidKeyUsageException, "Algorithm ECDSA_SHA_256 is incompatible with key spec ML_DSA_44.")},
-		fact{"a wrong signature of ML-DSA in a dry run", "recorded 2026",
+		Fact{"a wrong signature of ML-DSA in a dry run", "recorded 2026",
 			by(kms.KeySpecMLDSA44, &kms.VerifyInput{Message: message, Signature: make([]byte, 2420), SigningAlgorithm: kms.SigningAlgorithmMLDSASHAKE256, DryRun: true}),
 			refuses(kms.KMSInvalidSignatureException, "")},
-		fact{"Ed25519 signs no digests", "documented",
+		Fact{"Ed25519 signs no digests", "documented",
 			by(kms.KeySpecECCNISTEdwards25519, &kms.SignInput{Message: make([]byte, 64), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmEd25519SHA512}),
 			refusesSomehow(kms.ValidationException)},
-		fact{"Ed25519ph signs only digests", "documented",
+		Fact{"Ed25519ph signs only digests", "documented",
 			by(kms.KeySpecECCNISTEdwards25519, &kms.SignInput{Message: make([]byte, 64), SigningAlgorithm: kms.SigningAlgorithmEd25519phSHA512}),
 			refusesSomehow(kms.ValidationException)},
-		fact{"Ed25519ph of a digest of another length", "recorded 2026",
+		Fact{"Ed25519ph of a digest of another length", "recorded 2026",
 			by(kms.KeySpecECCNISTEdwards25519, &kms.SignInput{Message: make([]byte, 32), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmEd25519phSHA512}),
 			refuses(kms.ValidationException, "Digest is invalid length for algorithm ED25519_PH_SHA_512.")},
-		fact{"RSASSA_PSS_SHA_256 of a digest of another length", "observed",
+		Fact{"RSASSA_PSS_SHA_256 of a digest of another length", "observed",
 			by(kms.KeySpecRSA2048, &kms.SignInput{Message: make([]byte, 31), MessageType: kms.MessageTypeDigest, SigningAlgorithm: kms.SigningAlgorithmRSASSAPSSSHA256}),
 			refuses(kms.ValidationException, "Digest is invalid length for algorithm RSASSA_PSS_SHA_256.")})
 	for _, c := range curves {
@@ -383,8 +383,8 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 				&kms.SignInput{Message: make([]byte, n), MessageType: messageType, SigningAlgorithm: c.algorithm},
 				&kms.VerifyInput{Message: make([]byte, n), MessageType: messageType, SigningAlgorithm: c.algorithm, Signature: []byte("x")},
 			} {
-				text := fmt.Sprintf("%s of %d bytes of %s with %s", operationOf(t, in).Name(), n, messageType, c.spec)
-				facts = append(facts, fact{text, source, func(s *scene) any {
+				text := fmt.Sprintf("%s of %d bytes of %s with %s", operationOf(in).Name(), n, messageType, c.spec)
+				facts = append(facts, Fact{text, source, func(s *scene) any {
 					s.create(&kms.CreateKeyInput{KeySpec: c.spec, KeyUsage: kms.KeyUsageSignVerify})
 					return about("{key}", in)(s)
 				}, refuses(kms.ValidationException, message)})
@@ -398,10 +398,10 @@ func TestRecordedAnswersAboutSignatures(t *testing.T) {
 				fmt.Sprintf("Message type EXTERNAL_MU is incompatible with key spec %s.", c.spec))
 		}
 	}
-	requireFacts(t, facts)
+	return facts
 }
 
-func TestRecordedAnswersAboutMacs(t *testing.T) {
+func factsAboutMacs() []Fact {
 	message := []byte(fixtureMessage)
 	verify := func(change func(s *scene, in *kms.VerifyMacInput)) func(*scene) any {
 		return func(s *scene) any {
@@ -411,7 +411,7 @@ func TestRecordedAnswersAboutMacs(t *testing.T) {
 			return in
 		}
 	}
-	facts := []fact{
+	facts := []Fact{
 		{"GenerateMac answers with the key ARN and the algorithm", "observed",
 			about("{mac}", &kms.GenerateMacInput{Message: message, MacAlgorithm: kms.MacAlgorithmHMACSHA256}),
 			succeeds(has("", "Mac MacAlgorithm KeyId"), is("KeyId", "{mac}"), is("MacAlgorithm", "HMAC_SHA_256"))},
@@ -427,13 +427,13 @@ func TestRecordedAnswersAboutMacs(t *testing.T) {
 	for name, spoil := range map[string]func(s *scene, in *kms.VerifyMacInput){
 		"a MAC of another message":         func(_ *scene, in *kms.VerifyMacInput) { in.Message = []byte("another") },
 		"a MAC whose first bit is flipped": func(_ *scene, in *kms.VerifyMacInput) { in.Mac[0] ^= 0x80 },
-		"a MAC of another key":             func(s *scene, in *kms.VerifyMacInput) { in.KeyId = createMacKey(s.t, s.svc).KeyId },
+		"a MAC of another key":             func(s *scene, in *kms.VerifyMacInput) { in.KeyId = createMacKey(s, s.svc).KeyId },
 		"a MAC that is too short":          func(_ *scene, in *kms.VerifyMacInput) { in.Mac = in.Mac[:31] },
 		"a MAC that is too long":           func(_ *scene, in *kms.VerifyMacInput) { in.Mac = append(in.Mac, 0) },
 	} {
 		facts = append(facts,
-			fact{name, "observed and recorded 2026", verify(spoil), refuses(kms.KMSInvalidMacException, "")},
-			fact{name + " in a dry run", "recorded 2026",
+			Fact{name, "observed and recorded 2026", verify(spoil), refuses(kms.KMSInvalidMacException, "")},
+			Fact{name + " in a dry run", "recorded 2026",
 				verify(func(s *scene, in *kms.VerifyMacInput) { spoil(s, in); in.DryRun = true }),
 				refuses(kms.KMSInvalidMacException, "")})
 	}
@@ -446,21 +446,21 @@ func TestRecordedAnswersAboutMacs(t *testing.T) {
 			if asked == algorithm {
 				want = succeeds(matches("Mac", fmt.Sprintf("^.{%d}$", (size+2)/3*4)))
 			} else {
-				facts = append(facts, fact{fmt.Sprintf("%s verified by a key %s", asked, spec), "observed", func(s *scene) any {
+				facts = append(facts, Fact{fmt.Sprintf("%s verified by a key %s", asked, spec), "observed", func(s *scene) any {
 					k := s.create(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageGenerateVerifyMac})
 					return &kms.VerifyMacInput{KeyId: k.KeyId, Message: message, MacAlgorithm: asked, Mac: make([]byte, sizes[other])}
 				}, want})
 			}
-			facts = append(facts, fact{fmt.Sprintf("%s by a key %s", asked, spec), "observed", func(s *scene) any {
+			facts = append(facts, Fact{fmt.Sprintf("%s by a key %s", asked, spec), "observed", func(s *scene) any {
 				k := s.create(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageGenerateVerifyMac})
 				return &kms.GenerateMacInput{KeyId: k.KeyId, Message: message, MacAlgorithm: asked}
 			}, want})
 		}
 	}
-	requireFacts(t, facts)
+	return facts
 }
 
-func TestRecordedAnswersAboutAgreementAndEncapsulation(t *testing.T) {
+func factsAboutAgreementAndEncapsulation() []Fact {
 	const ecdh, mlkem = kms.KeyAgreementAlgorithmECDH, kms.EncapsulationAlgorithmMLKEM
 	example := func(operation string) func(*scene) any { return func(s *scene) any { return s.example(operation) } }
 	derive := func(change func(s *scene, in *kms.DeriveSharedSecretInput)) func(*scene) any {
@@ -478,14 +478,14 @@ func TestRecordedAnswersAboutAgreementAndEncapsulation(t *testing.T) {
 			return in
 		}
 	}
-	facts := []fact{
+	facts := []Fact{
 		{"DeriveSharedSecret answers with the key's origin", "observed", example("DeriveSharedSecret"),
 			succeeds(has("", "SharedSecret KeyId KeyAgreementAlgorithm KeyOrigin"), is("KeyOrigin", "AWS_KMS"), is("KeyAgreementAlgorithm", "ECDH"))},
 		{"a signing key derives no secret", "observed",
-			derive(func(s *scene, in *kms.DeriveSharedSecretInput) { in.KeyId = s.signing.KeyId }),
+			derive(func(s *scene, in *kms.DeriveSharedSecretInput) { in.KeyId = s.signing().KeyId }),
 			refuses(kms.InvalidKeyUsageException, "{signing} key usage is SIGN_VERIFY which is not valid for DeriveSharedSecret.")},
 		{"GetPublicKey of a key for agreement", "documented",
-			func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.agreement.KeyId} },
+			func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.agreement().KeyId} },
 			succeeds(has("", "KeyId PublicKey KeySpec CustomerMasterKeySpec KeyUsage KeyAgreementAlgorithms"))},
 		{"Encapsulate answers with the secret twice", "documented", example("Encapsulate"),
 			succeeds(has("", "SharedSecret SharedSecretCiphertextBlob KeyId EncapsulationAlgorithm"), is("EncapsulationAlgorithm", "ML_KEM"),
@@ -493,7 +493,7 @@ func TestRecordedAnswersAboutAgreementAndEncapsulation(t *testing.T) {
 		{"Decapsulate answers with the secret", "documented", example("Decapsulate"),
 			succeeds(has("", "SharedSecret KeyId EncapsulationAlgorithm"), matches("SharedSecret", "^.{44}$"))},
 		{"GetPublicKey of an ML-KEM key", "documented",
-			func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.kem.KeyId} },
+			func(s *scene) any { return &kms.GetPublicKeyInput{KeyId: s.kem().KeyId} },
 			succeeds(has("", "KeyId PublicKey KeySpec CustomerMasterKeySpec KeyUsage EncapsulationAlgorithms"))},
 		{"an altered ciphertext of ML-KEM", "documented",
 			decapsulate(func(in *kms.DecapsulateInput) { in.SharedSecretCiphertextBlob[0] ^= 1 }), succeeds()},
@@ -502,22 +502,22 @@ func TestRecordedAnswersAboutAgreementAndEncapsulation(t *testing.T) {
 			refusesSomehow(kms.InvalidCiphertextException)},
 		{"a dry run of Encapsulate", "documented",
 			func(s *scene) any {
-				return &kms.EncapsulateInput{KeyId: s.kem.KeyId, EncapsulationAlgorithm: mlkem, DryRun: true}
+				return &kms.EncapsulateInput{KeyId: s.kem().KeyId, EncapsulationAlgorithm: mlkem, DryRun: true}
 			},
 			refuses(kms.DryRunOperationException, succeedsDry)},
 	}
 	for name, peer := range map[string]func(s *scene) []byte{
 		"words": func(*scene) []byte { return []byte("these are only words") },
 		"a public key of another curve": func(s *scene) []byte {
-			return publicKey(s.t, s.svc, createAgreementKey(s.t, s.svc, kms.KeySpecECCNISTP384).KeyId)
+			return publicKey(s, s.svc, createAgreementKey(s, s.svc, kms.KeySpecECCNISTP384).KeyId)
 		},
 	} {
 		for _, dryRun := range []bool{false, true} {
-			facts = append(facts, fact{fmt.Sprintf("a secret shared with %s, dry run %v", name, dryRun), "observed; recorded 2026 for dry runs",
+			facts = append(facts, Fact{fmt.Sprintf("a secret shared with %s, dry run %v", name, dryRun), "observed; recorded 2026 for dry runs",
 				func(s *scene) any {
-					return &kms.DeriveSharedSecretInput{KeyId: s.agreement.KeyId, PublicKey: peer(s), KeyAgreementAlgorithm: ecdh, DryRun: dryRun}
+					return &kms.DeriveSharedSecretInput{KeyId: s.agreement().KeyId, PublicKey: peer(s), KeyAgreementAlgorithm: ecdh, DryRun: dryRun}
 				}, refuses(kms.ValidationException, "")})
 		}
 	}
-	requireFacts(t, facts)
+	return facts
 }

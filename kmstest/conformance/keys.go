@@ -1,10 +1,10 @@
-package kms_test
+//lint:file-ignore SA1019 some facts are about members that are deprecated
+
+package conformance
 
 import (
 	"fmt"
 	"strings"
-	"testing"
-	"time"
 
 	"github.com/pocketkms/kms"
 )
@@ -32,8 +32,8 @@ const (
 	incompatible = "KeyUsage %s is not compatible with KeySpec %s"
 )
 
-func TestRecordedAnswersAboutKeys(t *testing.T) {
-	facts := []fact{
+func factsAboutKeys() []Fact {
+	facts := []Fact{
 		{"the defaults of CreateKey", "documented",
 			input(&kms.CreateKeyInput{}),
 			succeeds(is("KeyMetadata.KeySpec", "SYMMETRIC_DEFAULT"), is("KeyMetadata.KeyUsage", "ENCRYPT_DECRYPT"),
@@ -66,12 +66,12 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 				is("KeyMetadata.MultiRegionConfiguration.ReplicaKeys", []any{}))},
 		{"metadata of a key that is pending deletion", "documented",
 			func(s *scene) any {
-				scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
-				return &kms.DescribeKeyInput{KeyId: s.symmetric.KeyId}
+				scheduleDeletion(s, s.svc, s.symmetric().KeyId, 7)
+				return &kms.DescribeKeyInput{KeyId: s.symmetric().KeyId}
 			},
 			succeeds(has("KeyMetadata", alwaysInMetadata+"CurrentKeyMaterialId EncryptionAlgorithms DeletionDate"),
 				is("KeyMetadata.Enabled", false),
-				is("KeyMetadata.DeletionDate", unix(newClock().Now().Add(7*day))))},
+				is("KeyMetadata.DeletionDate", unix(Start.Add(7*day))))},
 		{"only a symmetric key may be created without a usage", "observed",
 			input(&kms.CreateKeyInput{KeySpec: kms.KeySpecECCNISTP256}),
 			refuses(kms.ValidationException, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")},
@@ -103,19 +103,19 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 			refusesSomehow(kms.ValidationException)},
 		{"a second ScheduleKeyDeletion", "observed",
 			func(s *scene) any {
-				scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
-				return &kms.ScheduleKeyDeletionInput{KeyId: s.symmetric.KeyId}
+				scheduleDeletion(s, s.svc, s.symmetric().KeyId, 7)
+				return &kms.ScheduleKeyDeletionInput{KeyId: s.symmetric().KeyId}
 			},
 			refuses(kms.KMSInvalidStateException, "{symmetric} is pending deletion.")},
 		{"ScheduleKeyDeletion says when, 30 days on unless asked otherwise", "documented",
 			about("{symmetric}", &kms.ScheduleKeyDeletionInput{}),
 			succeeds(has("", "KeyId DeletionDate KeyState PendingWindowInDays"),
 				is("KeyId", "{symmetric}"), is("KeyState", "PendingDeletion"),
-				is("PendingWindowInDays", 30.0), is("DeletionDate", unix(newClock().Now().Add(30*day))))},
+				is("PendingWindowInDays", 30.0), is("DeletionDate", unix(Start.Add(30*day))))},
 		{"CancelKeyDeletion leaves the key disabled, without a deletion date", "documented and observed",
 			func(s *scene) any {
-				scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
-				return &kms.CancelKeyDeletionInput{KeyId: s.symmetric.KeyId}
+				scheduleDeletion(s, s.svc, s.symmetric().KeyId, 7)
+				return &kms.CancelKeyDeletionInput{KeyId: s.symmetric().KeyId}
 			},
 			succeeds(has("", "KeyId"), is("KeyId", "{symmetric}"),
 				then(about("{symmetric}", &kms.DescribeKeyInput{}),
@@ -125,12 +125,12 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 			refuses(kms.KMSInvalidStateException, "{symmetric} is not pending deletion.")},
 		{"the message about a disabled key has the key ARN though an alias was sent", "observed",
 			func(s *scene) any {
-				disable(s.t, s.svc, s.symmetric.KeyId)
+				disable(s, s.svc, s.symmetric().KeyId)
 				return &kms.EncryptInput{KeyId: fixtureAlias, Plaintext: []byte("x")}
 			},
 			refuses(kms.DisabledException, "{symmetric} is disabled.")},
 		{"ListKeys gives ID and ARN", "documented",
-			input(&kms.ListKeysInput{}),
+			with((*scene).alone, with((*scene).symmetric, input(&kms.ListKeysInput{}))),
 			succeeds(has("", "Keys Truncated"), has("Keys.0", "KeyId KeyArn"))},
 		{"DisableKey answers with nothing", "documented",
 			about("{symmetric}", &kms.DisableKeyInput{}), succeeds(has("", ""))},
@@ -139,21 +139,21 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 		{"UpdateKeyDescription may remove the description, and answers with nothing", "documented",
 			about("{symmetric}", &kms.UpdateKeyDescriptionInput{}), succeeds(has("", ""))},
 		{"GetKeyLastUsage answers with the key ID if that was sent", "recorded 2026",
-			func(s *scene) any { return &kms.GetKeyLastUsageInput{KeyId: s.symmetric.KeyId} },
+			func(s *scene) any { return &kms.GetKeyLastUsageInput{KeyId: s.symmetric().KeyId} },
 			succeeds(has("", "KeyId KeyCreationDate TrackingStartDate KeyLastUsage"), matches("KeyId", "^[0-9a-f-]{36}$"))},
 		{"GetKeyLastUsage answers with the key ARN if that was sent", "recorded 2026",
-			func(s *scene) any { return &kms.GetKeyLastUsageInput{KeyId: s.symmetric.Arn} },
+			func(s *scene) any { return &kms.GetKeyLastUsageInput{KeyId: s.symmetric().Arn} },
 			succeeds(is("KeyId", "{symmetric}"))},
 		{"the last usage of a key that was never used is an empty object", "recorded 2026",
 			about("{other}", &kms.GetKeyLastUsageInput{}),
 			succeeds(has("KeyLastUsage", ""))},
 		{"the last usage of a key has four members", "recorded 2026",
-			about("{symmetric}", &kms.GetKeyLastUsageInput{}),
+			with((*scene).ciphertext, about("{symmetric}", &kms.GetKeyLastUsageInput{})),
 			succeeds(has("KeyLastUsage", "Timestamp Operation KmsRequestId CloudTrailEventId"))},
 		{"ReEncrypt is the last usage of its destination", "documented",
 			func(s *scene) any {
-				s.do(&kms.ReEncryptInput{CiphertextBlob: s.ciphertext, DestinationKeyId: s.other.KeyId})
-				return &kms.GetKeyLastUsageInput{KeyId: s.other.KeyId}
+				s.do(&kms.ReEncryptInput{CiphertextBlob: s.ciphertext(), DestinationKeyId: s.other().KeyId})
+				return &kms.GetKeyLastUsageInput{KeyId: s.other().KeyId}
 			},
 			succeeds(is("KeyLastUsage.Operation", "ReEncrypt"))},
 	}
@@ -161,27 +161,25 @@ func TestRecordedAnswersAboutKeys(t *testing.T) {
 		kms.KeySpecRSA2048: kms.KeyUsageKeyAgreement, kms.KeySpecECCNISTP256: kms.KeyUsageEncryptDecrypt, kms.KeySpecHMAC256: kms.KeyUsageSignVerify,
 		kms.KeySpecMLDSA44: kms.KeyUsageEncryptDecrypt, kms.KeySpecSymmetricDefault: kms.KeyUsageSignVerify,
 	} {
-		facts = append(facts, fact{fmt.Sprintf("%s does not go with %s", usage, spec), "observed and recorded 2026",
+		facts = append(facts, Fact{fmt.Sprintf("%s does not go with %s", usage, spec), "observed and recorded 2026",
 			input(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: usage}),
 			refuses(kms.ValidationException, fmt.Sprintf(incompatible, usage, spec))})
 	}
 	for _, spec := range []kms.KeySpec{kms.KeySpecMLDSA44, kms.KeySpecMLDSA65, kms.KeySpecMLDSA87} {
-		facts = append(facts, fact{fmt.Sprintf("%s cannot be imported", spec), "recorded 2026",
+		facts = append(facts, Fact{fmt.Sprintf("%s cannot be imported", spec), "recorded 2026",
 			input(&kms.CreateKeyInput{KeySpec: spec, KeyUsage: kms.KeyUsageSignVerify, Origin: kms.OriginExternal}),
 			refuses(kms.ValidationException, fmt.Sprintf("KeySpec %s is not supported for Origin EXTERNAL", spec))})
 	}
 	for _, days := range []int32{1, 6, 31, 365} {
-		facts = append(facts, fact{fmt.Sprintf("a key does not wait %d days for its deletion", days), "documented",
+		facts = append(facts, Fact{fmt.Sprintf("a key does not wait %d days for its deletion", days), "documented",
 			about("{symmetric}", &kms.ScheduleKeyDeletionInput{PendingWindowInDays: &days}),
 			refusesSomehow(kms.ValidationException)})
 	}
-	requireFacts(t, facts)
+	return facts
 }
 
-func unix(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }
-
-func TestRecordedAnswersAboutPolicies(t *testing.T) {
-	facts := []fact{
+func factsAboutPolicies() []Fact {
+	facts := []Fact{
 		{"the default policy lets the account decide", "observed",
 			about("{symmetric}", &kms.GetKeyPolicyInput{}),
 			succeeds(has("", "Policy PolicyName"), is("PolicyName", "default"), is("Policy", `{
@@ -199,13 +197,13 @@ func TestRecordedAnswersAboutPolicies(t *testing.T) {
 }`))},
 		{"the policy of an AWS managed key names its service", "recorded 2026",
 			func(s *scene) any {
-				return &kms.GetKeyPolicyInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
+				return &kms.GetKeyPolicyInput{KeyId: describe(s, s.svc, "alias/aws/sqs").KeyId}
 			},
 			succeeds(matches("Policy", `"Id" : "auto-sqs-1"`))},
 		{"the policy of PutKeyPolicy comes back in the service's own print, its members in their order", "recorded 2026",
 			func(s *scene) any {
-				s.do(&kms.PutKeyPolicyInput{KeyId: s.symmetric.KeyId, Policy: compactPolicy})
-				return &kms.GetKeyPolicyInput{KeyId: s.symmetric.KeyId}
+				s.do(&kms.PutKeyPolicyInput{KeyId: s.symmetric().KeyId, Policy: compactPolicy})
+				return &kms.GetKeyPolicyInput{KeyId: s.symmetric().KeyId}
 			},
 			succeeds(is("Policy", printedPolicy))},
 		{"the policy of CreateKey comes back in the service's own print", "recorded 2026",
@@ -215,8 +213,8 @@ func TestRecordedAnswersAboutPolicies(t *testing.T) {
 			succeeds(is("Policy", printedPolicy))},
 		{"PutKeyPolicy works while the key is pending deletion", "recorded 2026",
 			func(s *scene) any {
-				scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
-				return &kms.PutKeyPolicyInput{KeyId: s.symmetric.KeyId, Policy: compactPolicy}
+				scheduleDeletion(s, s.svc, s.symmetric().KeyId, 7)
+				return &kms.PutKeyPolicyInput{KeyId: s.symmetric().KeyId, Policy: compactPolicy}
 			},
 			succeeds(has("", ""))},
 		{"default is a key's only policy", "documented",
@@ -260,24 +258,24 @@ func TestRecordedAnswersAboutPolicies(t *testing.T) {
 			refusesSomehow(kms.MalformedPolicyDocumentException)},
 	} {
 		facts = append(facts,
-			fact{refused.text + " to CreateKey", refused.source, input(&kms.CreateKeyInput{Policy: refused.policy}), refused.want},
-			fact{refused.text + " to PutKeyPolicy", refused.source, about("{symmetric}", &kms.PutKeyPolicyInput{Policy: refused.policy}), refused.want})
+			Fact{refused.text + " to CreateKey", refused.source, input(&kms.CreateKeyInput{Policy: refused.policy}), refused.want},
+			Fact{refused.text + " to PutKeyPolicy", refused.source, about("{symmetric}", &kms.PutKeyPolicyInput{Policy: refused.policy}), refused.want})
 	}
-	requireFacts(t, facts)
+	return facts
 }
 
-func TestRecordedAnswersAboutTags(t *testing.T) {
-	facts := []fact{
+func factsAboutTags() []Fact {
+	facts := []Fact{
 		{"tags that make more than 50 together", "documented and observed",
 			func(s *scene) any {
-				s.do(&kms.TagResourceInput{KeyId: s.symmetric.KeyId, Tags: manyTags(50)})
-				return &kms.TagResourceInput{KeyId: s.symmetric.KeyId, Tags: []kms.Tag{{TagKey: "one more"}}}
+				s.do(&kms.TagResourceInput{KeyId: s.symmetric().KeyId, Tags: manyTags(50)})
+				return &kms.TagResourceInput{KeyId: s.symmetric().KeyId, Tags: []kms.Tag{{TagKey: "one more"}}}
 			},
 			refuses(kms.TagException, "Too many tags")},
 		{"TagResource replaces by the exact tag key, and answers with nothing", "documented",
 			func(s *scene) any {
-				s.do(&kms.TagResourceInput{KeyId: s.symmetric.KeyId, Tags: []kms.Tag{{TagKey: "k", TagValue: "1"}, {TagKey: "K", TagValue: "1"}}})
-				return &kms.TagResourceInput{KeyId: s.symmetric.KeyId, Tags: []kms.Tag{{TagKey: "k", TagValue: ""}}}
+				s.do(&kms.TagResourceInput{KeyId: s.symmetric().KeyId, Tags: []kms.Tag{{TagKey: "k", TagValue: "1"}, {TagKey: "K", TagValue: "1"}}})
+				return &kms.TagResourceInput{KeyId: s.symmetric().KeyId, Tags: []kms.Tag{{TagKey: "k", TagValue: ""}}}
 			},
 			succeeds(has("", ""), then(about("{symmetric}", &kms.ListResourceTagsInput{}),
 				succeeds(is("Tags", []any{map[string]any{"TagKey": "K", "TagValue": "1"}, map[string]any{"TagKey": "k", "TagValue": ""}}))))},
@@ -299,17 +297,17 @@ func TestRecordedAnswersAboutTags(t *testing.T) {
 		{"a tag value of 257 characters", []kms.Tag{{TagKey: "k", TagValue: long}}, violates("Value '"+long+"' at 'tags.1.member.tagValue'", "have length less than or equal to 256")},
 	} {
 		facts = append(facts,
-			fact{refused.text + " to CreateKey", "observed",
+			Fact{refused.text + " to CreateKey", "observed",
 				input(&kms.CreateKeyInput{Tags: refused.tags}), refused.want},
-			fact{refused.text + " to TagResource", "observed",
+			Fact{refused.text + " to TagResource", "observed",
 				about("{symmetric}", &kms.TagResourceInput{Tags: refused.tags}), refused.want})
 	}
-	requireFacts(t, facts)
+	return facts
 }
 
 const foreignKey = "arn:aws:kms:us-east-1:444455556666:key/12345678-1234-1234-1234-123456789012"
 
-func TestRecordedAnswersAboutAliases(t *testing.T) {
+func factsAboutAliases() []Fact {
 	const prefix = `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`
 	const tooMany = "Aliases per key quota for this account in this region is 50, current usage is 50."
 	const changedUsage = "Alias alias/fixture cannot be changed from a CMK with key usage ENCRYPT_DECRYPT to a CMK with key usage %s. " +
@@ -327,12 +325,12 @@ func TestRecordedAnswersAboutAliases(t *testing.T) {
 	full := func(then func(*scene) any) func(*scene) any {
 		return func(s *scene) any {
 			for i := range 50 {
-				createAlias(s.t, s.svc, fmt.Sprint("alias/", i), s.other.KeyId)
+				createAlias(s, s.svc, fmt.Sprint("alias/", i), s.other().KeyId)
 			}
 			return then(s)
 		}
 	}
-	requireFacts(t, []fact{
+	return []Fact{
 		{"CreateAlias answers with nothing", "documented",
 			create("alias/new", "{symmetric}"), succeeds(has("", ""))},
 		{"an alias without its prefix", "observed",
@@ -364,7 +362,7 @@ func TestRecordedAnswersAboutAliases(t *testing.T) {
 		{"an alias that moves to a key of another account", "reported", update(fixtureAlias, foreignKey),
 			refusesWith("This operation cannot be called cross account")},
 		{"an alias for an AWS managed key", "documented",
-			func(s *scene) any { return create("alias/new", describe(s.t, s.svc, "alias/aws/s3").Arn)(s) },
+			func(s *scene) any { return create("alias/new", describe(s, s.svc, "alias/aws/s3").Arn)(s) },
 			refusesSomehow(kms.AccessDeniedException, kms.ValidationException, kms.UnsupportedOperationException)},
 		{"the name of an alias that was deleted may be used at once", "documented",
 			func(s *scene) any {
@@ -394,7 +392,7 @@ func TestRecordedAnswersAboutAliases(t *testing.T) {
 			input(&kms.EncryptInput{KeyId: "alias/none", Plaintext: []byte("x")}),
 			refuses(kms.NotFoundException, "Alias "+aliasARN+"alias/none is not found.")},
 		{"an alias is listed with its key and dates", "documented",
-			func(s *scene) any { return &kms.ListAliasesInput{KeyId: s.symmetric.Arn} },
+			func(s *scene) any { return &kms.ListAliasesInput{KeyId: s.symmetric().Arn} },
 			succeeds(has("Aliases.0", "AliasArn AliasName CreationDate LastUpdatedDate TargetKeyId"))},
 		{"a predefined alias is listed without key and dates", "documented", input(&kms.ListAliasesInput{}),
 			succeeds(has("Aliases.0", "AliasArn AliasName"))},
@@ -404,5 +402,5 @@ func TestRecordedAnswersAboutAliases(t *testing.T) {
 			input(&kms.ListAliasesInput{Limit: new(int32(2))}), succeeds(isSent(`"AliasCount":2`))},
 		{"an empty list of aliases says so over HTTP", "recorded 2026",
 			about("{other}", &kms.ListAliasesInput{}), succeeds(isSent(`"AliasCount":0`))},
-	})
+	}
 }

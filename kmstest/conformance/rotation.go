@@ -1,17 +1,16 @@
-package kms_test
+package conformance
 
 import (
 	"fmt"
-	"testing"
 	"time"
 
 	"github.com/pocketkms/kms"
 )
 
-func TestRecordedAnswersAboutRotation(t *testing.T) {
+func factsAboutRotation() []Fact {
 	const limit = "The on-demand rotations limit has been reached for the given keyId. " +
 		"No more on-demand rotations can be performed for this key: {symmetric}"
-	start := newClock().Now()
+	start := Start
 	status := about("{symmetric}", &kms.GetKeyRotationStatusInput{})
 	list := func(key string, include kms.IncludeKeyMaterial) func(*scene) any {
 		return func(s *scene) any {
@@ -19,13 +18,13 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 		}
 	}
 	enableRotation := func(s *scene, days *int32) {
-		s.do(&kms.EnableKeyRotationInput{KeyId: s.symmetric.KeyId, RotationPeriodInDays: days})
+		s.do(&kms.EnableKeyRotationInput{KeyId: s.symmetric().KeyId, RotationPeriodInDays: days})
 	}
 	// again enables rotation, waits 10 days, and enables it again.
 	again := func(first, second *int32) func(*scene) any {
 		return func(s *scene) any {
 			enableRotation(s, first)
-			s.clock.Move(10 * day)
+			s.advance(10 * day)
 			enableRotation(s, second)
 			return status(s)
 		}
@@ -34,8 +33,8 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 	afterDisabling := func(first, second *int32) func(*scene) any {
 		return func(s *scene) any {
 			enableRotation(s, first)
-			s.clock.Move(10 * day)
-			s.do(&kms.DisableKeyRotationInput{KeyId: s.symmetric.KeyId})
+			s.advance(10 * day)
+			s.do(&kms.DisableKeyRotationInput{KeyId: s.symmetric().KeyId})
 			enableRotation(s, second)
 			return status(s)
 		}
@@ -46,7 +45,7 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 	}
 	doesNotRotate := succeeds(has("", "KeyId KeyRotationEnabled"), is("KeyRotationEnabled", false))
 	const later = 10 * day
-	facts := []fact{
+	facts := []Fact{
 		{"a period of 2,561 days", "documented",
 			about("{symmetric}", &kms.EnableKeyRotationInput{RotationPeriodInDays: new(int32(2561))}),
 			violates("Value '2561' at 'rotationPeriodInDays'", "have value less than or equal to 2560")},
@@ -77,25 +76,25 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 		{"EnableKeyRotation again, without a period, after a rotation", "recorded 2026",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
-				s.clock.Move(100 * day)
+				s.advance(100 * day)
 				enableRotation(s, nil)
 				return status(s)
 			}, rotates(90, start.Add(180*day))},
 		{"a key that is pending deletion does not rotate", "documented",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
-				scheduleDeletion(s.t, s.svc, s.symmetric.KeyId, 7)
+				scheduleDeletion(s, s.svc, s.symmetric().KeyId, 7)
 				return status(s)
 			}, doesNotRotate},
 		{"a disabled key keeps its rotation", "documented",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
-				disable(s.t, s.svc, s.symmetric.KeyId)
+				disable(s, s.svc, s.symmetric().KeyId)
 				return status(s)
 			}, rotates(90, start.Add(90*day))},
 		{"a new AWS managed key says that it does not rotate", "recorded 2026",
 			func(s *scene) any {
-				return &kms.GetKeyRotationStatusInput{KeyId: describe(s.t, s.svc, "alias/aws/sqs").KeyId}
+				return &kms.GetKeyRotationStatusInput{KeyId: describe(s, s.svc, "alias/aws/sqs").KeyId}
 			}, doesNotRotate},
 		{"DisableKeyRotation is idempotent and answers with nothing", "documented",
 			about("{symmetric}", &kms.DisableKeyRotationInput{}), succeeds(has("", ""))},
@@ -117,27 +116,27 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 			about("{signing}", &kms.RotateKeyOnDemandInput{}), refuses(kms.UnsupportedOperationException, "")},
 		{"RotateKeyOnDemand of a disabled key", "observed",
 			func(s *scene) any {
-				disable(s.t, s.svc, s.symmetric.KeyId)
-				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId}
+				disable(s, s.svc, s.symmetric().KeyId)
+				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric().KeyId}
 			}, refuses(kms.DisabledException, "{symmetric} is disabled.")},
 		{"a 26th rotation on demand", "observed",
 			func(s *scene) any {
 				for range 25 {
-					s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId})
+					s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric().KeyId})
 				}
-				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId}
+				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric().KeyId}
 			}, refuses(kms.LimitExceededException, limit)},
 		{"RotateKeyOnDemand less than 20 minutes before a rotation", "documented",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
-				s.clock.Move(90*day - 19*time.Minute)
-				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId}
+				s.advance(90*day - 19*time.Minute)
+				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric().KeyId}
 			}, refusesSomehow(kms.ConflictException)},
 		{"RotateKeyOnDemand returns the key ARN and does not change the schedule", "documented",
 			func(s *scene) any {
 				enableRotation(s, new(int32(90)))
-				s.clock.Move(10 * day)
-				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId}
+				s.advance(10 * day)
+				return &kms.RotateKeyOnDemandInput{KeyId: s.symmetric().KeyId}
 			}, succeeds(has("", "KeyId"), is("KeyId", "{symmetric}"), then(status, rotates(90, start.Add(90*day))))},
 		{"the first material is no rotation", "documented", list("{symmetric}", ""),
 			succeeds(has("", "Rotations Truncated"), is("Rotations", []any{}))},
@@ -146,10 +145,10 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 			succeeds(has("Rotations.0", "KeyId KeyMaterialId KeyMaterialState"), is("Rotations.0.KeyMaterialState", "CURRENT"))},
 		{"rotations are listed from the oldest on, with date and type", "recorded 2026",
 			func(s *scene) any {
-				s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId})
-				s.clock.Move(day)
-				s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric.KeyId})
-				return &kms.ListKeyRotationsInput{KeyId: s.symmetric.KeyId}
+				s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric().KeyId})
+				s.advance(day)
+				s.do(&kms.RotateKeyOnDemandInput{KeyId: s.symmetric().KeyId})
+				return &kms.ListKeyRotationsInput{KeyId: s.symmetric().KeyId}
 			},
 			succeeds(has("Rotations.0", "KeyId KeyMaterialId KeyMaterialState RotationDate RotationType"),
 				is("Rotations.0.RotationDate", unix(start)),
@@ -157,7 +156,7 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 				is("Rotations.1.RotationDate", unix(start.Add(day))), is("Rotations.1.KeyMaterialState", "CURRENT"))},
 		{"a rotation names its key by its ARN though the ID was sent", "recorded 2026",
 			func(s *scene) any {
-				return &kms.ListKeyRotationsInput{KeyId: s.symmetric.KeyId, IncludeKeyMaterial: kms.IncludeKeyMaterialAllKeyMaterial}
+				return &kms.ListKeyRotationsInput{KeyId: s.symmetric().KeyId, IncludeKeyMaterial: kms.IncludeKeyMaterialAllKeyMaterial}
 			}, succeeds(is("Rotations.0.KeyId", "{symmetric}"))},
 		{"a rotation names its key by its ARN if that was sent", "recorded 2026",
 			list("{symmetric}", kms.IncludeKeyMaterialAllKeyMaterial),
@@ -173,16 +172,16 @@ func TestRecordedAnswersAboutRotation(t *testing.T) {
 			refuses(kms.ValidationException, "Input parameter includeKeyMaterial can only be used with symmetric keys.")},
 	}
 	for _, in := range []any{&kms.EnableKeyRotationInput{}, &kms.DisableKeyRotationInput{}, &kms.RotateKeyOnDemandInput{}} {
-		name := operationOf(t, in).Name()
-		facts = append(facts, fact{name + " of an AWS managed key", "recorded 2026",
+		name := operationOf(in).Name()
+		facts = append(facts, Fact{name + " of an AWS managed key", "recorded 2026",
 			func(s *scene) any {
-				s.key = describe(s.t, s.svc, "alias/aws/sqs")
-				again := operationOf(s.t, in).NewInput()
+				s.key = describe(s, s.svc, "alias/aws/sqs")
+				again := operationOf(in).NewInput()
 				keyMembers(again)[0].SetString(s.key.KeyId)
 				return again
 			},
 			refuses(kms.AccessDeniedException, fmt.Sprintf("User: arn:aws:iam::111122223333:root is not authorized to perform: kms:%s "+
 				"on resource: {key} because no resource-based policy allows the kms:%[1]s action", name))})
 	}
-	requireFacts(t, facts)
+	return facts
 }
