@@ -107,8 +107,8 @@ func (d *Decrypter) Open(ctx context.Context, message []byte, encryptionContext 
 
 var errTrailing = fmt.Errorf("%w: bytes follow it", ErrAltered)
 
-// A message is one whose header has been authenticated.
-type message struct {
+// An incoming is a message whose header has been authenticated.
+type incoming struct {
 	header     *header
 	pairs      map[string]string // of the complete encryption context
 	frames     *frameCipher
@@ -117,7 +117,7 @@ type message struct {
 }
 
 // begin reads the header of a message, decrypts the data key and authenticates the header.
-func (d *Decrypter) begin(ctx context.Context, s *scanner, given map[string]string) (*message, error) {
+func (d *Decrypter) begin(ctx context.Context, s *scanner, given map[string]string) (*incoming, error) {
 	if d == nil || d.materials == nil {
 		return nil, errZero
 	}
@@ -138,7 +138,7 @@ func (d *Decrypter) begin(ctx context.Context, s *scanner, given map[string]stri
 	if err != nil {
 		return nil, err
 	}
-	m := &message{header: h, pairs: all, transcript: newTranscript(h.suite)}
+	m := &incoming{header: h, pairs: all, transcript: newTranscript(h.suite)}
 	public, signed := h.pairs[publicKeyPair]
 	if signed != h.suite.signs() {
 		return nil, fmt.Errorf("%w: only signed messages have the public key of a signature", ErrAltered)

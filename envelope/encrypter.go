@@ -119,8 +119,8 @@ func (e *Encrypter) Seal(ctx context.Context, plaintext []byte, encryptionContex
 // maxSignature is the most bytes of an ECDSA P-384 signature in DER.
 const maxSignature = 104
 
-// A newMessage is a message whose header has been made.
-type newMessage struct {
+// An outgoing is a message whose header has been made.
+type outgoing struct {
 	header     header
 	frames     *frameCipher
 	sign       signer // nil if the suite does not sign
@@ -128,7 +128,7 @@ type newMessage struct {
 }
 
 // begin makes the header of a message. length is that of the plaintext, or -1 if it is not known.
-func (e *Encrypter) begin(ctx context.Context, pairs map[string]string, length int64) (*newMessage, error) {
+func (e *Encrypter) begin(ctx context.Context, pairs map[string]string, length int64) (*outgoing, error) {
 	if e == nil || e.materials == nil {
 		return nil, errZero
 	}
@@ -150,7 +150,7 @@ func (e *Encrypter) begin(ctx context.Context, pairs map[string]string, length i
 			return nil, err
 		}
 	}
-	m := &newMessage{sign: materials.sign, transcript: newTranscript(e.suite)}
+	m := &outgoing{sign: materials.sign, transcript: newTranscript(e.suite)}
 	h := &m.header
 	h.suite, h.keys, h.framed, h.frameLength = e.suite, materials.keys, true, uint32(e.frameLength)
 	h.messageID = make([]byte, e.suite.messageIDBytes())
@@ -169,7 +169,7 @@ func (e *Encrypter) begin(ctx context.Context, pairs map[string]string, length i
 }
 
 // appendFooter appends the signature of what the transcript has.
-func (m *newMessage) appendFooter(b []byte) ([]byte, error) {
+func (m *outgoing) appendFooter(b []byte) ([]byte, error) {
 	if m.sign == nil {
 		return b, nil
 	}

@@ -24,7 +24,7 @@ func (c *cursor) take(n int) ([]byte, error) {
 
 // openFrames returns the plaintext of a framed body. If it fails, it also returns what it has, for
 // the caller to clear.
-func (m *message) openFrames(c *cursor) (plaintext []byte, err error) {
+func (m *incoming) openFrames(c *cursor) (plaintext []byte, err error) {
 	length := int64(m.header.frameLength)
 	remaining := int64(len(c.message) - c.off)
 	// Each frame has an overhead, so this is more than the plaintext, by a little.
@@ -62,7 +62,7 @@ func checkSequence(got, want uint32) error {
 	return nil
 }
 
-func (m *message) openFinalFrame(c *cursor, plaintext []byte, sequence uint32) ([]byte, error) {
+func (m *incoming) openFinalFrame(c *cursor, plaintext []byte, sequence uint32) ([]byte, error) {
 	fields, err := c.take(4 + ivBytes + 4)
 	if err != nil {
 		return plaintext, err
@@ -84,7 +84,7 @@ func (m *message) openFinalFrame(c *cursor, plaintext []byte, sequence uint32) (
 
 // finalLength returns the length of the plaintext of a final frame. fields are its sequence number,
 // IV and length.
-func (m *message) finalLength(fields []byte, sequence uint32) (uint32, error) {
+func (m *incoming) finalLength(fields []byte, sequence uint32) (uint32, error) {
 	if got := binary.BigEndian.Uint32(fields); got != sequence {
 		return 0, fmt.Errorf("%w: final frame %d where %d belongs", ErrAltered, got, sequence)
 	}
@@ -104,7 +104,7 @@ func (c *cursor) takeLong(length int64) ([]byte, error) {
 }
 
 // openUnframed returns the plaintext of a body that is not framed.
-func (m *message) openUnframed(c *cursor) ([]byte, error) {
+func (m *incoming) openUnframed(c *cursor) ([]byte, error) {
 	fields, err := c.take(unframedBytes)
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func unframedLength(fields []byte) (int64, error) {
 }
 
 // openFooter verifies the signature.
-func (m *message) openFooter(c *cursor) error {
+func (m *incoming) openFooter(c *cursor) error {
 	prefix, err := c.take(2)
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 // A Reader decrypts a stream. It may be used by one goroutine at a time.
 type Reader struct {
 	src      io.Reader
-	message  *message
+	message  *incoming
 	maxFrame int64
 	sequence uint32 // of the next frame
 	buf      []byte // of a frame, that is decrypted in place

@@ -16,7 +16,7 @@ import (
 // may be.
 type ReaderAt struct {
 	src     io.ReaderAt
-	message *message
+	message *incoming
 	body    int64     // offset of the first frame
 	full    int64     // number of regular frames
 	last    int64     // length of the plaintext of the final frame
@@ -65,7 +65,7 @@ func (d *Decrypter) NewReaderAt(ctx context.Context, src io.ReaderAt, size int64
 
 // beginAt is begin with what a ReaderAt refuses. A Decrypter that refuses signed messages does so
 // before it asks for their data keys.
-func (d *Decrypter) beginAt(ctx context.Context, src io.Reader, pairs map[string]string) (*message, error) {
+func (d *Decrypter) beginAt(ctx context.Context, src io.Reader, pairs map[string]string) (*incoming, error) {
 	if d == nil {
 		return nil, errZero
 	}

@@ -1,4 +1,4 @@
-package envelope_test
+package envelope
 
 import (
 	"archive/zip"
@@ -16,8 +16,6 @@ import (
 	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/pocketkms/kms/envelope"
 )
 
 // A vectorSet is an archive of decrypt vectors of the AWS Encryption SDK; see testdata/README.md.
@@ -64,9 +62,9 @@ func (v *vectorSet) file(t *testing.T, name string) []byte {
 }
 
 // keyring returns the keyring of a vector, or nil if it needs keys of AWS.
-func (v *vectorSet) keyring(t *testing.T, test vector) envelope.Keyring {
+func (v *vectorSet) keyring(t *testing.T, test vector) Keyring {
 	t.Helper()
-	var all []envelope.Keyring
+	var all []Keyring
 	for _, m := range test.MasterKeys {
 		key := v.Keys[m.Key]
 		switch m.Type + " " + m.Algorithm {
@@ -75,28 +73,24 @@ func (v *vectorSet) keyring(t *testing.T, test vector) envelope.Keyring {
 		case "raw aes":
 			material, err := base64.StdEncoding.DecodeString(key.Material)
 			require.NoError(t, err)
-			all = append(all, envelope.RawAES(m.ProviderID, m.Key, material))
+			all = append(all, RawAES(m.ProviderID, m.Key, material))
 		case "raw rsa":
 			hash := map[string]crypto.Hash{"sha256": crypto.SHA256, "sha512": crypto.SHA512}[m.PaddingHash]
 			block, _ := pem.Decode([]byte(key.Material))
 			if key.Type == "public" {
 				public, err := x509.ParsePKIXPublicKey(block.Bytes)
 				require.NoError(t, err)
-				all = append(all, envelope.RawRSAPublic(m.ProviderID, m.Key, hash, public.(*rsa.PublicKey)))
+				all = append(all, RawRSAPublic(m.ProviderID, m.Key, hash, public.(*rsa.PublicKey)))
 				continue
 			}
 			private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 			require.NoError(t, err)
-			all = append(all, envelope.RawRSA(m.ProviderID, m.Key, hash, private.(*rsa.PrivateKey)))
+			all = append(all, RawRSA(m.ProviderID, m.Key, hash, private.(*rsa.PrivateKey)))
 		default:
 			require.Fail(t, "unknown key", m.Type+" "+m.Algorithm)
 		}
 	}
-	return envelope.Multi(all[0], all[1:]...)
-}
-
-func anySuite() envelope.DecrypterOptions {
-	return envelope.DecrypterOptions{CommitmentPolicy: envelope.RequireEncryptAllowDecrypt}
+	return Multi(all[0], all[1:]...)
 }
 
 func TestPublishedVectorsDecrypt(t *testing.T) {
@@ -113,7 +107,7 @@ func TestPublishedVectorsDecrypt(t *testing.T) {
 					kms++
 					continue
 				}
-				d, err := envelope.NewDecrypter(keyring, anySuite())
+				d, err := NewDecrypter(keyring, anySuite())
 				require.NoError(t, err)
 				message, want := v.file(t, test.Ciphertext), v.file(t, test.Result.Output.Plaintext)
 				got, err := d.Open(t.Context(), message, test.EncryptionContext)
@@ -141,9 +135,9 @@ func TestVectorsThatAreNotOfTheFormatAreRefused(t *testing.T) {
 	v := openVectors(t, "invalid-Net-4.0.0.zip")
 	require.Len(t, v.Tests, 28)
 	for name, test := range v.Tests {
-		d, err := envelope.NewDecrypter(v.keyring(t, test), anySuite())
+		d, err := NewDecrypter(v.keyring(t, test), anySuite())
 		require.NoError(t, err)
 		_, err = d.Open(t.Context(), v.file(t, test.Ciphertext), test.EncryptionContext)
-		require.ErrorIs(t, err, envelope.ErrAltered, name)
+		require.ErrorIs(t, err, ErrAltered, name)
 	}
 }

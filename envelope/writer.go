@@ -12,7 +12,7 @@ import (
 // A Writer encrypts a stream. It may be used by one goroutine at a time.
 type Writer struct {
 	dst      io.Writer
-	message  *newMessage
+	message  *outgoing
 	sequence uint32 // of the next frame
 	pending  []byte // plaintext that is not encrypted, at most a frame
 	out      []byte // a frame, before it is written
