@@ -143,11 +143,6 @@ func (d *Decrypter) begin(ctx context.Context, s *scanner, given map[string]stri
 	if signed != h.suite.signs() {
 		return nil, fmt.Errorf("%w: only signed messages have the public key of a signature", ErrAltered)
 	}
-	if signed {
-		if m.verify, err = parsePublicKey(h.suite.curve, public); err != nil {
-			return nil, err
-		}
-	}
 	ec, err := newContext(all)
 	if err != nil {
 		return nil, err
@@ -178,6 +173,11 @@ func (d *Decrypter) begin(ctx context.Context, s *scanner, given map[string]stri
 	}
 	if _, err := aead.Open(nil, iv, tag, authenticated); err != nil {
 		return nil, fmt.Errorf("%w: the tag of its header does not verify", ErrAltered)
+	}
+	if signed {
+		if m.verify, err = parsePublicKey(h.suite.curve, public); err != nil {
+			return nil, err
+		}
 	}
 	m.frames = newFrameCipher(aead, h.messageID, h.framed)
 	return m, nil

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms/internal/secret"
 )
 
 func suiteHex(s Suite) string { return fmt.Sprintf("%04x", uint16(s)) }
@@ -39,8 +41,9 @@ func anySuite() DecrypterOptions {
 type testWriter struct {
 	suite       Suite
 	pairs       map[string]string
-	frameLength int  // 0 does not frame
-	emptyFinal  bool // ends full frames with an empty one
+	frameLength int     // 0 does not frame
+	emptyFinal  bool    // ends full frames with an empty one
+	public      *string // in the place of the signature's public key
 }
 
 func (tw testWriter) seal(t testing.TB, plaintext []byte) []byte {
@@ -51,6 +54,13 @@ func (tw testWriter) seal(t testing.TB, plaintext []byte) []byte {
 	require.NoError(t, err)
 	m, err := keyringMaterials(list).forEncryption(t.Context(), s, tw.pairs, -1)
 	require.NoError(t, err)
+	if tw.public != nil {
+		m.context, err = newContext(with(tw.pairs, publicKeyPair, *tw.public))
+		require.NoError(t, err)
+		dataKey, keys, err := newDataKey(t.Context(), list, s.keyBytes, m.context)
+		require.NoError(t, err)
+		m.dataKey, m.keys = secret.New(dataKey), keys
+	}
 	h := header{suite: s, messageID: bytes.Repeat([]byte{9}, s.messageIDBytes()), keys: m.keys,
 		framed: tw.frameLength > 0, frameLength: uint32(tw.frameLength)}
 	aead, commitment, err := s.derive(m.dataKey.Expose(), h.messageID)
@@ -143,7 +153,7 @@ func ways(t testing.TB) map[string]way {
 
 // with returns pairs and one more.
 func with(pairs map[string]string, k, v string) map[string]string {
-	pairs = maps.Clone(pairs)
-	pairs[k] = v
-	return pairs
+	all := map[string]string{k: v}
+	maps.Copy(all, pairs)
+	return all
 }

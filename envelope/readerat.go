@@ -156,8 +156,11 @@ func (r *ReaderAt) open(b *frameBuffer, frame int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if int64(declared) != r.last {
-		return nil, fmt.Errorf("%w: its final frame has another length", ErrAltered)
+	if int64(declared) > r.last {
+		return nil, ErrTruncated
+	}
+	if int64(declared) < r.last {
+		return nil, errTrailing
 	}
 	return b.frames.openSingle(encrypted[:0], sequence, fields[4:4+ivBytes], encrypted)
 }
