@@ -14,18 +14,27 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/kmstest"
 )
 
 // calls are the names of the operations of a service, in their order.
 type calls struct {
 	mu    sync.Mutex
 	names []string
-	last  any // input of the last call
+	last  any // copy of the last input
 }
 
 func (c *calls) intercept(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
 	c.mu.Lock()
-	c.names, c.last = append(c.names, call.Operation), call.Input
+	c.names = append(c.names, call.Operation.Name())
+	switch in := call.Input.(type) {
+	case *kms.GenerateDataKeyInput:
+		c.last = *in
+	case *kms.EncryptInput:
+		c.last = *in
+	case *kms.DecryptInput:
+		c.last = *in
+	}
 	c.mu.Unlock()
 	return next(ctx)
 }
@@ -40,9 +49,7 @@ func (c *calls) take() []string {
 func newKMS(t testing.TB) (*kms.Service, *calls, string) {
 	t.Helper()
 	c := new(calls)
-	svc, err := kms.New(kms.Config{Intercept: c.intercept})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, svc.Close()) })
+	svc := kmstest.New(t, kmstest.Configure(func(config *kms.Config) { config.Intercept, config.ReplicationDelay = c.intercept, -1 })).Service
 	created, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{})
 	require.NoError(t, err)
 	_, err = svc.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: "alias/app", TargetKeyId: created.KeyMetadata.KeyId})
@@ -86,10 +93,11 @@ func TestAKMSKeyIsNamedByAnyOfItsIdentifiers(t *testing.T) {
 		for _, opening := range identifiers {
 			require.NoError(t, open(t, KMSKey(svc, opening), message), "%s %s", sealing, opening)
 			require.Equal(t, []string{"Decrypt"}, c.take())
-			require.Equal(t, opening, c.last.(*kms.DecryptInput).KeyId)
+			require.Equal(t, opening, c.last.(kms.DecryptInput).KeyId)
 		}
 		require.NoError(t, open(t, KMSDiscovery(svc, DiscoveryFilter{}), message))
-		require.Equal(t, keyARN, c.last.(*kms.DecryptInput).KeyId)
+		require.Equal(t, keyARN, c.last.(kms.DecryptInput).KeyId)
+		c.take()
 	}
 }
 
@@ -99,7 +107,7 @@ func TestTheKMSIsGivenTheCompleteContext(t *testing.T) {
 	e := newEncrypter(t, KMSKey(svc, keyARN), EncrypterOptions{Suite: SuiteCommitKeyECDSA, RequiredContextKeys: []string{"required"}})
 	message, err := e.Seal(t.Context(), []byte("plaintext"), pairs)
 	require.NoError(t, err)
-	sent := c.last.(*kms.GenerateDataKeyInput)
+	sent := c.last.(kms.GenerateDataKeyInput)
 	require.EqualValues(t, 32, *sent.NumberOfBytes)
 	require.Empty(t, sent.KeySpec)
 	public := sent.EncryptionContext[publicKeyPair]
@@ -110,7 +118,7 @@ func TestTheKMSIsGivenTheCompleteContext(t *testing.T) {
 	got, err := newDecrypter(t, KMSKey(svc, keyARN), DecrypterOptions{}).Open(t.Context(), message, map[string]string{"required": "r"})
 	require.NoError(t, err)
 	require.Equal(t, "plaintext", string(got))
-	require.Equal(t, sent.EncryptionContext, c.last.(*kms.DecryptInput).EncryptionContext)
+	require.Equal(t, sent.EncryptionContext, c.last.(kms.DecryptInput).EncryptionContext)
 }
 
 func TestAnotherKeyOfTheKMSDoesNotDecrypt(t *testing.T) {
@@ -282,12 +290,12 @@ func TestGrantTokensArePassed(t *testing.T) {
 	tokens := []string{created.GrantToken}
 	second := Multi(testKeyring(), KMSKey(svc, keyARN, tokens...))
 	message := seal(t, KMSKey(svc, keyARN, tokens...), nil)
-	require.Equal(t, tokens, c.last.(*kms.GenerateDataKeyInput).GrantTokens)
+	require.Equal(t, tokens, c.last.(kms.GenerateDataKeyInput).GrantTokens)
 	seal(t, second, nil)
-	require.Equal(t, tokens, c.last.(*kms.EncryptInput).GrantTokens)
+	require.Equal(t, tokens, c.last.(kms.EncryptInput).GrantTokens)
 	for _, k := range []Keyring{KMSKey(svc, keyARN, tokens...), KMSDiscovery(svc, DiscoveryFilter{}, tokens...)} {
 		require.NoError(t, open(t, k, message))
-		require.Equal(t, tokens, c.last.(*kms.DecryptInput).GrantTokens)
+		require.Equal(t, tokens, c.last.(kms.DecryptInput).GrantTokens)
 	}
 }
 
