@@ -2,6 +2,9 @@ package envelope
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -17,6 +20,14 @@ func suiteHex(s Suite) string { return fmt.Sprintf("%04x", uint16(s)) }
 
 // testKeyring is a keyring with a fixed key.
 func testKeyring() Keyring { return RawAES("test", "fixed", bytes.Repeat([]byte{7}, 32)) }
+
+// testRSA is a keyring with an RSA key.
+func testRSA(t testing.TB) Keyring {
+	t.Helper()
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	return RawRSA("test", "RSA", crypto.SHA256, private)
+}
 
 func newEncrypter(t testing.TB, k Keyring, options EncrypterOptions) *Encrypter {
 	t.Helper()

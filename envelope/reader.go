@@ -84,8 +84,9 @@ func (r *Reader) WriteTo(dst io.Writer) (n int64, err error) {
 		if err == nil && written < len(r.plain) {
 			err = io.ErrShortWrite
 		}
+		written = min(max(written, 0), len(r.plain))
 		n += int64(written)
-		r.plain = r.plain[max(written, 0):]
+		r.plain = r.plain[written:]
 		if err != nil {
 			return n, err
 		}

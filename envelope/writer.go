@@ -77,30 +77,35 @@ func (w *Writer) keep(p []byte) {
 	w.pending = append(w.pending, p...)
 }
 
-// grow makes room for need bytes, at most a frame, in all.
+// grow makes room for need bytes in all, at most a frame and a byte.
 func (w *Writer) grow(need int) {
 	if need <= cap(w.pending) {
 		return
 	}
-	grown := make([]byte, len(w.pending), min(max(need, 2*cap(w.pending), 512), w.length))
+	grown := make([]byte, len(w.pending), min(max(need, 2*cap(w.pending), 512), w.length+1))
 	copy(grown, w.pending)
 	secret.Clear(w.pending)
 	w.pending = grown
 }
 
-// ReadFrom encrypts what src has, until io.EOF. It does not close the Writer.
+// ReadFrom encrypts what src has, until io.EOF. It does not close the Writer. After an error of src,
+// more can be written.
 func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 	for w.err == nil {
-		if len(w.pending) == w.length {
-			if err := w.frame(w.pending); err != nil {
-				return n, err
-			}
-			w.pending = w.pending[:0]
-		}
 		w.grow(len(w.pending) + 1)
 		read, err := src.Read(w.pending[len(w.pending):cap(w.pending)])
+		if read < 0 || read > cap(w.pending)-len(w.pending) {
+			return n, errors.New("envelope: the io.Reader returned an impossible count")
+		}
 		w.pending = w.pending[:len(w.pending)+read]
 		n += int64(read)
+		// A byte more than a frame shows that the frame is not the last.
+		if len(w.pending) > w.length {
+			if err := w.frame(w.pending[:w.length]); err != nil {
+				return n, err
+			}
+			w.pending = append(w.pending[:0], w.pending[w.length])
+		}
 		if err == io.EOF {
 			return n, nil
 		}
