@@ -31,21 +31,38 @@ func TestEveryBitFlipIsRefused(t *testing.T) {
 	d := newDecrypter(t, testKeyring(), anySuite())
 	for name, message := range shortMessages(t) {
 		for way, open := range ways(t) {
+			if name == "signed" && way == "NewReader" {
+				continue // TestAReaderOfASignedMessageRefusesWhatOpenRefuses, at fewer bits, as a key is parsed each time
+			}
 			for bit := range 8 * len(message) {
 				altered := bytes.Clone(message)
 				altered[bit/8] ^= 1 << (bit % 8)
 				_, err := open(d, altered, map[string]string{"a": "1"})
-				require.Error(t, err, "%s %s bit %d", name, way, bit)
-				require.True(t, isKnown(err), "%s %s bit %d: %v", name, way, bit, err)
+				if err == nil || !isKnown(err) {
+					t.Errorf("%s %s bit %d: %v", name, way, bit, err)
+				}
 			}
 		}
 		if name != "signed" && name != "unframed" {
 			for bit := range 8 * len(message) {
 				altered := bytes.Clone(message)
 				altered[bit/8] ^= 1 << (bit % 8)
-				require.Error(t, readAllAt(d, altered, len("plaintext of frames")), "%s bit %d", name, bit)
+				if readAllAt(d, altered, len("plaintext of frames")) == nil {
+					t.Errorf("%s bit %d", name, bit)
+				}
 			}
 		}
+	}
+}
+
+func TestAReaderOfASignedMessageRefusesWhatOpenRefuses(t *testing.T) {
+	d := newDecrypter(t, testKeyring(), anySuite())
+	message := shortMessages(t)["signed"]
+	for at := range message {
+		altered := bytes.Clone(message)
+		altered[at] ^= 0x80 >> (at % 8)
+		_, err := ways(t)["NewReader"](d, altered, nil)
+		require.True(t, isKnown(err), "byte %d: %v", at, err)
 	}
 }
 

@@ -23,6 +23,8 @@ type vectorSet struct {
 	files fs.FS
 	Keys  map[string]struct{ Type, Material string } `json:"-"` // the manifest has the name of their file
 	Tests map[string]vector
+
+	private map[string]*rsa.PrivateKey // by name; parsing one takes milliseconds
 }
 
 type vector struct {
@@ -47,7 +49,7 @@ func openVectors(t *testing.T, archive string) *vectorSet {
 	z, err := zip.OpenReader("testdata/" + archive)
 	require.NoError(t, err)
 	t.Cleanup(func() { z.Close() })
-	v := &vectorSet{files: z}
+	v := &vectorSet{files: z, private: make(map[string]*rsa.PrivateKey)}
 	require.NoError(t, json.Unmarshal(v.file(t, "manifest.json"), v))
 	keys := struct{ Keys any }{&v.Keys}
 	require.NoError(t, json.Unmarshal(v.file(t, "keys.json"), &keys))
@@ -83,9 +85,12 @@ func (v *vectorSet) keyring(t *testing.T, test vector) Keyring {
 				all = append(all, RawRSAPublic(m.ProviderID, m.Key, hash, public.(*rsa.PublicKey)))
 				continue
 			}
-			private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-			require.NoError(t, err)
-			all = append(all, RawRSA(m.ProviderID, m.Key, hash, private.(*rsa.PrivateKey)))
+			if v.private[m.Key] == nil {
+				private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+				require.NoError(t, err)
+				v.private[m.Key] = private.(*rsa.PrivateKey)
+			}
+			all = append(all, RawRSA(m.ProviderID, m.Key, hash, v.private[m.Key]))
 		default:
 			require.Fail(t, "unknown key", m.Type+" "+m.Algorithm)
 		}
