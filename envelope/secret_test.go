@@ -1,0 +1,147 @@
+package envelope
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pocketkms/kms/internal/secret/secrettest"
+)
+
+// watcher is a keyring that keeps copies of data keys, and the data keys themselves.
+type watcher struct {
+	keyring
+	copies [][]byte
+	seen   [][]byte
+}
+
+func (w *watcher) keyrings() []keyring { return []keyring{w} }
+
+func (w *watcher) watch(dataKey []byte) []byte {
+	w.copies, w.seen = append(w.copies, bytes.Clone(dataKey)), append(w.seen, dataKey)
+	return dataKey
+}
+
+func (w *watcher) generate(ctx context.Context, size int, ec *encryptionContext) ([]byte, encryptedKey, error) {
+	dataKey, key, err := w.keyring.generate(ctx, size, ec)
+	return w.watch(dataKey), key, err
+}
+
+func (w *watcher) decrypt(ctx context.Context, key *encryptedKey, size int, ec *encryptionContext) ([]byte, error) {
+	dataKey, err := w.keyring.decrypt(ctx, key, size, ec)
+	return w.watch(dataKey), err
+}
+
+func TestNothingPrintsAKey(t *testing.T) {
+	key := bytes.Repeat([]byte("0123456789abcdef"), 2)
+	aes := RawAES("test", "fixed", key)
+	w := &watcher{keyring: aes.(*rawAES)}
+	var out bytes.Buffer
+	writer, err := newEncrypter(t, w, EncrypterOptions{Suite: SuiteCommitKeyECDSA, FrameLength: 16}).NewWriter(t.Context(), &out, nil)
+	require.NoError(t, err)
+	write(t, writer, pattern(16))
+	secrets := [][]byte{key, w.copies[0], derivedKey(t, w.copies[0], writer.message.header.messageID)}
+	secrettest.RequireHidden(t, writer.message.frames, secrets...)
+	require.NoError(t, writer.Close())
+	secrettest.RequireHidden(t, writer, append(secrets, pattern(16))...)
+
+	reader, err := newDecrypter(t, aes, DecrypterOptions{}).NewReader(t.Context(), &out, nil)
+	require.NoError(t, err)
+	secrettest.RequireHidden(t, reader.message.frames, secrets...)
+	secrettest.RequireHidden(t, newEncrypter(t, aes, EncrypterOptions{}), key)
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	secrettest.RequireHidden(t, RawRSA("test", "RSA", crypto.SHA256, private), private.D.Bytes()[:32], private.Primes[0].Bytes()[:32])
+}
+
+// A cipher has its key as 32-bit words, which secrettest does not look for.
+func TestADiffOfATestDoesNotShowTheWordsOfAKey(t *testing.T) {
+	w := &watcher{keyring: testKeyring().(*rawAES)}
+	writer, err := newEncrypter(t, w, EncrypterOptions{Suite: SuiteCommitKeyECDSA}).NewWriter(t.Context(), io.Discard, nil)
+	require.NoError(t, err)
+	derived := derivedKey(t, w.copies[0], writer.message.header.messageID)
+	words := []string{fmt.Sprint(binary.LittleEndian.Uint32(derived)), fmt.Sprint(binary.BigEndian.Uint32(derived))}
+	block, err := aes.NewCipher(derived)
+	require.NoError(t, err)
+	for _, visible := range []bool{true, false} {
+		var value, other any = writer, new(Writer)
+		if visible {
+			value, other = struct{ block cipher.Block }{block}, struct{ block cipher.Block }{}
+		}
+		var r recorder
+		assert.Equal(&r, value, other)
+		require.NotEmpty(t, r)
+		shown := strings.Contains(string(r), words[0]) || strings.Contains(string(r), words[1]) ||
+			strings.Contains(string(r), fmt.Sprintf("%#x", binary.LittleEndian.Uint32(derived))) || strings.Contains(string(r), fmt.Sprintf("%#x", binary.BigEndian.Uint32(derived)))
+		require.Equal(t, visible, shown)
+	}
+}
+
+// recorder is what an assertion prints.
+type recorder string
+
+func (r *recorder) Errorf(format string, args ...any) { *r += recorder(fmt.Sprintf(format, args...)) }
+
+// derivedKey returns the key of a message's cipher, which begins its expanded key.
+func derivedKey(t testing.TB, dataKey, messageID []byte) []byte {
+	t.Helper()
+	s := *findSuite(SuiteCommitKey)
+	s.id = SuiteCommitKeyECDSA
+	prk, err := hkdf.Extract(s.kdf.New, dataKey, messageID)
+	require.NoError(t, err)
+	derived, err := hkdf.Expand(s.kdf.New, prk, "\x05\x78DERIVEKEY", 32)
+	require.NoError(t, err)
+	return derived
+}
+
+func TestDataKeysAreErasedAfterUse(t *testing.T) {
+	w := &watcher{keyring: testKeyring().(*rawAES)}
+	message, err := newEncrypter(t, w, EncrypterOptions{}).Seal(t.Context(), []byte("plaintext"), nil)
+	require.NoError(t, err)
+	d := newDecrypter(t, w, DecrypterOptions{})
+	_, err = d.Open(t.Context(), message, nil)
+	require.NoError(t, err)
+	parts := splitMessage(t, message)
+	for _, altered := range [][]byte{parts.header.commitment, parts.header.auth, parts.frames[0][len(parts.frames[0])-1:]} {
+		altered[0] ^= 1 // in message
+		plaintext, err := d.Open(t.Context(), message, nil)
+		require.ErrorIs(t, err, ErrAltered)
+		require.Nil(t, plaintext)
+		altered[0] ^= 1
+	}
+	require.Len(t, w.seen, 5)
+	for i := range w.seen {
+		require.Equal(t, w.copies[0], w.copies[i])
+		require.Equal(t, make([]byte, 32), w.seen[i])
+	}
+}
+
+// What a Writer keeps of the plaintext is erased when it is closed or fails.
+func TestAWriterErasesWhatItKeeps(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		dst := &limitedWriter{n: 1 << 20}
+		w, err := newEncrypter(t, testKeyring(), EncrypterOptions{}).NewWriter(t.Context(), dst, nil)
+		require.NoError(t, err)
+		write(t, w, pattern(1000))
+		kept := w.pending
+		require.Equal(t, pattern(1000), kept)
+		if fails {
+			dst.n, dst.short = 0, true
+		}
+		require.Equal(t, fails, w.Close() != nil)
+		require.Equal(t, make([]byte, 1000), kept)
+	}
+}
