@@ -26,9 +26,8 @@ const (
 type frameCipher struct {
 	// aead returns the cipher. It is a function because printing the cipher would print its key.
 	aead   func() cipher.AEAD
-	id     int    // length of the message ID
-	frame  []byte // associated data of a regular frame: message ID, label, sequence number, length
-	single []byte // the same of the final frame, or of the body of an unframed message
+	frame  associatedData // of regular frames
+	single associatedData // of the final frame, or of the body of an unframed message
 	iv     [ivBytes]byte
 }
 
@@ -37,39 +36,40 @@ func newFrameCipher(aead cipher.AEAD, messageID []byte, framed bool) *frameCiphe
 	if !framed {
 		label = labelUnframed
 	}
-	return &frameCipher{
-		aead:   func() cipher.AEAD { return aead },
-		id:     len(messageID),
-		frame:  associatedData(messageID, labelFrame),
-		single: associatedData(messageID, label),
-	}
-}
-
-func associatedData(messageID []byte, label string) []byte {
-	b := make([]byte, 0, len(messageID)+len(label)+12)
-	b = append(append(b, messageID...), label...)
-	return b[:cap(b)]
+	f := &frameCipher{aead: func() cipher.AEAD { return aead }}
+	f.frame.init(messageID, labelFrame)
+	f.single.init(messageID, label)
+	return f
 }
 
 // clone returns a copy for another goroutine.
 func (f *frameCipher) clone() *frameCipher {
 	c := *f
-	c.frame = append([]byte(nil), f.frame...)
-	c.single = append([]byte(nil), f.single...)
 	return &c
 }
 
-func bindFrame(ad []byte, sequence uint32, length int) []byte {
-	binary.BigEndian.PutUint32(ad[len(ad)-12:], sequence)
-	binary.BigEndian.PutUint64(ad[len(ad)-8:], uint64(length))
-	return ad
+// associatedData is what the tag of a frame authenticates with it: message ID, label, sequence
+// number and length.
+type associatedData struct {
+	buf    [32 + len(labelUnframed) + 12]byte
+	prefix int // length of message ID and label
+}
+
+func (a *associatedData) init(messageID []byte, label string) {
+	a.prefix = copy(a.buf[:], messageID)
+	a.prefix += copy(a.buf[a.prefix:], label)
+}
+
+func (a *associatedData) of(sequence uint32, length int) []byte {
+	b := binary.BigEndian.AppendUint32(a.buf[:a.prefix], sequence)
+	return binary.BigEndian.AppendUint64(b, uint64(length))
 }
 
 // seal appends a regular frame to dst, which does not overlap plaintext.
 func (f *frameCipher) seal(dst []byte, sequence uint32, plaintext []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, sequence)
 	dst = f.appendIV(dst, sequence)
-	return f.aead().Seal(dst, f.iv[:], plaintext, bindFrame(f.frame, sequence, len(plaintext)))
+	return f.aead().Seal(dst, f.iv[:], plaintext, f.frame.of(sequence, len(plaintext)))
 }
 
 // sealFinal appends the final frame to dst.
@@ -78,7 +78,7 @@ func (f *frameCipher) sealFinal(dst []byte, sequence uint32, plaintext []byte) [
 	dst = binary.BigEndian.AppendUint32(dst, sequence)
 	dst = f.appendIV(dst, sequence)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(plaintext)))
-	return f.aead().Seal(dst, f.iv[:], plaintext, bindFrame(f.single, sequence, len(plaintext)))
+	return f.aead().Seal(dst, f.iv[:], plaintext, f.single.of(sequence, len(plaintext)))
 }
 
 // appendIV appends the IV of a frame: its sequence number, which no other frame of the message has.
@@ -91,17 +91,17 @@ func (f *frameCipher) appendIV(dst []byte, sequence uint32) []byte {
 // open appends to dst the plaintext of a regular frame, of which encrypted is the ciphertext and
 // tag.
 func (f *frameCipher) open(dst []byte, sequence uint32, iv, encrypted []byte) ([]byte, error) {
-	return f.openAs(f.frame, dst, sequence, iv, encrypted)
+	return f.openAs(&f.frame, dst, sequence, iv, encrypted)
 }
 
 // openSingle appends to dst the plaintext of the final frame, or of an unframed body, whose sequence
 // number is 1.
 func (f *frameCipher) openSingle(dst []byte, sequence uint32, iv, encrypted []byte) ([]byte, error) {
-	return f.openAs(f.single, dst, sequence, iv, encrypted)
+	return f.openAs(&f.single, dst, sequence, iv, encrypted)
 }
 
-func (f *frameCipher) openAs(ad, dst []byte, sequence uint32, iv, encrypted []byte) ([]byte, error) {
-	out, err := f.aead().Open(dst, iv, encrypted, bindFrame(ad, sequence, len(encrypted)-tagBytes))
+func (f *frameCipher) openAs(ad *associatedData, dst []byte, sequence uint32, iv, encrypted []byte) ([]byte, error) {
+	out, err := f.aead().Open(dst, iv, encrypted, ad.of(sequence, len(encrypted)-tagBytes))
 	if err != nil {
 		return nil, fmt.Errorf("%w: the tag of frame %d does not verify", ErrAltered, sequence)
 	}

@@ -27,6 +27,9 @@ type EncrypterOptions struct {
 	// RequiredContextKeys are keys of the encryption context that every message must have and that
 	// are authenticated but not stored: whoever decrypts must give their pairs.
 	RequiredContextKeys []string
+
+	// Cache keeps data keys, if set. Read what that costs.
+	Cache *Cache
 }
 
 const (
@@ -73,6 +76,9 @@ func NewEncrypter(keyring Keyring, options EncrypterOptions) (*Encrypter, error)
 		return nil, fmt.Errorf("envelope: a FrameLength of %d", e.frameLength)
 	}
 	if e.required, err = checkRequiredKeys(options.RequiredContextKeys); err != nil {
+		return nil, err
+	}
+	if e.materials, err = options.Cache.before(e.materials); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -153,8 +159,10 @@ func (e *Encrypter) begin(ctx context.Context, pairs map[string]string, length i
 	m := &outgoing{sign: materials.sign, transcript: newTranscript(e.suite)}
 	h := &m.header
 	h.suite, h.keys, h.framed, h.frameLength = e.suite, materials.keys, true, uint32(e.frameLength)
-	h.messageID = make([]byte, e.suite.messageIDBytes())
-	rand.Read(h.messageID)
+	id := e.suite.messageIDBytes()
+	buf := make([]byte, id, id+tagBytes)
+	rand.Read(buf) // never fails
+	h.messageID = buf
 	aead, commitment, err := e.suite.derive(materials.dataKey.Expose(), h.messageID)
 	if err != nil {
 		return nil, err
@@ -163,7 +171,7 @@ func (e *Encrypter) begin(ctx context.Context, pairs map[string]string, length i
 	if err := h.encode(stored); err != nil {
 		return nil, err
 	}
-	h.auth = aead.Seal(nil, []byte(noIV), nil, append(h.body, omitted...))
+	h.auth = aead.Seal(buf[id:], []byte(noIV), nil, append(h.body, omitted...))
 	m.frames = newFrameCipher(aead, h.messageID, true)
 	return m, nil
 }

@@ -32,7 +32,7 @@ import (
 )
 
 // KMS is the part of a key management service that encrypts data keys. [*kms.Service] implements it;
-// awsclient.Envelope makes the AWS SDK's client implement it.
+// awsclient.EnvelopeKMS makes the AWS SDK's client implement it.
 type KMS interface {
 	GenerateDataKey(context.Context, *kms.GenerateDataKeyInput) (*kms.GenerateDataKeyOutput, error)
 	Encrypt(context.Context, *kms.EncryptInput) (*kms.EncryptOutput, error)

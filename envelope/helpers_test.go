@@ -94,7 +94,7 @@ func (tw testWriter) seal(t testing.TB, plaintext []byte) []byte {
 	} else {
 		out = f.appendIV(out, 1)
 		out = binary.BigEndian.AppendUint64(out, uint64(len(plaintext)))
-		out = aead.Seal(out, f.iv[:], plaintext, bindFrame(f.single, 1, len(plaintext)))
+		out = aead.Seal(out, f.iv[:], plaintext, f.single.of(1, len(plaintext)))
 	}
 	transcript := newTranscript(s)
 	transcript.write(out)

@@ -121,23 +121,14 @@ func (s *suite) derive(dataKey, messageID []byte) (aead cipher.AEAD, commitment 
 		return nil, nil, fmt.Errorf("envelope: a data key of %d bytes, not %d", len(dataKey), s.keyBytes)
 	}
 	derived := dataKey
-	id := string([]byte{byte(s.id >> 8), byte(s.id)})
+	id := []byte{byte(s.id >> 8), byte(s.id)}
 	switch {
 	case s.commits():
-		var prk []byte
-		if prk, err = hkdf.Extract(s.kdf.New, dataKey, messageID); err != nil {
-			return nil, nil, err
-		}
-		defer secret.Clear(prk)
-		if commitment, err = hkdf.Expand(s.kdf.New, prk, "COMMITKEY", commitmentBytes); err != nil {
-			return nil, nil, err
-		}
-		if derived, err = hkdf.Expand(s.kdf.New, prk, id+"DERIVEKEY", s.keyBytes); err != nil {
-			return nil, nil, err
-		}
-		defer secret.Clear(derived)
+		cipherKey, commitKey := hkdfSHA512(dataKey, messageID, append(id, "DERIVEKEY"...), []byte("COMMITKEY"))
+		defer secret.Clear(cipherKey[:])
+		derived, commitment = cipherKey[:s.keyBytes], commitKey[:commitmentBytes]
 	case s.kdf != 0:
-		if derived, err = hkdf.Key(s.kdf.New, dataKey, nil, id+string(messageID), s.keyBytes); err != nil {
+		if derived, err = hkdf.Key(s.kdf.New, dataKey, nil, string(append(id, messageID...)), s.keyBytes); err != nil {
 			return nil, nil, err
 		}
 		defer secret.Clear(derived)

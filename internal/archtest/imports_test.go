@@ -35,11 +35,12 @@ var layers = map[string]string{
 	"awsapi":    ". crypto keystore audit internal internal/jsontext",
 	"seed":      ". internal/spec internal",
 	"kmstest":   ". seed crypto keystore audit internal/ciphertext internal",
-	"awsclient": ". awsapi",
+	"envelope":  ". internal",
+	"awsclient": ". awsapi envelope",
 
-	"cmd":         ". awsapi seed crypto keystore audit iam internal",
-	"examples":    ". awsapi awsclient seed kmstest crypto keystore audit",
-	"integration": ". awsapi awsclient seed kmstest crypto keystore audit internal",
+	"cmd":         ". awsapi seed crypto keystore audit iam envelope internal",
+	"examples":    ". awsapi awsclient seed kmstest crypto keystore audit envelope",
+	"integration": ". awsapi awsclient seed kmstest crypto keystore audit envelope internal",
 }
 
 // storeFiles are the files of the root package that may import keystore. All others use keydb.
@@ -196,6 +197,12 @@ func TestAnImportAgainstTheLayersIsFound(t *testing.T) {
 		{"cmd/kms/main.go", module + "/awsapi", ""},
 		{"cmd/kms/main.go", module + "/seed", ""},
 		{"examples/testing/main.go", module + "/kmstest", ""},
+
+		{"envelope/header.go", module, ""},
+		{"envelope/header.go", module + "/internal/secret", ""},
+		{"envelope/header.go", module + "/internal/keydb", against},
+		{"envelope/header.go", module + "/crypto", against},
+		{"kms.go", module + "/envelope", against},
 
 		{"kms.go", "testing", forTests},
 		{"kms.go", "testing/fstest", forTests},
