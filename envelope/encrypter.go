@@ -27,6 +27,9 @@ type EncrypterOptions struct {
 	// RequiredContextKeys are keys of the encryption context that every message must have and that
 	// are authenticated but not stored: whoever decrypts must give their pairs.
 	RequiredContextKeys []string
+
+	// Cache keeps data keys, if set. Read what that costs.
+	Cache *Cache
 }
 
 const (
@@ -73,6 +76,9 @@ func NewEncrypter(keyring Keyring, options EncrypterOptions) (*Encrypter, error)
 		return nil, fmt.Errorf("envelope: a FrameLength of %d", e.frameLength)
 	}
 	if e.required, err = checkRequiredKeys(options.RequiredContextKeys); err != nil {
+		return nil, err
+	}
+	if e.materials, err = options.Cache.before(e.materials); err != nil {
 		return nil, err
 	}
 	return e, nil

@@ -34,6 +34,8 @@ var commands = []command{
 	{"restore", "make a store of a backup, after it was checked", (*program).restore},
 	{"check", "check all records and indexes of a store, or a backup", (*program).check},
 	{"rekey", "change the root key of a store, and rotate its seal", (*program).rekey},
+	{"encrypt", "encrypt a file or a directory under a key of a store", (*program).encrypt},
+	{"decrypt", "decrypt a file or a directory", (*program).decrypt},
 	{"explain", "say whether a call would be allowed, and why", (*program).explain},
 	{"who-can", "list who can call an operation on a key", (*program).whoCan},
 	{"policy-diff", "say who gains and who loses what by a new key policy", (*program).policyDiff},
