@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 
 	"github.com/pocketkms/kms"
-	"github.com/pocketkms/kms/envelope"
 )
 
 const alias = "alias/files"

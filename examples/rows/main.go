@@ -90,8 +90,8 @@ func main() {
 
 func run(ctx context.Context, w io.Writer) error {
 	calls := map[string]int{}
-	svc, err := kms.New(kms.Config{Interceptor: func(ctx context.Context, c kms.Call, next func(context.Context) (any, error)) (any, error) {
-		calls[c.Operation]++
+	svc, err := kms.New(kms.Config{Intercept: func(ctx context.Context, c kms.Call, next func(context.Context) (any, error)) (any, error) {
+		calls[c.Operation.Name()]++
 		return next(ctx)
 	}})
 	if err != nil {
