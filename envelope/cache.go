@@ -50,7 +50,7 @@ const (
 //   - While a data key is kept, it encrypts and decrypts although its KMS key was disabled, or the
 //     permission was taken away. Nothing but [Cache.Clear] ends that before MaxAge.
 //   - Messages share data keys: whoever learns one reads all of its messages.
-//   - The KMS authorizes and logs one call for many messages.
+//   - The KMS authorizes and logs one call for many messages, whatever context.Context the others have.
 //
 // So set MaxAge to minutes, and the other bounds to what a burst of messages needs.
 //

@@ -239,10 +239,7 @@ func TestACacheDoesNotPrintKeys(t *testing.T) {
 	e, d, c := cachedCoders(t, k, CacheOptions{})
 	_, err := d.Open(t.Context(), sealed(t, e, nil, nil), nil)
 	require.NoError(t, err)
-	e.materials.(*cachedMaterials).next, d.materials.(*cachedMaterials).next = nil, nil // they have copies
 	secrettest.RequireHidden(t, c, k.generated[0], k.decrypted[0])
-	secrettest.RequireHidden(t, e, k.generated[0])
-	secrettest.RequireHidden(t, d, k.generated[0])
 }
 
 func TestCacheOptionsAreChecked(t *testing.T) {
