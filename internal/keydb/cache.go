@@ -14,8 +14,7 @@ type cache[V any] struct {
 	hashByID bool
 	seed     maphash.Seed
 
-	// outdates returns which other values are known to be stale once a value has been loaded; nil:
-	// none.
+	// outdates returns which other values are stale once a reader can find a value, or nil: none.
 	outdates func(*V) func(*V) bool
 }
 
@@ -127,20 +126,24 @@ func (c *cache[V]) load(p cacheKey, fetch func() (*V, error)) (*V, error) {
 		if err != nil {
 			return nil, err
 		}
-		var outdated func(*V) bool
-		if v != nil && c.outdates != nil {
-			outdated = c.outdates(v)
-		}
+		outdated := c.outdatedBy(v)
 		if stored, ok := s.storeIfUnchanged(p, v, before, outdated); ok {
 			return stored, nil
 		}
 		if n == maxFetches {
-			if outdated != nil {
-				s.remove(outdated)
-			}
+			c.invalidate(p) // another reader may have stored an earlier value
+			s.remove(outdated)
 			return v, nil
 		}
 	}
+}
+
+// outdatedBy returns which other values v, which may be nil, makes stale, or nil: none.
+func (c *cache[V]) outdatedBy(v *V) func(*V) bool {
+	if v == nil || c.outdates == nil {
+		return nil
+	}
+	return c.outdates(v)
 }
 
 // storeIfUnchanged stores v at p unless the set has changed since before: a reader must not find v
@@ -175,12 +178,13 @@ func (s *cacheSet[V]) storeIfUnchanged(p cacheKey, v *V, before uint64, outdated
 
 // replace stores v in place of old, after a commit that turned old into v. If another value is
 // there, another commit came between, and p is invalidated: which of the two is newer is not known.
+// What v outdates is removed first: readers take no lock, and whoever has found v must not find it.
 func (c *cache[V]) replace(p cacheKey, old, v *V) {
 	s := c.set(&p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.changes.Add(1)
 	e, way := s.find(&p)
+	s.removeLocked(c.outdatedBy(v))
 	switch {
 	case e == nil:
 	case e.value == old:
@@ -214,7 +218,7 @@ func (c *cache[V]) invalidateRelated(account, name string, stale func(*V) bool) 
 	c.set(&cacheKey{account: account, name: name}).remove(stale)
 }
 
-// remove removes the values that are stale.
+// remove removes the values that are stale; nil: none.
 func (s *cacheSet[V]) remove(stale func(*V) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,6 +227,9 @@ func (s *cacheSet[V]) remove(stale func(*V) bool) {
 
 func (s *cacheSet[V]) removeLocked(stale func(*V) bool) {
 	s.changes.Add(1)
+	if stale == nil {
+		return
+	}
 	for i := range s.ways {
 		if e := s.ways[i].Load(); e != nil && stale(e.value) {
 			s.ways[i].Store(nil)

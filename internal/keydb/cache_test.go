@@ -62,3 +62,46 @@ func TestALateReplaceDoesNotBringAnOlderValueBack(t *testing.T) {
 	c.replace(p, old, late)
 	require.Nil(t, c.get(&p))
 }
+
+// Readers take no lock. Whoever has found the new state of a key in one Region must not find the
+// former state in another, not even while the commit is putting the new one into the cache.
+func TestAReplacementIsNotFoundBeforeWhatItOutdatesIsGone(t *testing.T) {
+	c := newCache[int](true)
+	here, there := cacheKey{"111122223333", "us-east-1", "mrk-0"}, cacheKey{"111122223333", "eu-west-1", "mrk-0"}
+	old, related, next := new(1), new(1), new(2)
+	for p, v := range map[cacheKey]*int{here: old, there: related} {
+		_, err := c.load(p, func() (*int, error) { return v, nil })
+		require.NoError(t, err)
+	}
+	compared := false
+	c.outdates = func(v *int) func(*int) bool {
+		return func(other *int) bool {
+			compared = compared || other == related
+			require.NotSame(t, next, c.get(here), "found too early")
+			return *other < *v
+		}
+	}
+	c.replace(here, old, next)
+	require.Nil(t, c.get(there))
+	require.Same(t, next, c.get(here))
+	require.True(t, compared)
+}
+
+// A load that gives up returns a value that it does not store. What another reader stored before
+// the commit of that value must not be found after it.
+func TestAValueIsNotFoundAfterALaterOneWasReturned(t *testing.T) {
+	c := newCache[int](true)
+	p, other := cacheKey{name: "k-000000"}, cacheKey{name: "other-000000"}
+	fetches := 0
+	v, err := c.load(p, func() (*int, error) {
+		if fetches++; fetches == maxFetches {
+			_, err := c.load(p, func() (*int, error) { return new(1), nil })
+			require.NoError(t, err)
+		}
+		c.invalidate(other)
+		return new(2), nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, 2, *v)
+	require.Nil(t, c.get(p))
+}

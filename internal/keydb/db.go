@@ -382,9 +382,6 @@ func (db *DB) commit(ctx context.Context, k *Key, record *Record, tx keystore.Tx
 		next.sharedRevision = next.revision
 	}
 	db.keys.replace(k.cacheKey(), k, next)
-	if put != nil {
-		db.invalidateRelated(next.Ref, next.sharedRevision)
-	}
 	return next, nil
 }
 

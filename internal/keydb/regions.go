@@ -299,8 +299,8 @@ func (k *Key) older(ref Ref, revision keystore.Revision) bool {
 	return k.sharedRevision < revision && k.ID == ref.ID && k.Account == ref.Account && k.Record.Shared != nil
 }
 
-// outdated returns which other snapshots are stale if k was just loaded, or nil: whoever has seen a
-// change in one Region must not find the former state in another.
+// outdated returns which other snapshots are stale once a reader can find k, or nil: whoever has
+// seen a change in one Region must not find the former state in another.
 func (k *Key) outdated() func(*Key) bool {
 	if k.Record.Shared == nil {
 		return nil
