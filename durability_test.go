@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -34,7 +35,7 @@ import (
 
 var (
 	durabilitySeed   = flag.Uint64("durability.seed", 0, "seed of the first file that is killed at; 0 draws one")
-	durabilityRounds = flag.Int("durability.rounds", 200, "how often a process is killed")
+	durabilityRounds = flag.Int("durability.rounds", 100, "how often a process is killed")
 
 	durabilityRun string // the flags that repeat the test of this run; TestMain prints them
 )
@@ -130,7 +131,8 @@ func changeUntilKilled() error {
 		if err != nil {
 			return nil, err
 		}
-		return kms.New(kms.Config{Backend: backend, RootKey: keystore.KeyFile(l.Root), Clock: clock.Now, ReplicationDelay: -1})
+		complaints := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		return kms.New(kms.Config{Backend: backend, RootKey: keystore.KeyFile(l.Root), Clock: clock.Now, ReplicationDelay: -1, Logger: complaints})
 	}
 	svc, err := open()
 	if err != nil {

@@ -95,7 +95,7 @@ func checkMaxKeys(n int) (int, error) {
 }
 
 // Seal encrypts plaintext, of any length, and returns the message. It asks the keyring for a data
-// key. ciphertext is a new slice.
+// key. The message is a new slice.
 func (e *Encrypter) Seal(ctx context.Context, plaintext []byte, encryptionContext map[string]string) (message []byte, err error) {
 	m, err := e.begin(ctx, encryptionContext, int64(len(plaintext)))
 	if err != nil {
@@ -103,7 +103,7 @@ func (e *Encrypter) Seal(ctx context.Context, plaintext []byte, encryptionContex
 	}
 	frame := int(e.frameLength)
 	full := max(len(plaintext)-1, 0) / frame // the final frame has 1 to frame bytes, or the plaintext is empty
-	if full >= maxFrames {
+	if int64(full) >= maxFrames {
 		return nil, fmt.Errorf("%w: the plaintext has too many frames", ErrLimit)
 	}
 	size := m.header.length() + len(plaintext) + full*frameOverhead + finalOverhead

@@ -267,11 +267,11 @@ func TestOnlyKnownHostsAreAnsweredWithoutCredentials(t *testing.T) {
 	}
 	require.Equal(t, http.StatusForbidden, status(i, "rebound.example"))
 
-	s, err := parse([]string{"--insecure-listen", "kms.example:0", "--allow-host", "::1"}, io.Discard)
+	s, err := new(program).serveSettings([]string{"--insecure-listen", "kms.example:0", "--allow-host", "::1"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"kms.example", "::1"}, s.hosts())
 	for _, everywhere := range []string{":0", "0.0.0.0:0", "[::]:0"} {
-		s, err := parse([]string{"--insecure-listen", everywhere}, io.Discard)
+		s, err := new(program).serveSettings([]string{"--insecure-listen", everywhere})
 		require.NoError(t, err)
 		require.Empty(t, s.hosts())
 	}
@@ -300,7 +300,7 @@ func TestTheRecipeForContainersWorks(t *testing.T) {
 	for _, port := range kms.Ports {
 		require.Regexp(t, `^127\.0\.0\.1:`, port, "published to this machine only")
 	}
-	require.Contains(t, kms.Build.Dockerfile, "CGO_ENABLED=0 go build -buildvcs=false -o /kms ./cmd/kms", "as TestTheProgram builds it")
+	require.Contains(t, kms.Build.Dockerfile, "CGO_ENABLED=0 go build -buildvcs=false -o /kms ./cmd/kms", "as TestTheProgram builds it, which needs no cgo")
 
 	require.Equal(t, "serve", kms.Command[0])
 	args := kms.Command[1:]
