@@ -145,3 +145,26 @@ func TestAWriterErasesWhatItKeeps(t *testing.T) {
 		require.Equal(t, make([]byte, 1000), kept)
 	}
 }
+
+// So does a Reader, at the end and when ReEncrypt leaves it.
+func TestAReaderErasesWhatItKeeps(t *testing.T) {
+	message, err := newEncrypter(t, testKeyring(), EncrypterOptions{}).Seal(t.Context(), pattern(1000), nil)
+	require.NoError(t, err)
+	for _, fails := range []bool{false, true} {
+		r, err := newDecrypter(t, testKeyring(), DecrypterOptions{}).NewReader(t.Context(), bytes.NewReader(message), nil)
+		require.NoError(t, err)
+		_, err = io.ReadFull(r, make([]byte, 10))
+		require.NoError(t, err)
+		kept := r.buf
+		require.Equal(t, pattern(1000), kept[:1000])
+		if fails {
+			r.fail(io.ErrClosedPipe)
+			_, err = r.Read(make([]byte, 1))
+			require.Equal(t, io.ErrClosedPipe, err)
+		} else {
+			_, err = io.Copy(io.Discard, r)
+			require.NoError(t, err)
+		}
+		require.Equal(t, make([]byte, len(kept)), kept)
+	}
+}
