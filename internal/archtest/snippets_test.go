@@ -359,7 +359,7 @@ func TestAGoSnippetThatDoesNotWorkIsFound(t *testing.T) {
 		{"an error that is looked at", "go", missing + "if !errors.Is(err, kms.NotFoundException) {\n\tpanic(err)\n}\n", ""},
 		{"statements that do not compile", "go", "svc.Nothing()\n", "does not build: exit status 1"},
 		{"statements with a mark", "go ignore", "svc.Nothing()\n", "does not build: exit status 1"},
-		{"statements with another package", "go", "strings.ToUpper(\"x\")\n", "does not build: exit status 1"},
+		{"statements with another package", "go", "strconv.Itoa(1)\n", "does not build: exit status 1"},
 		{"a declaration", "go", "func f() {}\n", "is neither a Go file nor a list of statements"},
 		{"statements that leave the frame", "go", "}\n\nfunc f() {\n", "is neither a Go file nor a list of statements"},
 		{"a library", "go", "package x\n", "package x is neither a program nor a file of tests"},
