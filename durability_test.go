@@ -34,7 +34,7 @@ import (
 
 var (
 	durabilitySeed   = flag.Uint64("durability.seed", 0, "seed of the first file that is killed at; 0 draws one")
-	durabilityRounds = flag.Int("durability.rounds", 200, "how often a process is killed")
+	durabilityRounds = flag.Int("durability.rounds", 100, "how often a process is killed")
 
 	durabilityRun string // the flags that repeat the test of this run; TestMain prints them
 )

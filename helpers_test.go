@@ -159,12 +159,17 @@ func createKey(t testing.TB, svc *kms.Service, in *kms.CreateKeyInput) *kms.KeyM
 }
 
 // fixedRSA returns a private key of Wycheproof for an RSA spec.
-func fixedRSA(t testing.TB, spec kms.KeySpec) []byte {
+func fixedRSA(t testing.TB, spec kms.KeySpec) []byte { return wycheproofRSA(t, spec, "sha256") }
+
+// otherRSA returns another one.
+func otherRSA(t testing.TB, spec kms.KeySpec) []byte { return wycheproofRSA(t, spec, "sha512") }
+
+func wycheproofRSA(t testing.TB, spec kms.KeySpec, hash string) []byte {
 	t.Helper()
 	var file struct {
 		TestGroups []struct{ PrivateKeyPkcs8 string }
 	}
-	f, err := wycheproof.TestVectors.Open("rsa_oaep_" + strings.TrimPrefix(string(spec), "RSA_") + "_sha256_mgf1sha256_test.json")
+	f, err := wycheproof.TestVectors.Open(fmt.Sprintf("rsa_oaep_%s_%s_mgf1%[2]s_test.json", strings.TrimPrefix(string(spec), "RSA_"), hash))
 	require.NoError(t, err)
 	defer f.Close()
 	require.NoError(t, json.NewDecoder(f).Decode(&file))

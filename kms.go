@@ -23,6 +23,10 @@
 // with the public key of an RSA or SM2 key. [Service.DeriveSharedSecret] and [Service.Decapsulate]
 // agree on a secret with somebody who has only the public key.
 //
+// Code that takes a crypto.Signer, a crypto.Decrypter or a tink.AEAD, such as a library for
+// certificates, TLS, tokens or keysets, gets one from [Service.Signer], [Service.Decrypter] or
+// [Service.AEAD].
+//
 // # When not to use this package
 //
 // Key material is in the memory of the process: if keys must not be where the program is, use an

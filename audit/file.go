@@ -33,6 +33,9 @@ func OpenFile(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := terminateLastLine(file, os.Open); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
 	return &File{path: path, file: file, lines: jsonLines{w: file}}, nil
 }
 
@@ -62,11 +65,24 @@ func (f *File) Reopen() error {
 	if err != nil {
 		return err
 	}
-	f.lines.mu.Lock()
-	before := f.file
-	f.file, f.lines.w, f.lines.torn = file, file, false
-	f.lines.mu.Unlock()
+	before, err := f.replace(file)
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
 	return errors.Join(syncFile(before), before.Close())
+}
+
+// replace makes events go to file, and returns the file that they went to. It looks at the last line
+// under the lock: if both are the same file, Record may be writing that line.
+func (f *File) replace(file *os.File) (before *os.File, err error) {
+	f.lines.mu.Lock()
+	defer f.lines.mu.Unlock()
+	if err := terminateLastLine(file, os.Open); err != nil {
+		return nil, err
+	}
+	before, f.file = f.file, file
+	f.lines.w, f.lines.torn = file, false
+	return before, nil
 }
 
 // Close syncs and closes the file.
@@ -102,7 +118,7 @@ func openAppend(path string) (*os.File, error) {
 	if before == nil { // the file is as durable as its name in the directory
 		err = syncDirectory(filepath.Dir(path))
 	}
-	if err = errors.Join(err, terminateLastLine(file, os.Open)); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil

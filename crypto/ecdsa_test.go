@@ -34,7 +34,7 @@ func ecdsaSubjects() []subject {
 			name:       "ECDSA " + r.name,
 			family:     r.family,
 			algorithms: []string{r.algorithm},
-			step:       map[string]int{"P-256": 1, "P-384": 9, "P-521": 9}[r.name],
+			step:       map[string]int{"P-256": 1, "P-384": 17, "P-521": 17}[r.name],
 			secret: func(t *testing.T, material []byte) []byte {
 				scalar, err := readEC(t, material).Bytes()
 				require.NoError(t, err)

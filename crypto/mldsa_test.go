@@ -37,7 +37,7 @@ func mldsaSubjects() []subject {
 			name:       "ML-DSA-" + r.name,
 			family:     r.family,
 			algorithms: []string{mldsaAlgorithmName},
-			step:       33,
+			step:       65,
 			secret:     func(_ *testing.T, material []byte) []byte { return material[len(material)-32:] },
 			invalid: func(t *testing.T, material []byte) [][]byte {
 				return append(invalidSeed(t, r.family, material), generate(t, mldsaRows[(i+1)%3].family), generate(t, MLKEM512()))

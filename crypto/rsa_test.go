@@ -68,7 +68,7 @@ func rsaSubjects() []subject {
 	var all []subject
 	for _, r := range rsaRows {
 		s := subject{
-			step: r.bits/64 + 1,
+			step: r.bits/32 + 1,
 			pair: func(t testing.TB) [2][]byte {
 				pair, err := r.pair()
 				require.NoError(t, err)

@@ -34,9 +34,15 @@ type kind struct {
 	found bool
 	// form is the type that an exception has in the client's language.
 	form func(code string) string
-	// connect returns a client of the whole API; nil for one that only encrypts.
-	connect func(testing.TB, server) caller
-	aead    func(t testing.TB, s server, keyARN string) tink.AEAD
+	// whole is set if it is a client of the whole API, and not only encrypts.
+	whole   bool
+	connect func(testing.TB, server) client
+}
+
+// A client is connected to a server.
+type client struct {
+	caller // nil if it only encrypts
+	aead   func(t testing.TB, keyARN string) tink.AEAD
 }
 
 // kinds prepares the clients.
@@ -51,35 +57,41 @@ func kinds(t *testing.T) []kind {
 			return code
 		}
 	}
-	whole := func(k kind) kind {
-		k.aead = func(t testing.TB, s server, key string) tink.AEAD { return callerAEAD{k.connect(t, s), t, key} }
-		return k
+	whole := func(c caller) client {
+		return client{c, func(t testing.TB, key string) tink.AEAD { return callerAEAD{c, t, key} }}
 	}
 	modules := versions(t)
 	script := filepath.Join(installNode(t, "js"), "index.mjs")
 	return []kind{
-		whole(kind{
-			name: "AWS SDK for Go v2", version: modules["github.com/aws/aws-sdk-go-v2/service/kms"], form: typed("GenericAPIError"),
-			connect: func(_ testing.TB, s server) caller { return newSDKGo(s) },
-		}),
-		whole(kind{
-			name: "AWS SDK for JavaScript v3", version: modules["@aws-sdk/client-kms"], form: typed("KMSServiceException"),
-			connect: func(t testing.TB, s server) caller { return start(t, s, "node", script) },
-		}),
-		whole(kind{
-			name: "boto3", version: output(t, "python3", "-c", "import boto3; print(boto3.__version__)"), found: true, form: typed("ClientError"),
-			connect: func(t testing.TB, s server) caller { return start(t, s, "python3", "python/main.py") },
-		}),
-		whole(kind{
-			name: "AWS CLI", version: strings.TrimPrefix(strings.Fields(output(t, "aws", "--version"))[0], "aws-cli/"), found: true,
-			form:    func(code string) string { return code },
-			connect: func(_ testing.TB, s server) caller { return commandLine{s} },
-		}),
 		{
-			name: "tink-go-awskms", version: modules["github.com/tink-crypto/tink-go-awskms/v3"], form: typed("GenericAPIError"), aead: newTinkAEAD,
+			name: "AWS SDK for Go v2", version: modules["github.com/aws/aws-sdk-go-v2/service/kms"], form: typed("GenericAPIError"), whole: true,
+			connect: func(_ testing.TB, s server) client { return whole(newSDKGo(s)) },
 		},
 		{
-			name: "gocloud.dev/secrets/awskms", version: modules["gocloud.dev"], aead: newGoCloudAEAD,
+			name: "AWS SDK for JavaScript v3", version: modules["@aws-sdk/client-kms"], form: typed("KMSServiceException"), whole: true,
+			connect: func(t testing.TB, s server) client { return whole(start(t, s, "node", script)) },
+		},
+		{
+			name: "boto3", version: output(t, "python3", "-c", "import boto3; print(boto3.__version__)"), found: true, whole: true,
+			form:    typed("ClientError"),
+			connect: func(t testing.TB, s server) client { return whole(start(t, s, "python3", "python/main.py")) },
+		},
+		{
+			name: "AWS CLI", version: output(t, "python3", "-c", "import awscli; print(awscli.__version__)"), found: true, whole: true,
+			form:    func(code string) string { return code },
+			connect: func(t testing.TB, s server) client { return whole(newCommandLine(t, s)) },
+		},
+		{
+			name: "tink-go-awskms", version: modules["github.com/tink-crypto/tink-go-awskms/v3"], form: typed("GenericAPIError"),
+			connect: func(_ testing.TB, s server) client {
+				return client{aead: func(t testing.TB, key string) tink.AEAD { return newTinkAEAD(t, s, key) }}
+			},
+		},
+		{
+			name: "gocloud.dev/secrets/awskms", version: modules["gocloud.dev"],
+			connect: func(_ testing.TB, s server) client {
+				return client{aead: func(t testing.TB, key string) tink.AEAD { return newGoCloudAEAD(t, s, key) }}
+			},
 			form: func(code string) string {
 				form, ok := map[string]string{
 					"DisabledException": "PermissionDenied", "InvalidCiphertextException": "InvalidArgument", "InvalidKeyUsageException": "InvalidArgument",
@@ -175,10 +187,8 @@ func (e exchange) members(t testing.TB) map[string]any {
 
 // Every client, unchanged, does what it can against a Service, and what it did stands in docs/clients.md.
 func TestClients(t *testing.T) {
-	testenv.NeedsTool(t, "node", "npm", "aws", "python3")
-	if err := exec.Command("python3", "-c", "import boto3").Run(); err != nil {
-		testenv.Missing(t, "boto3")
-	}
+	testenv.NeedsTool(t, "node", "npm")
+	needsPython(t, "boto3", "awscli")
 	clients := kinds(t)
 	results := make([]result, len(clients))
 	t.Run("each", func(t *testing.T) {
@@ -231,7 +241,7 @@ func exercise(t *testing.T, k kind, r *result) {
 			do(t, k, listen(t), r)
 		})
 	}
-	if k.connect != nil {
+	if k.whole {
 		run("operations", everyOperation)
 		run("lists", everyList)
 		run("refused calls", refusedCalls)
@@ -452,7 +462,7 @@ func (f fixture) arn() string { return f.arnOf(f.symmetric()) }
 func associatedData(t *testing.T, k kind, w *wire, r *result) {
 	svc := newService(t)
 	w.serve(svc)
-	aead := k.aead(t, w.server, fixture{t, svc}.arn())
+	aead := k.connect(t, w.server).aead(t, fixture{t, svc}.arn())
 	for _, plaintext := range [][]byte{{0}, []byte("ü\n"), bytes.Repeat([]byte{0xff}, 4096)} {
 		ciphertext, err := aead.Encrypt(plaintext, []byte("mine"))
 		require.NoError(t, err)
@@ -468,6 +478,7 @@ func associatedData(t *testing.T, k kind, w *wire, r *result) {
 
 // Each key refuses to encrypt, for a reason of its own.
 func refusedKeys(t *testing.T, k kind, w *wire, r *result) {
+	c := k.connect(t, w.server)
 	for _, tt := range []struct {
 		code string
 		key  func(fixture) string
@@ -497,7 +508,7 @@ func refusedKeys(t *testing.T, k kind, w *wire, r *result) {
 			svc := newService(t)
 			key := tt.key(fixture{t, svc})
 			w.serve(svc)
-			_, err := k.aead(t, w.server, key).Encrypt([]byte("x"), nil)
+			_, err := c.aead(t, key).Encrypt([]byte("x"), nil)
 			k.requireRefusal(t, err, tt.code, w)
 			r.note(&r.exceptions, tt.code)
 		})
@@ -512,7 +523,7 @@ func throttled(t *testing.T, k kind, w *wire, r *result) {
 	w.serve(svc.Service)
 
 	svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Count: 2, Err: kmstest.Throttling()})
-	_, err := k.aead(t, w.server, key).Encrypt([]byte("x"), nil)
+	_, err := k.connect(t, w.server).aead(t, key).Encrypt([]byte("x"), nil)
 	require.NoError(t, err)
 	svc.RequireCalled(t, "Encrypt", 3)
 	r.retried = true
@@ -521,7 +532,7 @@ func throttled(t *testing.T, k kind, w *wire, r *result) {
 	svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Err: kmstest.Throttling()})
 	impatient := w.server
 	impatient.maxAttempts = 2
-	_, err = k.aead(t, impatient, key).Encrypt([]byte("x"), nil)
+	_, err = k.connect(t, impatient).aead(t, key).Encrypt([]byte("x"), nil)
 	k.requireRefusal(t, err, "ThrottlingException", w)
 	r.note(&r.exceptions, "ThrottlingException")
 	svc.RequireCalled(t, "Encrypt", 2)
@@ -533,7 +544,7 @@ func wrongSecret(t *testing.T, k kind, w *wire, r *result) {
 	w.serve(svc)
 	wrong := w.server
 	wrong.secret += "x"
-	_, err := k.aead(t, wrong, fixture{t, svc}.arn()).Encrypt([]byte("x"), nil)
+	_, err := k.connect(t, wrong).aead(t, fixture{t, svc}.arn()).Encrypt([]byte("x"), nil)
 	k.requireRefusal(t, err, "InvalidSignatureException", w)
 	r.note(&r.exceptions, "InvalidSignatureException")
 	r.signed = true
@@ -553,18 +564,21 @@ func exchangeWork(t *testing.T, clients []kind, results []result) {
 	mac := &kms.GenerateMacInput{Message: message, MacAlgorithm: kms.MacAlgorithmHMACSHA256,
 		KeyId: create(&kms.CreateKeyInput{KeySpec: kms.KeySpecHMAC256, KeyUsage: kms.KeyUsageGenerateVerifyMac})}
 	type work struct{ ciphertext, signature, mac []byte }
-	made := make([]work, len(clients))
+	made, connected := make([]work, len(clients)), make([]client, len(clients))
+	for i, k := range clients {
+		connected[i] = k.connect(t, s)
+	}
 	t.Run("made by", func(t *testing.T) {
 		for i, k := range clients {
 			t.Run(k.name, func(t *testing.T) {
 				t.Parallel()
-				ciphertext, err := k.aead(t, s, key).Encrypt(message, []byte(k.name))
+				c := connected[i]
+				ciphertext, err := c.aead(t, key).Encrypt(message, []byte(k.name))
 				require.NoError(t, err)
 				made[i].ciphertext = ciphertext
-				if k.connect == nil {
+				if !k.whole {
 					return
 				}
-				c := k.connect(t, s)
 				out, err := c.call(t, "Sign", sign)
 				require.NoError(t, err)
 				made[i].signature = bytesOf(t, out, "Signature")
@@ -578,19 +592,18 @@ func exchangeWork(t *testing.T, clients []kind, results []result) {
 		for i, k := range clients {
 			t.Run(k.name, func(t *testing.T) {
 				t.Parallel()
-				aead, r := k.aead(t, s, key), &results[i]
+				c, r := connected[i], &results[i]
 				for j, by := range clients {
-					plaintext, err := aead.Decrypt(made[j].ciphertext, []byte(by.name))
+					plaintext, err := c.aead(t, key).Decrypt(made[j].ciphertext, []byte(by.name))
 					require.NoError(t, err, by.name)
 					require.Equal(t, message, plaintext, by.name)
 					r.note(&r.decrypts, by.name)
 				}
-				if k.connect == nil {
+				if !k.whole {
 					return
 				}
-				c := k.connect(t, s)
 				for j, by := range clients {
-					if by.connect == nil {
+					if !by.whole {
 						continue
 					}
 					out, err := c.call(t, "Verify", &kms.VerifyInput{KeyId: sign.KeyId, Message: message, SigningAlgorithm: sign.SigningAlgorithm, Signature: made[j].signature})
@@ -618,6 +631,16 @@ func installNode(t *testing.T, program string) string {
 	text, err := npm.CombinedOutput()
 	require.NoError(t, err, "%s", text)
 	return dir
+}
+
+// needsPython skips the test, or fails it in CI, if one of the Python packages is not on this machine.
+func needsPython(t testing.TB, packages ...string) {
+	testenv.NeedsTool(t, "python3")
+	for _, name := range packages {
+		if err := exec.Command("python3", "-c", "import "+name).Run(); err != nil {
+			testenv.Missing(t, "Python's "+name)
+		}
+	}
 }
 
 func output(t testing.TB, name string, args ...string) string {

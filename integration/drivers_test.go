@@ -167,7 +167,7 @@ type program struct {
 
 // start runs a program that ends with the test.
 func start(t testing.TB, s server, name string, args ...string) *program {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 9*time.Minute)
 	command := exec.CommandContext(ctx, name, append(args, s.url)...)
 	command.Env = s.environment()
 	stderr := new(bytes.Buffer)
@@ -227,9 +227,16 @@ func (p *program) list(t testing.TB, operation string, in any, pageSize int) (it
 	return items, err
 }
 
-// A commandLine runs the AWS CLI, once for each call. Its major versions take bytes in JSON in different ways, but both read
-// them from files.
-type commandLine struct{ server }
+// A commandLine runs the AWS CLI, once for each call, in a fork of a program that has loaded it. Its major versions take
+// bytes in JSON in different ways, but both read them from files.
+type commandLine struct {
+	server
+	*program
+}
+
+func newCommandLine(t testing.TB, s server) commandLine {
+	return commandLine{s, start(t, s, "python3", "python/aws.py")}
+}
 
 // dashed writes the name of an operation or member as the CLI does: "re-encrypt".
 func dashed(name string) string {
@@ -265,26 +272,25 @@ func (c commandLine) run(t testing.TB, operation string, in any, args ...string)
 	}
 	text, err := json.Marshal(input)
 	require.NoError(t, err)
-	args = append([]string{"kms", dashed(operation), "--endpoint-url", c.url, "--output", "json", "--cli-input-json", string(text)}, args...)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	command := exec.CommandContext(ctx, "aws", args...)
-	command.Env = c.environment()
-	var stdout, stderr bytes.Buffer
-	command.Stdout, command.Stderr = &stdout, &stderr
-	err = command.Run()
-	switch exception := anError.FindStringSubmatch(stderr.String()); {
-	case exception != nil:
-		require.Error(t, err)
-		return nil, &refusal{Type: exception[1], Code: exception[1], Message: exception[2]}
-	case err != nil && unknown.MatchString(stderr.String()):
-		return nil, fmt.Errorf("%w: %s", errUnknown, &stderr)
+	args = append([]string{"kms", dashed(operation), "--endpoint-url", c.server.url, "--output", "json", "--cli-input-json", string(text)}, args...)
+	var result struct {
+		Status         int
+		Stdout, Stderr string
 	}
-	require.NoError(t, err, "%s", &stderr)
-	if stdout.Len() == 0 {
+	require.NoError(t, c.calls.Encode(args))
+	require.NoError(t, c.answers.Decode(&result), operation)
+	switch exception := anError.FindStringSubmatch(result.Stderr); {
+	case exception != nil:
+		require.NotZero(t, result.Status)
+		return nil, &refusal{Type: exception[1], Code: exception[1], Message: exception[2]}
+	case result.Status != 0 && unknown.MatchString(result.Stderr):
+		return nil, fmt.Errorf("%w: %s", errUnknown, result.Stderr)
+	}
+	require.Zero(t, result.Status, "%s", result.Stderr)
+	if result.Stdout == "" {
 		return map[string]any{}, nil
 	}
-	return output, json.Unmarshal(stdout.Bytes(), &output)
+	return output, json.Unmarshal([]byte(result.Stdout), &output)
 }
 
 // sdkGo is the AWS SDK for Go.

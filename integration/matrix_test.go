@@ -50,7 +50,7 @@ func render(clients []kind, results []result) string {
 	}
 	for i, k := range clients {
 		all[k.name] = true
-		if k.connect != nil {
+		if k.whole {
 			whole[k.name] = true
 		}
 		maps.Copy(exceptions, results[i].exceptions)

@@ -12,13 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
-	"github.com/pocketkms/kms/internal/testenv"
 )
 
 // The two tenants and the administrator of examples/tenants are decided alike in the process of the example and as
 // callers of `kms serve` with the AWS CLI, down to the words of the refusals.
 func TestTenantsSeeTheSameThroughTheCLI(t *testing.T) {
-	testenv.NeedsTool(t, "aws")
+	needsPython(t, "awscli")
 	inProcess, err := exec.CommandContext(t.Context(), "go", "run", "github.com/pocketkms/kms/examples/tenants").Output()
 	require.NoError(t, err)
 	policy, err := os.ReadFile("../examples/tenants/policy.json")
@@ -37,7 +36,7 @@ func TestTenantsSeeTheSameThroughTheCLI(t *testing.T) {
   - {arn: "arn:aws:sts::111122223333:assumed-role/tenant/red", tags: {tenant: red}}
 `)
 	as := func(id string) commandLine {
-		return commandLine{server{url: s.url, secret: secretAccessKey, id: id, token: "token of " + id}}
+		return newCommandLine(t, server{url: s.url, secret: secretAccessKey, id: id, token: "token of " + id})
 	}
 	admin, blue, red := as("ADMIN"), as("BLUE"), as("RED")
 

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -10,6 +11,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/core/registry"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/pocketkms/kms/awsclient"
 	"github.com/pocketkms/kms/kmstest"
@@ -130,6 +132,37 @@ func TestTinkKeyURIs(t *testing.T) {
 	require.NoError(t, err)
 	_, err = missing.Encrypt([]byte("x"), nil)
 	require.True(t, is[*types.NotFoundException](err), "%v", err)
+}
+
+// Service.AEAD and Tink's client decrypt what the other has encrypted, with and without associated data, and their clients
+// for the registry take the same URIs.
+func TestTinkAndTheServiceReadEachOther(t *testing.T) {
+	svc := kmstest.New(t)
+	uri := "aws-kms://" + fixture{t, svc.Service}.arn()
+	client, err := awskmstink.NewClientWithOptions(t.Context(), uri, awskmstink.WithKMS(awsclient.New(svc.Service)))
+	require.NoError(t, err)
+	theirs, err := client.GetAEAD(uri)
+	require.NoError(t, err)
+	ours, err := svc.TinkClient().GetAEAD(uri)
+	require.NoError(t, err)
+	for _, associatedData := range []string{"", "mine", "\x00\xff", strings.Repeat("ü", 1000)} {
+		for _, way := range [][2]tink.AEAD{{ours, theirs}, {theirs, ours}} {
+			ciphertext, err := way[0].Encrypt([]byte("x"), []byte(associatedData))
+			require.NoError(t, err)
+			plaintext, err := way[1].Decrypt(ciphertext, []byte(associatedData))
+			require.NoError(t, err)
+			require.Equal(t, "x", string(plaintext))
+			_, err = way[1].Decrypt(ciphertext, []byte("another's"))
+			require.Error(t, err)
+		}
+	}
+	ourEnvelope := aead.NewKMSEnvelopeAEAD2(aead.AES256GCMKeyTemplate(), ours)
+	theirEnvelope := aead.NewKMSEnvelopeAEAD2(aead.AES256GCMKeyTemplate(), theirs)
+	ciphertext, err := theirEnvelope.Encrypt(make([]byte, 10000), []byte("mine"))
+	require.NoError(t, err)
+	plaintext, err := ourEnvelope.Decrypt(ciphertext, []byte("mine"))
+	require.NoError(t, err)
+	require.Equal(t, make([]byte, 10000), plaintext)
 }
 
 // With no options, the client finds server and credentials in the environment, as programs have it in production. What it

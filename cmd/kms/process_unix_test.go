@@ -82,9 +82,17 @@ func TestCallsFailIfTheAuditPipeLosesItsReader(t *testing.T) {
 func TestTheProgram(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "kms")
 	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, ".")
-	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	output, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", output)
+
+	t.Run("needs no cgo", func(t *testing.T) { // whose absence would compile half the standard library again
+		const cgo = "{{if not .Standard}}{{range .CgoFiles}}{{$.ImportPath}}/{{.}}\n{{end}}{{end}}"
+		list := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", cgo, ".")
+		list.Env = append(list.Environ(), "CGO_ENABLED=1")
+		output, err := list.CombinedOutput()
+		require.NoError(t, err, "%s", output)
+		require.Empty(t, strings.TrimSpace(string(output)))
+	})
 
 	t.Run("keeps its keys from one start to the next", func(t *testing.T) {
 		args := []string{"--store", filepath.Join(t.TempDir(), "keys"), "--passphrase-file", file(t, "passphrase", "correct horse")}

@@ -67,6 +67,7 @@ func withoutCode(text string) string {
 // page run in one directory, in order, so that one finds the files that earlier ones have created,
 // as for a reader who tries them in order.
 func snippets(t *testing.T, tree fs.FS) (violations []string) {
+	var all []*snippet
 	eachText(t, tree, func(name, text string) {
 		if path.Ext(name) != ".md" || isTestdata(name) {
 			return
@@ -74,64 +75,122 @@ func snippets(t *testing.T, tree fs.FS) (violations []string) {
 		blocks, _ := split(name, text)
 		page := t.TempDir()
 		for _, b := range blocks {
-			if language, _, _ := strings.Cut(b.info, " "); language != "go" && language != "golang" {
-				continue
-			}
-			if err := run(t, page, b); err != nil {
-				violations = append(violations, fmt.Sprintf("%s:%d: %v", b.file, b.line, err))
+			if language, _, _ := strings.Cut(b.info, " "); language == "go" || language == "golang" {
+				all = append(all, &snippet{block: b, page: page})
 			}
 		}
 	})
+	build(t, all)
+	for _, s := range all {
+		err := s.err
+		if err == nil {
+			err = s.run(t)
+		}
+		if err != nil {
+			violations = append(violations, fmt.Sprintf("%s:%d: %v", s.file, s.line, err))
+		}
+	}
 	return violations
 }
 
-// run builds a block against the workspace, in a directory outside of it, where internal packages
-// cannot be imported, and runs it with an empty standard input. Tests run in their own directory,
-// and everything else in the directory of the page.
-func run(t *testing.T, page string, b block) error {
-	code := b.code
-	file, err := parser.ParseFile(token.NewFileSet(), b.file, code, parser.PackageClauseOnly)
-	if err != nil {
-		if code, err = frame(b); err != nil {
-			return err
-		}
-		file = &ast.File{Name: ast.NewIdent("main")}
-	}
-	dir := t.TempDir()
-	binary := filepath.Join(dir, "snippet")
-	var source string
-	var build, args []string
-	switch pkg := file.Name.Name; {
-	case pkg == "main":
-		source, build = "snippet.go", []string{"build"}
-	case strings.HasSuffix(pkg, "_test"):
-		source, build, args, page = "snippet_test.go", []string{"test", "-c"}, []string{"-test.v"}, dir
-	default:
-		return fmt.Errorf("package %s is neither a program nor a file of tests", pkg)
-	}
-	source = filepath.Join(dir, source)
-	require.NoError(t, os.WriteFile(source, []byte(code), 0o600))
+// A snippet is a Go block. It runs with an empty standard input: a test in its own directory, and
+// everything else in the directory of the page.
+type snippet struct {
+	block
+	page   string
+	binary string // with args; empty if the snippet was not built
+	args   []string
+	err    error // why not
+}
 
-	command := exec.CommandContext(t.Context(), "go", append(build, "-o", binary, source)...)
-	command.Dir = repository
-	if output, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("does not build: %w\n%s", err, output)
+// build builds snippets against the workspace, in directories outside of it, where internal
+// packages cannot be imported. To link takes longer than all the rest, so that lists of statements
+// share a program, unless one of them does not compile.
+func build(t *testing.T, all []*snippet) {
+	var framed []*snippet
+	for _, s := range all {
+		file, err := parser.ParseFile(token.NewFileSet(), s.file, s.code, parser.PackageClauseOnly)
+		if err != nil {
+			framed = append(framed, s)
+			continue
+		}
+		switch pkg := file.Name.Name; {
+		case pkg == "main":
+			s.binary, s.err = goBuild(t, map[string]string{"snippet.go": s.code}, "build")
+		case strings.HasSuffix(pkg, "_test"):
+			s.args = []string{"-test.v"}
+			s.binary, s.err = goBuild(t, map[string]string{"snippet_test.go": s.code}, "test", "-c")
+			s.page = filepath.Dir(s.binary)
+		default:
+			s.err = fmt.Errorf("package %s is neither a program nor a file of tests", pkg)
+		}
 	}
+	framed = slices.DeleteFunc(framed, func(s *snippet) bool {
+		_, s.err = frame(s.block, 0)
+		return s.err != nil
+	})
+	if err := buildFramed(t, framed); err != nil {
+		for _, s := range framed {
+			s.err = buildFramed(t, []*snippet{s})
+		}
+	}
+}
+
+// buildFramed builds one program of statements in frames.
+func buildFramed(t *testing.T, all []*snippet) error {
+	if len(all) == 0 {
+		return nil
+	}
+	sources := map[string]string{}
+	names := make([]string, len(all))
+	for i, s := range all {
+		code, err := frame(s.block, i)
+		require.NoError(t, err)
+		names[i] = fmt.Sprintf("snippet%d", i)
+		sources[names[i]+".go"] = code
+	}
+	sources["main.go"] = frameMain + strings.Join(names, ", ") + "}\n"
+	binary, err := goBuild(t, sources, "build")
+	for i, s := range all {
+		s.binary, s.args = binary, []string{fmt.Sprint(i)}
+	}
+	return err
+}
+
+// goBuild runs the go command on files with this code.
+func goBuild(t *testing.T, code map[string]string, command ...string) (binary string, err error) {
+	dir := t.TempDir()
+	binary = filepath.Join(dir, "snippet")
+	args := append(command, "-ldflags=-w", "-o", binary)
+	for name, text := range code {
+		source := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(source, []byte(text), 0o600))
+		args = append(args, source)
+	}
+	build := exec.CommandContext(t.Context(), "go", args...)
+	build.Dir = repository
+	if output, err := build.CombinedOutput(); err != nil {
+		return binary, fmt.Errorf("does not build: %w\n%s", err, output)
+	}
+	return binary, nil
+}
+
+func (s *snippet) run(t *testing.T) error {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	command = exec.CommandContext(ctx, binary, args...)
-	command.Dir = page
+	command := exec.CommandContext(ctx, s.binary, s.args...)
+	command.Dir = s.page
 	output, err := command.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("does not succeed: %w\n%s", err, output)
 	}
-	if args != nil && !strings.Contains(string(output), "--- PASS") {
+	if slices.Contains(s.args, "-test.v") && !strings.Contains(string(output), "--- PASS") {
 		return fmt.Errorf("tests nothing:\n%s", output)
 	}
 	return nil
 }
 
-// framePackages are the packages that statements in a frame can use besides context, kms and log.
+// framePackages are the packages that statements in a frame can use besides context and kms.
 var framePackages = map[string]string{
 	"audit":    module + "/audit",
 	"aws":      "github.com/aws/aws-sdk-go-v2/aws",
@@ -141,15 +200,28 @@ var framePackages = map[string]string{
 	"errors":   "errors",
 	"fmt":      "fmt",
 	"keystore": module + "/keystore",
+	"log":      "log",
 	"os":       "os",
 }
 
-const (
-	frameHead = `
+// frameMain is the program of frames, up to their names.
+const frameMain = `package main
+
+import (
+	"context"
+	"log"
+	"os"
+	"strconv"
+
+	"` + module + `"
+)
+
 func main() {
 	svc, err := kms.New(kms.Config{})
 	check(err)
-	snippet(context.Background(), svc, []byte("correct horse battery staple"), nil)
+	i, err := strconv.Atoi(os.Args[1])
+	check(err)
+	snippets[i](context.Background(), svc, []byte("correct horse battery staple"), nil)
 	check(svc.Close())
 }
 
@@ -159,17 +231,15 @@ func check(err error) {
 	}
 }
 
-func snippet(ctx context.Context, svc *kms.Service, passphrase []byte, err error) {
-	{
-//line `
-	bodyHead = "package main\nfunc _() {\n"
-)
+var snippets = []func(context.Context, *kms.Service, []byte, error){`
 
-// frame returns a program that runs a block of statements. They can use ctx, svc, passphrase and
-// err, or redeclare them. Snippets can leave out error checks and uses of variables: an error that
-// is assigned to err ends the program, unless the next statement reads err, and unused variables
-// are allowed.
-func frame(b block) (program string, err error) {
+const bodyHead = "package main\nfunc _() {\n"
+
+// frame returns a file of frameMain's program with a block of statements, in the function snippetN.
+// They can use ctx, svc, passphrase and err, or redeclare them. Snippets can leave out error checks
+// and uses of variables: an error that is assigned to err ends the program, unless the next
+// statement reads err, and unused variables are allowed.
+func frame(b block, n int) (code string, err error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, b.file, bodyHead+b.code+"\n}\n", 0)
 	if err != nil || len(file.Decls) != 1 {
@@ -193,7 +263,7 @@ func frame(b block) (program string, err error) {
 		}
 		return true
 	})
-	code := b.code
+	code = b.code
 	slices.Sort(checks)
 	for _, at := range slices.Backward(checks) {
 		code = code[:at] + "; check(err)" + code[at:]
@@ -208,13 +278,15 @@ func frame(b block) (program string, err error) {
 		}
 	}
 
-	program = "package main\n\nimport (\n\t\"context\"\n\t\"log\"\n\t\"" + module + "\"\n"
+	imports := ""
 	for name, imported := range framePackages {
 		if used[name] {
-			program += "\t" + name + " \"" + imported + "\"\n"
+			imports += "\t" + name + " \"" + imported + "\"\n"
 		}
 	}
-	return program + ")\n" + frameHead + fmt.Sprintf("%s:%d\n%s\n\t}\n}\n", b.file, b.line+1, code), nil
+	return fmt.Sprintf("package main\n\nimport (\n\t\"context\"\n\t\"%s\"\n%s)\n\n"+
+		"func snippet%d(ctx context.Context, svc *kms.Service, passphrase []byte, err error) {\n\t{\n//line %s:%d\n%s\n\t}\n}\n",
+		module, imports, n, b.file, b.line+1, code), nil
 }
 
 // setsErr reports whether a statement assigns to err.
@@ -255,6 +327,12 @@ func TestGoSnippetsWork(t *testing.T) {
 
 func TestAGoSnippetThatDoesNotWorkIsFound(t *testing.T) {
 	const missing = "_, err = svc.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: \"alias/missing\"})\n"
+	// Of two trees: snippets that compile share a program.
+	type pages struct {
+		files      map[string]string
+		violations []string
+	}
+	builds, fails := pages{files: map[string]string{}}, pages{files: map[string]string{}}
 	for _, tt := range []struct {
 		name, info, code string
 		violation        string // "" for none
@@ -287,22 +365,26 @@ func TestAGoSnippetThatDoesNotWorkIsFound(t *testing.T) {
 			"tests nothing:"},
 		{"no tests", "go", "package x_test\n", "tests nothing:"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			firstLines := func(t *testing.T, tree fs.FS) (violations []string) {
-				for _, v := range snippets(t, tree) {
-					first, _, _ := strings.Cut(v, "\n")
-					violations = append(violations, first)
-				}
-				return violations
-			}
-			doc := map[string]string{"docs/x.md": "# X\n\n```" + tt.info + "\n" + tt.code + "```\n\nEnd.\n"}
-			if tt.violation == "" {
-				requireFound(t, firstLines, doc)
-			} else {
-				requireFound(t, firstLines, doc, "docs/x.md:3: "+tt.violation)
-			}
-		})
+		page := "docs/" + tt.name + ".md"
+		tree := &builds
+		if strings.HasPrefix(tt.violation, "does not build") {
+			tree = &fails
+		}
+		tree.files[page] = "# X\n\n```" + tt.info + "\n" + tt.code + "```\n\nEnd.\n"
+		if tt.violation != "" {
+			tree.violations = append(tree.violations, page+":3: "+tt.violation)
+		}
 	}
+	fails.files["docs/good statements beside bad ones.md"] = "```go\nkey, err := svc.EnsureKey(ctx, \"alias/x\", nil)\n```\n"
+	firstLines := func(t *testing.T, tree fs.FS) (violations []string) {
+		for _, v := range snippets(t, tree) {
+			first, _, _ := strings.Cut(v, "\n")
+			violations = append(violations, first)
+		}
+		return violations
+	}
+	requireFound(t, firstLines, builds.files, builds.violations...)
+	requireFound(t, firstLines, fails.files, fails.violations...)
 }
 
 func TestSnippetsOfAPageShareADirectory(t *testing.T) {
@@ -322,9 +404,9 @@ func TestSnippetsOfAPageShareADirectory(t *testing.T) {
 }
 
 func TestSnippetsCannotImportInternalPackages(t *testing.T) {
-	err := run(t, t.TempDir(), block{
-		file: "x.md", code: "package main\n\nimport _ \"" + module + "/internal/archtest/count\"\n\nfunc main() {}\n",
-	})
+	_, err := goBuild(t, map[string]string{
+		"snippet.go": "package main\n\nimport _ \"" + module + "/internal/archtest/count\"\n\nfunc main() {}\n",
+	}, "build")
 
 	require.ErrorContains(t, err, "use of internal package")
 }

@@ -1,6 +1,7 @@
 // Package testhook is shared by package kms and the packages for tests, and cannot be imported by
-// users. It passes keys with a given ID and material to CreateKey, and inputs in their wire form to
-// interceptors, and has errors that the service returns unchanged.
+// users. It passes keys with a given ID and material to CreateKey, wrapping keys to
+// GetParametersForImport, and inputs in their wire form to interceptors, and has errors that the
+// service returns unchanged.
 package testhook
 
 import (
@@ -11,7 +12,8 @@ import (
 	"github.com/pocketkms/kms/internal/shape"
 )
 
-// A SeedKey is the key that CreateKey creates instead of a random one. See [WithKey].
+// A SeedKey is the key that CreateKey creates instead of a random one, and whose first material
+// GetParametersForImport returns as wrapping key. See [WithKey].
 type SeedKey struct {
 	ID string
 
@@ -27,7 +29,7 @@ type SeedKey struct {
 
 type seedKey struct{}
 
-// WithKey returns a context in which CreateKey creates k.
+// WithKey returns a context in which CreateKey creates k, and GetParametersForImport returns it.
 func WithKey(ctx context.Context, k *SeedKey) context.Context {
 	return context.WithValue(ctx, seedKey{}, k)
 }

@@ -34,12 +34,20 @@ func RequireHidden(t testing.TB, value any, secrets ...[]byte) {
 // secrets, as defined by RequireHidden.
 func Shown(value any, secrets ...[]byte) []string {
 	var shown []string
+	byFormat := map[string][]string{}
 	for _, v := range guises(value) {
 		for name, r := range renderings(v) {
-			for _, s := range secrets {
-				if shows(r.text, s, r.format) {
-					shown = append(shown, name)
+			forms, ok := byFormat[r.format]
+			if !ok {
+				for _, s := range secrets {
+					forms = append(forms, formsOf(s, r.format)...)
 				}
+				slices.Sort(forms)
+				forms = slices.Compact(forms)
+				byFormat[r.format] = forms
+			}
+			if slices.ContainsFunc(forms, func(form string) bool { return strings.Contains(r.text, form) }) {
+				shown = append(shown, name)
 			}
 		}
 	}
@@ -97,9 +105,8 @@ type recorder struct{ strings.Builder }
 
 func (r *recorder) Errorf(format string, args ...any) { fmt.Fprintf(r, format, args...) }
 
-// shows reports whether text contains the secret's first bytes in a common encoding, or as format
-// prints them.
-func shows(text string, secret []byte, format string) bool {
+// formsOf returns the secret's first bytes in common encodings, and as format prints them.
+func formsOf(secret []byte, format string) []string {
 	forms := []string{new(big.Int).SetBytes(secret).String()}
 	for i := range 3 { // base64 encodes groups of three bytes: one of the pieces begins at a group
 		piece := secret[i : i+9]
@@ -111,5 +118,5 @@ func shows(text string, secret []byte, format string) bool {
 			forms = append(forms, strings.Trim(fmt.Sprintf(format, piece), "[]{}\"` "))
 		}
 	}
-	return slices.ContainsFunc(forms, func(form string) bool { return strings.Contains(text, form) })
+	return forms
 }
