@@ -3,6 +3,8 @@ package kms_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
 )
@@ -304,4 +307,162 @@ func TestAnAliasThatIsDeletedCountsNoLonger(t *testing.T) {
 	_, err := svc.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: "alias/a"})
 	require.NoError(t, err)
 	requireRefused(t, describeAs(svc, p, k.KeyId), "no identity-based policy allows")
+}
+
+// Names that differ only in case are one condition key, and its values refuse whatever any of them
+// would refuse: nobody passes a condition by adding another spelling.
+func TestAnotherSpellingPassesNoCondition(t *testing.T) {
+	svc, _ := newService(t)
+	both := map[string]string{"tenant": "red", "Tenant": "blue"}
+	allow, deny := condition("kms:*", "StringEquals", "%s", "red"), strings.Replace(condition("kms:*", "StringEquals", "%s", "blue"), `"Allow"`, `"Deny"`, 1)
+	refused := func(call func(kms.Principal) error, key string) {
+		t.Helper()
+		require.ErrorIs(t, call(with(t, appSession, fmt.Sprintf(allow, key))), kms.AccessDeniedException)
+		requireRefused(t, call(with(t, appSession, allowAll, fmt.Sprintf(deny, key))), "explicit deny")
+		require.NoError(t, call(with(t, appSession, allowAll)))
+	}
+	k := createKey(t, svc, nil)
+	refused(func(p kms.Principal) error { return encryptAs(svc, p, k.KeyId, both) }, "kms:EncryptionContext:tenant")
+	app := with(t, appSession, fmt.Sprintf(allow, "kms:EncryptionContext:tenant"))
+	require.NoError(t, encryptAs(svc, app, k.KeyId, map[string]string{"tenant": "red", "TENANT": "red"}))
+	tags := []kms.Tag{{TagKey: "team", TagValue: "red"}, {TagKey: "Team", TagValue: "blue"}}
+	for range 2 {
+		refused(func(p kms.Principal) error {
+			_, err := svc.As(p).TagResource(t.Context(), &kms.TagResourceInput{KeyId: createKey(t, svc, nil).KeyId, Tags: tags})
+			return err
+		}, "aws:RequestTag/team")
+		slices.Reverse(tags)
+	}
+	tagged := createKey(t, svc, &kms.CreateKeyInput{Tags: tags})
+	refused(func(p kms.Principal) error { return describeAs(svc, p, tagged.KeyId) }, "aws:ResourceTag/team")
+
+	_, err := principal(t, appSession).WithIdentity(kms.Identity{Tags: both})
+	require.ErrorContains(t, err, `another key differs from "tenant" only in case`)
+}
+
+// Neither an Allow nor a Deny of kms:RetireGrant in a key policy counts.
+func TestAKeyPolicyHasNoSayAboutRetiring(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	retire := func(p kms.Principal) error {
+		g := createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, RetiringPrincipal: fixtureAlice})
+		_, err := svc.As(p).RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.KeyId, GrantId: g.GrantId})
+		return err
+	}
+	setPolicy(t, svc, k.KeyId,
+		`{"Statement":[{"Effect":"Deny","Principal":"*","Action":"kms:RetireGrant","Resource":"*"},{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`)
+	require.NoError(t, retire(principal(t, fixtureAlice)))
+	setPolicy(t, svc, k.KeyId, everybodys)
+	requireRefused(t, retire(principal(t, appSession)), "no identity-based policy allows the kms:RetireGrant action")
+}
+
+const manages = `{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:PutKeyPolicy","Resource":"*"}`
+
+// A policy that names a user or a session itself is not limited by what its boundary and its session
+// policies leave out, and one that names its role, its account or everyone is.
+func TestLimitsOfWhomAKeyPolicyNames(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	other := kms.Policy{Document: policy("Allow", "s3:*", "*")}
+	all := []kms.Policy{{Document: allowAll}}
+	for named, limited := range map[string]bool{
+		`{"AWS":"` + appSession + `"}`: false, `{"AWS":"` + appRole + `"}`: true, `{"AWS":"111122223333"}`: true, `"*"`: true,
+		`{"AWS":["*","` + appRole + `","` + appSession + `","111122223333"]}`: false,
+	} {
+		setPolicy(t, svc, k.KeyId, `{"Statement":[`+manages+`,{"Effect":"Allow","Principal":`+named+`,"Action":"kms:DescribeKey","Resource":"*"}]}`)
+		for reason, id := range map[string]kms.Identity{"session policy": {Policies: all, SessionPolicies: []kms.Policy{other}}, "permissions boundary": {Policies: all, Boundary: &other}} {
+			err := describeAs(svc, withIdentity(t, appSession, id), k.KeyId)
+			if limited {
+				requireRefused(t, err, "no "+reason+" allows")
+			} else {
+				require.NoError(t, err, named)
+			}
+		}
+	}
+	denies := []kms.Policy{{Document: policy("Deny", "kms:*", "*")}}
+	setPolicy(t, svc, k.KeyId, `{"Statement":{"Effect":"Allow","Principal":{"AWS":"`+appSession+`"},"Action":"kms:*","Resource":"*"}}`)
+	for _, id := range []kms.Identity{{Policies: denies}, {SessionPolicies: denies}, {Boundary: &denies[0]}} {
+		requireRefused(t, describeAs(svc, withIdentity(t, appSession, id), k.KeyId), "with an explicit deny")
+	}
+}
+
+// A grant to a service counts only if the account of the key created it: no other account can let a
+// service use the key.
+func TestAGrantToAServiceIsOfTheKeysAccount(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	s3, err := kms.ServicePrincipal("s3.amazonaws.com")
+	require.NoError(t, err)
+	in := &kms.CreateGrantInput{KeyId: k.Arn, GranteeServicePrincipal: "s3.amazonaws.com", RetiringServicePrincipal: "s3.amazonaws.com",
+		Operations: []kms.GrantOperation{kms.GrantOperationDescribeKey}, Constraints: &kms.GrantConstraints{SourceArn: "arn:aws:s3:::documents"}}
+	ctx := audit.ContextWithRequestInfo(t.Context(), audit.RequestInfo{SourceARN: "arn:aws:s3:::documents"})
+	for _, issuer := range []kms.Principal{rootOf(t, "444455556666"), svc.Caller()} {
+		setPolicy(t, svc, k.KeyId, everybodys)
+		_, err = svc.As(issuer).CreateGrant(t.Context(), in)
+		require.NoError(t, err)
+		setPolicy(t, svc, k.KeyId, `{"Statement":`+manages+`}`)
+		_, err = svc.As(s3).DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: k.Arn})
+		if issuer == svc.Caller() {
+			require.NoError(t, err)
+		} else {
+			requireRefused(t, err, hiddenResource)
+		}
+	}
+}
+
+// That somebody may ask for a grant that does not exist is not kept as the right to retire those
+// that do.
+func TestTheRightToRetireIsOfOneGrant(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys})
+	app := svc.As(with(t, appSession, policy("Allow", "kms:RetireGrant", "*")))
+	for range 2 {
+		_, err := app.RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.KeyId, GrantId: strings.Repeat("0", 64)})
+		require.ErrorIs(t, err, kms.NotFoundException)
+	}
+	theirs, err := svc.As(rootOf(t, foreignAccount)).CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.Arn, GranteePrincipal: extRole,
+		Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
+	require.NoError(t, err)
+	_, err = app.RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.KeyId, GrantId: theirs.GrantId})
+	requireRefused(t, err, "kms:RetireGrant on resource")
+}
+
+// Who denies itself what it was never allowed does not learn by the refusal which keys exist.
+func TestADenyOfOnesOwnDisclosesNoCiphertext(t *testing.T) {
+	svc, _ := newService(t)
+	ciphertext := encrypt(t, svc, createKey(t, svc, nil).KeyId, "x")
+	p := with(t, extSession, allowAll, policy("Deny", "kms:Decrypt", "*"))
+	for _, blob := range [][]byte{ciphertext, flip(ciphertext, 8*10)} { // the other has no key
+		_, err := svc.As(p).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob})
+		requireError(t, err, kms.AccessDeniedException, "%s", deniedCiphertextMessage(extSession, "kms:Decrypt"))
+	}
+}
+
+// A failure to read what a condition asks for discloses no key of another account.
+func TestAFailureDisclosesNoKeyOfAnotherAccount(t *testing.T) {
+	backend := &unreliable{Backend: memory.New()}
+	svc, _ := newService(t, func(c *kms.Config) { c.Backend, c.RootKey = backend, sharedRoot })
+	k := createKey(t, svc, nil)
+	ciphertext := encrypt(t, svc, k.KeyId, "x")
+	setPolicy(t, svc, k.KeyId, `{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"Bool":{"kms:ReEncryptOnSameKey":"false"}}}}`)
+	ext := svc.As(with(t, extSession, allowAll))
+	mine, err := ext.CreateKey(t.Context(), nil)
+	require.NoError(t, err)
+	for _, source := range []string{k.Arn, ""} {
+		backend.prefix.Store(nil)
+		alias := "alias/mine" + fmt.Sprint(len(source))
+		_, err = ext.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: alias, TargetKeyId: mine.KeyMetadata.KeyId})
+		require.NoError(t, err)
+		_, err = ext.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: alias, TargetKeyId: mine.KeyMetadata.KeyId}) // out of the cache
+		require.NoError(t, err)
+		in := &kms.ReEncryptInput{CiphertextBlob: ciphertext, SourceKeyId: source, DestinationKeyId: mine.KeyMetadata.Arn}
+		_, err = ext.ReEncrypt(t.Context(), in)
+		require.NoError(t, err, "it is not the same key")
+		in.DestinationKeyId = alias
+		backend.reads.Store(0)
+		backend.prefix.Store(new("alias/"))
+		_, err = ext.ReEncrypt(t.Context(), in)
+		requireRefused(t, err, hiddenResource)
+		require.NotContains(t, err.Error(), k.KeyId)
+	}
 }

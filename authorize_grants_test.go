@@ -21,7 +21,9 @@ func TestAGrantAllowsOnlyWhatItsConstraintsMeet(t *testing.T) {
 	}{
 		{"none", kms.GrantConstraints{}, []pairs{nil, {"a": "1"}}, nil},
 		{"equals", kms.GrantConstraints{EncryptionContextEquals: pairs{"a": "1", "b": "2"}},
-			[]pairs{{"a": "1", "b": "2"}, {"A": "1", "b": "2"}}, []pairs{nil, {"a": "1"}, {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "x"}, {"a": "1", "A": "1", "b": "2"}}},
+			[]pairs{{"a": "1", "b": "2"}, {"A": "1", "b": "2"}}, []pairs{nil, {"a": "1"}, {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "x"}, {"a": "1", "A": "1", "b": "2"}, {"a": "1", "A": "1"}}},
+		{"equals in two spellings", kms.GrantConstraints{EncryptionContextEquals: pairs{"a": "1", "A": "1"}},
+			[]pairs{{"a": "1", "A": "1"}}, []pairs{{"a": "1"}, {"a": "1", "b": "2"}}},
 		{"subset", kms.GrantConstraints{EncryptionContextSubset: pairs{"a": "1", "b": "2"}},
 			[]pairs{{"a": "1", "b": "2"}, {"a": "1", "B": "2", "c": "3"}}, []pairs{nil, {"a": "1"}, {"b": "2"}, {"a": "1", "b": "3"}, {"a": "1", "c": "2"}}},
 		{"value with case", kms.GrantConstraints{EncryptionContextSubset: pairs{"a": "x"}}, []pairs{{"a": "x"}}, []pairs{{"a": "X"}}},

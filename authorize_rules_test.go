@@ -150,6 +150,7 @@ func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
 		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{Compiled: compiled}}}},
 		{principal(t, appSession), kms.Identity{Issuer: extRole}},
 		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:role/other"}},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::444455556666:role/app"}},
 		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:user/app"}},
 		{principal(t, "arn:aws:iam::111122223333:user/alice"), kms.Identity{Issuer: appRole}},
 		{root, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}},
@@ -285,6 +286,36 @@ func TestTagsOfANewKeyNeedThePermissionToTag(t *testing.T) {
 		"User: %s is not authorized to perform: kms:TagResource because no identity-based policy allows the kms:TagResource action", appSession)
 	_, err = svc.As(with(t, appSession, policy("Allow", "kms:CreateKey", "*"), policy("Allow", "kms:TagResource", "*"))).CreateKey(t.Context(), in)
 	require.NoError(t, err)
+}
+
+// Tags of a new key are tags of a key: what policies say about the keys of an account counts.
+func TestTagsOfANewKeyAreDecidedOnTheKey(t *testing.T) {
+	svc, _ := newService(t)
+	tags := []kms.Tag{{TagKey: "k", TagValue: "v"}}
+	primary := createPrimary(t, svc)
+	keys, aliases, eu := "arn:aws:kms:*:111122223333:key/*", "arn:aws:kms:*:*:alias/*", "arn:aws:kms:eu-west-1:111122223333:key/mrk-*"
+	for name, tt := range map[string]struct {
+		policies        []string
+		create, replica bool
+	}{
+		"all keys":     {[]string{policy("Allow", "kms:TagResource", keys)}, true, true},
+		"no keys":      {[]string{policy("Allow", "kms:TagResource", aliases)}, false, false},
+		"of a Region":  {[]string{policy("Allow", "kms:TagResource", eu)}, false, true},
+		"of no Region": {[]string{policy("Allow", "kms:TagResource", "*"), policy("Deny", "kms:TagResource", eu)}, true, false},
+		"denied":       {[]string{policy("Allow", "kms:TagResource", "*"), policy("Deny", "kms:TagResource", keys)}, false, false},
+		"one account":  {[]string{condition("kms:TagResource", "StringEquals", "aws:ResourceAccount", "111122223333")}, true, true},
+		"another":      {[]string{condition("kms:TagResource", "StringEquals", "aws:ResourceAccount", "444455556666")}, false, false},
+	} {
+		p := svc.As(with(t, appSession, append(tt.policies, policy("Allow", "kms:CreateKey", "*"), policy("Allow", "kms:ReplicateKey", "*"))...))
+		_, err := p.CreateKey(t.Context(), &kms.CreateKeyInput{Tags: tags})
+		require.Equal(t, tt.create, err == nil, "%s: %v", name, err)
+		e, err := p.Explain(t.Context(), &kms.ReplicateKeyInput{KeyId: primary.KeyId, ReplicaRegion: "eu-west-1", Tags: tags})
+		require.NoError(t, err)
+		require.Equal(t, tt.replica, e.Allowed(), "%s: %s", name, e)
+	}
+	_, err := svc.As(with(t, appSession, condition("kms:CreateAlias", "StringNotEquals", "aws:ResourceAccount", "111122223333"))).CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: "alias/x", TargetKeyId: primary.KeyId})
+	requireRefused(t, err,
+		"kms:CreateAlias on resource: arn:aws:kms:us-east-1:111122223333:alias/x")
 }
 
 func TestUpdateAliasNeedsTheAliasAndBothKeys(t *testing.T) {

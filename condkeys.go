@@ -100,7 +100,7 @@ var conditionKeys = []conditionKey{
 	{"kms:GrantIsForAWSResource", "CreateGrant ListGrants RevokeGrant", perRequest, func(q *question, _ string) iam.Value { return iam.Bool(q.viaService() || q.who.Type == iam.Service) }},
 
 	// The key: of CreateKey, the one that is to be.
-	{"aws:ResourceAccount", keyPermissions, fixed, func(q *question, _ string) iam.Value { return present(q.keyRef().Account) }},
+	{"aws:ResourceAccount", keyPermissions, fixed, func(q *question, _ string) iam.Value { return present(q.resourceAccount()) }},
 	{"aws:ResourceTag/", keyPermissions + " CreateKey", fixedIdentity, func(q *question, tag string) iam.Value { return q.resourceTag(tag) }},
 	{"kms:KeySpec", keyPermissions + " CreateKey", fixed, func(q *question, _ string) iam.Value { return present(q.keyRecord().Spec) }},
 	{"kms:CustomerMasterKeySpec", keyPermissions + " CreateKey", fixed, func(q *question, _ string) iam.Value { return present(q.keyRecord().Spec) }},
@@ -337,6 +337,33 @@ func (id *identity) tag(key string) iam.Value {
 	return iam.Value{}
 }
 
+// spellings are the values of names that differ only in case: policies do not distinguish them, and
+// encryption contexts and tags do.
+type spellings struct {
+	first  string
+	found  bool
+	others []string // that are not first
+}
+
+func (s *spellings) add(value string) {
+	switch {
+	case !s.found:
+		s.first, s.found = value, true
+	case value != s.first:
+		s.others = append(s.others, value)
+	}
+}
+
+func (s *spellings) value() iam.Value {
+	switch {
+	case !s.found:
+		return iam.Value{}
+	case s.others == nil:
+		return iam.String(s.first)
+	}
+	return iam.Ambiguous(append(s.others, s.first)...)
+}
+
 // sameKey reports whether a name is the same as one of which policies have the letters A to Z in
 // lower case.
 func sameKey(name, lower string) bool {
@@ -367,11 +394,13 @@ func (q *question) region() string {
 	return q.call.svc.region
 }
 
-func (q *question) keyRef() keydb.Ref {
+// resourceAccount returns the account of the key. Aliases and keys that are to be are in the
+// caller's.
+func (q *question) resourceAccount() string {
 	if q.key == nil {
-		return keydb.Ref{}
+		return q.who.Account
 	}
-	return q.key.Ref
+	return q.key.Account
 }
 
 // keyRecord returns the properties of the key. Those of CreateKey are what the caller asks for,
@@ -417,12 +446,13 @@ func (q *question) resourceTag(key string) iam.Value {
 	if q.key == nil {
 		return q.requestTag(key) // CreateKey
 	}
+	var found spellings
 	for _, t := range q.key.Record.Tags {
 		if sameKey(t.Key, key) {
-			return iam.String(t.Value)
+			found.add(t.Value)
 		}
 	}
-	return iam.Value{}
+	return found.value()
 }
 
 // resourceAliases returns the names of the aliases of the key. If there are more than the key can
@@ -514,19 +544,15 @@ func (q *question) encryptionContext() map[string]string {
 	return nil
 }
 
-// contextValue returns the value of a key of an encryption context; key is in lower case. If the
-// context has keys that differ only in case, it is the value of the first of them.
+// contextValue returns the value of a key of an encryption context; key is in lower case.
 func contextValue(context map[string]string, key string) iam.Value {
-	found := ""
-	for name := range context {
-		if sameKey(name, key) && (found == "" || name < found) {
-			found = name
+	var found spellings
+	for name, value := range context {
+		if sameKey(name, key) {
+			found.add(value)
 		}
 	}
-	if found == "" {
-		return iam.Value{}
-	}
-	return iam.String(context[found])
+	return found.value()
 }
 
 // contextKeys returns the keys of an encryption context, sorted, so that explanations are the same
@@ -577,12 +603,13 @@ func (q *question) reEncryptOnSameKey() iam.Value {
 
 // requestTag returns the value of a tag that the call sets.
 func (q *question) requestTag(key string) iam.Value {
+	var found spellings
 	for _, t := range input[[]Tag](q, "Tags") {
 		if sameKey(t.TagKey, key) {
-			return iam.String(t.TagValue)
+			found.add(t.TagValue)
 		}
 	}
-	return iam.Value{}
+	return found.value()
 }
 
 func (q *question) tagKeys() iam.Value {

@@ -72,6 +72,7 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"aws:MultiFactorAuthPresent", "Encrypt", "Null", "true", "false", session, info{}, nil},
 		{"aws:MultiFactorAuthPresent", "Encrypt", boolean, "false", "true", session, info{MFAPresent: new(bool)}, nil},
 		{"aws:MultiFactorAuthAge", "Encrypt", number, "60", "61", session, info{MFATime: now.Add(-time.Minute)}, nil},
+		{"aws:MultiFactorAuthAge", "Encrypt", "Null", "true", "false", session, info{MFATime: now, MFAPresent: new(bool)}, nil},
 		{"aws:TokenIssueTime", "Encrypt", date, "2026-03-01T11:00:00Z", "2026-03-01T11:00:01Z", session, info{TokenIssueTime: now.Add(-time.Hour)}, nil},
 
 		{"kms:ViaService", "Encrypt", str, "s3.us-east-1.amazonaws.com", "ec2.us-east-1.amazonaws.com", session, service, nil},
@@ -195,5 +196,40 @@ func TestAKeyPolicyDoesNotSeeTheAliasesAndTagsOfItsKey(t *testing.T) {
 		require.NoError(t, encryptAs(f.svc, principal(t, appSession), f.symmetric.KeyId, nil))
 		denied := strings.Replace(`{"Version":"2012-10-17","Statement":`+statement+`}`, `"Principal":"*",`, "", 1)
 		requireRefused(t, encryptAs(f.svc, with(t, appSession, denied), f.symmetric.KeyId, nil), "explicit deny in an identity-based policy")
+	}
+}
+
+// A key that was never used counts from its creation.
+func TestTrailingDaysOfAKeyThatWasNeverUsed(t *testing.T) {
+	svc, clock := newService(t)
+	k := createKey(t, svc, nil)
+	clock.Move(3*day + time.Hour)
+	for days, allowed := range map[string]bool{"2": false, "3": true, "4": false} {
+		p := with(t, appSession, condition("kms:DisableKey", "NumericEquals", "kms:TrailingDaysWithoutKeyUsage", days))
+		_, err := svc.As(p).DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: k.KeyId})
+		require.Equal(t, allowed, err == nil, "%s: %v", days, err)
+	}
+}
+
+// Each key of a ReEncrypt is decided with its own encryption context.
+func TestReEncryptIsDecidedByBothContexts(t *testing.T) {
+	svc, _ := newService(t)
+	from, to := createKey(t, svc, nil), createKey(t, svc, nil)
+	red, blue := map[string]string{"tenant": "red"}, map[string]string{"tenant": "blue"}
+	encrypted, err := svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: from.KeyId, Plaintext: []byte("x"), EncryptionContext: red})
+	require.NoError(t, err)
+	for _, tt := range []struct {
+		from, to string
+		allowed  bool
+	}{{"red", "blue", true}, {"red", "red", false}, {"blue", "blue", false}} {
+		p := with(t, appSession, condition("kms:ReEncryptFrom", "StringEquals", "kms:EncryptionContext:tenant", tt.from),
+			condition("kms:ReEncryptTo", "StringEquals", "kms:EncryptionContext:tenant", tt.to))
+		_, err := svc.As(p).ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: encrypted.CiphertextBlob, SourceEncryptionContext: red,
+			DestinationKeyId: to.KeyId, DestinationEncryptionContext: blue})
+		if tt.allowed {
+			require.NoError(t, err)
+		} else {
+			requireRefused(t, err, "no identity-based policy allows")
+		}
 	}
 }

@@ -267,7 +267,7 @@ var opCreateKey = define(description{
 }, steps[CreateKeyInput, CreateKeyOutput]{
 	validate: validateCreateKey,
 	admit: func(c *call, in *CreateKeyInput) error {
-		if err := c.authorizeNewTags(in.Tags); err != nil {
+		if err := c.authorizeNewTags(c.refToBe(in.MultiRegion), in.Tags); err != nil {
 			return err
 		}
 		if err := c.admitPolicy(nil, in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {

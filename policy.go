@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"strings"
 
 	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/arn"
@@ -194,9 +195,18 @@ func (c *call) admitPolicy(k *keydb.Key, text string, bypass bool) error {
 
 // keyToBe returns a key that the call might create, to be authorized.
 func (c *call) keyToBe() *keydb.Key {
-	ref := keydb.Ref{Account: c.svc.caller.account, Region: c.svc.region, ID: arn.NewKeyID(false)}
 	record := c.question.recordToBe()
+	ref := c.refToBe(record.MultiRegion)
 	return keydb.NewUnstoredKey(ref, ref.ARN(), &record)
+}
+
+// refToBe names a key that the call might create. Its ID is in the form of one, and no key has it.
+func (c *call) refToBe(multiRegion bool) keydb.Ref {
+	id := "00000000-0000-0000-0000-000000000000"
+	if multiRegion {
+		id = "mrk-" + strings.ReplaceAll(id, "-", "")
+	}
+	return keydb.Ref{Account: c.svc.caller.account, Region: c.svc.region, ID: id}
 }
 
 // requirePrincipals refuses a policy with principals that do not exist.

@@ -63,6 +63,15 @@ func ParsePrincipal(text string) (Principal, error) {
 	return p, nil
 }
 
+// NewPrincipal returns the principal of an ARN, as ParsePrincipal does, with an Identity.
+func NewPrincipal(arn string, id Identity) (Principal, error) {
+	p, err := ParsePrincipal(arn)
+	if err != nil {
+		return Principal{}, err
+	}
+	return p.WithIdentity(id)
+}
+
 // ServicePrincipal returns the AWS service of that name, such as "cloudtrail.amazonaws.com". It has
 // no account and no partition. What it may do, key policies and grants say.
 func ServicePrincipal(name string) (Principal, error) {
@@ -117,7 +126,8 @@ type Identity struct {
 	UniqueID string
 	// Provider is the identity provider behind a role session, as in a policy's "Federated".
 	Provider string
-	// Tags are the tags of the user, the role or the session.
+	// Tags are the tags of the user, the role or the session. No two keys may differ only in case, which
+	// policies do not distinguish.
 	Tags map[string]string
 	// OrganizationID and OrganizationPaths say where the account is in an organization.
 	OrganizationID    string
@@ -206,6 +216,11 @@ func (p Principal) WithIdentity(id Identity) (Principal, error) {
 		}
 	}
 	compiled := newIdentity(&p, &id)
+	for i, t := range compiled.tags {
+		if slices.ContainsFunc(compiled.tags[:i], func(other principalTag) bool { return strings.EqualFold(other.key, t.key) }) {
+			return fail("the tags", fmt.Errorf("another key differs from %.100q only in case", t.key))
+		}
+	}
 	for _, list := range []struct {
 		what     string
 		kind     iam.Kind

@@ -161,7 +161,7 @@ func (c *call) authorizeReplica(in *ReplicateKeyInput) error {
 	if err := c.authorizeResource("kms:CreateKey", "*"); err != nil {
 		return err
 	}
-	return c.authorizeNewTags(in.Tags)
+	return c.authorizeNewTags(keydb.Ref{Account: c.key().Account, Region: in.ReplicaRegion, ID: c.key().ID}, in.Tags)
 }
 
 // requireReplicaRegion refuses a Region that cannot have a replica of k.

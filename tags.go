@@ -90,12 +90,13 @@ func validateTags(tags []Tag) error {
 	return nil
 }
 
-// authorizeNewTags refuses a caller that may not set tags of a key that it creates.
-func (c *call) authorizeNewTags(tags []Tag) error {
+// authorizeNewTags refuses a caller that may not set tags of the key that it creates. The resource is
+// that key, so that what policies say about all keys of an account holds for it, too.
+func (c *call) authorizeNewTags(key keydb.Ref, tags []Tag) error {
 	if len(tags) == 0 {
 		return nil
 	}
-	return c.authorizeResource("kms:TagResource", "*")
+	return c.authorizeResource("kms:TagResource", key.ARN())
 }
 
 func storedTags(tags []Tag) []keydb.Tag {

@@ -95,6 +95,7 @@ type condition struct {
 	operator
 	quantifier quantifier
 	ifExists   bool
+	deny       bool     // of a statement that denies
 	key        string   // as Context gets it
 	fixed      []string // texts without wildcards and variables
 	*others
@@ -264,18 +265,25 @@ func (c *condition) holdsFor(v *Value, keys *keys) bool {
 		return slices.Contains(c.bools, v.kind == absentValue)
 	case v.kind == absentValue:
 		return c.ifExists || c.quantifier == forAll || c.quantifier == single && c.negated
+	case v.kind == ambiguousValue:
+		return c.holdsForEach(v.list, !c.deny, keys)
 	case v.kind != listValue:
 		return c.compareWith(v, keys) != c.negated
 	case c.quantifier == single:
 		return false
 	}
-	for _, text := range v.list {
+	return c.holdsForEach(v.list, c.quantifier == forAll, keys)
+}
+
+// holdsForEach reports whether the operator holds for all of the texts, or for any.
+func (c *condition) holdsForEach(texts []string, all bool, keys *keys) bool {
+	for _, text := range texts {
 		one := Value{kind: stringValue, text: text}
-		if held := c.compareWith(&one, keys) != c.negated; held != (c.quantifier == forAll) {
+		if held := c.compareWith(&one, keys) != c.negated; held != all {
 			return held
 		}
 	}
-	return c.quantifier == forAll
+	return all
 }
 
 // compareWith reports whether a single value compares with any value of the policy.

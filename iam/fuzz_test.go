@@ -73,7 +73,7 @@ func FuzzEvaluate(f *testing.F) {
 				return
 			}
 		}
-		for _, key := range []iam.Value{iam.String(value), iam.Strings(strings.Split(list, ",")), iam.Int(int64(len(value))), iam.Bool(value == ""), {}} {
+		for _, key := range []iam.Value{iam.String(value), iam.Strings(strings.Split(list, ",")), iam.Int(int64(len(value))), iam.Bool(value == ""), iam.Ambiguous(value, list), {}} {
 			requireConsistent(t, p, &iam.Request{
 				Principal: session, Action: action, Resource: resource,
 				Context: iam.Values{"a:x": key, "a:y": iam.String(list), "aws:username": iam.String(value), "a:z": iam.Strings(strings.Split(value, ","))},

@@ -34,12 +34,14 @@
 //
 //   - A request may have at most one value for a key ([String], [Int] and so on), or be multivalued
 //     ([Strings]). For a multivalued key only operators with ForAllValues or ForAnyValue hold.
+//   - If a request has several values for a key that may have one ([Ambiguous]), an Allow applies only
+//     if its condition holds for each of them, and a Deny if it holds for any.
 //   - If a key is absent, negated operators hold, and so do those with IfExists or ForAllValues. All
 //     others do not.
 //   - In patterns, * matches any characters and ? one character. An ARN condition compares the six
 //     parts of an ARN one by one; Action and Resource are compared as a whole.
 //   - A variable is replaced by a value, which has no wildcards. If the key is absent and the variable
-//     has no default, or if the key is multivalued, the text with the variable matches nothing.
+//     has no default, or if the key is multivalued or ambiguous, the text with the variable matches nothing.
 //   - NotPrincipal excepts a principal only if it lists all that it is: the account and the user, or
 //     the account, the role and the session. It needs the effect Deny.
 //

@@ -351,6 +351,39 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// Of several values, each is taken for the one by which the request would be refused.
+func TestAnAmbiguousValueRefuses(t *testing.T) {
+	values := iam.Values{"a:x": iam.Ambiguous("red", "blue", "red"), "a:one": iam.Ambiguous("red", "red"), "a:none": iam.Ambiguous()}
+	for condition, want := range map[string]struct{ allows, denies bool }{
+		`{"StringEquals":{"a:x":"red"}}`:                         {false, true},
+		`{"StringEquals":{"a:x":["red","blue"]}}`:                {true, true},
+		`{"StringEquals":{"a:x":"green"}}`:                       {false, false},
+		`{"StringEqualsIfExists":{"a:x":"blue"}}`:                {false, true},
+		`{"StringNotEquals":{"a:x":"red"}}`:                      {false, true},
+		`{"StringNotEquals":{"a:x":"green"}}`:                    {true, true},
+		`{"StringNotEquals":{"a:x":["red","blue"]}}`:             {false, false},
+		`{"StringLike":{"a:x":"*e*"}}`:                           {true, true},
+		`{"ForAnyValue:StringEquals":{"a:x":"red"}}`:             {false, true},
+		`{"ForAllValues:StringEquals":{"a:x":"red"}}`:            {false, true},
+		`{"Null":{"a:x":"true"}}`:                                {false, false},
+		`{"Null":{"a:x":"false"}}`:                               {true, true},
+		`{"StringEquals":{"a:one":"${a:x}"}}`:                    {false, false},
+		`{"StringEquals":{"a:one":"${a:x, 'red'}"}}`:             {false, false},
+		`{"StringEquals":{"a:one":"red"}}`:                       {true, true},
+		`{"Null":{"a:none":"true"},"StringLike":{"a:x":"?*e*"}}`: {true, true},
+	} {
+		for effect, applies := range map[string]bool{"Allow": want.allows, "Deny": want.denies} {
+			p := parse(t, `{"Version":"2012-10-17","Statement":{"Condition":`+condition+`,"Effect":"`+effect+`","Action":"*","Resource":"*"}}`, iam.IdentityPolicy)
+			e := p.Explain(&iam.Request{Action: "a:b", Resource: "*", Context: values})
+			require.Equal(t, applies, e.Decision.Outcome() != iam.NoMatch, "%s %s", effect, condition)
+			require.Equal(t, applies, e.Statements[0].Applies)
+		}
+	}
+	require.Equal(t, []string{"blue", "red"}, values["a:x"].Texts())
+	require.False(t, values["a:x"].Multivalued())
+	require.Equal(t, iam.String("red"), values["a:one"])
+}
+
 func TestConditionsAreJoinedByAnd(t *testing.T) {
 	values := iam.Values{"a:x": iam.String("1"), "A:Y": iam.String("2")}
 	request := &iam.Request{Action: "a:b", Resource: "*", Context: values}

@@ -194,6 +194,9 @@ func (c *compiler) statement(n *node, at *path) statement {
 		}
 		return true
 	})
+	for i := range s.conditions {
+		s.conditions[i].deny = s.effect == Deny
+	}
 	if n.kind != '{' {
 		return s
 	}

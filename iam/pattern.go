@@ -217,11 +217,11 @@ func (p *part) prepare(fold bool) error {
 }
 
 // resolve returns the text of a variable. A variable without a value or a default does not resolve,
-// and a multivalued key never does.
+// and a multivalued or ambiguous key never does.
 func (v *varRef) resolve(keys *keys) (string, bool) {
 	value := keys.value(v.key)
 	switch {
-	case value.kind == listValue:
+	case value.kind == listValue, value.kind == ambiguousValue:
 		return "", false
 	case value.kind != absentValue:
 		return value.str(), true

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -81,6 +82,7 @@ const (
 	absentValue valueKind = iota
 	stringValue
 	listValue
+	ambiguousValue // list has two texts at least
 	intValue
 	floatValue
 	boolValue
@@ -101,6 +103,23 @@ func Strings(list []string) Value {
 		return Value{}
 	}
 	return Value{kind: listValue, list: list}
+}
+
+// Ambiguous returns the value of a single-valued key that a request has several times, for example
+// because it has names that differ only in case, which policies do not distinguish. The texts are
+// sorted, each once; if only one remains, it is the value.
+//
+// Which of them another program takes for the value is not known. Therefore a condition of an Allow
+// must hold for each of them, and one of a Deny for any. A variable has none of them.
+func Ambiguous(texts ...string) Value {
+	list := slices.Compact(slices.Sorted(slices.Values(texts)))
+	switch len(list) {
+	case 0:
+		return Value{}
+	case 1:
+		return String(list[0])
+	}
+	return Value{kind: ambiguousValue, list: list}
 }
 
 // Int returns an integer.
@@ -141,13 +160,14 @@ func (v Value) Present() bool { return v.kind != absentValue }
 // Multivalued reports whether the value is of a multivalued key.
 func (v Value) Multivalued() bool { return v.kind == listValue }
 
-// Texts returns the value as texts: none if it is absent, and one if it is not a list.
+// Texts returns the value as texts: none if it is absent, and one if it is neither a list nor
+// ambiguous.
 func (v Value) Texts() []string {
 	switch v.kind {
 	case absentValue:
 		return nil
-	case listValue:
-		return append([]string(nil), v.list...)
+	case listValue, ambiguousValue:
+		return slices.Clone(v.list)
 	}
 	return []string{v.str()}
 }

@@ -42,10 +42,10 @@ func TestTenantsSeeTheSameThroughTheCLI(t *testing.T) {
 
 	throughCLI := "The key policy:\n\n" + string(policy) + "\n"
 	report := func(who, did string, err error) {
-		throughCLI += "arn:aws:sts::111122223333:assumed-role/" + who + " " + did + ": "
+		throughCLI += who + " " + did + ": "
 		var refused *refusal
 		if errors.As(err, &refused) {
-			throughCLI += refused.Code + "\n    " + refused.Message + "\n"
+			throughCLI += refused.Code + ": " + refused.Message + "\n"
 			return
 		}
 		require.NoError(t, err)
@@ -72,10 +72,11 @@ func TestTenantsSeeTheSameThroughTheCLI(t *testing.T) {
 
 	comparable := func(text string) string {
 		text = regexp.MustCompile(`arn:aws:kms:\S+`).ReplaceAllString(text, "KEY")
-		// The API gives this exception no message.
-		return regexp.MustCompile(`InvalidCiphertextException\n.*`).ReplaceAllString(text, "InvalidCiphertextException")
+		text = regexp.MustCompile(`kms: [A-Z]\w+: `).ReplaceAllString(text, "") // the operation
+		// The API gives this exception no message, and clients do not see its cause.
+		return regexp.MustCompile(`InvalidCiphertextException\n.*|InvalidCiphertextException: `).ReplaceAllString(text, "InvalidCiphertextException")
 	}
 	calls, _, _ := strings.Cut(string(inProcess), "\nWhy ") // clients cannot ask
 	require.Equal(t, comparable(calls), comparable(throughCLI))
-	require.Equal(t, 4, strings.Count(throughCLI, "Exception\n"))
+	require.Equal(t, 4, strings.Count(throughCLI, "Exception: "))
 }

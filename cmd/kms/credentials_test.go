@@ -37,11 +37,11 @@ func TestCredentialsAreFoundByAccessKeyID(t *testing.T) {
 }
 
 func TestCredentialsMayBeJSON(t *testing.T) {
-	known, err := parseCredentials([]byte(`{"version": 1, "credentials": [
+	parsed, err := parseCredentials([]byte(`{"version": 1, "credentials": [
 		{"accessKeyId": "AKIDEXAMPLE", "secretAccessKey": "` + longTerm + `", "principal": "arn:aws:iam::444455556666:root"}
 	]}`))
 	require.NoError(t, err)
-	require.Len(t, known, 1)
+	require.Len(t, parsed.known, 1)
 }
 
 func TestMalformedCredentialsAreRefused(t *testing.T) {

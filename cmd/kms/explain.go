@@ -1,240 +1,31 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
-	"github.com/pocketkms/kms/internal/securefile"
-	"github.com/pocketkms/kms/keystore"
-	"github.com/pocketkms/kms/keystore/memory"
 )
-
-// errRefused is the answer no, which has been printed: exit status 1.
-var errRefused = errors.New("refused")
-
-// An explainError is a failure of kms explain or kms who-can: exit status 2, because 1 is an
-// answer.
-type explainError struct{ error }
-
-func (e explainError) Unwrap() error { return e.error }
-
-// failure returns err as an explainError if it is not an answer.
-func failure(err error) error {
-	if err == nil || err == errRefused {
-		return err
-	}
-	return explainError{err}
-}
-
-const maxInputBytes = 1 << 20
-
-// explainSettings are the flags of kms explain and kms who-can.
-type explainSettings struct {
-	settings
-	principal       string
-	operation, key  string
-	input           string
-	context         pairs
-	policies        texts
-	sessionPolicies texts
-	boundary        string
-	sourceIP        string
-	viaService      string
-	only            texts
-	json            bool
-}
-
-// texts is the value of a flag that may be repeated.
-type texts []string
-
-func (t *texts) String() string { return strings.Join(*t, ",") }
-
-func (t *texts) Set(text string) error {
-	if text == "" {
-		return errors.New("it is empty")
-	}
-	*t = append(*t, text)
-	return nil
-}
-
-// pairs is the value of a flag that may be repeated, KEY=VALUE.
-type pairs map[string]string
-
-func (p *pairs) String() string { return "" }
-
-func (p *pairs) Set(text string) error {
-	key, value, ok := strings.Cut(text, "=")
-	if !ok || key == "" {
-		return errors.New("not KEY=VALUE")
-	}
-	if *p == nil {
-		*p = pairs{}
-	}
-	(*p)[key] = value
-	return nil
-}
-
-// common defines the flags that both commands have.
-func (s *explainSettings) common(flags *flag.FlagSet) {
-	flags.StringVar(&s.store, "store", "", "look at the store in `FILE`, which no service may have open; it is not changed")
-	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the store, or - for standard input; mode 0600 or less")
-	flags.StringVar(&s.seed, "seed", "", "instead of a store, look at the keys of a seed in `FILE` (docs/seed.md)")
-	flags.StringVar(&s.account, "account", "111122223333", "the `ACCOUNT` of a caller that is not named, and of seeded keys that name none")
-	flags.StringVar(&s.region, "region", "us-east-1", "the `REGION` of the key, and of seeded keys that name none")
-	flags.StringVar(&s.operation, "operation", "", "the `OPERATION`, such as Decrypt")
-	flags.StringVar(&s.key, "key", "", "the `KEY`: a key ID, key ARN, alias name or alias ARN")
-	flags.BoolVar(&s.json, "json", false, "print JSON")
-}
-
-// parse parses the flags of a command. If help is requested, it prints them and returns
-// flag.ErrHelp.
-func (s *explainSettings) parse(flags *flag.FlagSet, args []string, help io.Writer, summary string) error {
-	flags.SetOutput(io.Discard)
-	command := flags.Name()
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		flags.SetOutput(help)
-		printFlags(flags, command, summary)
-		return err
-	case err != nil:
-		return usageError(err.Error() + ": " + command + " -h lists the flags")
-	case flags.NArg() > 0:
-		return usageError(fmt.Sprintf("%s takes only flags, not %.40q", command, flags.Arg(0)))
-	case (s.store == "") == (s.seed == ""):
-		return usageError(command + " needs --store or --seed")
-	case (s.store == "") != (s.passphraseFile == ""):
-		return usageError("--store and --passphrase-file go together")
-	case s.operation == "":
-		return usageError(command + " needs --operation")
-	}
-	return nil
-}
-
-// open returns the service to ask.
-func (p *program) open(ctx context.Context, s *explainSettings) (*kms.Service, error) {
-	config := kms.Config{Account: s.account, Region: s.region, MustExist: s.store != "", Logger: slog.New(slog.DiscardHandler)}
-	if s.store != "" {
-		if info, err := os.Stat(s.store); err != nil { // to open it would create it
-			return nil, fmt.Errorf("--store: %w", err)
-		} else if info.Size() == 0 {
-			return nil, fmt.Errorf("--store: %s is empty", s.store)
-		}
-		backend, root, err := p.openStore(&s.settings)
-		if err != nil {
-			return nil, err
-		}
-		config.RootKey = root
-		config.Backend, err = inMemory(ctx, backend)
-		if err = errors.Join(err, backend.Close()); err != nil {
-			return nil, err
-		}
-	}
-	svc, err := kms.New(config)
-	if err != nil {
-		if config.Backend != nil {
-			err = errors.Join(err, config.Backend.Close())
-		}
-		if errors.Is(err, keystore.ErrRootKey) {
-			err = wrongPassphrase(s.store, err)
-		}
-		return nil, err
-	}
-	if s.seed != "" {
-		if err := loadSeed(ctx, svc, s.seed); err != nil {
-			return nil, errors.Join(err, svc.Close())
-		}
-	}
-	return svc, nil
-}
-
-// inMemory returns a copy of a backend, so that what is due is not carried out in the store. The
-// records stay sealed.
-func inMemory(ctx context.Context, from keystore.Backend) (keystore.Backend, error) {
-	to := memory.New()
-	for after := ""; ; {
-		records, err := from.Scan(ctx, "", after, 100)
-		if err != nil || len(records) == 0 {
-			return to, err
-		}
-		for _, r := range records {
-			if _, err := to.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: r.Key, Value: r.Value}}}); err != nil {
-				return to, err
-			}
-			after = r.Key
-		}
-	}
-}
-
-// caller returns the principal that --principal and the policies are about, and whether there is
-// one.
-func (s *explainSettings) caller() (p kms.Principal, ok bool, err error) {
-	if s.principal == "" {
-		if len(s.policies)+len(s.sessionPolicies)+len(s.boundary) > 0 {
-			return p, false, usageError("the policies of a principal need --principal")
-		}
-		return p, false, nil
-	}
-	if p, err = kms.ParsePrincipal(s.principal); err != nil {
-		if p, err = kms.ServicePrincipal(s.principal); err != nil {
-			return p, false, usageError(fmt.Sprintf("--principal: %.300q is not the ARN of a principal or the name of a service", s.principal))
-		}
-	}
-	var id kms.Identity
-	for _, list := range []struct {
-		name  string
-		files []string
-		to    *[]kms.Policy
-	}{{"--policy", s.policies, &id.Policies}, {"--session-policy", s.sessionPolicies, &id.SessionPolicies}} {
-		for _, name := range list.files {
-			text, err := readText(name)
-			if err != nil {
-				return p, false, fmt.Errorf("%s: %w", list.name, err)
-			}
-			*list.to = append(*list.to, kms.Policy{Document: text})
-		}
-	}
-	if s.boundary != "" {
-		text, err := readText(s.boundary)
-		if err != nil {
-			return p, false, fmt.Errorf("--boundary: %w", err)
-		}
-		id.Boundary = &kms.Policy{Document: text}
-	}
-	p, err = p.WithIdentity(id)
-	return p, true, err
-}
-
-func readText(name string) (string, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	text, err := securefile.Read(file, name, maxInputBytes)
-	return string(text), err
-}
 
 const explainSummary = `Prints whether the call would be allowed, and what decides. Exits with status 0 if it is, 1 if it
 is refused, and 2 if there is no answer. It looks at permissions only, not at the state of the key.
 Without --principal, the root of the account calls.`
 
 // explain says whether a call would be allowed, and why.
-func (p *program) explain(ctx context.Context, args []string) (err error) {
-	var s explainSettings
+func (p *program) explain(ctx context.Context, args []string) error {
+	var s askSettings
 	flags := flag.NewFlagSet("kms explain", flag.ContinueOnError)
 	s.common(flags)
-	flags.StringVar(&s.principal, "principal", "", "the `ARN` of the principal that calls, or the name of an AWS service")
+	s.ofOperation(flags)
+	s.ofPrincipal(flags)
 	flags.Var(&s.policies, "policy", "`FILE` with an identity-based policy of the principal; may be repeated")
 	flags.StringVar(&s.boundary, "boundary", "", "`FILE` with the permissions boundary of the principal")
 	flags.Var(&s.sessionPolicies, "session-policy", "`FILE` with a session policy; may be repeated")
@@ -242,7 +33,7 @@ func (p *program) explain(ctx context.Context, args []string) (err error) {
 	flags.StringVar(&s.input, "input", "", "other members of the request, as `JSON`")
 	flags.StringVar(&s.sourceIP, "source-ip", "", "the `ADDRESS` that the request comes from")
 	flags.StringVar(&s.viaService, "via-service", "", "the `SERVICE` that calls for the principal, such as s3.us-east-1.amazonaws.com")
-	switch err := s.parse(flags, args, p.stdout, explainSummary); {
+	switch err := s.parse(flags, args, p.stdout, explainSummary, "operation"); {
 	case errors.Is(err, flag.ErrHelp):
 		return nil
 	case err != nil:
@@ -252,60 +43,18 @@ func (p *program) explain(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	caller, named, err := s.caller()
-	if err != nil {
-		return err
-	}
-	svc, err := p.open(ctx, &s)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closeErr := svc.Close(); closeErr != nil {
-			err = closeErr
+	ctx = audit.ContextWithRequestInfo(ctx, audit.RequestInfo{SourceIPAddress: s.sourceIP, ViaService: s.viaService})
+	return p.ask(ctx, &s, func(svc *kms.Service) (fmt.Stringer, bool, error) {
+		e, err := svc.Explain(ctx, in)
+		if err != nil {
+			return nil, false, err
 		}
-	}()
-	asked := svc
-	if named {
-		asked = svc.As(caller)
-	}
-	e, err := asked.Explain(audit.ContextWithRequestInfo(ctx, audit.RequestInfo{SourceIPAddress: s.sourceIP, ViaService: s.viaService}), in)
-	if err != nil {
-		return err
-	}
-	if err := p.answer(e, s.json); err != nil {
-		return err
-	}
-	return refusedUnless(e.Allowed())
-}
-
-// refusedUnless returns errRefused, or nil if ok is true.
-func refusedUnless(ok bool) error {
-	if ok {
-		return nil
-	}
-	return errRefused
-}
-
-// answer prints an answer.
-func (p *program) answer(answer fmt.Stringer, asJSON bool) error {
-	text := []byte(answer.String())
-	if asJSON {
-		var b bytes.Buffer
-		encoder := json.NewEncoder(&b)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(answer); err != nil {
-			return err
-		}
-		text = b.Bytes()
-	}
-	_, err := p.stdout.Write(text)
-	return err
+		return e, e.Allowed(), nil
+	})
 }
 
 // request returns the input of the operation.
-func (s *explainSettings) request() (any, error) {
+func (s *askSettings) request() (any, error) {
 	var in any
 	for _, op := range kms.Operations() {
 		if op.Name() == s.operation {
@@ -347,52 +96,76 @@ func set(in, value any, members ...string) bool {
 	return false
 }
 
-const whoCanSummary = `Lists who can call an operation on a key, by the key policy and grants, and what it cannot know.
-Exits with status 0, with 1 if a principal can that no --only names, and with 2 if there is no answer.`
+const whoCanSummary = `Lists who can call an operation on a key, by the key policy and grants, by the policies in the file
+of --credentials, and what it cannot know. Exits with status 0, with 1 if a principal can that no
+--only names, and with 2 if there is no answer.`
 
 // whoCan lists who can call an operation on a key.
-func (p *program) whoCan(ctx context.Context, args []string) (err error) {
-	var s explainSettings
+func (p *program) whoCan(ctx context.Context, args []string) error {
+	var s askSettings
 	flags := flag.NewFlagSet("kms who-can", flag.ContinueOnError)
 	s.common(flags)
+	s.ofOperation(flags)
 	flags.Var(&s.only, "only", "the `PRINCIPAL`, as the list shows it, that is expected; may be repeated")
-	switch err := s.parse(flags, args, p.stdout, whoCanSummary); {
+	switch err := s.parse(flags, args, p.stdout, whoCanSummary, "operation", "key"); {
 	case errors.Is(err, flag.ErrHelp):
 		return nil
 	case err != nil:
 		return err
-	case s.key == "":
-		return usageError("kms who-can needs --key")
 	}
-	svc, err := p.open(ctx, &s)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closeErr := svc.Close(); closeErr != nil {
-			err = closeErr
+	var candidates []kms.Principal
+	if s.credentials != "" {
+		file, err := readCredentialsFile(s.credentials)
+		if err != nil {
+			return err
 		}
-	}()
-	report, err := svc.WhoCan(ctx, s.key, s.operation)
-	if err != nil {
-		return err
+		if candidates, err = file.all(); err != nil {
+			return err
+		}
 	}
-	if err := p.answer(report, s.json); err != nil {
-		return err
-	}
-	return refusedUnless(len(s.only) == 0 || s.expected(report))
+	return p.ask(ctx, &s, func(svc *kms.Service) (fmt.Stringer, bool, error) {
+		report, err := svc.WhoCan(ctx, s.key, s.operation, candidates...)
+		if err != nil {
+			return nil, false, err
+		}
+		expected := len(s.only) == 0 || !slices.ContainsFunc(report.Allowed, func(a kms.Access) bool {
+			return a.Except || !slices.Contains(s.only, a.Principal)
+		})
+		return report, expected, nil
+	})
 }
 
-// expected reports whether --only names all principals of a report.
-func (s *explainSettings) expected(report *kms.AccessReport) bool {
-	expected := map[string]bool{}
-	for _, name := range s.only {
-		expected[name] = true
+const policyDiffSummary = `Says who gains and who loses what if a new policy replaces that of a key, before it is put. Exits
+with status 0 if that is nobody, or only whom --only names; with 1 if it is anybody else, or if the
+caller could not change the new policy again; and with 2 if there is no answer. Without --principal,
+the caller is the root of the account.`
+
+// policyDiff compares the policy of a key with a new one.
+func (p *program) policyDiff(ctx context.Context, args []string) error {
+	var s askSettings
+	flags := flag.NewFlagSet("kms policy-diff", flag.ContinueOnError)
+	s.common(flags)
+	s.ofPrincipal(flags)
+	flags.StringVar(&s.newPolicy, "policy", "", "`FILE` with the new key policy")
+	flags.Var(&s.only, "only", "the `PRINCIPAL`, as the answer shows it, that is expected to gain or lose; may be repeated")
+	switch err := s.parse(flags, args, p.stdout, policyDiffSummary, "key", "policy"); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil:
+		return err
 	}
-	for _, a := range report.Allowed {
-		if !expected[a.Principal] || a.Except {
-			return false
+	text, err := readText(s.newPolicy)
+	if err != nil {
+		return fmt.Errorf("--policy: %w", err)
+	}
+	return p.ask(ctx, &s, func(svc *kms.Service) (fmt.Stringer, bool, error) {
+		d, err := svc.DiffKeyPolicy(ctx, s.key, text)
+		if err != nil {
+			return nil, false, err
 		}
-	}
-	return true
+		unexpected := slices.ContainsFunc(slices.Concat(d.Gained, d.Lost, d.NewlyDenied, d.NoLongerDenied), func(r kms.PolicyRight) bool {
+			return r.Except || !slices.Contains(s.only, r.Principal)
+		})
+		return d, !unexpected && !d.Lockout, nil
+	})
 }

@@ -139,9 +139,112 @@ func TestWhoCanAnswersByItsStatus(t *testing.T) {
 	require.Equal(t, []struct{ Principal, Source string }{{"arn:aws:iam::111122223333:root", "delegation to the account"}, {aliceARN, "grant"}}, report.Allowed)
 }
 
+// The principals of a credentials file: bob is a user with a policy, and a session of the role app
+// has the role's policy, its boundary and its own tag.
+var principalsText = credentialsText + `  - {accessKeyId: BOB, secretAccessKey: ` + longTerm + `, principal: "` + bobARN + `"}
+  - {accessKeyId: APP, secretAccessKey: ` + longTerm + `, sessionToken: ` + token + `, principal: "` + appARN + `"}
+principals:
+  - arn: ` + bobARN + `
+    policies: [{document: '` + tenant7 + `'}]
+  - arn: arn:aws:iam::111122223333:role/app
+    policies: [{document: '` + allowAll + `'}]
+    boundary: {document: '` + tenant7 + `'}
+`
+
+const (
+	bobARN = "arn:aws:iam::111122223333:user/bob"
+	appARN = "arn:aws:sts::111122223333:assumed-role/app/one"
+)
+
+// seededKey returns the flags for a key under alias/app.
+func seededKey(t *testing.T) []string {
+	return []string{"--seed", file(t, "keys.yaml",
+		"version: 1\nkeys:\n  - id: 1234abcd-12ab-34cd-56ef-1234567890ab\n    aliases: [alias/app]\n    material: {hex: "+strings.Repeat("00", 32)+"}\n")}
+}
+
+func TestExplainTakesPoliciesFromACredentialsFile(t *testing.T) {
+	store := seededKey(t)
+	credentials := file(t, "credentials", principalsText)
+	explain := func(args ...string) (int, string, string) {
+		command := []string{"explain", "--key", "alias/app", "--operation", "Decrypt", "--credentials", credentials}
+		return runCommand(append(append(command, store...), args...)...)
+	}
+	for _, tt := range []struct {
+		principal, tenant string
+		status            int
+		why               string
+	}{
+		{bobARN, "7", 0, "statement 0 at 1:37 of identity-based policy 0 allows it"},
+		{bobARN, "8", 1, "no identity-based policy of the caller allows it"},
+		{appARN, "7", 0, "statement 0 at 1:37 of identity-based policy 0 allows it"},
+		{appARN, "8", 1, "the permissions boundary of the caller does not allow it"},
+		{"arn:aws:sts::111122223333:assumed-role/app/other", "8", 1, "the permissions boundary of the caller does not allow it"},
+		{"arn:aws:iam::111122223333:role/app", "8", 1, "the permissions boundary of the caller does not allow it"},
+		{"arn:aws:iam::444455556666:root", "7", 2, ""}, // of another account, which has no alias/app
+		{"arn:aws:iam::111122223333:root", "8", 0, "whose root the caller is"},
+		{"s3.amazonaws.com", "8", 2, ""},
+	} {
+		status, stdout, stderr := explain("--principal", tt.principal, "--context", "tenant="+tt.tenant)
+		require.Equal(t, tt.status, status, "%s: %s%s", tt.principal, stdout, stderr)
+		require.Contains(t, stdout, tt.why)
+	}
+	status, _, stderr := explain("--principal", aliceARN)
+	require.Equal(t, 2, status, "alice may be misspelled")
+	require.Contains(t, stderr, "credentials does not name "+aliceARN)
+	require.NotContains(t, stderr, longTerm)
+	status, _, _ = explain()
+	require.Zero(t, status, "the root of the account needs no entry")
+}
+
+func TestWhoCanLooksAtTheCandidatesOfACredentialsFile(t *testing.T) {
+	store := seededKey(t)
+	status, stdout, stderr := runCommand(append([]string{"who-can", "--key", "alias/app", "--operation", "Decrypt", "--credentials",
+		file(t, "credentials", principalsText), "--only", "arn:aws:iam::111122223333:root", "--only", bobARN}, store...)...)
+	require.Equal(t, 1, status, stderr)
+	require.Contains(t, stdout, "  "+bobARN+"\n      statement 0 at 1:37 of identity-based policy 0\n      if StringEquals kms:EncryptionContext:tenant: \"7\"\n")
+	require.Contains(t, stdout, "  arn:aws:iam::111122223333:role/app\n      statement 0 at 1:37 of identity-based policy 0\n")
+	require.Contains(t, stdout, "  "+appARN+"\n")
+	require.Contains(t, stdout, "only those of the candidates are known")
+}
+
+func TestPolicyDiffAnswersByItsStatus(t *testing.T) {
+	store := seededKey(t)
+	diff := func(policy string, args ...string) (int, string, string) {
+		return runCommand(append(append([]string{"policy-diff", "--key", "alias/app", "--policy", file(t, "policy", policy)}, store...), args...)...)
+	}
+	delegate := `{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}`
+	forAlice := `{"Effect":"Allow","Principal":{"AWS":"` + aliceARN + `"},"Action":"kms:Decrypt","Resource":"*"}`
+
+	status, stdout, stderr := diff(`{"Statement":` + delegate + `}`)
+	require.Zero(t, status, stderr)
+	require.Equal(t, "nobody gains or loses anything\n", stdout)
+	status, stdout, _ = diff(`{"Statement":[` + delegate + `,` + forAlice + `]}`)
+	require.Equal(t, 1, status)
+	require.Equal(t, aliceARN+" gains\n    kms:Decrypt\n", stdout)
+	status, stdout, _ = diff(`{"Statement":[`+delegate+`,`+forAlice+`]}`, "--only", aliceARN, "--json")
+	require.Zero(t, status)
+	var d kms.PolicyDiff
+	require.NoError(t, json.Unmarshal([]byte(stdout), &d))
+	require.Equal(t, []kms.PolicyRight{{Principal: aliceARN, Permissions: []string{"kms:Decrypt"}}}, d.Gained)
+	status, stdout, _ = diff(`{"Statement":`+forAlice+`}`, "--only", aliceARN, "--only", "111122223333")
+	require.Equal(t, 1, status, "the root of the account could not change it again")
+	require.Contains(t, stdout, "The caller could not change the new policy again.\n")
+	status, _, _ = diff(`{"Statement":`+delegate+`}`, "--principal", aliceARN)
+	require.Equal(t, 1, status, "nor could alice")
+	all := file(t, "credentials", strings.Replace(principalsText, tenant7, allowAll, 1))
+	status, _, _ = diff(`{"Statement":`+delegate+`}`, "--principal", bobARN, "--credentials", all)
+	require.Zero(t, status, "bob could")
+
+	for policy, want := range map[string]string{`{`: "the new key policy", `{"Statement":[]}`: "the new key policy", "": "the new key policy"} {
+		status, stdout, stderr = diff(policy)
+		require.Equal(t, 2, status)
+		require.Contains(t, stderr, want)
+		require.Empty(t, stdout)
+	}
+}
+
 func TestExplainOfASeed(t *testing.T) {
-	keys := file(t, "keys.yaml", "version: 1\nkeys:\n  - id: 1234abcd-12ab-34cd-56ef-1234567890ab\n    aliases: [alias/app]\n    material: {hex: "+strings.Repeat("00", 32)+"}\n")
-	status, stdout, stderr := runCommand("explain", "--seed", keys, "--key", "alias/app", "--operation", "Encrypt")
+	status, stdout, stderr := runCommand(append([]string{"explain", "--key", "alias/app", "--operation", "Encrypt"}, seededKey(t)...)...)
 	require.Zero(t, status, stderr)
 	require.Contains(t, stdout, "may call Encrypt")
 }
@@ -170,6 +273,13 @@ func TestExplainRefusesWhatItCannotAnswer(t *testing.T) {
 		{append([]string{"explain", "--operation", "Encrypt", "--policy", missing}, store...), "need --principal"},
 		{append([]string{"explain", "--operation", "Encrypt", "--principal", aliceARN, "--policy", missing}, store...), "no such file"},
 		{append([]string{"explain", "--operation", "Encrypt", "--principal", aliceARN, "--policy", passphrase}, store...), "the policy is not valid"},
+		{append([]string{"explain", "--operation", "Encrypt", "--principal", aliceARN, "--policy", passphrase, "--credentials", passphrase}, store...), "it excludes --policy"},
+		{append([]string{"explain", "--operation", "Encrypt", "--principal", aliceARN, "--credentials", passphrase}, store...), "--credentials: "},
+		{append([]string{"who-can", "--operation", "Encrypt", "--key", "alias/app", "--credentials", missing}, store...), "no such file"},
+		{append([]string{"policy-diff", "--key", "alias/app"}, store...), "kms policy-diff needs --policy"},
+		{append([]string{"policy-diff", "--policy", passphrase}, store...), "kms policy-diff needs --key"},
+		{append([]string{"policy-diff", "--policy", missing, "--key", "alias/app"}, store...), "no such file"},
+		{append([]string{"policy-diff", "--operation", "Decrypt"}, store...), "kms policy-diff -h lists the flags"},
 		{append([]string{"who-can", "--operation", "Encrypt"}, store...), "kms who-can needs --key"},
 		{append([]string{"who-can", "--operation", "ReEncrypt", "--key", "alias/app"}, store...), "is not an operation on a key"},
 		{[]string{"explain", "--operation", "Encrypt", "--store", missing, "--passphrase-file", passphrase}, "no such file"},
@@ -182,7 +292,7 @@ func TestExplainRefusesWhatItCannotAnswer(t *testing.T) {
 	}
 	_, err := os.Stat(missing)
 	require.ErrorIs(t, err, os.ErrNotExist, "it is not created")
-	for _, command := range []string{"explain", "who-can"} {
+	for _, command := range []string{"explain", "who-can", "policy-diff"} {
 		status, stdout, _ := runCommand(command, "-h")
 		require.Zero(t, status)
 		require.True(t, strings.HasPrefix(stdout, "usage: kms "+command+" [flags]\n"))

@@ -5,6 +5,7 @@
 //	kms check [flags]
 //	kms explain [flags]
 //	kms who-can [flags]
+//	kms policy-diff [flags]
 //	kms version
 //
 // See docs/serve.md.
@@ -32,6 +33,7 @@ usage:
   kms check [flags]   check all records and indexes of a store; kms check -h lists the flags
   kms explain [flags] say whether a call would be allowed, and why; kms explain -h lists the flags
   kms who-can [flags] list who can call an operation on a key; kms who-can -h lists the flags
+  kms policy-diff [flags] say who gains and loses what by a new key policy; kms policy-diff -h lists the flags
   kms version         print the versions of kms and of the Go that built it
   kms help            print this text
 `
@@ -74,7 +76,7 @@ type usageError string
 func (e usageError) Error() string { return string(e) }
 
 // run runs a command and returns the exit status: 0, 1 for a failure, or 2 for a mistake in the
-// command line. Of kms explain and kms who-can, 1 is an answer, and 2 any failure.
+// command line. Of the commands that answer questions, 1 is an answer, and 2 any failure.
 func (p *program) run(ctx context.Context, args []string) int {
 	err := p.command(ctx, args)
 	if err == nil {
@@ -87,7 +89,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return 2
 	}
-	if _, ok := errors.AsType[explainError](err); ok {
+	if _, ok := errors.AsType[noAnswer](err); ok {
 		return 2
 	}
 	return 1
@@ -106,6 +108,8 @@ func (p *program) command(ctx context.Context, args []string) error {
 		return failure(p.explain(ctx, args[1:]))
 	case "who-can":
 		return failure(p.whoCan(ctx, args[1:]))
+	case "policy-diff":
+		return failure(p.policyDiff(ctx, args[1:]))
 	case "version", "-version", "--version":
 		return p.version()
 	case "help", "-h", "-help", "--help":

@@ -147,9 +147,9 @@ func TestDocumentListsEveryFlagAndHasAValidExample(t *testing.T) {
 	_, example, ok := strings.Cut(string(text), "```yaml\nversion:")
 	require.True(t, ok)
 	example, _, _ = strings.Cut(example, "```")
-	known, err := parseCredentials([]byte("version:" + example))
+	parsed, err := parseCredentials([]byte("version:" + example))
 	require.NoError(t, err)
-	require.Len(t, known, 2)
+	require.Len(t, parsed.known, 2)
 }
 
 func TestMistakesInTheCommandLineAreRefused(t *testing.T) {

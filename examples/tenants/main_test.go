@@ -19,13 +19,10 @@ func TestEachIsRefusedWhereItShouldBe(t *testing.T) {
 	require.Contains(t, why, `expected "red", seen "blue"`)
 	require.Equal(t, `tenant/blue encrypts a record with tenant=blue: done
 tenant/blue decrypts the record with tenant=blue: done
-tenant/red decrypts the record with tenant=blue: AccessDeniedException
-    User: tenant/red is not authorized to perform: kms:Decrypt on resource: KEY because no resource-based policy allows the kms:Decrypt action
-tenant/red decrypts the record with tenant=red: InvalidCiphertextException
-    kms: another encryption context, or an altered ciphertext
-admin/carol decrypts the record with tenant=blue: AccessDeniedException
-    User: admin/carol is not authorized to perform: kms:Decrypt on resource: KEY because no resource-based policy allows the kms:Decrypt action
-tenant/blue disables the key: AccessDeniedException
-    User: tenant/blue is not authorized to perform: kms:DisableKey on resource: KEY because no resource-based policy allows the kms:DisableKey action
+tenant/red decrypts the record with tenant=blue: kms: Decrypt: AccessDeniedException: User: tenant/red is not authorized to perform: kms:Decrypt on resource: KEY because no resource-based policy allows the kms:Decrypt action
+tenant/red decrypts the record with tenant=red: kms: Decrypt: InvalidCiphertextException
+kms: another encryption context, or an altered ciphertext
+admin/carol decrypts the record with tenant=blue: kms: Decrypt: AccessDeniedException: User: admin/carol is not authorized to perform: kms:Decrypt on resource: KEY because no resource-based policy allows the kms:Decrypt action
+tenant/blue disables the key: kms: DisableKey: AccessDeniedException: User: tenant/blue is not authorized to perform: kms:DisableKey on resource: KEY because no resource-based policy allows the kms:DisableKey action
 admin/carol disables the key: done`, text)
 }

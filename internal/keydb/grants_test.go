@@ -223,3 +223,63 @@ func TestADamagedGrantCanBeRevoked(t *testing.T) {
 		})
 	}
 }
+
+// The index names grantees by hashes: an entry whose grant is to somebody else allows nothing.
+func TestCandidatesAreGrantsToTheGrantee(t *testing.T) {
+	f := newFixture(t)
+	f.damaged = true
+	k := f.create()
+	mine := f.grant(k.Ref)
+	other := f.grant(k.Ref, func(g *GrantRecord) { g.Grantee, g.ContextSubset = bob, map[string]string{"a": "1"} })
+	f.commit(keystore.Tx{Puts: []keystore.Put{{Key: k.granteeName(alice) + other.ID, Value: index}}})
+	for _, all := range []bool{false, true} {
+		var candidates []string
+		require.NoError(t, f.Candidates(t.Context(), f.key(k.Ref), alice, map[string]string{"a": "1"}, all, func(g *Grant) bool {
+			candidates = append(candidates, g.ID)
+			return true
+		}))
+		require.Equal(t, []string{mine.ID}, candidates)
+	}
+}
+
+// Of many grants, those that the encryption context can meet are all found, in whatever bucket they
+// are, and no more are looked at than those of its pairs.
+func TestCandidatesOfAnEncryptionContext(t *testing.T) {
+	f := newFixture(t)
+	k := f.create()
+	constraints := []map[string]string{nil, {"a": "1"}, {"a": "2"}, {"a": "1", "b": "1"}, {"B": "2"}, {"a": "1", "c": "3"}}
+	name := map[string]int{}
+	for i, pairs := range constraints {
+		for range 2 { // of Equals and of Subset
+			name[f.grant(k.Ref, func(g *GrantRecord) { g.ContextSubset = pairs }).ID] = i
+			name[f.grant(k.Ref, func(g *GrantRecord) { g.ContextEquals = pairs }).ID] = i
+		}
+	}
+	for _, tt := range []struct {
+		context   map[string]string
+		all       bool
+		must, may []int
+	}{
+		{nil, false, []int{0}, nil},
+		{map[string]string{"a": "1"}, false, []int{0, 1}, []int{3, 5}},
+		{map[string]string{"A": "1", "b": "1"}, false, []int{0, 1, 3}, []int{5}},
+		{map[string]string{"b": "2", "x": "y"}, false, []int{0, 4}, nil},
+		{map[string]string{"a": "9"}, false, []int{0}, nil},
+		{nil, true, []int{0, 1, 2, 3, 4, 5}, nil},
+	} {
+		found := map[int]int{}
+		require.NoError(t, f.Candidates(t.Context(), f.key(k.Ref), alice, tt.context, tt.all, func(g *Grant) bool {
+			found[name[g.ID]]++
+			return true
+		}))
+		for i := range constraints {
+			switch {
+			case slices.Contains(tt.must, i):
+				require.Equal(t, 4, found[i], "%v: %v", tt.context, constraints[i])
+			case !slices.Contains(tt.may, i):
+				require.Zero(t, found[i], "%v: %v", tt.context, constraints[i])
+			}
+		}
+	}
+	require.NoError(t, f.Candidates(t.Context(), f.key(k.Ref), bob, nil, true, func(*Grant) bool { t.Error("no grant is to bob"); return true }))
+}

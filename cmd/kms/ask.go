@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/internal/securefile"
+	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/memory"
+)
+
+// errRefused is the answer no, which has been printed: exit status 1.
+var errRefused = errors.New("refused")
+
+// A noAnswer is a failure of a command that answers a question: exit status 2, because 1 is an
+// answer.
+type noAnswer struct{ error }
+
+func (e noAnswer) Unwrap() error { return e.error }
+
+// failure returns err as a noAnswer if it is not an answer.
+func failure(err error) error {
+	if err == nil || err == errRefused {
+		return err
+	}
+	return noAnswer{err}
+}
+
+const maxInputBytes = 1 << 20
+
+// askSettings are the flags of the commands that answer questions about a store.
+type askSettings struct {
+	settings
+	principal       string
+	operation, key  string
+	input           string
+	context         pairs
+	policies        texts
+	sessionPolicies texts
+	boundary        string
+	sourceIP        string
+	viaService      string
+	only            texts
+	newPolicy       string
+	json            bool
+}
+
+// texts is the value of a flag that may be repeated.
+type texts []string
+
+func (t *texts) String() string { return strings.Join(*t, ",") }
+
+func (t *texts) Set(text string) error {
+	if text == "" {
+		return errors.New("it is empty")
+	}
+	*t = append(*t, text)
+	return nil
+}
+
+// pairs is the value of a flag that may be repeated, KEY=VALUE.
+type pairs map[string]string
+
+func (p *pairs) String() string { return "" }
+
+func (p *pairs) Set(text string) error {
+	key, value, ok := strings.Cut(text, "=")
+	if !ok || key == "" {
+		return errors.New("not KEY=VALUE")
+	}
+	if *p == nil {
+		*p = pairs{}
+	}
+	(*p)[key] = value
+	return nil
+}
+
+// common defines the flags that all these commands have.
+func (s *askSettings) common(flags *flag.FlagSet) {
+	flags.StringVar(&s.store, "store", "", "look at the store in `FILE`, which no service may have open; it is not changed")
+	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the store, or - for standard input; mode 0600 or less")
+	flags.StringVar(&s.seed, "seed", "", "instead of a store, look at the keys of a seed in `FILE` (docs/seed.md)")
+	flags.StringVar(&s.account, "account", "111122223333", "the `ACCOUNT` of a caller that is not named, and of seeded keys that name none")
+	flags.StringVar(&s.region, "region", "us-east-1", "the `REGION` of the key, and of seeded keys that name none")
+	flags.StringVar(&s.credentials, "credentials", "", "take the policies of principals from `FILE`, in the form that kms serve reads (docs/serve.md)")
+	flags.StringVar(&s.key, "key", "", "the `KEY`: a key ID, key ARN, alias name or alias ARN")
+	flags.BoolVar(&s.json, "json", false, "print JSON")
+}
+
+// ofOperation defines the flag that says which operation the question is about.
+func (s *askSettings) ofOperation(flags *flag.FlagSet) {
+	flags.StringVar(&s.operation, "operation", "", "the `OPERATION`, such as Decrypt")
+}
+
+// ofPrincipal defines the flag that says who asks.
+func (s *askSettings) ofPrincipal(flags *flag.FlagSet) {
+	flags.StringVar(&s.principal, "principal", "", "the `ARN` of the principal that calls, or the name of an AWS service")
+}
+
+// parse parses the flags of a command, of which some are needed. If help is requested, it prints them and returns
+// flag.ErrHelp.
+func (s *askSettings) parse(flags *flag.FlagSet, args []string, help io.Writer, summary string, needed ...string) error {
+	flags.SetOutput(io.Discard)
+	command := flags.Name()
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		flags.SetOutput(help)
+		printFlags(flags, command, summary)
+		return err
+	case err != nil:
+		return usageError(err.Error() + ": " + command + " -h lists the flags")
+	case flags.NArg() > 0:
+		return usageError(fmt.Sprintf("%s takes only flags, not %.40q", command, flags.Arg(0)))
+	case (s.store == "") == (s.seed == ""):
+		return usageError(command + " needs --store or --seed")
+	case (s.store == "") != (s.passphraseFile == ""):
+		return usageError("--store and --passphrase-file go together")
+	}
+	for _, name := range needed {
+		if flags.Lookup(name).Value.String() == "" {
+			return usageError(command + " needs --" + name)
+		}
+	}
+	return nil
+}
+
+// openToAsk returns the service to ask.
+func (p *program) openToAsk(ctx context.Context, s *askSettings) (*kms.Service, error) {
+	config := kms.Config{Account: s.account, Region: s.region, MustExist: s.store != "", Logger: slog.New(slog.DiscardHandler)}
+	if s.store != "" {
+		if info, err := os.Stat(s.store); err != nil { // to open it would create it
+			return nil, fmt.Errorf("--store: %w", err)
+		} else if info.Size() == 0 {
+			return nil, fmt.Errorf("--store: %s is empty", s.store)
+		}
+		backend, root, err := p.openStore(&s.settings)
+		if err != nil {
+			return nil, err
+		}
+		config.RootKey = root
+		config.Backend, err = inMemory(ctx, backend)
+		if err = errors.Join(err, backend.Close()); err != nil {
+			return nil, err
+		}
+	}
+	svc, err := kms.New(config)
+	if err != nil {
+		if config.Backend != nil {
+			err = errors.Join(err, config.Backend.Close())
+		}
+		if errors.Is(err, keystore.ErrRootKey) {
+			err = wrongPassphrase(s.store, err)
+		}
+		return nil, err
+	}
+	if s.seed != "" {
+		if err := loadSeed(ctx, svc, s.seed); err != nil {
+			return nil, errors.Join(err, svc.Close())
+		}
+	}
+	return svc, nil
+}
+
+// inMemory returns a copy of a backend, so that what is due is not carried out in the store. The
+// records stay sealed.
+func inMemory(ctx context.Context, from keystore.Backend) (keystore.Backend, error) {
+	to := memory.New()
+	for after := ""; ; {
+		records, err := from.Scan(ctx, "", after, 100)
+		if err != nil || len(records) == 0 {
+			return to, err
+		}
+		for _, r := range records {
+			if _, err := to.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: r.Key, Value: r.Value}}}); err != nil {
+				return to, err
+			}
+			after = r.Key
+		}
+	}
+}
+
+// caller returns the principal that --principal names, with its policies, and whether there is one.
+func (s *askSettings) caller() (p kms.Principal, ok bool, err error) {
+	own := len(s.policies)+len(s.sessionPolicies)+len(s.boundary) > 0
+	switch {
+	case s.principal == "" && own:
+		return p, false, usageError("the policies of a principal need --principal")
+	case s.credentials != "" && own:
+		return p, false, usageError("--credentials has the policies of the principal: it excludes --policy, --boundary and --session-policy")
+	case s.principal == "":
+		return p, false, nil
+	}
+	if p, err = kms.ParsePrincipal(s.principal); err != nil {
+		if p, err = kms.ServicePrincipal(s.principal); err != nil {
+			return p, false, usageError(fmt.Sprintf("--principal: %.300q is not the ARN of a principal or the name of a service", s.principal))
+		}
+	}
+	if s.credentials == "" || p.Account() == "" { // a service is in no such file
+		p, err = s.withPolicies(p)
+		return p, true, err
+	}
+	file, err := readCredentialsFile(s.credentials)
+	if err != nil {
+		return p, false, err
+	}
+	if !file.names(p) { // it may be misspelled, and then the answer would be wrong
+		return p, false, fmt.Errorf("--credentials: %s does not name %s", s.credentials, p)
+	}
+	p, err = file.principals.withIdentity(p)
+	return p, true, err
+}
+
+// withPolicies returns p with the policies in the files of the flags.
+func (s *askSettings) withPolicies(p kms.Principal) (kms.Principal, error) {
+	var id kms.Identity
+	for _, list := range []struct {
+		name  string
+		files []string
+		to    *[]kms.Policy
+	}{{"--policy", s.policies, &id.Policies}, {"--session-policy", s.sessionPolicies, &id.SessionPolicies}} {
+		for _, name := range list.files {
+			text, err := readText(name)
+			if err != nil {
+				return p, fmt.Errorf("%s: %w", list.name, err)
+			}
+			*list.to = append(*list.to, kms.Policy{Document: text})
+		}
+	}
+	if s.boundary != "" {
+		text, err := readText(s.boundary)
+		if err != nil {
+			return p, fmt.Errorf("--boundary: %w", err)
+		}
+		id.Boundary = &kms.Policy{Document: text}
+	}
+	return p.WithIdentity(id)
+}
+
+func readText(name string) (string, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	text, err := securefile.Read(file, name, maxInputBytes)
+	return string(text), err
+}
+
+// ask asks the service of s a question, and prints the answer. It returns errRefused if f says that
+// the answer is no.
+func (p *program) ask(ctx context.Context, s *askSettings, f func(*kms.Service) (answer fmt.Stringer, yes bool, err error)) (err error) {
+	caller, named, err := s.caller()
+	if err != nil {
+		return err
+	}
+	svc, err := p.openToAsk(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := svc.Close(); closeErr != nil {
+			err = closeErr
+		}
+	}()
+	asked := svc
+	if named {
+		asked = svc.As(caller)
+	}
+	answer, yes, err := f(asked)
+	if err != nil {
+		return err
+	}
+	if err := p.print(answer, s.json); err != nil {
+		return err
+	}
+	if !yes {
+		return errRefused
+	}
+	return nil
+}
+
+// print prints an answer.
+func (p *program) print(answer fmt.Stringer, asJSON bool) error {
+	text := []byte(answer.String())
+	if asJSON {
+		var b bytes.Buffer
+		encoder := json.NewEncoder(&b)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(answer); err != nil {
+			return err
+		}
+		text = b.Bytes()
+	}
+	_, err := p.stdout.Write(text)
+	return err
+}
