@@ -1,8 +1,8 @@
 //go:build !race
 
-// Package encryptionsdk has the test with the AWS Encryption SDK for Go, in a package of its own
-// because it takes minutes to compile. With the race detector it is not compiled again: here,
-// nothing is concurrent.
+// The AWS Encryption SDK for Go takes minutes to compile, so this test has a package of its own, and
+// the SDK is not compiled a second time for the race detector: nothing here is concurrent.
+
 package encryptionsdk_test
 
 import (
