@@ -1,8 +1,5 @@
 //go:build !race
 
-// The AWS Encryption SDK for Go takes minutes to compile, so this test has a package of its own, and
-// the SDK is not compiled a second time for the race detector: nothing here is concurrent.
-
 package encryptionsdk_test
 
 import (
@@ -25,7 +22,8 @@ import (
 	"github.com/pocketkms/kms/integration/messagetest"
 )
 
-// The AWS Encryption SDK for Go, unchanged, and package envelope decrypt each other's messages, with a Service in process.
+// The AWS Encryption SDK for Go, unchanged, and package envelope decrypt each other's messages,
+// with a Service in process.
 func TestEncryptionSDKForGo(t *testing.T) {
 	svc, err := kms.New(kms.Config{})
 	require.NoError(t, err)
