@@ -354,7 +354,8 @@ func (c *call) addPredefinedAliases(entries []AliasListEntry) ([]AliasListEntry,
 }
 
 // ListAliases lists the aliases of the caller's account and Region, or of one key there, sorted by
-// name. That includes the predefined alias/aws/ names, which have no key until they are described.
+// name. That includes the predefined alias/aws/ names, which have no key until they are described:
+// as in AWS, they are in every account, and code that lists aliases has to expect them.
 func (s *Service) ListAliases(ctx context.Context, in *ListAliasesInput) (*ListAliasesOutput, error) {
 	return opListAliases.do(ctx, s, in)
 }

@@ -576,6 +576,7 @@ func errAnonymous(caller *Principal, permission string) *Error {
 // goes for the key of a ciphertext that the caller did not name.
 func (q *question) refuseTarget(t *target, d *decision) *Error {
 	caller, on := &q.call.svc.caller, " on resource: "+t.key.ARN
+	q.call.denied = d.reason == explicitDeny // also if the refusal does not say so
 	switch {
 	case t.byCiphertext && (!d.disclosed || d.policy == keyPolicy):
 		return hiddenCiphertext(caller, t.permission)
@@ -595,6 +596,7 @@ func (q *question) refusal(d *decision, on string) *Error {
 	if d.reason != explicitDeny {
 		return accessDenied(caller, q.permission, on, "no "+d.policy.String()+" allows")
 	}
+	q.call.denied = true
 	article, name := "a", ""
 	switch d.policy {
 	case identityPolicy:

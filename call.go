@@ -35,6 +35,7 @@ type call struct {
 	info     audit.RequestInfo // of the request, once hasInfo is true
 	hasInfo  bool
 	observed string         // the first refusal that Observe let pass
+	denied   bool           // a refusal was an explicit deny
 	trace    *trace         // of Explain; nil for a call
 	builder  *audit.Builder // nil until there is an audit event
 	lent     *recording     // to a sink that borrows events; nil until one was
@@ -81,7 +82,7 @@ func begin(ctx context.Context, s *Service, op *description) (*call, error) {
 func (c *call) end() {
 	c.clearTargets()
 	c.ctx, c.svc, c.op, c.now, c.nonce, c.charged = nil, nil, nil, time.Time{}, 0, false
-	c.input, c.observed, c.trace = nil, "", nil
+	c.input, c.observed, c.denied, c.trace = nil, "", false, nil
 	if c.hasInfo {
 		c.info, c.hasInfo = audit.RequestInfo{}, false
 	}
@@ -96,14 +97,18 @@ func (c *call) end() {
 // errPanic is the error that a caller gets if a call panics.
 var errPanic = exception(KMSInternalException, "The request could not be completed.")
 
-// recovered returns errPanic if do panics. The panic's value is not logged: it could hold anything.
+// recover, when it is deferred, sets *err to errPanic if the function panics. The panic's value is
+// not logged: it could hold anything.
+func (c *call) recover(err *error) {
+	if p := recover(); p != nil {
+		c.svc.core.config.Logger.Error("kms: an operation panicked", "operation", c.op.name, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+		*err = errPanic
+	}
+}
+
+// recovered returns errPanic if do panics.
 func (c *call) recovered(do func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.svc.core.config.Logger.Error("kms: an operation panicked", "operation", c.op.name, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			err = errPanic
-		}
-	}()
+	defer c.recover(&err)
 	return do()
 }
 

@@ -77,6 +77,10 @@ func TestGoldenCiphertextsDecrypt(t *testing.T) {
 			require.Equal(t, v.materialID, out.KeyMaterialId)
 			require.Equal(t, v.ref.ARN(), out.KeyId)
 
+			info, err := InspectCiphertext(golden)
+			require.NoError(t, err)
+			require.Equal(t, &CiphertextInfo{Account: v.ref.Account, KeyId: v.ref.ID, KeyMaterialId: v.materialID}, info)
+
 			again, err := here.Encrypt(t.Context(), &EncryptInput{KeyId: v.ref.ID, Plaintext: out.Plaintext, EncryptionContext: v.encryptionContext})
 			require.NoError(t, err)
 			const header = ciphertext.HeaderBytes
@@ -85,6 +89,18 @@ func TestGoldenCiphertextsDecrypt(t *testing.T) {
 			require.NotEqual(t, golden[header:], again.CiphertextBlob[header:])
 		})
 	}
+}
+
+func TestInspectCiphertextRefusesOtherBytes(t *testing.T) {
+	golden := unhex(t, ciphertextVectors[0].ciphertext)
+	for _, b := range [][]byte{nil, golden[:ciphertext.MinBytes-1], append([]byte{1, 2}, golden[2:]...), append([]byte{3}, golden[1:]...)} {
+		_, err := InspectCiphertext(b)
+		require.ErrorIs(t, err, ErrNotCiphertext)
+	}
+	ofNobody := append(golden[:2:2], append(make([]byte, 5), golden[7:]...)...)
+	info, err := InspectCiphertext(ofNobody)
+	require.NoError(t, err)
+	require.Equal(t, "000000000000", info.Account)
 }
 
 func TestGoldenCiphertextsAreThoseOfTheDocument(t *testing.T) {

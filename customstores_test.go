@@ -166,6 +166,9 @@ func TestKeysOfCustomKeyStoresEncryptAndDecrypt(t *testing.T) {
 			require.NoError(t, err)
 			require.EqualValues(t, 2, encrypted.CiphertextBlob[0], "the version")
 			require.LessOrEqual(t, len(encrypted.CiphertextBlob), 6144)
+			info, err := kms.InspectCiphertext(encrypted.CiphertextBlob)
+			require.NoError(t, err)
+			require.Equal(t, &kms.CiphertextInfo{Account: k.AWSAccountId, KeyId: k.KeyId}, info)
 			for _, keyID := range []string{"", k.KeyId} {
 				out, err := s.svc.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: encrypted.CiphertextBlob, KeyId: keyID, EncryptionContext: ec})
 				require.NoError(t, err)

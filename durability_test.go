@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -130,7 +131,8 @@ func changeUntilKilled() error {
 		if err != nil {
 			return nil, err
 		}
-		return kms.New(kms.Config{Backend: backend, RootKey: keystore.KeyFile(l.Root), Clock: clock.Now, ReplicationDelay: -1})
+		complaints := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		return kms.New(kms.Config{Backend: backend, RootKey: keystore.KeyFile(l.Root), Clock: clock.Now, ReplicationDelay: -1, Logger: complaints})
 	}
 	svc, err := open()
 	if err != nil {

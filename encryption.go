@@ -426,14 +426,13 @@ func (c *call) identifySource(src *source, permission string) error {
 		}
 		return c.identify(src.keyID, permission, true)
 	}
-	owner := header.Account(caller.account)
-	foreign := owner != caller.account
-	if src.keyID != "" && !(foreign && src.keyID == header.KeyID()) { // only here, the bare ID of another account's key means that key
+	foreign := func() bool { return header.Account(caller.account) != caller.account }
+	if src.keyID != "" && !(src.keyID == header.KeyID() && foreign()) { // only here, the bare ID of another account's key means that key
 		return c.identify(src.keyID, permission, true)
 	}
-	k, err := c.svc.core.db.KeyOf(c.ctx, header, owner, c.svc.region, c.now)
+	k, err := c.svc.core.db.KeyOf(c.ctx, header, caller.account, c.svc.region, c.now)
 	switch {
-	case err != nil && foreign:
+	case err != nil && foreign():
 		return c.mask(err, hiddenCiphertext(caller, permission))
 	case err != nil:
 		return err

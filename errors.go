@@ -94,6 +94,10 @@ type Error struct {
 	cause error
 }
 
+// ErrOtherDefaults is returned by [New] and [Open] for a store that was created for another account
+// or Region than that of the Config.
+var ErrOtherDefaults = errors.New("kms: the key store is of another account or Region")
+
 // ErrClosed is returned by every call after [Service.Close].
 var ErrClosed = errors.New("kms: the service is closed")
 

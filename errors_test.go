@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/awsapi"
 )
 
 func TestAnErrorPrintsOperationCodeAndMessage(t *testing.T) {
@@ -205,7 +207,7 @@ func TestTheCauseOfAnInvalidCiphertext(t *testing.T) {
 					&kms.DecryptInput{CiphertextBlob: tt.ciphertext, KeyId: id, DryRun: true},
 					&kms.ReEncryptInput{CiphertextBlob: tt.ciphertext, SourceKeyId: id, DestinationKeyId: f.other.KeyId},
 				} {
-					operation := operationOf(t, in)
+					operation := operationNamed(t, strings.TrimSuffix(reflect.TypeOf(in).Elem().Name(), "Input"))
 					s.take()
 					_, err := operation.Invoke(t.Context(), f.svc, in)
 					requireError(t, err, kms.InvalidCiphertextException, "")
@@ -216,7 +218,12 @@ func TestTheCauseOfAnInvalidCiphertext(t *testing.T) {
 					event := s.take()[0]
 					require.Equal(t, "InvalidCiphertextException", event.ErrorCode)
 					require.Empty(t, event.ErrorMessage)
-					require.Equal(t, `{"__type":"InvalidCiphertextException"}`, sendOverHTTP(&scene{fixture: f, t: t, caller: f.svc}, in).body)
+					text, err := awsapi.Marshal(in)
+					require.NoError(t, err)
+					_, err = post(t.Context(), f.svc, operation.Name(), text)
+					var sent *sentError
+					require.ErrorAs(t, err, &sent)
+					require.Equal(t, `{"__type":"InvalidCiphertextException"}`, string(sent.body))
 				}
 			}
 		})

@@ -102,9 +102,7 @@ func startService(t testing.TB, config kms.Config, settings []func(*kms.Config))
 				t.Errorf("the key store is not consistent: %v", err)
 			}
 		}
-		if err := svc.Close(); !errors.Is(err, kms.ErrClosed) {
-			require.NoError(t, err)
-		}
+		require.NoError(t, svc.Close())
 	})
 	return svc
 }
@@ -144,6 +142,10 @@ func principal(t testing.TB, arn string) kms.Principal {
 	require.NoError(t, err)
 	return p
 }
+
+// hiddenResource is the reason in the error for a key that is another account's or does not exist.
+const hiddenResource = "the resource does not exist in this Region, no resource-based policies allow access, " +
+	"or a resource-based policy explicitly denies access"
 
 // createKey creates a key. A nil in means a symmetric encryption key. All RSA keys of a spec have
 // the same material, because it takes up to seconds to generate one.

@@ -122,7 +122,7 @@ func (c *call) admit() error {
 
 // requireUsage refuses a key of another usage.
 func requireUsage(k *keydb.Key, usage KeyUsageType, operation string) error {
-	if k.Record.Usage != string(usage) {
+	if k.Usage.Name != string(usage) {
 		return exception(InvalidKeyUsageException, "%s key usage is %s which is not valid for %s.", k.ARN, k.Record.Usage, operation)
 	}
 	return nil

@@ -76,6 +76,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"slices"
@@ -96,12 +97,17 @@ import (
 // A Config configures a Service. Its zero value is a service in memory, for account 111122223333 in
 // Region us-east-1.
 type Config struct {
-	// Account is the default account, 12 digits; empty means 111122223333. Its root makes all calls
-	// except those through a view of [Service.As].
+	// Account is the default account, 12 digits. Its root makes all calls except those through a view
+	// of [Service.As]. Empty means that of the store, and 111122223333 for a new one.
 	Account string
-	// Region is the default Region; empty means us-east-1. The partition of ARNs follows from their
-	// Region: that of us-gov-west-1 is aws-us-gov.
+	// Region is the default Region. The partition of ARNs follows from their Region: that of
+	// us-gov-west-1 is aws-us-gov. Empty means that of the store, and us-east-1 for a new one.
 	Region string
+	// AllowOtherDefaults lets Account and Region differ from those that the store was created with.
+	// Otherwise New and Open fail with [ErrOtherDefaults], because a service that is started with a
+	// wrong Region finds none of its keys, and may create new ones instead. The store keeps those
+	// that it was created with.
+	AllowOtherDefaults bool
 
 	// Backend stores the records; nil means memory. Close closes it. If New fails, the caller must.
 	Backend keystore.Backend
@@ -207,6 +213,7 @@ type Call struct {
 	Service   *Service  // the view that the call was made on
 	Operation Operation // the operation
 	Input     any       // a pointer to the operation's input, never nil; do not change or keep it
+	Outcome   *Outcome  // what next has found out; zero until it returns
 }
 
 // A Service is a KMS with any number of accounts and Regions, as one caller sees it in one Region.
@@ -284,8 +291,9 @@ func (c *Config) checkDevices() error {
 }
 
 // New returns a Service with the given configuration. The caller must close it. If New fails, it
-// does not close the Backend of config.
+// does not close the Backend of config. New logs the creation of a store, except in memory.
 func New(config Config) (*Service, error) {
+	given := keydb.Defaults{Account: config.Account, Region: config.Region}
 	config.setDefaults()
 	if err := config.Limits.setDefaults(); err != nil {
 		return nil, err
@@ -317,6 +325,9 @@ func New(config Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kms: cannot open the key store: %w", err)
 	}
+	if err := config.agree(store, given); err != nil {
+		return nil, err
+	}
 	db, err := keydb.Open(context.Background(), store, config.keydb())
 	if err != nil {
 		return nil, fmt.Errorf("kms: cannot read the key store: %w", err)
@@ -332,6 +343,35 @@ func New(config Config) (*Service, error) {
 		rand.Read(c.idPrefixes[i][:])
 	}
 	return c.view(nil, config.Region), nil
+}
+
+// agree sets the account and Region to those of the store, unless they were given. A store without
+// them keeps them from now on, if it outlives the process.
+func (c *Config) agree(store *keystore.Store, given keydb.Defaults) error {
+	kept, err := keydb.ReadDefaults(context.Background(), store)
+	if volatile, ok := c.Backend.(keystore.Volatile); err == nil && kept == nil && (!ok || !volatile.Volatile()) {
+		if store.Created() {
+			c.Logger.Info("kms: created a new key store", "account", c.Account, "region", c.Region)
+		}
+		kept, err = keydb.KeepDefaults(context.Background(), store, keydb.Defaults{Account: c.Account, Region: c.Region})
+	}
+	if err != nil {
+		return fmt.Errorf("kms: cannot read the key store: %w", err)
+	}
+	if kept == nil {
+		return nil
+	}
+	if given.Account == "" {
+		c.Account = kept.Account
+	}
+	if given.Region == "" {
+		c.Region = kept.Region
+	}
+	if !c.AllowOtherDefaults && (c.Account != kept.Account || c.Region != kept.Region) {
+		return fmt.Errorf("%w: it was created for account %s in %s, not %s in %s",
+			ErrOtherDefaults, kept.Account, kept.Region, c.Account, c.Region)
+	}
+	return nil
 }
 
 // CheckStore is like [Service.Check], for a key store that no Service has open. config must have a
@@ -393,12 +433,22 @@ func Open(path string, root keystore.RootKey, config Config) (*Service, error) {
 // name that has the form of a Region's name is accepted; with any other, calls through the view
 // fail with ValidationException. The partition follows from the Region: that of cn-north-1 is
 // aws-cn.
-func (s *Service) In(region string) *Service { return s.core.view(s.as, region) }
+func (s *Service) In(region string) *Service {
+	if s == nil || s.core == nil {
+		return new(Service) // whose calls say so
+	}
+	return s.core.view(s.as, region)
+}
 
 // As returns a view of the same service with p as the caller. Key IDs and alias names are then
 // those of p's account. A principal from another partition than the Region's is treated as
 // anonymous: every call is denied.
-func (s *Service) As(p Principal) *Service { return s.core.view(&p, s.region) }
+func (s *Service) As(p Principal) *Service {
+	if s == nil || s.core == nil {
+		return new(Service)
+	}
+	return s.core.view(&p, s.region)
+}
 
 // Region returns the Region of this view.
 func (s *Service) Region() string { return s.region }
@@ -413,6 +463,17 @@ func (s *Service) Flush(ctx context.Context) error {
 		return err
 	}
 	return s.core.db.Flush(ctx)
+}
+
+// Backup writes a backup of the store to w, while the service is in use: the state of one moment,
+// with the last uses of keys. Records stay sealed, under the same root key, and calls do not wait
+// for w. Restore it with [keystore.Restore] into an empty Backend, or with kms restore into a file,
+// and check it with [CheckStore]. If Backup returns an error, what it has written is of no use.
+func (s *Service) Backup(ctx context.Context, w io.Writer) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	return s.core.db.Backup(ctx, w)
 }
 
 // Ping returns nil if the key store can be used. A file that was removed or replaced while it was
@@ -436,16 +497,25 @@ func (s *Service) Check(ctx context.Context, progress func(records int)) iter.Se
 }
 
 // Close stores when keys were last used, ends the service for all its views, and closes the
-// Backend. Calls in progress may fail with [ErrClosed]; later calls and a second Close do.
+// Backend. Calls in progress may fail with [ErrClosed]; later calls do. A second Close, of this or
+// another view, does nothing and returns nil.
 func (s *Service) Close() error {
+	if s == nil || s.core == nil {
+		return errNoService
+	}
 	if s.core.closed.Swap(true) {
-		return ErrClosed
+		return nil
 	}
 	return s.core.db.Close()
 }
 
+var errNoService = errors.New("kms: the Service is nil, or was not made by New or Open")
+
 // ready returns an error if no call can begin.
 func (s *Service) ready(ctx context.Context) error {
+	if s == nil || s.core == nil {
+		return errNoService
+	}
 	if s.core.closed.Load() {
 		return ErrClosed
 	}

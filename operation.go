@@ -90,7 +90,8 @@ type steps[In, Out any] struct {
 type operation[In, Out any] struct {
 	description
 	steps[In, Out]
-	in, out *shape.Struct
+	in  shape.Typed[In]
+	out shape.Typed[Out]
 
 	// Members that mean the same in all inputs.
 	keyID       shape.Field[In, string]
@@ -110,8 +111,8 @@ func define[In, Out any](d description, s steps[In, Out]) *operation[In, Out] {
 	return &operation[In, Out]{
 		description: d,
 		steps:       s,
-		in:          shape.Of[In](),
-		out:         shape.Of[Out](),
+		in:          shape.TypedOf[In](),
+		out:         shape.TypedOf[Out](),
 		keyID:       shape.FieldOf[In, string]("KeyId"),
 		dryRun:      shape.FieldOf[In, bool]("DryRun"),
 		grantTokens: shape.FieldOf[In, []string]("GrantTokens"),
@@ -152,7 +153,7 @@ func (op *operation[In, Out]) do(ctx context.Context, s *Service, in *In) (*Out,
 
 // run takes a call through the pipeline: validate, identify, authorize, admit, act, which are in
 // attempt, and then record and answer. wire is the input's form on the wire, if it came over one.
-func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, wire *shape.Wire) (out *Out, err error) {
+func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, wire *shape.Wire) (*Out, error) {
 	if in == nil {
 		in = new(In)
 	}
@@ -161,25 +162,31 @@ func (op *operation[In, Out]) run(ctx context.Context, s *Service, in *In, wire 
 		return nil, err
 	}
 	defer c.end()
-	err = c.recovered(func() (err error) {
-		c.now = s.core.config.Clock()
-		if s.core.config.Intercept != nil {
-			out, err = op.intercept(c, in, wire)
-		} else {
-			out, err = op.attempt(c, in, wire)
-		}
-		return err
-	})
+	out, err := op.perform(c, in, wire)
 	if s.core.config.Audit != nil {
-		err = c.recovered(func() error {
-			err := op.record(c, in, out, err)
-			if err == nil && op.recordElsewhere != nil {
-				err = op.recordElsewhere(op, c, in, out)
-			}
-			return err
-		})
+		err = op.recordAll(c, in, out, err)
 	}
 	return op.answer(c, out, err)
+}
+
+// perform is attempt, within the Interceptor if there is one.
+func (op *operation[In, Out]) perform(c *call, in *In, wire *shape.Wire) (out *Out, err error) {
+	defer c.recover(&err)
+	c.now = c.svc.core.config.Clock()
+	if c.svc.core.config.Intercept != nil {
+		return op.intercept(c, in, wire)
+	}
+	return op.attempt(c, in, wire)
+}
+
+// recordAll is the step record, with the events that the call has in another Region.
+func (op *operation[In, Out]) recordAll(c *call, in *In, out *Out, failure error) (err error) {
+	defer c.recover(&err)
+	err = op.record(c, in, out, failure)
+	if err == nil && op.recordElsewhere != nil && c.count > 0 { // else an interceptor has answered
+		err = op.recordElsewhere(op, c, in, out)
+	}
+	return err
 }
 
 // attempt takes a call through the steps validate, identify, authorize, admit and act. It repeats
@@ -295,11 +302,14 @@ func (op *operation[In, Out]) intercept(c *call, in *In, wire *shape.Wire) (*Out
 	if wire != nil {
 		ctx = testhook.WithWire(ctx, wire)
 	}
-	out, err := c.svc.core.config.Intercept(ctx, Call{Service: c.svc, Operation: op, Input: in}, func(ctx context.Context) (any, error) {
+	outcome := new(Outcome)
+	out, err := c.svc.core.config.Intercept(ctx, Call{Service: c.svc, Operation: op, Input: in, Outcome: outcome}, func(ctx context.Context) (any, error) {
 		if ctx != nil {
 			c.ctx = ctx
 		}
-		return op.attempt(c, in, wire)
+		out, err := op.attempt(c, in, wire)
+		c.describe(outcome, err)
+		return out, err
 	})
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil, passthrough{err}

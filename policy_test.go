@@ -11,6 +11,23 @@ import (
 	"github.com/pocketkms/kms"
 )
 
+// printedPolicy is a key policy in the layout in which it is returned.
+const printedPolicy = `{
+  "Version" : "2012-10-17",
+  "Statement" : [ {
+    "Action" : [ "kms:Encrypt", "kms:*" ],
+    "Effect" : "Allow",
+    "Principal" : {
+      "AWS" : "arn:aws:iam::111122223333:root"
+    },
+    "Resource" : "*"
+  } ],
+  "Id" : "mine"
+}`
+
+const compactPolicy = `{"Version":"2012-10-17","Statement":[{"Action":["kms:Encrypt","kms:*"],"Effect":"Allow",` +
+	`"Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Resource":"*"}],"Id":"mine"}`
+
 // policyOf returns a policy of exactly n bytes.
 func policyOf(n int) string {
 	const head, tail = `{"Version":"2012-10-17","Id":"`, `","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`

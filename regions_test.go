@@ -283,8 +283,8 @@ func TestBothRegionsRecordWhatHappensInThem(t *testing.T) {
 	require.Equal(t, resources(replicaARN(k)), second.Resources)
 	require.Equal(t, map[string]any{"keyId": k.KeyId, "replicaRegion": replicaRegion, "bypassPolicyLockoutSafetyCheck": false, "description": "d",
 		"tags": []any{map[string]any{"tagKey": "t", "tagValue": "v"}}}, first.RequestParameters.Map())
-	require.Equal(t, replicaARN(k), at(first.ResponseElements.Map(), "replicaKeyMetadata.arn"))
-	require.Equal(t, replicaARN(k), at(second.ResponseElements.Map(), "keyMetadata.arn"))
+	require.Equal(t, replicaARN(k), first.ResponseElements.Map()["replicaKeyMetadata"].(map[string]any)["arn"])
+	require.Equal(t, replicaARN(k), second.ResponseElements.Map()["keyMetadata"].(map[string]any)["arn"])
 	require.Equal(t, true, second.RequestParameters.Get("multiRegion").Any())
 	require.Equal(t, "d", second.RequestParameters.Get("description").String())
 	require.Equal(t, first.UserIdentity, second.UserIdentity)
@@ -518,3 +518,5 @@ func TestRelatedKeysAllAtOnce(t *testing.T) {
 		requireConsistentBackend(t, backend)
 	})
 }
+
+const otherPolicy = `{"Version":"2012-10-17","Id":"other","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":"kms:*","Resource":"*"}]}`

@@ -79,7 +79,7 @@ func (t *target) undisclosed() bool { return t.foreign || t.byCiphertext }
 func (c *call) resolve(identifier, permission string, aliases bool) (*keydb.Key, error) {
 	caller, region := &c.svc.caller, c.svc.region
 	ref := keydb.Ref{Account: caller.account, Region: region, ID: identifier} // identifier is usually a key ID
-	if k, err := c.svc.core.db.CachedKey(c.ctx, ref, c.now); k != nil || err != nil {
+	if k, err := c.svc.core.db.CachedKey(c.ctx, &ref, c.now); k != nil || err != nil {
 		return k, err
 	}
 	id, malformed := parseKeyIdentifier(identifier)

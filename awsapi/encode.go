@@ -14,7 +14,7 @@ import (
 )
 
 // encode appends the JSON of out, a pointer to a struct of s's type. Zero members are omitted,
-// unless the API always sends them. An output without members is an empty body, not an empty
+// unless the API always sends or, in an input, requires them. An output without members is an empty body, not an empty
 // structure.
 func encode(b []byte, s *shape.Struct, out any) []byte {
 	if len(s.Members) == 0 {
@@ -46,7 +46,7 @@ func appendStructure(b []byte, s *shape.Struct, v reflect.Value) []byte {
 	for i := range s.Members {
 		m := &s.Members[i]
 		f := v.Field(m.Index)
-		if f.IsZero() && (!m.EmitZero || m.Pointer) {
+		if f.IsZero() && (!m.EmitZero && !m.RequiredOnWire || m.Pointer) {
 			continue
 		}
 		b = append(b, separator, '"')

@@ -38,6 +38,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/clientaddr"
 	"github.com/pocketkms/kms/internal/jsontext"
 	"github.com/pocketkms/kms/internal/shape"
 	"github.com/pocketkms/kms/internal/testhook"
@@ -106,7 +107,7 @@ func Handler(svc *kms.Service, options Options) http.Handler {
 		h.trustAll = true
 		for _, host := range options.AllowedHosts {
 			if host != "" { // a request without a Host does not name one that is allowed
-				h.allowedHosts = append(h.allowedHosts, canonicalHost(host))
+				h.allowedHosts = append(h.allowedHosts, clientaddr.CanonicalHost(host))
 			}
 		}
 	default:

@@ -304,9 +304,9 @@ func (s *signedRequest) verify(r *http.Request, query url.Values, body []byte, n
 	return s.principal, nil
 }
 
-// writeCanonical writes the canonical form of a request for "/", of which the signature is made.
+// writeCanonical writes the canonical form of a request, of which the signature is made.
 func writeCanonical(w io.Writer, r *http.Request, query url.Values, signedHeaders, payload string) {
-	io.WriteString(w, r.Method+"\n/\n"+canonicalQuery(query)+"\n")
+	io.WriteString(w, r.Method+"\n"+signedPath(r)+"\n"+canonicalQuery(query)+"\n")
 	for name := range strings.SplitSeq(signedHeaders, ";") {
 		io.WriteString(w, name+":")
 		for i, value := range headerValues(r, name) {
@@ -318,6 +318,16 @@ func writeCanonical(w io.Writer, r *http.Request, query url.Values, signedHeader
 		io.WriteString(w, "\n")
 	}
 	io.WriteString(w, "\n"+signedHeaders+"\n"+payload)
+}
+
+// signedPath returns the path that the client has signed: not that of r.URL, from which
+// http.StripPrefix has removed where the handler is mounted.
+func signedPath(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	if !strings.HasPrefix(path, "/") { // in process there is none, and through a proxy it is a URL
+		return "/"
+	}
+	return strings.ReplaceAll(path, "%", "%25")
 }
 
 // canonicalQuery returns the encoded parameters, except the signature, sorted by name and value.

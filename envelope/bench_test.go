@@ -1,54 +1,22 @@
 package envelope
 
 import (
-	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms/internal/benchtest"
-	"github.com/pocketkms/kms/internal/secret"
 )
-
-// reused is a provider of one data key for all messages, as a cache of data keys is.
-type reused struct {
-	dataKey *secret.Bytes
-	keys    []encryptedKey
-}
-
-func newReused(b *testing.B) *reused {
-	list, err := checkKeyrings(RawAES("bench", "key", make([]byte, 32)), true)
-	require.NoError(b, err)
-	ec, err := newContext(benchContext())
-	require.NoError(b, err)
-	dataKey, keys, err := newDataKey(b.Context(), list, 32, ec)
-	require.NoError(b, err)
-	return &reused{secret.New(dataKey), keys}
-}
-
-func (r *reused) forEncryption(_ context.Context, _ *suite, pairs map[string]string, _ int64) (*encryptionMaterials, error) {
-	ec, err := newContext(pairs)
-	return &encryptionMaterials{context: ec, dataKey: r.dataKey, keys: r.keys, release: func() {}}, err
-}
-
-func (r *reused) forDecryption(context.Context, *suite, *encryptionContext, []encryptedKey) (*decryptionMaterials, error) {
-	return &decryptionMaterials{dataKey: r.dataKey, release: func() {}}, nil
-}
 
 func benchContext() map[string]string { return map[string]string{"tenant": "7", "table": "orders"} }
 
-// benchCoders returns an Encrypter and a Decrypter with a data key that is reused.
+// benchCoders returns an Encrypter and a Decrypter with a cache of data keys.
 func benchCoders(b *testing.B) (*Encrypter, *Decrypter) {
-	keyring := RawAES("bench", "key", make([]byte, 32))
-	e, err := NewEncrypter(keyring, EncrypterOptions{})
-	require.NoError(b, err)
-	d, err := NewDecrypter(keyring, DecrypterOptions{})
-	require.NoError(b, err)
-	r := newReused(b)
-	e.materials, d.materials = r, r
+	e, d, _ := cachedCoders(b, RawAES("bench", "key", make([]byte, 32)), CacheOptions{MaxAge: time.Hour})
 	return e, d
 }
 

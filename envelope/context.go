@@ -39,7 +39,8 @@ func encodeContext(pairs map[string]string) ([]byte, error) {
 		return nil, nil
 	}
 	size := 2
-	keys := make([]string, 0, len(pairs))
+	var few [8]string
+	keys := few[:0]
 	for k, v := range pairs {
 		if !utf8.ValidString(k) || !utf8.ValidString(v) {
 			return nil, fmt.Errorf("%w: a pair is not UTF-8", ErrContext)

@@ -32,6 +32,9 @@ type DecrypterOptions struct {
 	// UnsignedOnly refuses signed messages with [ErrSigned]. Without it, a Reader of a signed
 	// message returns all but the last frame before it can verify the signature.
 	UnsignedOnly bool
+
+	// Cache keeps data keys, if set. Read what that costs.
+	Cache *Cache
 }
 
 const defaultMaxFrame = 64 << 20
@@ -72,6 +75,9 @@ func NewDecrypter(keyring Keyring, options DecrypterOptions) (*Decrypter, error)
 	}
 	d.maxFrame = min(d.maxFrame, math.MaxInt-finalOverhead)
 	if d.required, err = checkRequiredKeys(options.RequiredContextKeys); err != nil {
+		return nil, err
+	}
+	if d.materials, err = options.Cache.before(d.materials); err != nil {
 		return nil, err
 	}
 	return d, nil

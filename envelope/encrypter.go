@@ -27,6 +27,9 @@ type EncrypterOptions struct {
 	// RequiredContextKeys are keys of the encryption context that every message must have and that
 	// are authenticated but not stored: whoever decrypts must give their pairs.
 	RequiredContextKeys []string
+
+	// Cache keeps data keys, if set. Read what that costs.
+	Cache *Cache
 }
 
 const (
@@ -75,6 +78,9 @@ func NewEncrypter(keyring Keyring, options EncrypterOptions) (*Encrypter, error)
 	if e.required, err = checkRequiredKeys(options.RequiredContextKeys); err != nil {
 		return nil, err
 	}
+	if e.materials, err = options.Cache.before(e.materials); err != nil {
+		return nil, err
+	}
 	return e, nil
 }
 
@@ -89,7 +95,7 @@ func checkMaxKeys(n int) (int, error) {
 }
 
 // Seal encrypts plaintext, of any length, and returns the message. It asks the keyring for a data
-// key. ciphertext is a new slice.
+// key. The message is a new slice.
 func (e *Encrypter) Seal(ctx context.Context, plaintext []byte, encryptionContext map[string]string) (message []byte, err error) {
 	m, err := e.begin(ctx, encryptionContext, int64(len(plaintext)))
 	if err != nil {
@@ -97,7 +103,7 @@ func (e *Encrypter) Seal(ctx context.Context, plaintext []byte, encryptionContex
 	}
 	frame := int(e.frameLength)
 	full := max(len(plaintext)-1, 0) / frame // the final frame has 1 to frame bytes, or the plaintext is empty
-	if full >= maxFrames {
+	if int64(full) >= maxFrames {
 		return nil, fmt.Errorf("%w: the plaintext has too many frames", ErrLimit)
 	}
 	size := m.header.length() + len(plaintext) + full*frameOverhead + finalOverhead

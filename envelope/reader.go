@@ -100,11 +100,17 @@ func (r *Reader) fill() error {
 			r.plain, r.err = r.next()
 			continue
 		}
-		secret.Clear(r.buf)
-		r.buf = nil
+		r.fail(r.err)
 		return r.err
 	}
 	return nil
+}
+
+// fail ends the use of the Reader, and clears what it has of the plaintext.
+func (r *Reader) fail(err error) {
+	r.err = err
+	secret.Clear(r.buf)
+	r.plain, r.buf = nil, nil
 }
 
 // next returns the plaintext of the next frame. The error is about what follows it, io.EOF at the

@@ -641,7 +641,7 @@ func installNode(t *testing.T, program string) string {
 	if dir, ok := installed.dirs[program]; ok {
 		return dir
 	}
-	dir, err := os.MkdirTemp("", program)
+	dir, err := os.MkdirTemp("", filepath.Base(program))
 	require.NoError(t, err)
 	installed.dirs[program] = dir
 	require.NoError(t, os.CopyFS(dir, os.DirFS(program)))

@@ -3,7 +3,9 @@ package integration_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -92,7 +94,7 @@ func TestASlowServiceIsLeftAtTheDeadline(t *testing.T) {
 		svc.BlockUntil(1)
 		cancel()
 	}()
-	_, err := awsclient.New(svc.Service).ListKeys(ctx, nil)
+	_, err := awsclient.New(svc).ListKeys(ctx, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	svc.RequireCalled(t, "ListKeys", 1)
 }
@@ -117,4 +119,41 @@ func TestTheSDKOnAForkOfAFixture(t *testing.T) {
 	require.True(t, is[*types.NotFoundException](describe()))
 	fork.Advance(time.Second)
 	require.NoError(t, describe())
+}
+
+// A fork is an endpoint below the URL of its server, with a path that the SDK signs.
+func TestTheSDKSignsRequestsToAFork(t *testing.T) {
+	root, err := kms.ParsePrincipal("arn:aws:iam::111122223333:root")
+	require.NoError(t, err)
+	known, err := awsapi.NewCredentials(root, secretAccessKey)
+	require.NoError(t, err)
+	service, err := kmstest.NewServer(awsapi.Options{Credentials: func(id string) *awsapi.Credentials {
+		if id != accessKeyID {
+			return nil
+		}
+		return known
+	}}, kmstest.Seed(seed.Key{ID: seededID}))
+	require.NoError(t, err)
+	defer service.Close()
+	socket := httptest.NewServer(service)
+	defer socket.Close()
+	response, err := http.Post(socket.URL+"/test/v1/fork", "application/json", nil)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	var fork struct{ URL string }
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&fork))
+	require.Equal(t, socket.URL+"/forks/1", fork.URL)
+
+	for secret, want := range map[string]string{secretAccessKey: "", "another secret": "InvalidSignatureException"} {
+		for _, endpoint := range []string{fork.URL, fork.URL + "/", socket.URL} {
+			client := awskms.New(awskms.Options{Region: region, Credentials: static(accessKeyID, secret, ""), BaseEndpoint: aws.String(endpoint)})
+			_, err := client.DescribeKey(t.Context(), &awskms.DescribeKeyInput{KeyId: aws.String(seededID)})
+			var api smithy.APIError
+			code := ""
+			if errors.As(err, &api) {
+				code = api.ErrorCode()
+			}
+			require.Equal(t, want, code, "%s: %v", endpoint, err)
+		}
+	}
 }

@@ -82,7 +82,7 @@ type Event struct {
 // Except for Watch, a method whose context is done when it is called does nothing and returns the
 // context's error. Commit may also return that error later, provided it has done nothing.
 //
-// A Backend may also have the methods of [Pinger] and [Volatile].
+// A Backend may also have the methods of [Pinger], [Snapshotter] and [Volatile].
 type Backend interface {
 	// Get returns the record with the given key, or ErrNotFound.
 	Get(ctx context.Context, key string) (Record, error)
@@ -114,6 +114,15 @@ type Backend interface {
 type Pinger interface {
 	// Ping returns the error that other calls would fail with, or nil. It may make them fail.
 	Ping(ctx context.Context) error
+}
+
+// A Snapshotter is a Backend that can be read as a whole while it is changed. [Backup] and [Copy] of
+// any other must be the only ones that use it.
+type Snapshotter interface {
+	// Snapshot yields all records, in ascending order of their keys, as they were at one moment
+	// after the call. Changes do not wait until the caller has taken them. The sequence ends after
+	// the last record, or with an error. It can be used once.
+	Snapshot(ctx context.Context) iter.Seq2[Record, error]
 }
 
 // Volatile is implemented by a Backend whose records do not outlive the process. Only such a

@@ -29,6 +29,10 @@ var (
 	ErrRootKey = errors.New("keystore: wrong root key")
 	// ErrNoStore: the backend is empty, and a store was to be opened that exists.
 	ErrNoStore = errors.New("keystore: there is no store here")
+	// ErrNotEmpty: a backend into which records were to be copied has records already.
+	ErrNotEmpty = errors.New("keystore: there is a store here already: copy into an empty one")
+	// ErrBackup: a backup is cut off or was changed.
+	ErrBackup = errors.New("keystore: the backup is incomplete or damaged: use another one")
 	// ErrNewerVersion: the store was written by a newer version of this package.
 	ErrNewerVersion = errors.New("keystore: written by a newer version: upgrade this program")
 	// ErrCorrupt: a record or the header fails authentication, or the file is damaged. Restore it

@@ -52,13 +52,16 @@ func CreateKeyFile(path string) (err error) {
 
 // KeyFile returns the root key in a file that [CreateKeyFile] created. The file is read each time
 // the root key is used. It must be a regular file of mode 0600 or less that belongs to the current
-// user or to root; otherwise the error is ErrPermissions. On systems without Unix permissions only
-// the type of the file is checked.
+// user or to root, or of mode 0444 or less that belongs to root, as containers mount secrets;
+// otherwise the error is ErrPermissions. On systems without Unix permissions only the type of the
+// file is checked.
 func KeyFile(path string) RootKey { return keyFile(path) }
 
 type keyFile string
 
-func (keyFile) Kind() string { return "keyfile" }
+const keyFileKind = "keyfile"
+
+func (keyFile) Kind() string { return keyFileKind }
 
 func (f keyFile) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
 	key, err := f.Open(ctx, nil)
@@ -66,10 +69,7 @@ func (f keyFile) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
 }
 
 func (f keyFile) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
-	if len(params) != 0 {
-		return nil, fmt.Errorf("%w: header: a key file has no parameters", ErrCorrupt)
-	}
-	if err := ctx.Err(); err != nil {
+	if err := checkKeyFileParams(ctx, params); err != nil {
 		return nil, err
 	}
 	line, err := securefile.ReadPrivate(string(f), keyFileBytes)
@@ -87,4 +87,36 @@ func (f keyFile) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
 		return nil, fmt.Errorf("%w: %s is not a key file", ErrRootKey, string(f))
 	}
 	return xaes(raw)
+}
+
+// Key returns the root key with the given 32 bytes, which must be random, such as those from a
+// secret manager. The bytes are copied. A store that was sealed under a key file can also be opened
+// with the 32 bytes in it, and the other way around. Any other number of bytes is refused with
+// ErrInvalid when the root key is used.
+func Key(raw []byte) RootKey { return &rawKey{secret.New(bytes.Clone(raw))} }
+
+type rawKey struct{ raw *secret.Bytes }
+
+func (*rawKey) Kind() string { return keyFileKind }
+
+func (k *rawKey) Create(ctx context.Context) ([]byte, tink.AEAD, error) {
+	key, err := k.Open(ctx, nil)
+	return nil, key, err
+}
+
+func (k *rawKey) Open(ctx context.Context, params []byte) (tink.AEAD, error) {
+	if err := checkKeyFileParams(ctx, params); err != nil {
+		return nil, err
+	}
+	if n := k.raw.Len(); n != rootKeyBytes {
+		return nil, fmt.Errorf("%w: a root key of %d bytes; it must have %d", ErrInvalid, n, rootKeyBytes)
+	}
+	return xaes(k.raw.Expose())
+}
+
+func checkKeyFileParams(ctx context.Context, params []byte) error {
+	if len(params) != 0 {
+		return fmt.Errorf("%w: header: a key file has no parameters", ErrCorrupt)
+	}
+	return ctx.Err()
 }

@@ -23,7 +23,7 @@ import (
 // when a store is opened and when its root key is changed; the AEAD that it returned is used when
 // the seal is rotated.
 //
-// [Passphrase], [KeyFile], [External] and [Ephemeral] return root keys; other packages may
+// [Passphrase], [KeyFile], [Key], [External] and [Ephemeral] return root keys; other packages may
 // implement more. An implementation must not reveal its secret to fmt, slog or encoding/json.
 type RootKey interface {
 	// Kind returns the kind of root key: 1 to 64 printable ASCII characters, stored in the clear. A

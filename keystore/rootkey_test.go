@@ -49,6 +49,7 @@ func TestRootKeysOpenWhatTheySealed(t *testing.T) {
 	for name, c := range map[string]struct{ right, wrong keystore.RootKey }{
 		"passphrase": {keystore.Passphrase([]byte("correct horse")), keystore.Passphrase([]byte("correct horsf"))},
 		"key file":   {keystore.KeyFile(file), keystore.KeyFile(newKeyFile(t))},
+		"raw key":    {keystore.Key(make([]byte, 32)), keystore.Key(append(make([]byte, 31), 1))},
 		"AEAD":       {keystore.External("one", blind{}), keystore.External("two", blind{})},
 		"ephemeral":  {ephemeral, keystore.Ephemeral()},
 		"other kind": {ephemeral, keystore.KeyFile(file)},
@@ -203,6 +204,26 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
+func TestAKeyAndAKeyFileWithTheSameBytesAreTheSame(t *testing.T) {
+	file := newKeyFile(t)
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	raw, err := hex.DecodeString(strings.TrimPrefix(strings.TrimSpace(string(text)), "pocketkms-root-key-1:"))
+	require.NoError(t, err)
+	key := keystore.Key(raw)
+	clear(raw) // it was copied
+	b := memory.New()
+	put(t, open(t, b, keystore.KeyFile(file)), "a", "value")
+	require.Equal(t, "value", get(t, open(t, b, key), "a"))
+}
+
+func TestAKeyHas32Bytes(t *testing.T) {
+	for _, n := range []int{0, 16, 31, 33, 64} {
+		_, err := keystore.Open(ctx, memory.New(), keystore.Key(make([]byte, n)))
+		require.ErrorIs(t, err, keystore.ErrInvalid, n)
+	}
+}
+
 func TestOpenAndChangeRootKeyRefuseANilRootKey(t *testing.T) {
 	b := memory.New()
 	_, err := keystore.Open(ctx, b, nil)
@@ -251,7 +272,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 	needles := []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), fmt.Sprint([]byte(secret))[1:30], key, string(raw)}
 	roots := []keystore.RootKey{
 		keystore.Passphrase([]byte(secret)), keystore.KeyFile(file), keystore.External("name", &talkative{Secret: secret}),
-		keystore.External("name", talkative{Secret: secret}), keystore.Ephemeral(),
+		keystore.External("name", talkative{Secret: secret}), keystore.Ephemeral(), keystore.Key(append(raw, make([]byte, 32-len(raw))...)),
 	}
 	for _, root := range roots {
 		s := open(t, memory.New(), root)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 // process changes the root key or rotates the seal.
 type Store struct {
 	backend Backend
+	created bool // by Open
 	seal    atomic.Pointer[seal]
 	mu      sync.Mutex // held while the seal is replaced
 }
@@ -49,6 +51,7 @@ func open(ctx context.Context, backend Backend, root RootKey, mustExist bool) (*
 			return nil, ErrNoStore
 		}
 		if err = s.create(ctx, root); err == nil {
+			s.created = true
 			return s, nil
 		}
 		if !errors.Is(err, ErrConflict) {
@@ -294,6 +297,12 @@ func (s *Store) Ping(ctx context.Context) error {
 	_, err := s.backend.Get(ctx, headerKey)
 	return err
 }
+
+// Created reports whether Open created the store, because the backend was empty.
+func (s *Store) Created() bool { return s.created }
+
+// Backup is like the function [Backup] for the backend of the store.
+func (s *Store) Backup(ctx context.Context, w io.Writer) error { return Backup(ctx, w, s.backend) }
 
 // Close closes the backend.
 func (s *Store) Close() error { return s.backend.Close() }

@@ -68,9 +68,11 @@ func (c Call) String() string {
 // result.
 func (s *Service) Calls(operations ...string) []Call {
 	s.t.Helper()
-	for _, name := range operations {
-		s.requireOperation(name)
-	}
+	s.require(checkOperations(operations))
+	return s.sim.callsOf(operations)
+}
+
+func (s *simulator) callsOf(operations []string) []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := []Call{}
@@ -84,10 +86,12 @@ func (s *Service) Calls(operations ...string) []Call {
 
 // ResetCalls discards the recorded calls. Until then every call is kept, which takes about the
 // memory of its input and output.
-func (s *Service) ResetCalls() {
+func (s *Service) ResetCalls() { s.sim.resetCalls() }
+
+func (s *simulator) resetCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.calls = nil
+	s.calls, s.dropped = nil, 0
 }
 
 // Inputs returns copies of the inputs of one operation, in the order of its calls. It fails the
@@ -112,9 +116,7 @@ func Inputs[In any](s *Service) []*In {
 // RequireCalls fails t unless exactly these operations were called, in this order.
 func (s *Service) RequireCalls(t testing.TB, operations ...string) {
 	t.Helper()
-	for _, name := range operations {
-		s.requireOperation(name)
-	}
+	s.require(checkOperations(operations))
 	calls := s.Calls()
 	if !slices.EqualFunc(calls, operations, func(c Call, name string) bool { return c.Operation == name }) {
 		t.Fatalf("want the calls %s\ngot %s", strings.Join(operations, ", "), format(calls))
@@ -140,7 +142,7 @@ func format(calls []Call) string {
 	return b.String()
 }
 
-// A record is a call that has begun. The Service's lock guards it.
+// A record is a call that has begun. The lock of its simulator guards it.
 type record struct {
 	Call
 	input, output any
@@ -152,19 +154,23 @@ func (r *record) call() Call {
 	return c
 }
 
-func (s *Service) beginCall(call kms.Call) *record {
+func (s *simulator) beginCall(call kms.Call) *record {
 	view := call.Service
 	r := &record{
-		Call:  Call{Operation: call.Operation.Name(), Caller: view.Caller(), Region: view.Region(), Time: s.Now(), Pending: true},
+		Call:  Call{Operation: call.Operation.Name(), Caller: view.Caller(), Region: view.Region(), Time: s.clock.read(), Pending: true},
 		input: clone(call.Input),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.keep > 0 && len(s.calls) == s.keep {
+		s.calls = slices.Delete(s.calls, 0, 1)
+		s.dropped++
+	}
 	s.calls = append(s.calls, r)
 	return r
 }
 
-func (s *Service) endCall(r *record, out any, err error, injected bool) {
+func (s *simulator) endCall(r *record, out any, err error, injected bool) {
 	output := clone(out)
 	s.mu.Lock()
 	defer s.mu.Unlock()

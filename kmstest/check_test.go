@@ -30,11 +30,11 @@ func TestTheStoreIsCheckedAtTheEndOfTheTest(t *testing.T) {
 	require.NoError(t, err)
 	fork := svc.Fork(t)
 
-	records, err := svc.store.Scan(t.Context(), "", "", 100)
+	records, err := svc.sim.store.Scan(t.Context(), "", "", 100)
 	require.NoError(t, err)
 	for _, record := range records {
 		if keydb.KindOf(record.Key) == keydb.KeyKind {
-			_, err := svc.store.Commit(t.Context(), keystore.Tx{Deletes: []string{record.Key}})
+			_, err := svc.sim.store.Commit(t.Context(), keystore.Tx{Deletes: []string{record.Key}})
 			require.NoError(t, err)
 		}
 	}
@@ -50,14 +50,14 @@ func TestTheStoreIsCheckedAtTheEndOfTheTest(t *testing.T) {
 func TestAForkIsCheckedIfItHasChanged(t *testing.T) {
 	t.Parallel()
 	svc := New(t)
-	require.True(t, svc.store.needsCheck())
+	require.True(t, svc.sim.store.needsCheck())
 	_, err := svc.CreateKey(t.Context(), nil)
 	require.NoError(t, err)
 	fork := svc.Fork(t)
-	require.False(t, fork.store.needsCheck())
+	require.False(t, fork.sim.store.needsCheck())
 	_, err = fork.CreateKey(t.Context(), nil)
 	require.NoError(t, err)
-	require.True(t, fork.store.needsCheck())
+	require.True(t, fork.sim.store.needsCheck())
 }
 
 func TestAClosedServiceIsNotChecked(t *testing.T) {

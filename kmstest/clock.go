@@ -82,11 +82,16 @@ func (c *clock) until(ctx context.Context, done func() bool) error {
 	}
 }
 
+// untilWaiting returns once at least n calls wait.
+func (c *clock) untilWaiting(ctx context.Context, n int) error {
+	return c.until(ctx, func() bool { return c.waiting >= n })
+}
+
 // BlockUntil returns once at least n calls wait for the clock because of a fault's Latency. Call it
 // before [Service.Advance], which does not shorten the wait of a call that begins to wait later.
 func (s *Service) BlockUntil(n int) {
 	s.t.Helper()
-	if err := s.clock.until(context.Background(), func() bool { return s.clock.waiting >= n }); err != nil {
+	if err := s.sim.clock.untilWaiting(context.Background(), n); err != nil {
 		s.t.Errorf("kmstest: the service was closed before %d calls waited", n)
 	}
 }

@@ -62,6 +62,14 @@ func (l *laggedStore) setLag(config kms.Config, lag time.Duration) {
 	l.config, l.lag = config, lag
 }
 
+// changeLag replaces the lag, and returns the former one.
+func (l *laggedStore) changeLag(lag time.Duration) (former time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	former, l.lag = l.lag, lag
+	return former
+}
+
 // fork returns a copy, and the lag that is to be set once the copy has a Service.
 func (l *laggedStore) fork(now time.Time) (*laggedStore, time.Duration) {
 	l.mu.Lock()
@@ -155,18 +163,18 @@ type pastView struct {
 
 // runVisible runs a call: on the past if the call changes nothing and changes are hidden, else as
 // usual.
-func (s *Service) runVisible(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
+func (l *laggedStore) runVisible(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (any, error) {
 	if !call.Operation.ReadOnly() {
 		return next(ctx)
 	}
-	p, err := s.store.acquire()
+	p, err := l.acquire()
 	if err != nil {
 		return nil, err
 	}
 	if p == nil {
 		return next(ctx)
 	}
-	defer s.store.release(p)
+	defer l.release(p)
 	view := p.In(call.Service.Region()).As(call.Service.Caller())
 	out, err := call.Operation.Invoke(ctx, view, testhook.WireInput(ctx, call.Input))
 	if errors.Is(err, testhook.ErrReadOnly) {

@@ -96,6 +96,8 @@ func withMessage(code kms.ErrorCode) error { return &kms.Error{Code: code, Messa
 
 type fault struct {
 	Fault
+	id         int
+	request    *faultRequest // of a [Server]
 	seen, hits int
 	random     *rand.Rand
 }
@@ -105,31 +107,47 @@ type fault struct {
 // the others with an error. A fault that affects no call is not reported: see [Call].Injected.
 func (s *Service) Inject(f Fault) (remove func()) {
 	s.t.Helper()
-	for _, name := range f.Operations {
-		s.requireOperation(name)
+	added, err := s.sim.inject(f, nil)
+	s.require(err)
+	return func() { s.sim.removeFaults(func(f *fault) bool { return f == added }) }
+}
+
+// inject adds a fault. With a request, which the fault remembers, their number is bounded.
+func (s *simulator) inject(f Fault, request *faultRequest) (*fault, error) {
+	if err := checkOperations(f.Operations); err != nil {
+		return nil, err
 	}
 	switch {
 	case isForeignException(f.Err):
-		s.t.Fatalf("kmstest: Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}")
+		return nil, errors.New("the Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}")
 	case f.Err == nil && f.LoseResponse:
-		s.t.Fatalf("kmstest: a fault with LoseResponse needs an Err")
+		return nil, errors.New("a fault with LoseResponse needs an Err")
 	case f.Err == nil && f.Latency == 0:
-		s.t.Fatalf("kmstest: a fault needs an Err or a Latency")
+		return nil, errors.New("a fault needs an Err or a Latency")
 	case f.Latency < 0 || f.After < 0 || f.Count < 0:
-		s.t.Fatalf("kmstest: Latency, After and Count must not be negative")
+		return nil, errors.New("the Latency, After and Count must not be negative")
 	case !(f.Probability >= 0 && f.Probability <= 1):
-		s.t.Fatalf("kmstest: Probability must be between 0 and 1")
+		return nil, errors.New("the Probability must be between 0 and 1")
 	}
 	f.Operations = slices.Clone(f.Operations)
-	added := &fault{Fault: f, random: rand.New(rand.NewPCG(f.Seed, 0))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults = append(s.faults, added)
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.faults = slices.DeleteFunc(s.faults, func(f *fault) bool { return f == added })
+	if request != nil && len(s.faults) == maxFaults {
+		return nil, fmt.Errorf("there are %d faults: remove those that are done", maxFaults)
 	}
+	s.injected++
+	added := &fault{Fault: f, id: s.injected, request: request, random: rand.New(rand.NewPCG(f.Seed, 0))}
+	s.faults = append(s.faults, added)
+	return added, nil
+}
+
+// removeFaults removes faults, and returns how many.
+func (s *simulator) removeFaults(which func(*fault) bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.faults)
+	s.faults = slices.DeleteFunc(s.faults, which)
+	return before - len(s.faults)
 }
 
 // isForeignException reports whether err has the code of an exception in a form that the service
@@ -166,12 +184,12 @@ func (l *latency) add(f *fault) {
 	}
 }
 
-func (s *Service) effect(call kms.Call) (e effect) {
+func (s *simulator) effect(call kms.Call) (e effect) {
 	s.mu.Lock()
 	faults := slices.Clone(s.faults)
 	s.mu.Unlock()
 	for _, f := range faults {
-		if !f.matches(s.Service, call) || !s.hit(f, e.err != nil) {
+		if !f.matches(s.svc, call) || !s.hit(f, e.err != nil) {
 			continue
 		}
 		if f.Err != nil {
@@ -190,7 +208,7 @@ func (s *Service) effect(call kms.Call) (e effect) {
 }
 
 // hit reports whether f, which matches a call, affects it. A second error does not affect a call.
-func (s *Service) hit(f *fault, failed bool) bool {
+func (s *simulator) hit(f *fault, failed bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.seen++
@@ -202,7 +220,7 @@ func (s *Service) hit(f *fault, failed bool) bool {
 	return true
 }
 
-func (s *Service) delay(ctx context.Context, l latency) error {
+func (s *simulator) delay(ctx context.Context, l latency) error {
 	if l.wall > 0 {
 		if err := s.clock.waitWallClock(ctx, l.wall); err != nil {
 			return err

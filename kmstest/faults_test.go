@@ -435,7 +435,7 @@ func TestForeignExceptionsFailTheTest(t *testing.T) {
 		fmt.Errorf("at night: %w", kms.DisabledException),
 		fmt.Errorf("at night: %w", &kms.Error{Code: kms.DisabledException}),
 	} {
-		requireFailure(t, "kmstest: Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}",
+		requireFailure(t, "kmstest: the Err is not an exception of package kms: use kms.DisabledException or &kms.Error{Code: kms.DisabledException}",
 			func(t testing.TB) { kmstest.New(t).Inject(kmstest.Fault{Err: err}) })
 	}
 }

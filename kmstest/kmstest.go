@@ -25,7 +25,7 @@
 //
 // Code that takes an SDK client gets one from package awsclient, bound to the embedded service:
 //
-//	client := awsclient.New(svc.Service)
+//	client := awsclient.New(svc)
 //
 // Faults are then errors of the SDK, which its retryer sees. Between attempts the SDK waits in real
 // time. In a bubble of package testing/synctest that takes no time; create the Service and the
@@ -42,16 +42,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/pocketkms/kms"
-	"github.com/pocketkms/kms/audit"
-	"github.com/pocketkms/kms/internal/testhook"
-	"github.com/pocketkms/kms/keystore"
-	"github.com/pocketkms/kms/keystore/memory"
 	"github.com/pocketkms/kms/seed"
 )
 
@@ -59,15 +53,8 @@ import (
 // faults, and their calls are recorded. Its methods may be called concurrently.
 type Service struct {
 	*kms.Service
-	t      testing.TB
-	config kms.Config // as the options left it
-	root   keystore.RootKey
-	store  *laggedStore
-	clock  *clock
-
-	mu     sync.Mutex
-	faults []*fault
-	calls  []*record // in the order in which they began
+	t   testing.TB
+	sim *simulator
 }
 
 // An Option configures the Service that [New] or [Service.Fork] returns.
@@ -121,11 +108,7 @@ func RequestQuotas() Option { return func(o *settings) { o.config.RequestQuotas 
 // New returns a Service for t. It logs to t. When t ends, it checks its records and closes.
 func New(t testing.TB, options ...Option) *Service {
 	t.Helper()
-	o := settings{start: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-	for _, set := range options {
-		set(&o)
-	}
-	return start(t, o, &laggedStore{Backend: memory.New()}, keystore.Ephemeral())
+	return start(t, newSnapshot(options))
 }
 
 // Fork returns a copy of s as it is now, for t. The clock of the copy starts at the current time of
@@ -134,139 +117,59 @@ func New(t testing.TB, options ...Option) *Service {
 // have ended.
 func (s *Service) Fork(t testing.TB, options ...Option) *Service {
 	t.Helper()
-	select {
-	case <-s.clock.closed:
-		t.Fatalf("kmstest: cannot fork a Service whose test has ended")
-	default:
+	from, err := s.sim.snapshot()
+	if err == nil {
+		err = from.startLater(options)
 	}
-	if err := s.Flush(context.Background()); err != nil {
+	if err != nil {
 		t.Fatalf("kmstest: cannot fork: %v", err)
 	}
-	now := s.Now()
-	store, lag := s.store.fork(now)
-	o := settings{start: now, config: s.config, lag: lag}
-	for _, set := range options {
-		set(&o)
-	}
-	if o.start.Before(now) {
-		t.Fatalf("kmstest: the fork would start at %v, before the current time of its parent, %v", o.start, now)
-	}
-	return start(t, o, store, s.root)
+	return start(t, from)
 }
 
-func start(t testing.TB, o settings, store *laggedStore, root keystore.RootKey) *Service {
+func start(t testing.TB, from snapshot) *Service {
 	t.Helper()
-	s := &Service{t: t, config: o.config, root: root, store: store, clock: newClock(o.start)}
-	config := o.config
-	config.Backend, config.RootKey, config.Clock = store, root, s.clock.read
-	if config.Logger == nil {
-		config.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	if from.config.Logger == nil {
+		from.config.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
-	if config.Audit != nil {
-		config.Audit = filteredSink{config.Audit}
-	}
-	config.Intercept = s.intercept
-	var err error
-	if s.Service, err = kms.New(config); err != nil {
+	sim, err := newSimulator(from)
+	if err != nil {
 		t.Fatalf("kmstest: %v", err)
 	}
+	s := &Service{Service: sim.svc, t: t, sim: sim}
 	t.Cleanup(s.end)
-	store.setLag(config, 0) // what exists from the start is visible
-	for _, apply := range o.seeds {
-		if err := apply(internalContext(), s.Service); err != nil {
-			t.Fatalf("kmstest: %v", err)
-		}
-	}
-	store.setLag(config, o.lag)
 	return s
 }
 
 // end checks the records of s and closes it, unless the test has closed it.
 func (s *Service) end() {
-	s.clock.close()
-	if s.store.needsCheck() {
+	s.sim.clock.close()
+	if s.sim.store.needsCheck() {
 		for err := range s.Check(context.Background(), nil) {
 			if !errors.Is(err, kms.ErrClosed) {
 				s.t.Errorf("kmstest: the key store is damaged: %v", err)
 			}
 		}
 	}
-	if err := s.Close(); err != nil && !errors.Is(err, kms.ErrClosed) {
+	if err := s.Close(); err != nil {
 		s.t.Errorf("kmstest: %v", err)
 	}
 }
 
 // Now returns the time of the Service's clock, which only [Service.Advance] moves.
-func (s *Service) Now() time.Time { return s.clock.read() }
+func (s *Service) Now() time.Time { return s.sim.clock.read() }
 
 // Advance moves the clock forward by d. Calls that wait for that time continue. What becomes due,
 // such as the deletion or rotation of a key, has happened before the next call.
 func (s *Service) Advance(d time.Duration) {
 	s.t.Helper()
-	if d < 0 {
-		s.t.Fatalf("kmstest: the clock cannot be set back, by %v", d)
-	}
-	s.clock.advance(d)
+	s.require(s.sim.advance(d))
 }
 
-// intercept runs around every call. It records the call, delays it or fails it as the faults say,
-// and lets it see only what is visible.
-func (s *Service) intercept(ctx context.Context, call kms.Call, next func(context.Context) (any, error)) (out any, err error) {
-	if isInternal(ctx) {
-		return next(ctx)
-	}
-	r := s.beginCall(call)
-	injected := false
-	defer func() { s.endCall(r, out, err, injected) }()
-	visible := func(ctx context.Context) (any, error) { return s.runVisible(ctx, call, next) }
-	if s.config.Intercept != nil {
-		inner := visible
-		visible = func(ctx context.Context) (any, error) { return s.config.Intercept(ctx, call, inner) }
-	}
-	e := s.effect(call)
-	if err = s.delay(ctx, e.before); err != nil {
-		return nil, err
-	}
-	if e.loseResponse {
-		if _, err = visible(ctx); err != nil {
-			return nil, err
-		}
-		if err = s.delay(ctx, e.after); err != nil {
-			return nil, err
-		}
-	}
-	if e.err != nil {
-		injected = true
-		return nil, e.err
-	}
-	return visible(ctx)
-}
-
-// internalCall is the key of the context value that marks the calls that this package makes for its
-// own ends. They are neither recorded nor audited, and neither faults nor quotas apply to them.
-type internalCall struct{}
-
-func internalContext() context.Context {
-	return context.WithValue(testhook.WithoutQuotas(context.Background()), internalCall{}, true)
-}
-
-func isInternal(ctx context.Context) bool { return ctx.Value(internalCall{}) != nil }
-
-// A filteredSink drops the events of internal calls.
-type filteredSink struct{ audit.Sink }
-
-func (f filteredSink) Record(ctx context.Context, e *audit.Event) error {
-	if isInternal(ctx) {
-		return nil
-	}
-	return f.Sink.Record(ctx, e)
-}
-
-// requireOperation fails the test if no operation has that name: an assertion about it would always
-// hold, or never.
-func (s *Service) requireOperation(name string) {
+// require fails the test if there is an error.
+func (s *Service) require(err error) {
 	s.t.Helper()
-	if !slices.ContainsFunc(kms.Operations(), func(op kms.Operation) bool { return op.Name() == name }) {
-		s.t.Fatalf("kmstest: the Service has no operation %q", name)
+	if err != nil {
+		s.t.Fatalf("kmstest: %v", err)
 	}
 }

@@ -251,7 +251,7 @@ func TestForksOutliveTheirParent(t *testing.T) {
 	e.end()
 	_, err := encrypt(fork.Service, id)
 	require.NoError(t, err)
-	requireFailure(t, "whose test has ended", func(t testing.TB) { parent.Fork(t) })
+	requireFailure(t, "its test has ended", func(t testing.TB) { parent.Fork(t) })
 }
 
 func TestAForkCannotStartBeforeItsParent(t *testing.T) {

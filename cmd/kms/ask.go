@@ -1,15 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/pocketkms/kms"
@@ -29,7 +28,7 @@ func (e noAnswer) Unwrap() error { return e.error }
 
 // failure returns err as a noAnswer if it is not an answer.
 func failure(err error) error {
-	if err == nil || err == errRefused {
+	if err == nil || err == errRefused || errors.Is(err, flag.ErrHelp) {
 		return err
 	}
 	return noAnswer{err}
@@ -70,7 +69,7 @@ func (t *texts) Set(text string) error {
 // pairs is the value of a flag that may be repeated, KEY=VALUE.
 type pairs map[string]string
 
-func (p *pairs) String() string { return "" }
+func (p *pairs) String() string { return strings.Join(slices.Sorted(maps.Keys(*p)), ",") }
 
 func (p *pairs) Set(text string) error {
 	key, value, ok := strings.Cut(text, "=")
@@ -86,14 +85,14 @@ func (p *pairs) Set(text string) error {
 
 // common defines the flags that all these commands have.
 func (s *askSettings) common(flags *flag.FlagSet) {
-	flags.StringVar(&s.store, "store", "", "look at the store in `FILE`, which no service may have open; it is not changed")
-	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the store, or - for standard input; mode 0600 or less")
+	s.define(flags, "look at the store in `FILE`, which no service may have open; it is not changed")
+	s.defineWait(flags)
 	flags.StringVar(&s.seed, "seed", "", "instead of a store, look at the keys of a seed in `FILE` (docs/seed.md)")
-	flags.StringVar(&s.account, "account", "111122223333", "the `ACCOUNT` of a caller that is not named, and of seeded keys that name none")
-	flags.StringVar(&s.region, "region", "us-east-1", "the `REGION` of the key, and of seeded keys that name none")
+	flags.StringVar(&s.account, "account", "", "the `ACCOUNT` of a caller that is not named, and of seeded keys that name none; without,\nthat of the store, or 111122223333")
+	flags.StringVar(&s.region, "region", "", "the `REGION` of the key, and of seeded keys that name none; without, that of the store, or\nus-east-1")
 	flags.StringVar(&s.credentials, "credentials", "", "take the policies of principals from `FILE`, in the form that kms serve reads (docs/serve.md)")
 	flags.StringVar(&s.key, "key", "", "the `KEY`: a key ID, key ARN, alias name or alias ARN")
-	flags.BoolVar(&s.json, "json", false, "print JSON")
+	defineJSON(flags, &s.json)
 }
 
 // ofOperation defines the flag that says which operation the question is about.
@@ -106,24 +105,21 @@ func (s *askSettings) ofPrincipal(flags *flag.FlagSet) {
 	flags.StringVar(&s.principal, "principal", "", "the `ARN` of the principal that calls, or the name of an AWS service")
 }
 
-// parse parses the flags of a command, of which some are needed. If help is requested, it prints them and returns
-// flag.ErrHelp.
-func (s *askSettings) parse(flags *flag.FlagSet, args []string, help io.Writer, summary string, needed ...string) error {
-	flags.SetOutput(io.Discard)
+// parse parses the flags of a command, of which some are needed. If help is requested, it prints
+// them and returns flag.ErrHelp.
+func (s *askSettings) parse(p *program, flags *flag.FlagSet, args []string, summary string, needed ...string) error {
 	command := flags.Name()
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		flags.SetOutput(help)
-		printFlags(flags, command, summary)
+	if err := p.parseFlags(flags, args, summary); err != nil {
 		return err
-	case err != nil:
-		return usageError(err.Error() + ": " + command + " -h lists the flags")
-	case flags.NArg() > 0:
-		return usageError(fmt.Sprintf("%s takes only flags, not %.40q", command, flags.Arg(0)))
+	}
+	switch {
 	case (s.store == "") == (s.seed == ""):
 		return usageError(command + " needs --store or --seed")
-	case (s.store == "") != (s.passphraseFile == ""):
-		return usageError("--store and --passphrase-file go together")
+	case s.store == "" && s.root.isSet():
+		return usageError(s.root.String() + " needs --store")
+	}
+	if err := s.root.check(command, s.store != ""); err != nil {
+		return err
 	}
 	for _, name := range needed {
 		if flags.Lookup(name).Value.String() == "" {
@@ -135,19 +131,20 @@ func (s *askSettings) parse(flags *flag.FlagSet, args []string, help io.Writer, 
 
 // openToAsk returns the service to ask.
 func (p *program) openToAsk(ctx context.Context, s *askSettings) (*kms.Service, error) {
-	config := kms.Config{Account: s.account, Region: s.region, MustExist: s.store != "", Logger: slog.New(slog.DiscardHandler)}
+	config := kms.Config{
+		Account: s.account, Region: s.region, AllowOtherDefaults: true, // the question may be about another Region
+		MustExist: s.store != "", Logger: slog.New(slog.DiscardHandler),
+	}
 	if s.store != "" {
-		if info, err := os.Stat(s.store); err != nil { // to open it would create it
-			return nil, fmt.Errorf("--store: %w", err)
-		} else if info.Size() == 0 {
-			return nil, fmt.Errorf("--store: %s is empty", s.store)
+		if err := s.requireExisting(); err != nil {
+			return nil, err
 		}
-		backend, root, err := p.openStore(&s.settings)
+		backend, root, err := s.open(ctx, p)
 		if err != nil {
 			return nil, err
 		}
-		config.RootKey = root
-		config.Backend, err = inMemory(ctx, backend)
+		config.RootKey, config.Backend = root, memory.New()
+		err = keystore.Copy(ctx, config.Backend, backend) // so that what is due is not carried out in the store
 		if err = errors.Join(err, backend.Close()); err != nil {
 			return nil, err
 		}
@@ -157,10 +154,7 @@ func (p *program) openToAsk(ctx context.Context, s *askSettings) (*kms.Service, 
 		if config.Backend != nil {
 			err = errors.Join(err, config.Backend.Close())
 		}
-		if errors.Is(err, keystore.ErrRootKey) {
-			err = wrongPassphrase(s.store, err)
-		}
-		return nil, err
+		return nil, s.root.explain(s.store, err)
 	}
 	if s.seed != "" {
 		if err := loadSeed(ctx, svc, s.seed); err != nil {
@@ -168,24 +162,6 @@ func (p *program) openToAsk(ctx context.Context, s *askSettings) (*kms.Service, 
 		}
 	}
 	return svc, nil
-}
-
-// inMemory returns a copy of a backend, so that what is due is not carried out in the store. The
-// records stay sealed.
-func inMemory(ctx context.Context, from keystore.Backend) (keystore.Backend, error) {
-	to := memory.New()
-	for after := ""; ; {
-		records, err := from.Scan(ctx, "", after, 100)
-		if err != nil || len(records) == 0 {
-			return to, err
-		}
-		for _, r := range records {
-			if _, err := to.Commit(ctx, keystore.Tx{Puts: []keystore.Put{{Key: r.Key, Value: r.Value}}}); err != nil {
-				return to, err
-			}
-			after = r.Key
-		}
-	}
 }
 
 // caller returns the principal that --principal names, with its policies, and whether there is one.
@@ -279,28 +255,11 @@ func (p *program) ask(ctx context.Context, s *askSettings, f func(*kms.Service) 
 	if err != nil {
 		return err
 	}
-	if err := p.print(answer, s.json); err != nil {
+	if err := p.report(s.json, answer, "%s", strings.TrimSuffix(answer.String(), "\n")); err != nil {
 		return err
 	}
 	if !yes {
 		return errRefused
 	}
 	return nil
-}
-
-// print prints an answer.
-func (p *program) print(answer fmt.Stringer, asJSON bool) error {
-	text := []byte(answer.String())
-	if asJSON {
-		var b bytes.Buffer
-		encoder := json.NewEncoder(&b)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(answer); err != nil {
-			return err
-		}
-		text = b.Bytes()
-	}
-	_, err := p.stdout.Write(text)
-	return err
 }

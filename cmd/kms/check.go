@@ -3,72 +3,100 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/keystore"
 )
 
-// check checks a store that no service has open, and changes nothing in it. It prints each fault on
-// standard output, and its progress on standard error if that is a terminal.
+// A checkReport is the result of kms check as JSON.
+type checkReport struct {
+	Store   string   `json:"store"`
+	Records int      `json:"records"`
+	Faults  []string `json:"faults"`
+}
+
+// check checks a store that no service has open, and changes nothing in it.
 func (p *program) check(ctx context.Context, args []string) (err error) {
-	var s settings
-	flags := flag.NewFlagSet("kms check", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	flags.StringVar(&s.store, "store", "", "check the store in `FILE`, which no service may have open")
-	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the store, or - for standard input; mode 0600 or less")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		flags.SetOutput(p.stdout)
-		printFlags(flags, "kms check", "Prints each fault of the store on standard output. Exits with status 0 if there are no faults.")
-		return nil
+	var s storeFlag
+	var backup string
+	var asJSON bool
+	flags := newFlags("kms check")
+	s.define(flags, "check the store in `FILE`, which no service may have open")
+	s.defineWait(flags)
+	flags.StringVar(&backup, "backup", "", "instead of a store, check that the backup in `FILE` is complete and unchanged; with a\nroot key, check its records, too, which takes memory for all of them")
+	defineJSON(flags, &asJSON)
+	err = p.parseFlags(flags, args, "Prints each fault of a store or a backup on standard output. Exits with status 0 if there are none.")
+	switch {
 	case err != nil:
-		return usageError(err.Error() + ": kms check -h lists the flags")
-	case flags.NArg() > 0:
-		return usageError(fmt.Sprintf("kms check takes only flags, not %.40q", flags.Arg(0)))
-	case s.store == "" || s.passphraseFile == "":
-		return usageError("kms check needs --store and --passphrase-file")
+		return err
+	case s.store != "" && backup != "":
+		return usageError("--store and --backup exclude each other")
+	case backup != "":
+		if err := s.root.check("kms check", false); err != nil {
+			return err
+		}
+		return p.checkBackup(ctx, backup, &s.root, asJSON)
 	}
-	if info, err := os.Stat(s.store); err != nil { // to open it would create it
-		return fmt.Errorf("--store: %w", err)
-	} else if info.Size() == 0 {
-		return fmt.Errorf("--store: %s is empty", s.store)
+	if err := s.check("kms check"); err != nil {
+		return err
 	}
-	backend, root, err := p.openStore(&s)
+	if err := s.requireExisting(); err != nil {
+		return err
+	}
+	backend, root, err := s.open(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, backend.Close()) }()
+	checked, err := p.checkRecords(ctx, s.store, backend, root, &s.root, asJSON)
+	if err != nil {
+		return err
+	}
+	return p.reportCheck(checked, asJSON)
+}
 
-	checked, faults := 0, 0
-	progress := func(records int) {
-		checked = records
-		if p.terminal && records%1000 == 0 {
-			fmt.Fprintf(p.stderr, "\r%d records checked", records)
-		}
+// checkRecords checks the records of a backend, and prints each fault unless the report is JSON.
+func (p *program) checkRecords(ctx context.Context, name string, backend keystore.Backend, root keystore.RootKey, source *rootSource, asJSON bool) (*checkReport, error) {
+	report := &checkReport{Store: name, Faults: []string{}}
+	show, remove := p.progress("records checked")
+	defer remove()
+	count := func(n int) {
+		report.Records = n
+		show(n)
 	}
-	for fault := range kms.CheckStore(ctx, kms.Config{Backend: backend, RootKey: root}, progress) {
-		if errors.Is(fault, keystore.ErrRootKey) {
-			return wrongPassphrase(s.store, fault)
-		}
+	for fault := range kms.CheckStore(ctx, kms.Config{Backend: backend, RootKey: root}, count) {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
-		if p.terminal {
-			fmt.Fprint(p.stderr, "\r")
+		if errors.Is(fault, keystore.ErrRootKey) || errors.Is(fault, keystore.ErrPermissions) || errors.Is(fault, os.ErrNotExist) {
+			return nil, source.explain(name, fault)
 		}
-		faults++
-		fmt.Fprintln(p.stdout, fault)
+		report.Faults = append(report.Faults, fault.Error())
+		if !asJSON {
+			remove()
+			if _, err := fmt.Fprintln(p.stdout, fault); err != nil {
+				return nil, err
+			}
+		}
 	}
-	if p.terminal {
-		fmt.Fprint(p.stderr, "\r")
+	return report, nil
+}
+
+// reportCheck prints the result, and returns an error if there are faults.
+func (p *program) reportCheck(r *checkReport, asJSON bool) error {
+	if len(r.Faults) == 0 {
+		return p.report(asJSON, r, "%s: %d records, no faults", r.Store, r.Records)
 	}
-	if faults > 0 {
-		return fmt.Errorf("%s: %d faults in %d records", s.store, faults, checked)
+	if asJSON {
+		if err := p.report(true, r, ""); err != nil {
+			return err
+		}
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s: %d records, no faults\n", s.store, checked)
-	return err
+	return r.failure()
+}
+
+func (r *checkReport) failure() error {
+	return fmt.Errorf("%s: %d faults in %d records", r.Store, len(r.Faults), r.Records)
 }

@@ -50,7 +50,7 @@ func TestCheckFindsFaultsOfAStore(t *testing.T) {
 
 	status, stdout, stderr := runCheck(args...)
 	require.Zero(t, status, stderr)
-	require.Equal(t, path+": 8 records, no faults\n", stdout)
+	require.Equal(t, path+": 9 records, no faults\n", stdout)
 	require.Empty(t, stderr)
 
 	prefix := "aliasof/" + one.AWSAccountId + "/us-east-1/"
@@ -95,7 +95,7 @@ func TestCheckRefusesWhatItCannotCheck(t *testing.T) {
 		status int
 		want   string
 	}{
-		{nil, 2, "kms check needs --store and --passphrase-file"},
+		{nil, 2, "kms check needs --store"},
 		{[]string{"--store", missing}, 2, "kms check needs"},
 		{[]string{"--depth", "3"}, 2, "kms check -h lists the flags"},
 		{[]string{"--store", missing, "--passphrase-file", passphrase, "x"}, 2, "takes only flags"},

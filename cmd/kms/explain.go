@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"reflect"
@@ -20,9 +18,10 @@ is refused, and 2 if there is no answer. It looks at permissions only, not at th
 Without --principal, the root of the account calls.`
 
 // explain says whether a call would be allowed, and why.
-func (p *program) explain(ctx context.Context, args []string) error {
+func (p *program) explain(ctx context.Context, args []string) (err error) {
+	defer func() { err = failure(err) }()
 	var s askSettings
-	flags := flag.NewFlagSet("kms explain", flag.ContinueOnError)
+	flags := newFlags("kms explain")
 	s.common(flags)
 	s.ofOperation(flags)
 	s.ofPrincipal(flags)
@@ -33,10 +32,7 @@ func (p *program) explain(ctx context.Context, args []string) error {
 	flags.StringVar(&s.input, "input", "", "other members of the request, as `JSON`")
 	flags.StringVar(&s.sourceIP, "source-ip", "", "the `ADDRESS` that the request comes from")
 	flags.StringVar(&s.viaService, "via-service", "", "the `SERVICE` that calls for the principal, such as s3.us-east-1.amazonaws.com")
-	switch err := s.parse(flags, args, p.stdout, explainSummary, "operation"); {
-	case errors.Is(err, flag.ErrHelp):
-		return nil
-	case err != nil:
+	if err := s.parse(p, flags, args, explainSummary, "operation"); err != nil {
 		return err
 	}
 	in, err := s.request()
@@ -101,16 +97,14 @@ of --credentials, and what it cannot know. Exits with status 0, with 1 if a prin
 --only names, and with 2 if there is no answer.`
 
 // whoCan lists who can call an operation on a key.
-func (p *program) whoCan(ctx context.Context, args []string) error {
+func (p *program) whoCan(ctx context.Context, args []string) (err error) {
+	defer func() { err = failure(err) }()
 	var s askSettings
-	flags := flag.NewFlagSet("kms who-can", flag.ContinueOnError)
+	flags := newFlags("kms who-can")
 	s.common(flags)
 	s.ofOperation(flags)
 	flags.Var(&s.only, "only", "the `PRINCIPAL`, as the list shows it, that is expected; may be repeated")
-	switch err := s.parse(flags, args, p.stdout, whoCanSummary, "operation", "key"); {
-	case errors.Is(err, flag.ErrHelp):
-		return nil
-	case err != nil:
+	if err := s.parse(p, flags, args, whoCanSummary, "operation", "key"); err != nil {
 		return err
 	}
 	var candidates []kms.Principal
@@ -141,17 +135,15 @@ caller could not change the new policy again; and with 2 if there is no answer. 
 the caller is the root of the account.`
 
 // policyDiff compares the policy of a key with a new one.
-func (p *program) policyDiff(ctx context.Context, args []string) error {
+func (p *program) policyDiff(ctx context.Context, args []string) (err error) {
+	defer func() { err = failure(err) }()
 	var s askSettings
-	flags := flag.NewFlagSet("kms policy-diff", flag.ContinueOnError)
+	flags := newFlags("kms policy-diff")
 	s.common(flags)
 	s.ofPrincipal(flags)
 	flags.StringVar(&s.newPolicy, "policy", "", "`FILE` with the new key policy")
 	flags.Var(&s.only, "only", "the `PRINCIPAL`, as the answer shows it, that is expected to gain or lose; may be repeated")
-	switch err := s.parse(flags, args, p.stdout, policyDiffSummary, "key", "policy"); {
-	case errors.Is(err, flag.ErrHelp):
-		return nil
-	case err != nil:
+	if err := s.parse(p, flags, args, policyDiffSummary, "key", "policy"); err != nil {
 		return err
 	}
 	text, err := readText(s.newPolicy)

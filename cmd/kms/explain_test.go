@@ -258,7 +258,7 @@ func TestExplainRefusesWhatItCannotAnswer(t *testing.T) {
 		want string
 	}{
 		{[]string{"explain"}, "needs --store or --seed"},
-		{[]string{"who-can", "--store", missing}, "--store and --passphrase-file go together"},
+		{[]string{"who-can", "--store", missing}, "kms who-can needs --key-file or --passphrase-file"},
 		{[]string{"explain", "--depth", "3"}, "kms explain -h lists the flags"},
 		{append([]string{"explain", "x"}, store...), "takes only flags"},
 		{append([]string{"explain"}, store...), "kms explain needs --operation"},

@@ -1,20 +1,16 @@
 // Kms serves a key management service on a port of this machine, for programs in every language
-// that has an AWS SDK.
+// that has an AWS SDK, and takes care of its store.
 //
-//	kms serve [flags]
-//	kms check [flags]
-//	kms explain [flags]
-//	kms who-can [flags]
-//	kms policy-diff [flags]
-//	kms version
+//	kms COMMAND [flags]
 //
-// See docs/serve.md.
+// kms help lists the commands, and -h the flags of each. See docs/serve.md and docs/operations.md.
 package main
 
 import (
 	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -25,18 +21,39 @@ import (
 	"time"
 )
 
-const usage = `Kms serves a key management service on a port of this machine, by the protocol of AWS KMS.
+// A command is one row of kms help.
+type command struct {
+	name, summary string
+	run           func(*program, context.Context, []string) error
+}
 
-usage:
+var commands = []command{
+	{"init", "create a store and its root key", (*program).init},
+	{"serve", "serve until SIGINT or SIGTERM", (*program).serve},
+	{"backup", "write a backup of a store, also of one that is in use", (*program).backup},
+	{"restore", "make a store of a backup, after it was checked", (*program).restore},
+	{"check", "check all records and indexes of a store, or a backup", (*program).check},
+	{"rekey", "change the root key of a store, and rotate its seal", (*program).rekey},
+	{"encrypt", "encrypt a file or a directory under a key of a store", (*program).encrypt},
+	{"decrypt", "decrypt a file or a directory", (*program).decrypt},
+	{"explain", "say whether a call would be allowed, and why", (*program).explain},
+	{"who-can", "list who can call an operation on a key", (*program).whoCan},
+	{"policy-diff", "say who gains and who loses what by a new key policy", (*program).policyDiff},
+	{"version", "print the versions of kms and of the Go that built it", (*program).version},
+}
 
-  kms serve [flags]   serve until SIGINT or SIGTERM; kms serve -h lists the flags
-  kms check [flags]   check all records and indexes of a store; kms check -h lists the flags
-  kms explain [flags] say whether a call would be allowed, and why; kms explain -h lists the flags
-  kms who-can [flags] list who can call an operation on a key; kms who-can -h lists the flags
-  kms policy-diff [flags] say who gains and loses what by a new key policy; kms policy-diff -h lists the flags
-  kms version         print the versions of kms and of the Go that built it
-  kms help            print this text
-`
+func usage() string {
+	var b strings.Builder
+	b.WriteString("Kms serves a key management service on a port of this machine, by the protocol of AWS KMS, and takes\n" +
+		"care of its store.\n\nusage:\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(&b, "  kms %-20s %s\n", c.name+" [flags]", c.summary)
+	}
+	b.WriteString("  kms help                 print this text\n\n" +
+		"kms COMMAND -h lists the flags of a command. The exit status is 0 for success, 1 for a failure, and 2\n" +
+		"for a mistake in the command line. Of explain, who-can and policy-diff, 1 is the answer no, and 2 any failure.\n")
+	return b.String()
+}
 
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -79,7 +96,7 @@ func (e usageError) Error() string { return string(e) }
 // command line. Of the commands that answer questions, 1 is an answer, and 2 any failure.
 func (p *program) run(ctx context.Context, args []string) int {
 	err := p.command(ctx, args)
-	if err == nil {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
 	if err == errRefused {
@@ -99,31 +116,36 @@ func (p *program) command(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return usageError("there is no command: kms help lists them")
 	}
-	switch args[0] {
-	case "serve":
-		return p.serve(ctx, args[1:])
-	case "check":
-		return p.check(ctx, args[1:])
-	case "explain":
-		return failure(p.explain(ctx, args[1:]))
-	case "who-can":
-		return failure(p.whoCan(ctx, args[1:]))
-	case "policy-diff":
-		return failure(p.policyDiff(ctx, args[1:]))
-	case "version", "-version", "--version":
-		return p.version()
+	name := args[0]
+	switch name {
 	case "help", "-h", "-help", "--help":
-		_, err := io.WriteString(p.stdout, usage)
+		_, err := io.WriteString(p.stdout, usage())
 		return err
+	case "-version", "--version":
+		name = "version"
 	}
-	return usageError(fmt.Sprintf("%.40q is not a command: kms help lists them", args[0]))
+	for _, c := range commands {
+		if c.name == name {
+			return c.run(p, ctx, args[1:])
+		}
+	}
+	return usageError(fmt.Sprintf("%.40q is not a command: kms help lists them", name))
 }
 
-func (p *program) version() error {
+func (p *program) version(_ context.Context, args []string) error {
+	var asJSON bool
+	flags := newFlags("kms version")
+	defineJSON(flags, &asJSON)
+	if err := p.parseFlags(flags, args, "Prints the versions of kms and of the Go that built it."); err != nil {
+		return err
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return errors.New("the program was built without module information")
 	}
-	_, err := fmt.Fprintln(p.stdout, "kms", cmp.Or(info.Main.Version, "(devel)"), info.GoVersion)
-	return err
+	report := struct {
+		Version string `json:"version"`
+		Go      string `json:"go"`
+	}{cmp.Or(info.Main.Version, "(devel)"), info.GoVersion}
+	return p.report(asJSON, report, "kms %s %s", report.Version, report.Go)
 }

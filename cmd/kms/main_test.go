@@ -117,15 +117,15 @@ func TestHelpIsPrinted(t *testing.T) {
 	for _, args := range [][]string{{"help"}, {"-h"}, {"-help"}, {"--help"}} {
 		status, stdout, stderr := run(t, "", args...)
 		require.Zero(t, status)
-		require.Contains(t, stdout, "kms serve [flags]")
+		require.Contains(t, stdout, "kms serve [flags] ")
 		require.Empty(t, stderr)
 	}
 	status, stdout, stderr := run(t, "", "serve", "-h")
 	require.Zero(t, status)
 	require.Empty(t, stderr)
-	require.Equal(t, 14, strings.Count(stdout, "\n  --"))
+	require.Equal(t, 21, strings.Count(stdout, "\n  --"))
 	require.Contains(t, stdout, "\n  --listen ADDRESS\n        ADDRESS and port")
-	require.Contains(t, stdout, "(us-east-1)\n")
+	require.Contains(t, stdout, "(127.0.0.1:8080)\n")
 }
 
 func TestVersionIsPrinted(t *testing.T) {
@@ -165,8 +165,8 @@ func TestMistakesInTheCommandLineAreRefused(t *testing.T) {
 		{"a flag without its value", []string{"serve", "--store"}, "-store"},
 		{"an argument", []string{"serve", "now"}, `not "now"`},
 		{"an empty value", []string{"serve", "--store", "", "--passphrase-file", ""}, "is empty"},
-		{"a store without a passphrase", []string{"serve", "--store", "s"}, "--store and --passphrase-file go together"},
-		{"a passphrase without a store", []string{"serve", "--passphrase-file", "p"}, "--store and --passphrase-file go together"},
+		{"a store without a passphrase", []string{"serve", "--store", "s"}, "--store goes together with --key-file or --passphrase-file"},
+		{"a passphrase without a store", []string{"serve", "--passphrase-file", "p"}, "--store goes together with --key-file or --passphrase-file"},
 		{"a certificate without its key", []string{"serve", "--tls-cert", cert}, "--tls-cert and --tls-key go together"},
 		{"a key without its certificate", []string{"serve", "--tls-key", key}, "--tls-cert and --tls-key go together"},
 		{"two addresses", []string{"serve", "--listen", ":0", "--insecure-listen", ":0"}, "--listen and --insecure-listen exclude each other"},

@@ -1,22 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +23,6 @@ import (
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/securefile"
 	"github.com/pocketkms/kms/keystore"
-	"github.com/pocketkms/kms/keystore/bolt"
 	"github.com/pocketkms/kms/keystore/memory"
 	"github.com/pocketkms/kms/seed"
 )
@@ -41,10 +36,7 @@ const (
 
 // serve runs kms serve. It returns when ctx is done and everything is closed.
 func (p *program) serve(ctx context.Context, args []string) (err error) {
-	s, err := parse(args, p.stdout)
-	if errors.Is(err, flag.ErrHelp) {
-		return nil
-	}
+	s, err := p.serveSettings(args)
 	if err != nil {
 		return err
 	}
@@ -79,8 +71,23 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 		return fmt.Errorf("%s: %w", s.listenFlag(), err)
 	}
 	defer listener.Close() // again, if the server has closed it
+	monitor, err := s.monitor(ctx, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, monitor.close()) }()
 
-	config := kms.Config{Account: s.account, Region: s.region, MustExist: s.mustExist, Logger: logger}
+	var admin net.Listener
+	if s.adminSocket != "" {
+		if admin, err = listenAdmin(ctx, s.adminSocket); err != nil {
+			return err
+		}
+		defer admin.Close()
+	}
+
+	config := kms.Config{
+		Account: s.account, Region: s.region, AllowOtherDefaults: s.otherDefaults, MustExist: s.mustExist, Logger: logger,
+	}
 	if s.audit != "" {
 		log, err := audit.OpenFile(s.audit)
 		if err != nil {
@@ -93,25 +100,25 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	if onHangup != nil {
 		defer p.atEachHangup(onHangup)()
 	}
-	_, before := os.Stat(s.store)
-	if config.Backend, config.RootKey, err = p.openStore(s); err != nil {
+	if s.test {
+		return p.serveTest(ctx, s, config, options, transport, listener, logger)
+	}
+	if config.Backend, config.RootKey, err = p.openStore(ctx, s); err != nil {
 		return err
 	}
-	svc, err := kms.New(config)
+	svc, err := monitor.newService(config)
 	if err != nil {
-		if s.store != "" && errors.Is(err, keystore.ErrRootKey) {
-			err = wrongPassphrase(s.store, err)
-		}
-		return errors.Join(err, config.Backend.Close())
+		return errors.Join(s.root.explain(s.store, err), config.Backend.Close())
 	}
 	defer func() { err = errors.Join(err, svc.Close()) }()
-	if s.store != "" && errors.Is(before, fs.ErrNotExist) { // the operator may have expected another one
-		logger.Warn("created a new store: there was none", "store", s.store)
-	}
 	if s.seed != "" {
 		if err := loadSeed(ctx, svc, s.seed); err != nil {
 			return err
 		}
+	}
+
+	if admin != nil {
+		defer serveAdmin(admin, svc, logger)()
 	}
 
 	server := awsapi.Server(withHealthCheck(awsapi.Handler(svc, options), svc, logger))
@@ -139,8 +146,9 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	if s.credentials != "" {
 		about = append(about, "credentials", len(*known.Load()))
 	}
-	logger.Info("serving", append(about, "account", s.account, "region", s.region)...)
+	logger.Info("serving", append(about, "account", svc.Caller().Account(), "region", svc.Region())...)
 	limited := limitConnections(listener, s.maxConnections, server)
+	ctx = monitor.serve(ctx, svc, logger)
 	return p.serveUntilDone(ctx, server, limited, s.url(listener), logger)
 }
 
@@ -221,40 +229,11 @@ func closed(err error) error {
 }
 
 // openStore opens the store, and returns it with its root key.
-func (p *program) openStore(s *settings) (keystore.Backend, keystore.RootKey, error) {
+func (p *program) openStore(ctx context.Context, s *settings) (keystore.Backend, keystore.RootKey, error) {
 	if s.store == "" {
 		return memory.New(), keystore.Ephemeral(), nil
 	}
-	var passphrase []byte
-	var err error
-	if s.passphraseFile == "-" {
-		passphrase, err = securefile.Read(p.stdin, "standard input", maxPassphraseBytes)
-	} else {
-		passphrase, err = securefile.ReadPrivate(s.passphraseFile, maxPassphraseBytes)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("--passphrase-file: %w", err)
-	}
-	defer secret.Clear(passphrase)
-	passphrase = bytes.TrimSuffix(passphrase, []byte("\n")) // added by editors and echo
-	if len(passphrase) == 0 {
-		return nil, nil, fmt.Errorf("--passphrase-file: %s is empty", s.passphraseFile)
-	}
-	backend, err := bolt.Open(s.store)
-	if err != nil {
-		return nil, nil, fmt.Errorf("--store: %w", err)
-	}
-	return backend, keystore.Passphrase(passphrase), nil
-}
-
-// wrongPassphrase returns the error for a store that was sealed with another root key. Of the
-// store's own error it keeps only the kind of root key, if that is another.
-func wrongPassphrase(store string, err error) error {
-	text := "--passphrase-file: not the passphrase of " + store
-	if _, kinds, ok := strings.Cut(err.Error(), keystore.ErrRootKey.Error()+": "); ok {
-		text += ": " + kinds
-	}
-	return errors.New(text)
+	return s.open(ctx, p)
 }
 
 func loadSeed(ctx context.Context, svc *kms.Service, path string) error {

@@ -267,11 +267,11 @@ func TestOnlyKnownHostsAreAnsweredWithoutCredentials(t *testing.T) {
 	}
 	require.Equal(t, http.StatusForbidden, status(i, "rebound.example"))
 
-	s, err := parse([]string{"--insecure-listen", "kms.example:0", "--allow-host", "::1"}, io.Discard)
+	s, err := new(program).serveSettings([]string{"--insecure-listen", "kms.example:0", "--allow-host", "::1"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"kms.example", "::1"}, s.hosts())
 	for _, everywhere := range []string{":0", "0.0.0.0:0", "[::]:0"} {
-		s, err := parse([]string{"--insecure-listen", everywhere}, io.Discard)
+		s, err := new(program).serveSettings([]string{"--insecure-listen", everywhere})
 		require.NoError(t, err)
 		require.Empty(t, s.hosts())
 	}

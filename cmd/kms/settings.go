@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"regexp"
@@ -21,13 +20,17 @@ type settings struct {
 	allowedHosts    hosts
 	maxConnections  int
 	account, region string
-	store           string
+	otherDefaults   bool
+	storeFlag
 	mustExist       bool
-	passphraseFile  string
+	test            bool
+	adminSocket     string
 	seed            string
 	audit           string
 	credentials     string
 	tlsCert, tlsKey string
+
+	metrics, insecureMetrics string
 }
 
 // hosts is the value of a flag that may be repeated: names and addresses without a port.
@@ -45,61 +48,58 @@ func (h *hosts) Set(host string) error {
 	return nil
 }
 
-// parse parses the flags. If help is requested, it prints them on help and returns flag.ErrHelp.
-func parse(args []string, help io.Writer) (*settings, error) {
+// serveSettings parses the flags of kms serve. If help is requested, it prints them and returns
+// flag.ErrHelp.
+func (p *program) serveSettings(args []string) (*settings, error) {
 	var s settings
 	var insecureListen string
-	flags := flag.NewFlagSet("kms serve", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
+	flags := newFlags("kms serve")
 	flags.StringVar(&s.listen, "listen", "127.0.0.1:8080", "`ADDRESS` and port to listen on; port 0 picks a free one. An address that other machines\ncan reach needs --credentials and --tls-cert")
 	flags.StringVar(&insecureListen, "insecure-listen", "", "`ADDRESS` and port to listen on instead, which other machines may reach even without\n--credentials and --tls-cert: for a container or a network that you trust")
 	flags.Var(&s.allowedHosts, "allow-host", "without --credentials, accept requests to the host `NAME`, besides localhost and loopback\naddresses; may be repeated")
 	flags.IntVar(&s.maxConnections, "max-connections", 1024, "keep at most `N` connections open; another one closes the one that has been idle longest")
-	flags.StringVar(&s.store, "store", "", "keep the keys in `FILE`, which is created if it does not exist; without, they are in memory")
+	s.define(flags, "keep the keys in `FILE`, which is created if it does not exist; without, they are in memory")
+	s.defineWait(flags)
 	flags.BoolVar(&s.mustExist, "must-exist", false, "fail if the store does not exist, instead of creating it")
-	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the store, or - for standard input; mode 0600 or less")
-	flags.StringVar(&s.account, "account", "111122223333", "the `ACCOUNT` of callers without credentials, and of seeded keys that name none")
-	flags.StringVar(&s.region, "region", "us-east-1", "the `REGION` of requests whose signature names none, and of seeded keys that name none")
+	flags.BoolVar(&s.test, "test", false, "serve for tests, with a control API for programs on this machine (docs/testing.md)")
+	flags.StringVar(&s.adminSocket, "admin-socket", "", "listen on the Unix socket `FILE`, of mode 0600, for kms backup")
+	flags.StringVar(&s.account, "account", "", "the `ACCOUNT` of callers without credentials, and of seeded keys that name none; without,\nthat of the store, or 111122223333")
+	flags.StringVar(&s.region, "region", "", "the `REGION` of requests whose signature names none, and of seeded keys that name none;\nwithout, that of the store, or us-east-1")
+	flags.BoolVar(&s.otherDefaults, "allow-other-defaults", false, "let --account and --region differ from those that the store was created with")
 	flags.StringVar(&s.seed, "seed", "", "create the keys in `FILE` (docs/seed.md), or complete existing ones")
 	flags.StringVar(&s.audit, "audit", "", "append one JSON event for each call to `FILE`; a call that cannot be recorded fails")
 	flags.StringVar(&s.credentials, "credentials", "", "accept only requests signed with an access key in `FILE` (docs/serve.md); mode 0600 or less.\nWithout, everyone who can connect is trusted")
 	flags.StringVar(&s.tlsCert, "tls-cert", "", "serve TLS with the certificates in `FILE` (PEM, leaf first)")
 	flags.StringVar(&s.tlsKey, "tls-key", "", "`FILE` with the certificate's private key (PEM); mode 0600 or less")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			flags.SetOutput(help)
-			printFlags(flags, "kms serve", "Prints its URL on standard output when it is ready, and logs on standard error.")
-			return nil, err
-		}
-		return nil, usageError(err.Error() + ": kms serve -h lists the flags")
+	flags.StringVar(&s.metrics, "metrics", "", "serve metrics in Prometheus format, and health checks, on `ADDRESS` and port, which other\nmachines must not reach (docs/observability.md)")
+	flags.StringVar(&s.insecureMetrics, "insecure-metrics", "", "`ADDRESS` and port to serve metrics on instead, which other machines may reach")
+	if err := p.parseFlags(flags, args, "Prints its URL on standard output when it is ready, and logs on standard error."); err != nil {
+		return nil, err
 	}
-	if flags.NArg() > 0 {
-		return nil, usageError(fmt.Sprintf("kms serve takes only flags, not %.40q", flags.Arg(0)))
-	}
-	// --store "$STORE" with STORE unset must not start a service that forgets its keys.
-	var empty error
 	set := map[string]bool{}
-	flags.Visit(func(f *flag.Flag) {
-		set[f.Name] = true
-		if f.Value.String() == "" {
-			empty = usageError("--" + f.Name + " is empty")
-		}
-	})
+	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	switch {
-	case empty != nil:
-		return nil, empty
-	case (s.store == "") != (s.passphraseFile == ""):
-		return nil, usageError("--store and --passphrase-file go together")
+	case s.test && s.store+s.root.file()+s.adminSocket+s.metrics+s.insecureMetrics != "":
+		return nil, usageError("--test keeps its keys in memory: it takes no --store, no root key, no --admin-socket and no --metrics")
+	case (s.store == "") != !s.root.isSet():
+		return nil, usageError("--store goes together with --key-file or --passphrase-file")
 	case s.mustExist && s.store == "":
 		return nil, usageError("--must-exist needs --store")
+	case s.wait != 0 && s.store == "":
+		return nil, usageError("--wait needs --store")
 	case (s.tlsCert == "") != (s.tlsKey == ""):
 		return nil, usageError("--tls-cert and --tls-key go together")
 	case set["listen"] && set["insecure-listen"]:
 		return nil, usageError("--listen and --insecure-listen exclude each other")
 	case set["allow-host"] && s.credentials != "":
 		return nil, usageError("--allow-host has no effect with --credentials: signatures cover the host")
+	case s.metrics != "" && s.insecureMetrics != "":
+		return nil, usageError("--metrics and --insecure-metrics exclude each other")
 	case s.maxConnections < 1 || s.maxConnections > maxMaxConnections:
 		return nil, usageError(fmt.Sprintf("--max-connections is a number from 1 to %d", maxMaxConnections))
+	}
+	if err := s.root.check("kms serve", false); err != nil {
+		return nil, err
 	}
 	if set["insecure-listen"] {
 		s.listen, s.insecure = insecureListen, true
@@ -107,46 +107,36 @@ func parse(args []string, help io.Writer) (*settings, error) {
 	return &s, nil
 }
 
-func printFlags(flags *flag.FlagSet, command, summary string) {
-	w := flags.Output()
-	fmt.Fprintf(w, "usage: %s [flags]\n\n%s\n\n", command, summary)
-	flags.VisitAll(func(f *flag.Flag) {
-		value, text := flag.UnquoteUsage(f)
-		if f.DefValue != "" && f.DefValue != "false" {
-			text += " (" + f.DefValue + ")"
-		}
-		fmt.Fprintf(w, "  --%s %s\n", f.Name, value)
-		for line := range strings.SplitSeq(text, "\n") {
-			fmt.Fprintf(w, "        %s\n", line)
-		}
-	})
-}
-
-// address returns the address to listen on. It resolves a name only once, so that the addresses
-// that it checks are those that are listened on. Without credentials everyone who can connect is
-// trusted, so only this machine may; and without TLS, data keys and plaintexts would cross the
-// network unencrypted, because a signature protects only the request.
+// address returns the address to listen on. Without credentials everyone who can connect is trusted,
+// so only this machine may; and without TLS, data keys and plaintexts would cross the network
+// unencrypted, because a signature protects only the request.
 func (s *settings) address(ctx context.Context) (string, error) {
-	host, port, err := net.SplitHostPort(s.listen)
-	if err != nil {
-		return "", usageError(fmt.Sprintf("%s %.260q is not an address and a port", s.listenFlag(), s.listen))
-	}
-	if _, err := net.DefaultResolver.LookupPort(ctx, "tcp", port); err != nil {
-		return "", usageError(fmt.Sprintf("%s %.260q: %.40q is not a port", s.listenFlag(), s.listen, port))
-	}
-	var addresses []netip.Addr // empty for an empty host, which means all addresses
-	if host != "" {
-		if addresses, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
-			return "", fmt.Errorf("%s: %w", s.listenFlag(), err)
-		}
-	}
-	if !areLoopback(addresses) && !s.insecure && (s.credentials == "" || s.tlsCert == "") {
+	address, loopback, err := resolve(ctx, s.listenFlag(), s.listen)
+	if err == nil && !loopback && !s.insecure && (s.credentials == "" || s.tlsCert == "") {
 		return "", usageError(fmt.Sprintf("--listen %.260q is open to other machines, which takes --credentials, --tls-cert and --tls-key", s.listen))
 	}
-	if host != "" {
-		host = preferIPv4(addresses).String()
+	return address, err
+}
+
+// resolve returns the address and port that a flag names, and whether only this machine can reach
+// it. A name is resolved only once, so that the addresses that are checked are those that are
+// listened on.
+func resolve(ctx context.Context, flag, listen string) (address string, loopback bool, err error) {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", false, usageError(fmt.Sprintf("%s %.260q is not an address and a port", flag, listen))
 	}
-	return net.JoinHostPort(host, port), nil
+	if _, err := net.DefaultResolver.LookupPort(ctx, "tcp", port); err != nil {
+		return "", false, usageError(fmt.Sprintf("%s %.260q: %.40q is not a port", flag, listen, port))
+	}
+	if host == "" { // all addresses
+		return listen, false, nil
+	}
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return "", false, fmt.Errorf("%s: %w", flag, err)
+	}
+	return net.JoinHostPort(preferIPv4(addresses).String(), port), areLoopback(addresses), nil
 }
 
 // listenFlag returns the flag that listen is the value of.

@@ -18,7 +18,7 @@ const keyID = "1234abcd-12ab-34cd-56ef-1234567890ab"
 
 func TestACardDecryptsOnlyForItsCustomer(t *testing.T) {
 	svc := kmstest.New(t, kmstest.Seed(seed.Key{ID: keyID, Aliases: []string{"alias/cards"}}))
-	client := awsclient.New(svc.Service)
+	client := awsclient.New(svc)
 
 	sealed, err := SealCard(t.Context(), client, "alice", "4111")
 	if err != nil {
@@ -44,7 +44,7 @@ func TestACardDecryptsOnlyForItsCustomer(t *testing.T) {
 func TestADisabledKeyDoesNotEncrypt(t *testing.T) {
 	svc := kmstest.New(t, kmstest.Seed(seed.Key{ID: keyID, Aliases: []string{"alias/cards"}, State: kms.KeyStateDisabled}))
 
-	_, err := SealCard(t.Context(), awsclient.New(svc.Service), "alice", "4111")
+	_, err := SealCard(t.Context(), awsclient.New(svc), "alice", "4111")
 	var disabled *types.DisabledException
 	if !errors.As(err, &disabled) {
 		t.Error(err)
@@ -57,7 +57,7 @@ func TestAThrottledCallIsRetried(t *testing.T) {
 		svc := kmstest.New(t, kmstest.Seed(seed.Key{ID: keyID, Aliases: []string{"alias/cards"}}))
 		svc.Inject(kmstest.Fault{Operations: []string{"Encrypt"}, Count: 2, Err: kmstest.Throttling()})
 
-		if _, err := SealCard(t.Context(), awsclient.New(svc.Service), "alice", "4111"); err != nil {
+		if _, err := SealCard(t.Context(), awsclient.New(svc), "alice", "4111"); err != nil {
 			t.Error(err)
 		}
 		svc.RequireCalled(t, "Encrypt", 3)

@@ -2,95 +2,61 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 
-	"github.com/tink-crypto/tink-go/v2/streamingaead/subtle"
-
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/envelope"
 )
 
-// forFile is the encryption context of the data keys of files.
-var forFile = map[string]string{"purpose": "quickstart", "what": "a data key"}
+// forFile is the encryption context of files.
+var forFile = map[string]string{"purpose": "quickstart", "what": "a file"}
 
-// sealFile encrypts the file src, of any size, to the file dst. dst begins with a new data key,
-// encrypted by the KMS and preceded by its length in two bytes; the contents of src follow,
-// encrypted with the data key. A format for files that outlive the program also needs a magic
-// number and a version.
+// sealFile encrypts the file src, of any size, to the file dst, with a new data key that the key of
+// the alias encrypts. dst is a message of the AWS Encryption SDK.
 func sealFile(ctx context.Context, svc *kms.Service, src, dst string) error {
+	encrypter, err := envelope.NewEncrypter(envelope.KMSKey(svc, alias), envelope.EncrypterOptions{})
+	if err != nil {
+		return err
+	}
 	in, err := os.Open(src)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	key, err := svc.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{
-		KeyId: alias, KeySpec: kms.DataKeySpecAES256, EncryptionContext: forFile,
-	})
-	if err != nil {
-		return err
-	}
-	defer clear(key.Plaintext)
-	aead, err := streaming(key.Plaintext)
-	if err != nil {
-		return err
-	}
 	return create(dst, func(out io.Writer) error {
-		header := binary.BigEndian.AppendUint16(nil, uint16(len(key.CiphertextBlob)))
-		if _, err := out.Write(append(header, key.CiphertextBlob...)); err != nil {
-			return err
-		}
-		sealed, err := aead.NewEncryptingWriter(out, nil)
+		sealed, err := encrypter.NewWriter(ctx, out, forFile)
 		if err != nil {
 			return err
 		}
 		if _, err := io.Copy(sealed, in); err != nil {
 			return err
 		}
-		return sealed.Close() // writes the last segment
+		return sealed.Close() // writes the last frame
 	})
 }
 
 // openFile decrypts the file src, which sealFile wrote, to the file dst.
 func openFile(ctx context.Context, svc *kms.Service, src, dst string) error {
+	decrypter, err := envelope.NewDecrypter(envelope.KMSKey(svc, alias), envelope.DecrypterOptions{})
+	if err != nil {
+		return err
+	}
 	in, err := os.Open(src)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	var length uint16
-	if err := binary.Read(in, binary.BigEndian, &length); err != nil {
-		return err
-	}
-	encryptedKey := make([]byte, length)
-	if _, err := io.ReadFull(in, encryptedKey); err != nil {
-		return err
-	}
-	key, err := svc.Decrypt(ctx, &kms.DecryptInput{KeyId: alias, CiphertextBlob: encryptedKey, EncryptionContext: forFile})
-	if err != nil {
-		return err
-	}
-	defer clear(key.Plaintext)
-	aead, err := streaming(key.Plaintext)
-	if err != nil {
-		return err
-	}
-	opened, err := aead.NewDecryptingReader(in, nil)
-	if err != nil {
-		return err
-	}
 	return create(dst, func(out io.Writer) error {
-		_, err := io.Copy(out, opened) // a truncated file is detected only at its end
+		opened, err := decrypter.NewReader(ctx, in, forFile)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(out, opened) // fails at the end of a truncated file
 		return err
 	})
-}
-
-// streaming returns Tink's AES256-GCM-HKDF. It encrypts segments of 1 MiB and authenticates the
-// position of each, and which one is the last.
-func streaming(key []byte) (*subtle.AESGCMHKDF, error) {
-	return subtle.NewAESGCMHKDF(key, "SHA256", 32, 1<<20, 0)
 }
 
 // create creates a file with mode 0600, which gets its name when it is complete. If write fails,

@@ -83,7 +83,7 @@ func run(w io.Writer, path string, passphrase []byte) error {
 		if err := sealFile(ctx, svc, program, sealed); err != nil {
 			return err
 		}
-		log.step("encrypt", "%s, after the encrypted data key", size(info.Size()))
+		log.step("encrypt", "%s to a message of the AWS Encryption SDK", size(info.Size()))
 		return nil
 	})
 	if err != nil {

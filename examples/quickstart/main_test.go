@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/envelope"
 	"github.com/pocketkms/kms/keystore"
 )
 
@@ -61,7 +62,9 @@ func TestAFileOpensWholeOrNotAtAll(t *testing.T) {
 
 	whole, err := os.ReadFile(sealed)
 	require.NoError(t, err)
-	stream := 2 + int(whole[0])<<8 + int(whole[1]) // where Tink's begins
+	info, err := envelope.Inspect(bytes.NewReader(whole), 0)
+	require.NoError(t, err)
+	header := info.HeaderLength
 	flipped := func(at int) []byte {
 		b := bytes.Clone(whole)
 		b[at] ^= 1
@@ -69,11 +72,11 @@ func TestAFileOpensWholeOrNotAtAll(t *testing.T) {
 	}
 	for name, damaged := range map[string][]byte{
 		"nothing":                       nil,
-		"half a length":                 whole[:1],
+		"half a suite":                  whole[:2],
 		"a part of the data key":        whole[:50],
-		"only the data key":             whole[:stream],
+		"only the header":               whole[:header],
 		"one byte less":                 whole[:len(whole)-1],
-		"without its last segment":      whole[:stream+5<<20],
+		"without its last segment":      whole[:len(whole)-(5<<20+7)%(64<<10)-40],
 		"one byte more":                 append(bytes.Clone(whole), 0),
 		"a bit of the data key flipped": flipped(100),
 		"a bit of the end flipped":      flipped(len(whole) - 1),

@@ -34,13 +34,14 @@ var layers = map[string]string{
 
 	"awsapi":    ". crypto keystore audit internal internal/jsontext",
 	"seed":      ". internal/spec internal",
-	"kmstest":   ". seed crypto keystore audit internal/ciphertext internal",
+	"kmstest":   ". awsapi seed crypto keystore audit internal/ciphertext internal",
 	"envelope":  ". internal",
 	"awsclient": ". awsapi envelope",
+	"otel":      ". keystore audit",
 
-	"cmd":         ". awsapi seed crypto keystore audit iam envelope internal",
-	"examples":    ". awsapi awsclient seed kmstest crypto keystore audit envelope",
-	"integration": ". awsapi awsclient seed kmstest crypto keystore audit envelope internal",
+	"cmd":         ". awsapi envelope otel seed kmstest crypto keystore audit iam internal",
+	"examples":    ". awsapi awsclient envelope seed kmstest crypto keystore audit",
+	"integration": ". awsapi awsclient envelope seed kmstest crypto keystore audit internal",
 }
 
 // storeFiles are the files of the root package that may import keystore. All others use keydb.
@@ -84,7 +85,7 @@ func imports(t *testing.T, tree fs.FS) (violations []string) {
 			return
 		}
 		isTest := strings.HasSuffix(name, "_test.go")
-		helpsTests := strings.HasSuffix(file.Name.Name, "test") || file.Name.Name == "testenv" || here == "integration"
+		helpsTests := strings.HasSuffix(file.Name.Name, "test") || file.Name.Name == "testenv" || here == "kmstest" || here == "integration"
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			require.NoError(t, err)
@@ -214,6 +215,7 @@ func TestAnImportAgainstTheLayersIsFound(t *testing.T) {
 		{"keystore/bolt/bolt_test.go", module + "/keystore/keystoretest", ""},
 		{"keystore/keystoretest/suite.go", "testing", ""},
 		{"kmstest/kmstest.go", "testing", ""},
+		{"kmstest/conformance/conformance.go", "github.com/stretchr/testify/require", ""},
 		{"integration/vectors.go", "testing", ""},
 	} {
 		t.Run(tt.file+" imports "+tt.imported, func(t *testing.T) {

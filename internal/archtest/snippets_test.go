@@ -192,16 +192,22 @@ func (s *snippet) run(t *testing.T) error {
 
 // framePackages are the packages that statements in a frame can use besides context and kms.
 var framePackages = map[string]string{
-	"audit":    module + "/audit",
-	"aws":      "github.com/aws/aws-sdk-go-v2/aws",
-	"awsapi":   module + "/awsapi",
-	"awskms":   "github.com/aws/aws-sdk-go-v2/service/kms",
-	"bolt":     module + "/keystore/bolt",
-	"errors":   "errors",
-	"fmt":      "fmt",
-	"keystore": module + "/keystore",
-	"log":      "log",
-	"os":       "os",
+	"audit":     module + "/audit",
+	"aws":       "github.com/aws/aws-sdk-go-v2/aws",
+	"awsapi":    module + "/awsapi",
+	"awsclient": module + "/awsclient",
+	"awskms":    "github.com/aws/aws-sdk-go-v2/service/kms",
+	"bolt":      module + "/keystore/bolt",
+	"bytes":     "bytes",
+	"crypto":    "crypto",
+	"envelope":  module + "/envelope",
+	"errors":    "errors",
+	"fmt":       "fmt",
+	"io":        "io",
+	"keystore":  module + "/keystore",
+	"log":       "log",
+	"os":        "os",
+	"strings":   "strings",
 }
 
 // frameMain is the program of frames, up to their names.

@@ -100,6 +100,9 @@ func Parse(b []byte) *Header {
 // where the key is.
 func (h *Header) SameKey(other *Header) bool { return string(h[:23]) == string(other[:23]) }
 
+// InStore reports whether the key is in a custom key store.
+func (h *Header) InStore() bool { return h[0] == deviceVersion }
+
 // MaterialID returns the ID of the key material.
 func (h *Header) MaterialID() *[32]byte { return (*[32]byte)(h[23:]) }
 

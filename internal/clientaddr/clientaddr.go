@@ -1,5 +1,5 @@
 // Package clientaddr groups network addresses by client, so that what a client may use can be
-// bounded.
+// bounded, and recognizes the names and addresses of this machine.
 package clientaddr
 
 import "net/netip"

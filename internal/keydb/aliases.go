@@ -23,7 +23,8 @@ func (a *Alias) Key() Ref { return Ref{a.Account, a.Region, a.KeyID} }
 
 // Alias returns the alias at ref, or nil if it does not exist. Its key may have been deleted since.
 func (db *DB) Alias(ctx context.Context, ref AliasRef) (*Alias, error) {
-	if a := db.aliases.get(ref.cacheKey()); a != nil {
+	p := ref.cacheKey()
+	if a := db.aliases.get(&p); a != nil {
 		return a, nil
 	}
 	return db.aliases.load(ref.cacheKey(), func() (*Alias, error) {

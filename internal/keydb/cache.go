@@ -77,8 +77,8 @@ func (c *cache[V]) set(p *cacheKey) *cacheSet[V] {
 }
 
 // get returns the value at p, or nil.
-func (c *cache[V]) get(p cacheKey) *V {
-	if e, _ := c.set(&p).find(&p); e != nil {
+func (c *cache[V]) get(p *cacheKey) *V {
+	if e, _ := c.set(p).find(p); e != nil {
 		return e.value
 	}
 	return nil
@@ -118,7 +118,7 @@ const maxFetches = 3
 // value.
 func (c *cache[V]) load(p cacheKey, fetch func() (*V, error)) (*V, error) {
 	for n := 1; ; n++ {
-		if v := c.get(p); v != nil {
+		if v := c.get(&p); v != nil {
 			return v, nil
 		}
 		s := c.set(&p)

@@ -37,7 +37,7 @@ func TestALoadEndsWhateverOthersDo(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, 7, *v)
-	require.Nil(t, c.get(cacheKey{name: "there-000000"}), "it may be stale")
+	require.Nil(t, c.get(&cacheKey{name: "there-000000"}), "it may be stale")
 }
 
 func TestAliasesOfOnePatternSpreadOverTheCache(t *testing.T) {
@@ -58,7 +58,7 @@ func TestALateReplaceDoesNotBringAnOlderValueBack(t *testing.T) {
 	_, err := c.load(p, func() (*int, error) { return old, nil })
 	require.NoError(t, err)
 	c.replace(p, old, newer)
-	require.Same(t, newer, c.get(p))
+	require.Same(t, newer, c.get(&p))
 	c.replace(p, old, late)
-	require.Nil(t, c.get(p))
+	require.Nil(t, c.get(&p))
 }

@@ -93,6 +93,12 @@ func (db *DB) checkRecord(ctx context.Context, name string) error {
 	case "event":
 		_, err := decodeRecord[audit.Event](r)
 		return err
+	case defaultsName:
+		d, err := decodeRecord[Defaults](r)
+		if err == nil && (name != kind || !arn.IsAccount(d.Account) || !arn.IsRegion(d.Region)) {
+			err = wrong("does not hold an account and a Region")
+		}
+		return err
 	case tokenKeysName:
 		if _, err := db.parseTokenKeys(r); err != nil || name != kind {
 			return wrong("does not hold the keys of import tokens")

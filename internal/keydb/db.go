@@ -121,28 +121,30 @@ func (db *DB) Key(ctx context.Context, ref Ref, now time.Time) (*Key, error) {
 }
 
 // CachedKey is Key without the store: it returns nil also if the key is not in the cache.
-func (db *DB) CachedKey(ctx context.Context, ref Ref, now time.Time) (*Key, error) {
-	k := db.keys.get(ref.cacheKey())
-	if k == nil {
-		return nil, nil
+func (db *DB) CachedKey(ctx context.Context, ref *Ref, now time.Time) (*Key, error) {
+	p := ref.cacheKey()
+	k := db.keys.get(&p)
+	if k == nil || !k.looksDue(now) {
+		return k, nil
 	}
 	return db.catchUp(ctx, k, now)
 }
 
-// KeyOf is Key for the key in a Region that the header of a ciphertext names. account must be that
-// of the header.
-func (db *DB) KeyOf(ctx context.Context, h *ciphertext.Header, account, region string, now time.Time) (*Key, error) {
+// KeyOf is Key for the key in a Region that the header of a ciphertext names. likely is the account
+// that it is likely to be in.
+func (db *DB) KeyOf(ctx context.Context, h *ciphertext.Header, likely, region string, now time.Time) (*Key, error) {
 	k := db.keys.lookupHash(hashID(h.AccountEnd(), h.KeyIDEnd()), func(k *Key) bool {
 		return k.Region == region && len(k.Materials) > 0 && h.SameKey(k.Current().Header)
 	})
 	if k != nil {
 		return db.catchUp(ctx, k, now)
 	}
-	return db.Key(ctx, Ref{account, region, h.KeyID()}, now)
+	return db.Key(ctx, Ref{h.Account(likely), region, h.KeyID()}, now)
 }
 
 func (db *DB) cachedKey(ctx context.Context, ref Ref) (*Key, error) {
-	if k := db.keys.get(ref.cacheKey()); k != nil {
+	p := ref.cacheKey()
+	if k := db.keys.get(&p); k != nil {
 		return k, nil
 	}
 	return db.keys.load(ref.cacheKey(), func() (*Key, error) { return db.loadKey(ctx, ref) })
@@ -191,10 +193,13 @@ func (db *DB) requireAbsent(ctx context.Context, ref Ref) error {
 	return nil
 }
 
+// looksDue reports whether catchUp has to look at k.
+func (k *Key) looksDue(now time.Time) bool { return !k.nextLook.IsZero() && !now.Before(k.nextLook) }
+
 // catchUp does what is due for k, which may be nil, and returns its current state, or nil if it has
 // been deleted.
 func (db *DB) catchUp(ctx context.Context, k *Key, now time.Time) (*Key, error) {
-	if k == nil || k.nextLook.IsZero() || now.Before(k.nextLook) {
+	if k == nil || !k.looksDue(now) {
 		return k, nil
 	}
 	ref, first := k.Ref, true

@@ -19,19 +19,20 @@ type Decision struct {
 	Value      any
 }
 
-// slot spreads principals and permissions over the slots, by what is likely to differ between them.
+// slot spreads principals and permissions over the slots, by what is likely to differ between them:
+// their ends.
 func slot(principal, permission string) int {
-	h := uint32(len(principal))*31 + uint32(len(permission))
-	if n := len(principal); n >= 3 {
-		h = h*31 + uint32(principal[n-1])
-		h = h*31 + uint32(principal[n-2])
-		h = h*31 + uint32(principal[n-3])
+	h := (tail(principal)*31 + tail(permission)) * 0x9e3779b1 // 2^32 by the golden ratio: Knuth's multiplicative hash
+	return int(h >> 26)
+}
+
+// tail returns the last four bytes of s, and its length if it has fewer.
+func tail(s string) uint32 {
+	n := len(s)
+	if n < 4 {
+		return uint32(n)
 	}
-	if n := len(permission); n >= 5 {
-		h = h*31 + uint32(permission[4]) // the first letter after "kms:"
-		h = h*31 + uint32(permission[n-1])
-	}
-	return int(h * 0x9e3779b1 >> 26)
+	return uint32(s[n-4]) | uint32(s[n-3])<<8 | uint32(s[n-2])<<16 | uint32(s[n-1])<<24
 }
 
 // Load returns the value of a decision, or nil.

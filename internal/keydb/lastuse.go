@@ -3,6 +3,7 @@ package keydb
 import (
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -102,6 +103,14 @@ const (
 	flushBatch   = 50 // last uses in a transaction: with two expectations for each it is full
 	flushWriters = 16 // transactions at the same time, which a Backend can commit together
 )
+
+// Backup stores the last uses, and then writes a backup of all records to w.
+func (db *DB) Backup(ctx context.Context, w io.Writer) error {
+	if err := db.Flush(ctx); err != nil {
+		return err
+	}
+	return db.store.Backup(ctx, w)
+}
 
 // Flush stores the last uses that are not in the store yet. They stay in the queue until that is
 // done, so that a key that is loaded meanwhile finds its own. It tries again the next time what

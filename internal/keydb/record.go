@@ -28,6 +28,7 @@ import (
 //	shared/ACCOUNT/KEYID                    a sharedRecord
 //	sharedmaterial/ACCOUNT/KEYID/MATERIAL   one key material of related multi-Region keys
 //	event/TIME/N/EVENTID                    an audit.Event that the sink does not have yet
+//	defaults                                the Defaults
 //	tokenkeys                               the keys that seal import tokens
 //	keyevent/TIME/N/EVENTID                 an audit.KeyEvent that has not been received yet
 //	keycount/ACCOUNT/REGION/XX              a keyCount: how many keys have IDs that begin with XX

@@ -11,15 +11,15 @@ import (
 
 var (
 	// ErrUnsafe: users other than its owner can read or write the file.
-	ErrUnsafe = errors.New("a secret must be in a regular file of mode 0600 or less, owned by this user or by root")
+	ErrUnsafe = errors.New("a secret must be in a regular file of mode 0600 or less, owned by this user or by root, or 0444 or less, owned by root")
 	// ErrTooLong: the input is longer than the limit.
 	ErrTooLong = errors.New("longer")
 )
 
 // ReadPrivate reads a file that holds a secret. The error is ErrTooLong if it has more than limit
 // bytes, and ErrUnsafe unless it is a regular file of mode 0600 or less that belongs to the current
-// user or to root. On systems without Unix permissions only the type of the file is checked. The
-// caller erases the result.
+// user or to root, or of mode 0444 or less that belongs to root. On systems without Unix
+// permissions only the type of the file is checked. The caller erases the result.
 func ReadPrivate(path string, limit int) ([]byte, error) {
 	f, err := openNonblocking(path)
 	if err != nil {

@@ -41,18 +41,28 @@ func TestAFileThatOthersCanReachIsRefused(t *testing.T) {
 
 type owned struct {
 	fs.FileInfo
-	uid uint32
+	uid  uint32
+	mode fs.FileMode
 }
 
-func (o owned) Sys() any { return &syscall.Stat_t{Uid: o.uid} }
+func (o owned) Sys() any          { return &syscall.Stat_t{Uid: o.uid} }
+func (o owned) Mode() fs.FileMode { return o.mode }
 
 func TestAFileOfAnotherUserIsRefused(t *testing.T) {
-	info, err := os.Stat(secretFile(t, 0o600))
-	require.NoError(t, err)
 	self := uint32(os.Geteuid())
-	require.True(t, hasSafeOwnerAndMode(owned{info, self}))
-	require.True(t, hasSafeOwnerAndMode(owned{info, 0}), "root's")
-	require.False(t, hasSafeOwnerAndMode(owned{info, self + 1}))
+	require.True(t, hasSafeOwnerAndMode(owned{uid: self, mode: 0o600}))
+	require.True(t, hasSafeOwnerAndMode(owned{uid: 0, mode: 0o600}), "root's")
+	require.False(t, hasSafeOwnerAndMode(owned{uid: self + 1, mode: 0o600}))
+}
+
+func TestAFileOfRootThatNobodyCanWriteMayBeReadable(t *testing.T) {
+	for _, mode := range []fs.FileMode{0o444, 0o440, 0o404, 0o400} {
+		require.True(t, hasSafeOwnerAndMode(owned{uid: 0, mode: mode}), "mode %o", mode)
+		require.False(t, hasSafeOwnerAndMode(owned{uid: 1 + uint32(os.Geteuid()), mode: mode}), "mode %o of another user", mode)
+	}
+	for _, mode := range []fs.FileMode{0o644, 0o640, 0o604, 0o446, 0o464, 0o445, 0o544, 0o666} {
+		require.False(t, hasSafeOwnerAndMode(owned{uid: 0, mode: mode}), "mode %o", mode)
+	}
 }
 
 func TestOnlyARegularFileHoldsASecret(t *testing.T) {

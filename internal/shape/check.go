@@ -2,6 +2,7 @@ package shape
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"slices"
@@ -76,6 +77,14 @@ func (s *Struct) Check(in any) []error {
 	return s.check(reflect.ValueOf(in).Elem(), "", nil, nil)
 }
 
+// Check is [Struct.Check] without reflection on a valid in.
+func (s Typed[T]) Check(in *T) []error {
+	if s.fastValid(unsafe.Pointer(in)) {
+		return nil
+	}
+	return s.Struct.Check(in)
+}
+
 // A Wire is an input that came over a wire, where a member can be present but empty. A Go struct
 // does not distinguish that from an absent member.
 type Wire struct {
@@ -99,33 +108,80 @@ func (s *Struct) CheckWire(sent *Wire) []error {
 	return s.check(reflect.ValueOf(sent.Input).Elem(), "", sent, nil)
 }
 
+// A quickRule is what fastValid needs of a member with constraints: it walks them in every call.
+type quickRule struct {
+	offset   uintptr // of the Go field
+	form     form
+	required bool
+	min, max int // the bytes or elements of a member that is present; if max is less, check decides
+	enum     []string
+}
+
+// A form is how Go stores a member.
+type form uint8
+
+const (
+	otherForm form = iota // check decides
+	pointerForm
+	stringForm
+	sliceForm
+)
+
+func (m *Member) quickRule() quickRule {
+	r := quickRule{offset: m.offset, required: m.Required, max: -1, enum: m.enum}
+	switch {
+	case m.Pointer:
+		r.form = pointerForm
+	case m.Kind == String:
+		r.form = stringForm
+		if m.plain {
+			r.min, r.max = m.length.limits()
+		}
+	case m.Kind == Blob:
+		r.form = sliceForm
+		r.min, r.max = m.length.limits()
+	case m.Kind == StringList:
+		r.form = sliceForm
+	}
+	return r
+}
+
+// limits returns the bounds, with the widest instead of those that b has not.
+func (b *bounds) limits() (low, high int) {
+	low, high = 0, math.MaxInt
+	if b.hasMin {
+		low = b.min
+	}
+	if b.hasMax {
+		high = b.max
+	}
+	return low, high
+}
+
 // fastValid reports whether the structure at p is known to be valid. If it returns false, check has
 // to decide. It exists because some operations take less time than a walk by reflection.
 func (s *Struct) fastValid(p unsafe.Pointer) bool {
-	for _, m := range s.checked {
-		field := unsafe.Add(p, m.offset)
-		ok := false
-		switch {
-		case m.Pointer:
-			ok = *(*unsafe.Pointer)(field) == nil && !m.Required
-		case m.Kind == String:
-			text := *(*string)(field)
-			ok = text == "" && !m.Required || text != "" && m.plain && m.length.contains(len(text)) && (m.enum == nil || slices.Contains(m.enum, text))
-		case m.Kind == Blob:
-			blob := *(*[]byte)(field)
-			ok = blob == nil && !m.Required || blob != nil && m.length.contains(len(blob))
-		case m.Kind == StringList:
-			ok = *(*[]string)(field) == nil && !m.Required
+	for i := range s.quick {
+		r := &s.quick[i]
+		field := unsafe.Add(p, r.offset)
+		absent, n := false, 0
+		switch r.form {
+		case pointerForm:
+			absent = *(*unsafe.Pointer)(field) == nil
+		case stringForm:
+			n = len(*(*string)(field))
+			absent = n == 0
+		case sliceForm: // the headers of all slices have the same form
+			slice := *(*[]byte)(field)
+			n, absent = len(slice), slice == nil
 		}
-		if !ok {
+		switch {
+		case absent && !r.required:
+		case absent, n < r.min, n > r.max, r.enum != nil && !slices.Contains(r.enum, *(*string)(field)):
 			return false
 		}
 	}
 	return true
-}
-
-func (b *bounds) contains(n int) bool {
-	return (!b.hasMin || n >= b.min) && (!b.hasMax || n <= b.max)
 }
 
 func (s *Struct) check(v reflect.Value, prefix string, sent *Wire, found []error) []error {

@@ -52,6 +52,7 @@ type Struct struct {
 
 	pointer        reflect.Type // *Type
 	checked        []*Member    // those with constraints
+	quick          []quickRule  // the same, for fastValid
 	loggable       []*Member    // those that may be logged, in the order of their paths
 	requiredOnWire bool         // one of its members is RequiredOnWire, or one of a nested structure
 }
@@ -88,6 +89,12 @@ type bounds struct {
 
 var compiled sync.Map // reflect.Type -> *Struct
 
+// A Typed is the Struct of T. Its methods take a *T where those of Struct take any pointer.
+type Typed[T any] struct{ *Struct }
+
+// TypedOf returns the Typed of T, a struct type.
+func TypedOf[T any]() Typed[T] { return Typed[T]{Of[T]()} }
+
 // Of returns the shape of T, a struct type.
 func Of[T any]() *Struct { return OfType(reflect.TypeFor[T]()) }
 
@@ -104,6 +111,7 @@ func OfType(t reflect.Type) *Struct {
 		m := &s.Members[i]
 		if m.constrained() {
 			s.checked = append(s.checked, m)
+			s.quick = append(s.quick, m.quickRule())
 			s.requiredOnWire = s.requiredOnWire || m.RequiredOnWire || m.Nested != nil && m.Nested.requiredOnWire
 		}
 		if !m.Secret && m.Kind != Blob {

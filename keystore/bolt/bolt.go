@@ -82,8 +82,9 @@ type Backend struct {
 }
 
 var (
-	_ keystore.Backend = (*Backend)(nil)
-	_ keystore.Pinger  = (*Backend)(nil)
+	_ keystore.Backend     = (*Backend)(nil)
+	_ keystore.Pinger      = (*Backend)(nil)
+	_ keystore.Snapshotter = (*Backend)(nil)
 )
 
 type blocks interface {

@@ -30,7 +30,7 @@ const fullDiskEnv = "POCKETKMS_TEST_FULL_DISK"
 
 // children are what a process of this test binary does instead of tests, if the environment
 // variable has the path of a file.
-var children = map[string]func(path string) error{fullDiskEnv: fillDisk, killEnv: dieBeforeTheScrub}
+var children = map[string]func(path string) error{fullDiskEnv: fillDisk, killEnv: dieBeforeTheScrub, replaceEnv: dieBeforeTheRenaming}
 
 func TestMain(m *testing.M) {
 	for variable, child := range children {
@@ -541,6 +541,19 @@ func fillDisk(path string) error {
 	}
 	if _, err := b.Get(ctx, fmt.Sprintf("%04d", n)); !errors.Is(err, keystore.ErrNotFound) {
 		return fmt.Errorf("the refused record: %w", err)
+	}
+	// There is no space for a snapshot either, which changes nothing.
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit / 2, Max: limit}); err != nil {
+		return err
+	}
+	if _, err := snapshot(ctx, b); !errors.Is(err, keystore.ErrFull) {
+		return fmt.Errorf("snapshot: want ErrFull, got %w", err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+		return err
+	}
+	if records, err := snapshot(ctx, b); err != nil || len(records) != n {
+		return fmt.Errorf("snapshot: %d records, %w", len(records), err)
 	}
 	// After a deletion there is space again.
 	if _, err := b.Commit(ctx, keystore.Tx{Deletes: []string{"0000", "0001", "0002"}, Scrub: true}); err != nil {

@@ -13,3 +13,6 @@ func openLocked(_ context.Context, path string) (f *os.File, created bool, err e
 }
 
 func unlockAndClose(f *os.File) error { return f.Close() }
+
+// unlockToReplace closes the file, because here an open file may not be replaced.
+func unlockToReplace(f *os.File) { _ = f.Close() }

@@ -61,6 +61,7 @@ var checks = []check{
 	{"a scrub changes nothing but the medium", scrubs},
 	{"no concurrent update is lost", counters},
 	{"a scan is a snapshot", snapshots},
+	{"a snapshot has all records of one moment", snapshotsOfAll},
 	{"each record is a linearizable register", linearizable},
 	{"watch yields each change once, in order", watchOrder},
 	{"watch resumes after a revision", watchResume},

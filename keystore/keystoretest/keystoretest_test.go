@@ -123,6 +123,21 @@ func TestEachCheckPassesForMemoryAndFailsForABrokenBackend(t *testing.T) {
 	require.Empty(t, unfinished, "checks that no fault has made fail")
 }
 
+// torn reads its snapshots record by record.
+type torn struct{ keystore.Backend }
+
+func (b torn) Snapshot(ctx context.Context) iter.Seq2[keystore.Record, error] {
+	return func(yield func(keystore.Record, error) bool) {
+		for after := ""; ; {
+			records, err := b.Scan(ctx, "", after, 1)
+			if err != nil || len(records) == 0 || !yield(records[0], nil) {
+				return
+			}
+			after = records[0].Key
+		}
+	}
+}
+
 type fault struct {
 	name   string
 	checks []string
@@ -142,6 +157,9 @@ func refuses(name string, refused func(keystore.Tx) bool) fault {
 }
 
 var faults = []fault{
+	{"shows changes in a snapshot", []string{"a snapshot has all records of one moment"}, func() keystore.Backend {
+		return torn{memory.New()}
+	}},
 	{"ignores expectations", []string{
 		"a transaction whose expectations do not hold changes nothing", "a transaction is atomic", "no concurrent update is lost",
 		"each record is a linearizable register", "revisions rise with each write", "watch resumes after a revision",

@@ -27,8 +27,9 @@ type Backend struct {
 }
 
 var (
-	_ keystore.Backend  = (*Backend)(nil)
-	_ keystore.Volatile = (*Backend)(nil)
+	_ keystore.Backend     = (*Backend)(nil)
+	_ keystore.Snapshotter = (*Backend)(nil)
+	_ keystore.Volatile    = (*Backend)(nil)
 )
 
 // New returns an empty Backend.
@@ -128,6 +129,26 @@ func (b *Backend) Commit(ctx context.Context, tx keystore.Tx) (keystore.Revision
 // Watch implements keystore.Backend. It has at least the last 4096 changes.
 func (b *Backend) Watch(ctx context.Context, after keystore.Revision) iter.Seq2[keystore.Event, error] {
 	return b.changes.Watch(ctx, after)
+}
+
+// Snapshot implements keystore.Snapshotter.
+func (b *Backend) Snapshot(ctx context.Context) iter.Seq2[keystore.Record, error] {
+	return func(yield func(keystore.Record, error) bool) {
+		fork := b.Fork()
+		if err := fork.check(ctx); err != nil {
+			yield(keystore.Record{}, err)
+			return
+		}
+		for record := range fork.records.from("") { // which nobody else has, and nobody changes
+			if err := ctx.Err(); err != nil {
+				yield(keystore.Record{}, err)
+				return
+			}
+			if !yield(cloneRecord(record.Record), nil) {
+				return
+			}
+		}
+	}
 }
 
 // Volatile implements keystore.Volatile: it returns true.
