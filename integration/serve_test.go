@@ -23,14 +23,6 @@ const rootCredentials = "version: 1\ncredentials:\n" +
 // serveFor starts `kms serve` as its users do, with a file of credentials, and stops it after the test.
 func serveFor(t *testing.T, file string) server { return serveStore(t, buildKMS(t), file) }
 
-// buildKMS builds the command, and returns its path.
-func buildKMS(t *testing.T) string {
-	program := filepath.Join(t.TempDir(), "kms")
-	text, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/pocketkms/kms/cmd/kms").CombinedOutput()
-	require.NoError(t, err, "%s", text)
-	return program
-}
-
 // serveStore is serveFor with a program and with flags that say where its keys are.
 func serveStore(t *testing.T, program, file string, flags ...string) server {
 	credentials := filepath.Join(t.TempDir(), "credentials.yaml")
