@@ -619,10 +619,31 @@ func exchangeWork(t *testing.T, clients []kind, results []result) {
 	})
 }
 
+// installed has the directories of programs for Node.js, which TestMain removes.
+var installed = struct {
+	sync.Mutex
+	dirs map[string]string
+}{dirs: map[string]string{}}
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	for _, dir := range installed.dirs {
+		os.RemoveAll(dir)
+	}
+	os.Exit(status)
+}
+
 // installNode installs the packages of a program for Node.js, as its package-lock.json says, beside a copy of the program,
-// whose directory it returns.
+// whose directory it returns. What is installed serves all tests.
 func installNode(t *testing.T, program string) string {
-	dir := filepath.Join(t.TempDir(), filepath.Base(program))
+	installed.Lock()
+	defer installed.Unlock()
+	if dir, ok := installed.dirs[program]; ok {
+		return dir
+	}
+	dir, err := os.MkdirTemp("", filepath.Base(program))
+	require.NoError(t, err)
+	installed.dirs[program] = dir
 	require.NoError(t, os.CopyFS(dir, os.DirFS(program)))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,21 +15,21 @@ import (
 )
 
 // serve starts `kms serve` with the credentials of a root.
-func serve(t *testing.T) server {
-	return serveFor(t, fmt.Sprintf("version: 1\ncredentials:\n"+
-		"  - accessKeyId: %s\n    secretAccessKey: %s\n    principal: arn:aws:iam::111122223333:root\n", accessKeyID, secretAccessKey))
-}
+func serve(t *testing.T) server { return serveFor(t, rootCredentials) }
+
+const rootCredentials = "version: 1\ncredentials:\n" +
+	"  - accessKeyId: " + accessKeyID + "\n    secretAccessKey: " + secretAccessKey + "\n    principal: arn:aws:iam::111122223333:root\n"
 
 // serveFor starts `kms serve` as its users do, with a file of credentials, and stops it after the test.
-func serveFor(t *testing.T, file string) server {
-	dir := t.TempDir()
-	program, credentials := filepath.Join(dir, "kms"), filepath.Join(dir, "credentials.yaml")
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 8*time.Minute)
-	text, err := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/pocketkms/kms/cmd/kms").CombinedOutput()
-	require.NoError(t, err, "%s", text)
-	require.NoError(t, os.WriteFile(credentials, []byte(file), 0o600))
+func serveFor(t *testing.T, file string) server { return serveStore(t, buildKMS(t), file) }
 
-	command := exec.CommandContext(ctx, program, "serve", "--listen", "127.0.0.1:0", "--region", region, "--credentials", credentials)
+// serveStore is serveFor with a program and with flags that say where its keys are.
+func serveStore(t *testing.T, program, file string, flags ...string) server {
+	credentials := filepath.Join(t.TempDir(), "credentials.yaml")
+	require.NoError(t, os.WriteFile(credentials, []byte(file), 0o600))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 8*time.Minute)
+	flags = append([]string{"serve", "--listen", "127.0.0.1:0", "--region", region, "--credentials", credentials}, flags...)
+	command := exec.CommandContext(ctx, program, flags...)
 	var log bytes.Buffer
 	command.Stderr = &log
 	command.WaitDelay = 10 * time.Second
