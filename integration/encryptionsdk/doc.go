@@ -1,4 +1,4 @@
-// Package encryptionsdk tests package envelope with the AWS Encryption SDK for Go. That takes long to
-// compile, so its test has a package of its own, and is not compiled a second time for the race
-// detector: nothing in it is concurrent.
+// Package encryptionsdk tests package envelope with the AWS Encryption SDK for Go. The SDK takes
+// longer to compile than everything else together, so this is a module that go.work does not list:
+// CI tests it by itself.
 package encryptionsdk
