@@ -68,8 +68,10 @@ func (s *fileSettings) check(command string) error {
 // encrypt encrypts files under a key of a store.
 func (p *program) encrypt(ctx context.Context, args []string) error {
 	var s fileSettings
+	var create bool
 	flags := newFlags("kms encrypt")
 	flags.StringVar(&s.key, "key", "", "the `KEY` that encrypts data keys: a key ID, key ARN, alias name or alias ARN")
+	flags.BoolVar(&create, "create-key", false, "if no key has the alias that --key names, create one")
 	s.defineAll(flags, "encrypt")
 	if err := p.parseFlags(flags, args, encryptSummary); err != nil {
 		return err
@@ -81,6 +83,11 @@ func (p *program) encrypt(ctx context.Context, args []string) error {
 		return err
 	}
 	return p.convert(ctx, &s, func(svc *kms.Service) (*conversion, error) {
+		if create {
+			if _, err := svc.EnsureKey(ctx, s.key, nil); err != nil {
+				return nil, err
+			}
+		}
 		e, err := envelope.NewEncrypter(envelope.KMSKey(svc, s.key), envelope.EncrypterOptions{})
 		if err != nil {
 			return nil, err

@@ -116,6 +116,12 @@ func TestPipesAreEncrypted(t *testing.T) {
 	require.Equal(t, "a secret", requireConverted(t, sealed, store, "decrypt", "--key", "alias/a", "--in", "-", "--out", "-"))
 	requireRefused(t, sealed, "no keyring decrypts", store, "decrypt", "--key", "alias/b", "--in", "-", "--out", "-")
 	requireRefused(t, sealed, "-: envelope: no keyring decrypts", store, "decrypt", "--context", "a=b", "--in", "-", "--out", "-")
+	created := requireConverted(t, "more", store, "encrypt", "--key", "alias/new", "--create-key", "--in", "-", "--out", "-")
+	again := requireConverted(t, "more", store, "encrypt", "--key", "alias/new", "--create-key", "--in", "-", "--out", "-")
+	for _, sealed := range []string{created, again} {
+		require.Equal(t, "more", requireConverted(t, sealed, store, "decrypt", "--key", "alias/new", "--in", "-", "--out", "-"))
+	}
+	requireRefused(t, "more", "alias", store, "encrypt", "--key", "1234abcd-12ab-34cd-56ef-1234567890ab", "--create-key", "--in", "-", "--out", "-")
 	requireRefused(t, sealed+"x", "bytes follow", store, "decrypt", "--in", "-", "--out", "-")
 }
 

@@ -27,7 +27,7 @@ func manual(t *testing.T, dir, language string) (text string, blocks []string) {
 	raw, err := os.ReadFile("../../docs/operations.md")
 	require.NoError(t, err)
 	text = string(raw)
-	for _, path := range []string{"/var/lib/kms", "/var/log/kms", "/var/backups/kms", "/etc/kms", "/run/kms", "/usr/local/bin", "/data", "/secrets", "/run/secrets"} {
+	for _, path := range []string{"/var/lib/kms", "/var/log/kms", "/var/backups/kms", "/etc/kms", "/run/kms", "/srv/kms", "/usr/local/bin", "/data", "/secrets", "/run/secrets"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(dir, path), 0o700))
 		text = regexp.MustCompile(`(^|[\s\[,>="])`+path+`/`).ReplaceAllString(text, "${1}"+filepath.Join(dir, path)+"/")
 	}
@@ -68,6 +68,7 @@ func TestTheCommandsOfTheManualWork(t *testing.T) {
 	_, execStart, _ := strings.Cut(units[0], "ExecStart=")
 	execStart, _, _ = strings.Cut(execStart, "\n")
 	_, blocks := manual(t, dir, "sh")
+	writeFiles(t, filepath.Join(dir, "srv/kms/letters"))
 	require.Greater(t, len(blocks), 8)
 
 	script := exec.CommandContext(t.Context(), "sh")
