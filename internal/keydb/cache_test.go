@@ -77,13 +77,13 @@ func TestAReplacementIsNotFoundBeforeWhatItOutdatesIsGone(t *testing.T) {
 	c.outdates = func(v *int) func(*int) bool {
 		return func(other *int) bool {
 			compared = compared || other == related
-			require.NotSame(t, next, c.get(here), "found too early")
+			require.NotSame(t, next, c.get(&here), "found too early")
 			return *other < *v
 		}
 	}
 	c.replace(here, old, next)
-	require.Nil(t, c.get(there))
-	require.Same(t, next, c.get(here))
+	require.Nil(t, c.get(&there))
+	require.Same(t, next, c.get(&here))
 	require.True(t, compared)
 }
 
@@ -103,5 +103,5 @@ func TestAValueIsNotFoundAfterALaterOneWasReturned(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, 2, *v)
-	require.Nil(t, c.get(p))
+	require.Nil(t, c.get(&p))
 }
