@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,11 +81,40 @@ func TestCallsFailIfTheAuditPipeLosesItsReader(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, status)
 }
 
-func TestTheProgram(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "kms")
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, ".")
-	output, err := build.CombinedOutput()
+// buildForImage runs the command that builds the program of the image, and returns its path. The
+// program is for this machine, with cgo and without -trimpath, because the others would compile most of
+// the standard library again.
+func buildForImage(t *testing.T) string {
+	text, err := os.ReadFile("../../Dockerfile")
+	require.NoError(t, err)
+	build, image, ok := strings.Cut(string(text), "\nFROM scratch\n")
+	require.True(t, ok)
+	require.Equal(t, "COPY --from=build /kms /kms\nUSER 65532:65532\nENTRYPOINT [\"/kms\"]\n", image)
+	require.NotContains(t, string(text), "\nENV ")
+	program := regexp.MustCompile(`(?m)^ARG PROGRAM=(.+)$`).FindStringSubmatch(build)
+	require.NotNil(t, program)
+	_, command, ok := strings.Cut(build, "\nRUN ")
+	require.True(t, ok)
+	for _, flag := range []string{"CGO_ENABLED=0 ", "-trimpath "} {
+		require.Contains(t, command, flag)
+		command = strings.Replace(command, flag, "", 1)
+	}
+	root := t.TempDir()
+	command = strings.NewReplacer("/go/bin", root+"/bin", " /kms", " "+root+"/kms").Replace(command)
+
+	modules, err := exec.CommandContext(t.Context(), "go", "env", "GOMODCACHE").Output()
+	require.NoError(t, err)
+	sh := exec.CommandContext(t.Context(), "sh", "-ec", command)
+	sh.Dir = "../.."
+	sh.Env = append(os.Environ(), "GOPATH="+root, "GOBIN=", "GOWORK=", "GOMODCACHE="+strings.TrimSpace(string(modules)),
+		"TARGETARCH="+runtime.GOARCH, "PROGRAM="+program[1])
+	output, err := sh.CombinedOutput()
 	require.NoError(t, err, "%s", output)
+	return filepath.Join(root, "kms")
+}
+
+func TestTheProgram(t *testing.T) {
+	binary := buildForImage(t)
 
 	t.Run("needs no cgo", func(t *testing.T) { // whose absence would compile half the standard library again
 		const cgo = "{{if not .Standard}}{{range .CgoFiles}}{{$.ImportPath}}/{{.}}\n{{end}}{{end}}"
@@ -120,6 +151,7 @@ func TestTheProgram(t *testing.T) {
 		c := startChild(t, binary)
 		unfinished(t, c.url)
 		require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+		var err error
 		for line := ""; !strings.Contains(line, "stopping"); {
 			line, err = c.stderr.ReadString('\n')
 			require.NoError(t, err)
