@@ -168,3 +168,22 @@ func TestAReaderErasesWhatItKeeps(t *testing.T) {
 		require.Equal(t, make([]byte, len(kept)), kept)
 	}
 }
+
+func TestADataKeyThatIsNotUsedIsErased(t *testing.T) {
+	svc, _, keyARN := newKMS(t)
+	alias := "alias/app"
+	good := KMSKey(svc, keyARN)
+	for name, k := range map[string][2]Keyring{
+		"an answer without a key ARN": {KMSKey(liar{svc, &alias, 0}, keyARN), good},
+		"an answer of another length": {KMSKey(liar{svc, nil, -1}, keyARN), good},
+		"a second key that fails":     {good, KMSKey(svc, "alias/none")},
+	} {
+		w := &watcher{keyring: k[0].(*kmsKey)}
+		_, err := newEncrypter(t, Multi(w, k[1]), EncrypterOptions{}).Seal(t.Context(), nil, nil)
+		require.Error(t, err, name)
+		require.Len(t, w.seen, 1, name)
+		erased := make([]byte, len(w.seen[0]))
+		require.NotEqual(t, erased, w.copies[0], name)
+		require.Equal(t, erased, w.seen[0], name)
+	}
+}
