@@ -34,7 +34,7 @@ type keyring interface {
 	// matches reports whether the keyring may be able to decrypt a data key.
 	matches(key *encryptedKey) bool
 	// decrypt returns a data key that matches. Its length is not checked.
-	decrypt(ctx context.Context, key *encryptedKey, size int, ec *encryptionContext) ([]byte, error)
+	decrypt(ctx context.Context, key *encryptedKey, ec *encryptionContext) ([]byte, error)
 }
 
 // An encryptedKey is a data key, encrypted with one wrapping key. Every field has at most 65,535
@@ -132,7 +132,7 @@ func decryptDataKey(ctx context.Context, list []keyring, keys []encryptedKey, si
 			if !k.matches(&keys[i]) {
 				continue
 			}
-			dataKey, err := k.decrypt(ctx, &keys[i], size, ec)
+			dataKey, err := k.decrypt(ctx, &keys[i], ec)
 			if err == nil && len(dataKey) == size {
 				return dataKey, nil
 			}

@@ -105,7 +105,7 @@ func (r *rawAES) matches(key *encryptedKey) bool {
 	return key.provider == r.namespace && len(key.info) == len(info)+ivBytes && strings.HasPrefix(key.info, info)
 }
 
-func (r *rawAES) decrypt(_ context.Context, key *encryptedKey, _ int, ec *encryptionContext) ([]byte, error) {
+func (r *rawAES) decrypt(_ context.Context, key *encryptedKey, ec *encryptionContext) ([]byte, error) {
 	aead, err := r.aead()
 	if err != nil {
 		return nil, err
@@ -176,7 +176,7 @@ func (r *rawRSA) matches(key *encryptedKey) bool {
 	return r.open != nil && key.provider == r.namespace && key.info == r.name
 }
 
-func (r *rawRSA) decrypt(_ context.Context, key *encryptedKey, _ int, _ *encryptionContext) ([]byte, error) {
+func (r *rawRSA) decrypt(_ context.Context, key *encryptedKey, _ *encryptionContext) ([]byte, error) {
 	dataKey, err := r.open(key.ciphertext)
 	if err != nil {
 		return nil, errUnwrap

@@ -134,6 +134,7 @@ func (r *ReaderAt) open(b *frameBuffer, frame int64) ([]byte, error) {
 	}
 	n := before + length + tagBytes
 	if int64(cap(b.bytes)) < n {
+		secret.Clear(b.bytes)
 		b.bytes = make([]byte, n)
 	}
 	bytes := b.bytes[:n]

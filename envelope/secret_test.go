@@ -40,8 +40,8 @@ func (w *watcher) generate(ctx context.Context, size int, ec *encryptionContext)
 	return w.watch(dataKey), key, err
 }
 
-func (w *watcher) decrypt(ctx context.Context, key *encryptedKey, size int, ec *encryptionContext) ([]byte, error) {
-	dataKey, err := w.keyring.decrypt(ctx, key, size, ec)
+func (w *watcher) decrypt(ctx context.Context, key *encryptedKey, ec *encryptionContext) ([]byte, error) {
+	dataKey, err := w.keyring.decrypt(ctx, key, ec)
 	return w.watch(dataKey), err
 }
 
@@ -144,6 +144,22 @@ func TestAWriterErasesWhatItKeeps(t *testing.T) {
 		require.Equal(t, fails, w.Close() != nil)
 		require.Equal(t, make([]byte, 1000), kept)
 	}
+}
+
+// So is what it had of frames that are written, and of a buffer that was too small.
+func TestAWriterErasesWhatItKeptBefore(t *testing.T) {
+	w, err := newEncrypter(t, testKeyring(), EncrypterOptions{FrameLength: 1000}).NewWriter(t.Context(), io.Discard, nil)
+	require.NoError(t, err)
+	write(t, w, pattern(1000))
+	first := w.pending[:1000]
+	write(t, w, pattern(1000)[:10])
+	require.Equal(t, pattern(1000), first)
+	readFrom(t, w, bytes.NewReader(pattern(2000)))
+	require.Equal(t, make([]byte, 1000), first)
+	last := w.pending[:cap(w.pending)]
+	require.Equal(t, pattern(2000)[1990:], last[:10])
+	require.NoError(t, w.Close())
+	require.Equal(t, make([]byte, len(last)), last)
 }
 
 // So does a Reader, at the end and when ReEncrypt leaves it.

@@ -84,7 +84,7 @@ func (w *Writer) grow(need int) {
 	}
 	grown := make([]byte, len(w.pending), min(max(need, 2*cap(w.pending), 512), w.length+1))
 	copy(grown, w.pending)
-	secret.Clear(w.pending)
+	w.erase()
 	w.pending = grown
 }
 
@@ -119,7 +119,7 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 // frame writes a regular frame.
 func (w *Writer) frame(plaintext []byte) error {
 	if w.sequence == maxFrames {
-		w.err = fmt.Errorf("%w: the message has too many frames", ErrLimit)
+		w.fail(fmt.Errorf("%w: the message has too many frames", ErrLimit))
 		return w.err
 	}
 	w.out = w.message.frames.seal(w.out[:0], w.sequence, plaintext)
@@ -147,9 +147,12 @@ func (w *Writer) write() error {
 // fail ends the use of the Writer, and clears what it has of the plaintext.
 func (w *Writer) fail(err error) {
 	w.err = err
-	secret.Clear(w.pending)
+	w.erase()
 	w.pending, w.message = nil, nil
 }
+
+// erase clears the buffer of the plaintext, also behind what is pending: frames were there before.
+func (w *Writer) erase() { secret.Clear(w.pending[:cap(w.pending)]) }
 
 // Close writes the end of the message. It does not close the underlying writer. A second Close
 // returns the error of the first.
