@@ -20,7 +20,8 @@ import (
 
 // RawAES returns a keyring with an AES key of 16, 24 or 32 bytes that the application keeps itself;
 // the key is copied. Namespace and name are stored in the message and must be the same to decrypt.
-// The namespace must not begin with "aws-kms".
+// The namespace must not begin with "aws-kms". Use a key for at most 2^32 data keys: each gets a
+// random IV of AES-GCM.
 func RawAES(namespace, name string, key []byte) Keyring {
 	return &rawAES{namespace: namespace, name: name, key: secret.New(bytes.Clone(key))}
 }
