@@ -161,6 +161,20 @@ func TestFramesInAnotherOrderAreRefused(t *testing.T) {
 	}
 }
 
+func TestFrameLengthAndContentTypeBelongTogether(t *testing.T) {
+	for _, tt := range []struct{ frameLength, declared int }{{8, 0}, {0, 8}} {
+		for _, suite := range []Suite{0x0178, SuiteCommitKey} {
+			parts := splitMessage(t, testWriter{suite: suite, frameLength: tt.frameLength}.seal(t, nil))
+			h := *parts.header
+			h.frameLength = uint32(tt.declared)
+			require.NoError(t, h.encode(nil))
+			_, err := Inspect(bytes.NewReader(append(h.body, h.auth...)), 0)
+			require.ErrorContains(t, err, "frame length", tt)
+			require.ErrorIs(t, err, ErrAltered)
+		}
+	}
+}
+
 // Its tag verifies: who has the data key wrote it.
 func TestAFinalFrameIsNoLongerThanAFrame(t *testing.T) {
 	d := newDecrypter(t, testKeyring(), anySuite())
