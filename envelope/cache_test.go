@@ -41,13 +41,13 @@ func (r *recording) generate(ctx context.Context, size int, ec *encryptionContex
 	return dataKey, key, err
 }
 
-func (r *recording) decrypt(ctx context.Context, key *encryptedKey, size int, ec *encryptionContext) ([]byte, error) {
+func (r *recording) decrypt(ctx context.Context, key *encryptedKey, ec *encryptionContext) ([]byte, error) {
 	if r.before != nil {
 		if err := r.before(ctx); err != nil {
 			return nil, err
 		}
 	}
-	dataKey, err := r.keyring.decrypt(ctx, key, size, ec)
+	dataKey, err := r.keyring.decrypt(ctx, key, ec)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.decrypted = append(r.decrypted, dataKey)

@@ -45,7 +45,7 @@ type Encrypter struct {
 	required    []string
 }
 
-var errZero = errors.New("envelope: use NewEncrypter or NewDecrypter")
+var errZero = errors.New("envelope: use NewEncrypter or NewDecrypter, and their methods")
 
 // NewEncrypter returns an Encrypter whose data keys keyring generates and encrypts. It fails if the
 // keyring cannot, or if an option is out of range.
@@ -103,12 +103,12 @@ func (e *Encrypter) Seal(ctx context.Context, plaintext []byte, encryptionContex
 	}
 	frame := int(e.frameLength)
 	full := max(len(plaintext)-1, 0) / frame // the final frame has 1 to frame bytes, or the plaintext is empty
-	if int64(full) >= maxFrames {
-		return nil, fmt.Errorf("%w: the plaintext has too many frames", ErrLimit)
-	}
-	size := m.header.length() + len(plaintext) + full*frameOverhead + finalOverhead
+	size := uint64(m.header.length()) + uint64(len(plaintext)) + uint64(full)*frameOverhead + finalOverhead
 	if m.sign != nil {
 		size += 2 + maxSignature
+	}
+	if int64(full) >= maxFrames || size > math.MaxInt {
+		return nil, fmt.Errorf("%w: the plaintext has too many frames", ErrLimit)
 	}
 	out := append(make([]byte, 0, size), m.header.body...)
 	out = append(out, m.header.auth...)

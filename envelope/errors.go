@@ -1,10 +1,9 @@
 package envelope
 
 import (
+	"errors"
 	"fmt"
 	"io"
-
-	"errors"
 )
 
 // The reasons why a message or a call is refused, for errors.Is. Errors of the KMS and of the

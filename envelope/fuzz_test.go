@@ -44,11 +44,12 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		again := *h
-		beforeContext := 1 + 2 + len(h.messageID) + 2
+		atContext := 1 + 2 + len(h.messageID)
 		if h.suite.version == 1 {
-			beforeContext++
+			atContext++
 		}
-		require.NoError(t, again.encode(h.body[beforeContext:h.keysOffset]))
+		context, _, _ := cutString(h.body[atContext:])
+		require.NoError(t, again.encode(context))
 		require.Equal(t, h.body, again.body)
 	})
 }
@@ -85,7 +86,7 @@ func FuzzRoundTrip(f *testing.F) {
 		r, err := d.NewReader(context.Background(), &message, pairs)
 		require.NoError(t, err)
 		got = nil
-		for _, n := range append(pieces, 255) {
+		for _, n := range append(bytes.Clone(pieces), 255) { // the arguments may share memory
 			b := make([]byte, n)
 			n, err := r.Read(b)
 			got = append(got, b[:n]...)

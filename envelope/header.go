@@ -26,8 +26,6 @@ type header struct {
 	messageID   []byte
 	pairs       map[string]string // stored
 	keys        []encryptedKey
-	keysOffset  int // in body, of the number of encrypted data keys
-	keysEnd     int // in body, of what follows them
 	framed      bool
 	frameLength uint32
 	commitment  []byte // version 2
@@ -51,12 +49,10 @@ func (h *header) encode(context []byte) error {
 	b = binary.BigEndian.AppendUint16(b, uint16(h.suite.id))
 	b = append(b, h.messageID...)
 	b = appendString(b, context)
-	h.keysOffset = len(b)
 	b, err := appendKeys(b, h.keys)
 	if err != nil {
 		return err
 	}
-	h.keysEnd = len(b)
 	content := byte(contentUnframed)
 	if h.framed {
 		content = contentFramed
@@ -211,7 +207,6 @@ func (h *header) scanSuite(s *scanner) error {
 }
 
 func (h *header) scanKeys(s *scanner, limit int) error {
-	h.keysOffset = s.off
 	count, err := s.uint16()
 	if err != nil {
 		return err
@@ -231,7 +226,6 @@ func (h *header) scanKeys(s *scanner, limit int) error {
 		}
 		h.keys = append(h.keys, encryptedKey{provider: string(fields[0]), info: string(fields[1]), ciphertext: fields[2]})
 	}
-	h.keysEnd = s.off
 	return nil
 }
 

@@ -54,6 +54,7 @@ type testWriter struct {
 	pairs       map[string]string
 	frameLength int     // 0 does not frame
 	emptyFinal  bool    // ends full frames with an empty one
+	longFinal   bool    // has all of the plaintext in the final frame
 	public      *string // in the place of the signature's public key
 }
 
@@ -85,7 +86,7 @@ func (tw testWriter) seal(t testing.TB, plaintext []byte) []byte {
 	f := newFrameCipher(aead, h.messageID, h.framed)
 	if h.framed {
 		sequence := uint32(1)
-		for len(plaintext) > tw.frameLength || tw.emptyFinal && len(plaintext) == tw.frameLength {
+		for !tw.longFinal && len(plaintext) > tw.frameLength || tw.emptyFinal && len(plaintext) == tw.frameLength {
 			out = f.seal(out, sequence, plaintext[:tw.frameLength])
 			plaintext = plaintext[tw.frameLength:]
 			sequence++

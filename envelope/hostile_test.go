@@ -161,6 +161,36 @@ func TestFramesInAnotherOrderAreRefused(t *testing.T) {
 	}
 }
 
+func TestFrameLengthAndContentTypeBelongTogether(t *testing.T) {
+	for _, tt := range []struct{ frameLength, declared int }{{8, 0}, {0, 8}} {
+		for _, suite := range []Suite{0x0178, SuiteCommitKey} {
+			parts := splitMessage(t, testWriter{suite: suite, frameLength: tt.frameLength}.seal(t, nil))
+			h := *parts.header
+			h.frameLength = uint32(tt.declared)
+			require.NoError(t, h.encode(nil))
+			_, err := Inspect(bytes.NewReader(append(h.body, h.auth...)), 0)
+			require.ErrorContains(t, err, "frame length", tt)
+			require.ErrorIs(t, err, ErrAltered)
+		}
+	}
+}
+
+// Its tag verifies: who has the data key wrote it.
+func TestAFinalFrameIsNoLongerThanAFrame(t *testing.T) {
+	d := newDecrypter(t, testKeyring(), anySuite())
+	for _, suite := range []Suite{0x0178, SuiteCommitKey} {
+		for size, want := range map[int]error{8: nil, 9: ErrAltered, 1000: ErrAltered} {
+			message := testWriter{suite: suite, frameLength: 8, longFinal: true}.seal(t, pattern(size))
+			for name, open := range ways(t) {
+				_, err := open(d, message, nil)
+				require.ErrorIs(t, err, want, name)
+			}
+			_, err := d.NewReaderAt(t.Context(), bytes.NewReader(message), int64(len(message)), nil)
+			require.Equal(t, want == nil, err == nil)
+		}
+	}
+}
+
 func TestBytesAfterAMessageAreRefused(t *testing.T) {
 	d := newDecrypter(t, testKeyring(), anySuite())
 	for name, message := range shortMessages(t) {

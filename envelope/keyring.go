@@ -34,7 +34,7 @@ type keyring interface {
 	// matches reports whether the keyring may be able to decrypt a data key.
 	matches(key *encryptedKey) bool
 	// decrypt returns a data key that matches. Its length is not checked.
-	decrypt(ctx context.Context, key *encryptedKey, size int, ec *encryptionContext) ([]byte, error)
+	decrypt(ctx context.Context, key *encryptedKey, ec *encryptionContext) ([]byte, error)
 }
 
 // An encryptedKey is a data key, encrypted with one wrapping key. Every field has at most 65,535
@@ -100,32 +100,27 @@ func checkKeyrings(k Keyring, encrypting bool) ([]keyring, error) {
 
 // newDataKey returns a new data key, in the clear and encrypted by every keyring.
 func newDataKey(ctx context.Context, list []keyring, size int, ec *encryptionContext) ([]byte, []encryptedKey, error) {
-	dataKey, first, err := list[0].generate(ctx, size, ec)
+	dataKey, key, err := list[0].generate(ctx, size, ec)
+	defer func() {
+		if err != nil {
+			secret.Clear(dataKey)
+		}
+	}()
 	if err != nil {
 		return nil, nil, fmt.Errorf("envelope: generating a data key: %w", err)
 	}
 	if len(dataKey) != size {
-		return nil, nil, errors.New("envelope: the KMS generated a data key of another length")
-	}
-	keys, err := encryptDataKey(ctx, list[1:], dataKey, ec)
-	if err != nil {
-		secret.Clear(dataKey)
+		err = errors.New("envelope: the KMS generated a data key of another length")
 		return nil, nil, err
 	}
-	return dataKey, append([]encryptedKey{first}, keys...), nil
-}
-
-// encryptDataKey returns the data key encrypted by every keyring.
-func encryptDataKey(ctx context.Context, list []keyring, dataKey []byte, ec *encryptionContext) ([]encryptedKey, error) {
-	keys := make([]encryptedKey, 0, len(list)+1)
-	for _, k := range list {
-		key, err := k.encrypt(ctx, dataKey, ec)
-		if err != nil {
-			return nil, fmt.Errorf("envelope: encrypting the data key: %w", err)
+	keys := append(make([]encryptedKey, 0, len(list)), key)
+	for _, k := range list[1:] {
+		if key, err = k.encrypt(ctx, dataKey, ec); err != nil {
+			return nil, nil, fmt.Errorf("envelope: encrypting the data key: %w", err)
 		}
 		keys = append(keys, key)
 	}
-	return keys, nil
+	return dataKey, keys, nil
 }
 
 // decryptDataKey returns the data key that the first keyring decrypts. Its errors do not say which
@@ -137,7 +132,7 @@ func decryptDataKey(ctx context.Context, list []keyring, keys []encryptedKey, si
 			if !k.matches(&keys[i]) {
 				continue
 			}
-			dataKey, err := k.decrypt(ctx, &keys[i], size, ec)
+			dataKey, err := k.decrypt(ctx, &keys[i], ec)
 			if err == nil && len(dataKey) == size {
 				return dataKey, nil
 			}

@@ -105,7 +105,7 @@ func (k *kmsKey) matches(key *encryptedKey) bool {
 // decrypt has the KMS decrypt with this keyring's key. That the message names the same one is then
 // checked with the answer: a KMS that ignores KeyId does not decrypt with a key that the message
 // chose.
-func (k *kmsKey) decrypt(ctx context.Context, key *encryptedKey, _ int, ec *encryptionContext) ([]byte, error) {
+func (k *kmsKey) decrypt(ctx context.Context, key *encryptedKey, ec *encryptionContext) ([]byte, error) {
 	return decryptWithKMS(ctx, k.svc, k.keyID, k.grantTokens, key, ec, func(answered string) bool {
 		if mine, ok := arn.Parse(k.keyID); ok && isKeyResource(mine.Resource) {
 			return answered == k.keyID
@@ -190,7 +190,7 @@ func (k *kmsDiscovery) matches(key *encryptedKey) bool {
 	return k.filter.Region == "" || named.Region == k.filter.Region || isMultiRegion(named.Resource)
 }
 
-func (k *kmsDiscovery) decrypt(ctx context.Context, key *encryptedKey, _ int, ec *encryptionContext) ([]byte, error) {
+func (k *kmsDiscovery) decrypt(ctx context.Context, key *encryptedKey, ec *encryptionContext) ([]byte, error) {
 	keyID := key.info
 	if named, ok := parseKeyARN(keyID); ok && k.filter.Region != "" {
 		named.Region = k.filter.Region

@@ -20,7 +20,8 @@ import (
 
 // RawAES returns a keyring with an AES key of 16, 24 or 32 bytes that the application keeps itself;
 // the key is copied. Namespace and name are stored in the message and must be the same to decrypt.
-// The namespace must not begin with "aws-kms".
+// The namespace must not begin with "aws-kms". Use a key for at most 2^32 data keys: each gets a
+// random IV of AES-GCM.
 func RawAES(namespace, name string, key []byte) Keyring {
 	return &rawAES{namespace: namespace, name: name, key: secret.New(bytes.Clone(key))}
 }
@@ -105,7 +106,7 @@ func (r *rawAES) matches(key *encryptedKey) bool {
 	return key.provider == r.namespace && len(key.info) == len(info)+ivBytes && strings.HasPrefix(key.info, info)
 }
 
-func (r *rawAES) decrypt(_ context.Context, key *encryptedKey, _ int, ec *encryptionContext) ([]byte, error) {
+func (r *rawAES) decrypt(_ context.Context, key *encryptedKey, ec *encryptionContext) ([]byte, error) {
 	aead, err := r.aead()
 	if err != nil {
 		return nil, err
@@ -176,7 +177,7 @@ func (r *rawRSA) matches(key *encryptedKey) bool {
 	return r.open != nil && key.provider == r.namespace && key.info == r.name
 }
 
-func (r *rawRSA) decrypt(_ context.Context, key *encryptedKey, _ int, _ *encryptionContext) ([]byte, error) {
+func (r *rawRSA) decrypt(_ context.Context, key *encryptedKey, _ *encryptionContext) ([]byte, error) {
 	dataKey, err := r.open(key.ciphertext)
 	if err != nil {
 		return nil, errUnwrap

@@ -116,6 +116,9 @@ func (r *Reader) fail(err error) {
 // next returns the plaintext of the next frame. The error is about what follows it, io.EOF at the
 // end of the message.
 func (r *Reader) next() ([]byte, error) {
+	if r.message == nil {
+		return nil, errZero
+	}
 	if !r.message.header.framed {
 		return r.unframed()
 	}

@@ -94,6 +94,9 @@ func (r *ReaderAt) Suite() Suite { return r.message.header.suite.id }
 // it reads from, so read whole frames where you can. What it returns is authenticated, also if it
 // returns an error for what follows.
 func (r *ReaderAt) ReadAt(p []byte, off int64) (n int, err error) {
+	if r.message == nil {
+		return 0, errZero
+	}
 	if off < 0 {
 		return 0, errors.New("envelope: ReadAt with a negative offset")
 	}
@@ -134,6 +137,7 @@ func (r *ReaderAt) open(b *frameBuffer, frame int64) ([]byte, error) {
 	}
 	n := before + length + tagBytes
 	if int64(cap(b.bytes)) < n {
+		secret.Clear(b.bytes)
 		b.bytes = make([]byte, n)
 	}
 	bytes := b.bytes[:n]

@@ -40,8 +40,8 @@ func (w *watcher) generate(ctx context.Context, size int, ec *encryptionContext)
 	return w.watch(dataKey), key, err
 }
 
-func (w *watcher) decrypt(ctx context.Context, key *encryptedKey, size int, ec *encryptionContext) ([]byte, error) {
-	dataKey, err := w.keyring.decrypt(ctx, key, size, ec)
+func (w *watcher) decrypt(ctx context.Context, key *encryptedKey, ec *encryptionContext) ([]byte, error) {
+	dataKey, err := w.keyring.decrypt(ctx, key, ec)
 	return w.watch(dataKey), err
 }
 
@@ -146,6 +146,22 @@ func TestAWriterErasesWhatItKeeps(t *testing.T) {
 	}
 }
 
+// So is what it had of frames that are written, and of a buffer that was too small.
+func TestAWriterErasesWhatItKeptBefore(t *testing.T) {
+	w, err := newEncrypter(t, testKeyring(), EncrypterOptions{FrameLength: 1000}).NewWriter(t.Context(), io.Discard, nil)
+	require.NoError(t, err)
+	write(t, w, pattern(1000))
+	first := w.pending[:1000]
+	write(t, w, pattern(1000)[:10])
+	require.Equal(t, pattern(1000), first)
+	readFrom(t, w, bytes.NewReader(pattern(2000)))
+	require.Equal(t, make([]byte, 1000), first)
+	last := w.pending[:cap(w.pending)]
+	require.Equal(t, pattern(2000)[1990:], last[:10])
+	require.NoError(t, w.Close())
+	require.Equal(t, make([]byte, len(last)), last)
+}
+
 // So does a Reader, at the end and when ReEncrypt leaves it.
 func TestAReaderErasesWhatItKeeps(t *testing.T) {
 	message, err := newEncrypter(t, testKeyring(), EncrypterOptions{}).Seal(t.Context(), pattern(1000), nil)
@@ -166,5 +182,24 @@ func TestAReaderErasesWhatItKeeps(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.Equal(t, make([]byte, len(kept)), kept)
+	}
+}
+
+func TestADataKeyThatIsNotUsedIsErased(t *testing.T) {
+	svc, _, keyARN := newKMS(t)
+	alias := "alias/app"
+	good := KMSKey(svc, keyARN)
+	for name, k := range map[string][2]Keyring{
+		"an answer without a key ARN": {KMSKey(liar{svc, &alias, 0}, keyARN), good},
+		"an answer of another length": {KMSKey(liar{svc, nil, -1}, keyARN), good},
+		"a second key that fails":     {good, KMSKey(svc, "alias/none")},
+	} {
+		w := &watcher{keyring: k[0].(*kmsKey)}
+		_, err := newEncrypter(t, Multi(w, k[1]), EncrypterOptions{}).Seal(t.Context(), nil, nil)
+		require.Error(t, err, name)
+		require.Len(t, w.seen, 1, name)
+		erased := make([]byte, len(w.seen[0]))
+		require.NotEqual(t, erased, w.copies[0], name)
+		require.Equal(t, erased, w.seen[0], name)
 	}
 }

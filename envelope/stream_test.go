@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -307,6 +308,20 @@ func TestNilAndZeroValuesAreErrors(t *testing.T) {
 	require.Error(t, err)
 	_, err = newDecrypter(t, testKeyring(), DecrypterOptions{}).NewReader(t.Context(), nil, nil)
 	require.Error(t, err)
+
+	// So are streams that no method has made.
+	n, err := new(Writer).Write([]byte("x"))
+	require.Zero(t, n)
+	require.Equal(t, errZero, err)
+	_, err = new(Writer).ReadFrom(strings.NewReader("x"))
+	require.Equal(t, errZero, err)
+	require.Equal(t, errZero, new(Writer).Close())
+	_, err = new(Reader).Read(make([]byte, 1))
+	require.Equal(t, errZero, err)
+	_, err = new(Reader).WriteTo(io.Discard)
+	require.Equal(t, errZero, err)
+	_, err = new(ReaderAt).ReadAt(make([]byte, 1), 0)
+	require.Equal(t, errZero, err)
 }
 
 func TestOptionsOutOfRangeAreRefused(t *testing.T) {

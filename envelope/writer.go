@@ -44,8 +44,8 @@ func (e *Encrypter) NewWriter(ctx context.Context, dst io.Writer, encryptionCont
 // Write encrypts p. It writes what fills a frame, and keeps the rest until more is written. After
 // an error of the underlying writer, the Writer cannot be used.
 func (w *Writer) Write(p []byte) (n int, err error) {
-	if w.err != nil {
-		return 0, w.err
+	if err := w.usable(); err != nil {
+		return 0, err
 	}
 	for len(p) > 0 {
 		// The last frame is a final one, so a full frame waits until something follows it.
@@ -71,6 +71,14 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// usable returns why the Writer cannot be used, if so.
+func (w *Writer) usable() error {
+	if w.err == nil && w.message == nil {
+		w.err = errZero
+	}
+	return w.err
+}
+
 // keep appends p to what is pending. The buffer grows with what arrives, up to a frame.
 func (w *Writer) keep(p []byte) {
 	w.grow(len(w.pending) + len(p))
@@ -84,14 +92,14 @@ func (w *Writer) grow(need int) {
 	}
 	grown := make([]byte, len(w.pending), min(max(need, 2*cap(w.pending), 512), w.length+1))
 	copy(grown, w.pending)
-	secret.Clear(w.pending)
+	w.erase()
 	w.pending = grown
 }
 
 // ReadFrom encrypts what src has, until io.EOF. It does not close the Writer. After an error of src,
 // more can be written.
 func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
-	for w.err == nil {
+	for w.usable() == nil {
 		w.grow(len(w.pending) + 1)
 		read, err := src.Read(w.pending[len(w.pending):cap(w.pending)])
 		if read < 0 || read > cap(w.pending)-len(w.pending) {
@@ -119,7 +127,7 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 // frame writes a regular frame.
 func (w *Writer) frame(plaintext []byte) error {
 	if w.sequence == maxFrames {
-		w.err = fmt.Errorf("%w: the message has too many frames", ErrLimit)
+		w.fail(fmt.Errorf("%w: the message has too many frames", ErrLimit))
 		return w.err
 	}
 	w.out = w.message.frames.seal(w.out[:0], w.sequence, plaintext)
@@ -147,9 +155,12 @@ func (w *Writer) write() error {
 // fail ends the use of the Writer, and clears what it has of the plaintext.
 func (w *Writer) fail(err error) {
 	w.err = err
-	secret.Clear(w.pending)
+	w.erase()
 	w.pending, w.message = nil, nil
 }
+
+// erase clears the buffer of the plaintext, also behind what is pending: frames were there before.
+func (w *Writer) erase() { secret.Clear(w.pending[:cap(w.pending)]) }
 
 // Close writes the end of the message. It does not close the underlying writer. A second Close
 // returns the error of the first.
@@ -157,8 +168,8 @@ func (w *Writer) Close() error {
 	if w.err == errClosed {
 		return nil
 	}
-	if w.err != nil {
-		return w.err
+	if err := w.usable(); err != nil {
+		return err
 	}
 	w.out = w.message.frames.sealFinal(w.out[:0], w.sequence, w.pending)
 	w.message.transcript.write(w.out)

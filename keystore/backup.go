@@ -2,11 +2,11 @@ package keystore
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -55,7 +55,7 @@ func Backup(ctx context.Context, w io.Writer, from Backend) error {
 	}
 	b.write(binary.BigEndian.AppendUint64([]byte{backupEnd}, n))
 	b.write(b.sum.Sum(nil))
-	return errors.Join(b.err, b.w.Flush())
+	return cmp.Or(b.err, b.w.Flush()) // which repeats an error of the writer
 }
 
 // A backupWriter writes and hashes. It keeps its first error.

@@ -186,6 +186,7 @@ func TestFilesThatCannotBeConverted(t *testing.T) {
 		{"no such file", sealing("--in", filepath.Join(d, "absent"), "--out", out)},
 		{"no such file", sealing("--in", filepath.Join(in, "a"), "--out", filepath.Join(d, "absent", "out"))},
 		{"is not a file", sealing("--in", filepath.Join(in, "a"), "--out", in)},
+		{"is not a file", sealing("--in", filepath.Join(in, "a"), "--out", in+"/")},
 		{"reserved", sealing("--context", "aws-crypto-x=y", "--in", filepath.Join(in, "a"), "--out", out)},
 		{"alias/none", []string{"encrypt", "--key", "alias/none", "--in", filepath.Join(in, "a"), "--out", out}},
 		{"followed by .encrypted", []string{"decrypt", "--in", in, "--out", in + "2"}},
@@ -199,6 +200,20 @@ func TestFilesThatCannotBeConverted(t *testing.T) {
 
 	require.NoError(t, os.Symlink("a", filepath.Join(in, "link")))
 	requireRefused(t, "", "link is neither a file nor a directory", store, sealing("--in", in, "--out", out)...)
+}
+
+func TestAFileKeepsItsModeExceptForTheUmask(t *testing.T) {
+	d, store := newFiles(t)
+	long := strings.Repeat("n", 250) // the temporary file has a name, too
+	require.NoError(t, os.WriteFile(filepath.Join(d, "in"), nil, 0o600))
+	require.NoError(t, os.Chmod(filepath.Join(d, "in"), 0o666))
+	require.NoError(t, os.WriteFile(filepath.Join(d, "umask"), nil, 0o666))
+	info, err := os.Stat(filepath.Join(d, "umask"))
+	require.NoError(t, err)
+	requireConverted(t, "", store, "encrypt", "--key", "alias/a", "--in", filepath.Join(d, "in"), "--out", filepath.Join(d, long))
+	written, err := os.Stat(filepath.Join(d, long))
+	require.NoError(t, err)
+	require.Equal(t, info.Mode(), written.Mode())
 }
 
 func TestProgressIsShownOnATerminal(t *testing.T) {

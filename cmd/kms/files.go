@@ -181,12 +181,13 @@ func (p *program) convertFiles(ctx context.Context, s *fileSettings, c *conversi
 
 // convertFile converts one file. If --out is a directory, that is a mistake.
 func (s *fileSettings) convertFile(e entry, convert func(entry, io.Writer, map[string]string) error) error {
-	root, err := os.OpenRoot(filepath.Dir(s.out))
+	out := filepath.Clean(s.out) // "directory/" has the name directory
+	root, err := os.OpenRoot(filepath.Dir(out))
 	if err != nil {
 		return fmt.Errorf("--out: %w", err)
 	}
 	defer root.Close()
-	name := filepath.Base(s.out)
+	name := filepath.Base(out)
 	if err := checkNew(root, name, s.force); err != nil {
 		return fmt.Errorf("--out: %w", err)
 	}
@@ -253,10 +254,11 @@ func checkNew(root *os.Root, name string, replace bool) error {
 }
 
 // writeFile writes a file under another name beside it, and gives it its name when all of it is on
-// the disk. After a failure there is no new file.
+// the disk. After a failure there is no new file. The file gets the mode, less what the umask takes
+// away, when it is complete.
 func writeFile(root *os.Root, name string, mode fs.FileMode, replace bool, write func(io.Writer) error) (err error) {
-	temporary := path.Join(path.Dir(filepath.ToSlash(name)), "."+path.Base(name)+".new"+rand.Text())
-	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	temporary := path.Join(path.Dir(filepath.ToSlash(name)), ".new"+rand.Text()) // name may be as long as names can be
+	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
@@ -266,10 +268,17 @@ func writeFile(root *os.Root, name string, mode fs.FileMode, replace bool, write
 			_ = root.Remove(temporary)
 		}
 	}()
+	created, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := f.Chmod(0o600); err != nil {
+		return err
+	}
 	if err := write(f); err != nil {
 		return err
 	}
-	if err := errors.Join(f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(f.Chmod(created.Mode()), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := checkNew(root, name, replace); err != nil {
