@@ -134,7 +134,7 @@ func (c *control) read(v any) error {
 	d.DisallowUnknownFields()
 	err = d.Decode(v)
 	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return badRequest("%s is not what a JSON %s can be", cmp.Or(mismatch.Field, "the body"), mismatch.Value)
+		return badRequest("%s cannot be a JSON %s", cmp.Or(mismatch.Field, "the body"), mismatch.Value)
 	}
 	if err != nil {
 		return badRequest("the body is not the JSON of this request: %s", strings.TrimPrefix(err.Error(), "json: "))

@@ -97,7 +97,7 @@ func (s *askSettings) common(flags *flag.FlagSet) {
 
 // ofOperation defines the flag that says which operation the question is about.
 func (s *askSettings) ofOperation(flags *flag.FlagSet) {
-	flags.StringVar(&s.operation, "operation", "", "the `OPERATION`, such as Decrypt")
+	flags.StringVar(&s.operation, "operation", "", "the `OPERATION`, such as Decrypt, or kms:Decrypt as policies have it")
 }
 
 // ofPrincipal defines the flag that says who asks.
@@ -126,6 +126,7 @@ func (s *askSettings) parse(p *program, flags *flag.FlagSet, args []string, summ
 			return usageError(command + " needs --" + name)
 		}
 	}
+	s.operation = strings.TrimPrefix(s.operation, "kms:")
 	return nil
 }
 

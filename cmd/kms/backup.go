@@ -41,8 +41,10 @@ func (p *program) backup(ctx context.Context, args []string) error {
 	switch {
 	case err != nil:
 		return err
-	case (s.store == "") == (socket == ""):
+	case s.store == "" && socket == "":
 		return usageError("kms backup needs --store or --admin-socket")
+	case s.store != "" && socket != "":
+		return usageError("--store and --admin-socket exclude each other")
 	case to == "":
 		return usageError("kms backup needs --to")
 	case to == "-" && asJSON:
@@ -145,7 +147,8 @@ func (p *program) checkBackup(ctx context.Context, name string, source *rootSour
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		return p.reportCheck(&checkReport{Store: name, Records: n, Faults: []string{}}, asJSON)
+		report := &checkReport{Store: name, Records: n, Faults: []string{}}
+		return p.report(asJSON, report, "%s: %d records, complete and unchanged; with a root key they would be checked, too", name, n)
 	}
 	root, err := source.rootKey(p)
 	if err != nil {
@@ -213,7 +216,7 @@ func (p *program) restore(ctx context.Context, args []string) error {
 		} else if info.Size() > 0 && !replace {
 			return fmt.Errorf("--store: %s: %w: --replace replaces it", s.store, fs.ErrExist)
 		}
-		checked, err := p.restoreTo(ctx, temporary, r, &s, root, asJSON)
+		checked, err := p.restoreTo(ctx, temporary, from, r, root, &s.root, asJSON)
 		if err != nil {
 			return err
 		}
@@ -229,8 +232,8 @@ func (p *program) restore(ctx context.Context, args []string) error {
 	return p.report(asJSON, report, "%s: restored %d records, %d faults", s.store, report.Records, len(report.Faults))
 }
 
-// restoreTo fills the file temporary with a backup, and checks it.
-func (p *program) restoreTo(ctx context.Context, temporary string, r io.Reader, s *storeFlag, root keystore.RootKey, asJSON bool) (_ *checkReport, err error) {
+// restoreTo fills the file temporary with the backup name, and checks it.
+func (p *program) restoreTo(ctx context.Context, temporary, name string, r io.Reader, root keystore.RootKey, source *rootSource, asJSON bool) (_ *checkReport, err error) {
 	backend, err := bolt.Open(temporary)
 	if err != nil {
 		return nil, err
@@ -239,8 +242,8 @@ func (p *program) restoreTo(ctx context.Context, temporary string, r io.Reader, 
 	show, remove := p.progress("records restored")
 	defer remove()
 	if err := keystore.Restore(ctx, backend, r, show); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--from: %s: %w", name, err)
 	}
 	remove()
-	return p.checkRecords(ctx, s.store, backend, root, &s.root, asJSON)
+	return p.checkRecords(ctx, name, backend, root, source, asJSON)
 }

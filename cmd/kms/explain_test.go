@@ -118,7 +118,7 @@ func TestWhoCanAnswersByItsStatus(t *testing.T) {
 		require.NoError(t, err)
 	})
 	whoCan := func(args ...string) (int, string, string) {
-		return runCommand(append(append([]string{"who-can", "--key", "alias/app", "--operation", "Decrypt"}, store...), args...)...)
+		return runCommand(append(append([]string{"who-can", "--key", "alias/app", "--operation", "kms:Decrypt"}, store...), args...)...)
 	}
 	status, stdout, stderr := whoCan()
 	require.Zero(t, status, stderr)
@@ -166,7 +166,7 @@ func TestExplainTakesPoliciesFromACredentialsFile(t *testing.T) {
 	store := seededKey(t)
 	credentials := file(t, "credentials", principalsText)
 	explain := func(args ...string) (int, string, string) {
-		command := []string{"explain", "--key", "alias/app", "--operation", "Decrypt", "--credentials", credentials}
+		command := []string{"explain", "--key", "alias/app", "--operation", "kms:Decrypt", "--credentials", credentials}
 		return runCommand(append(append(command, store...), args...)...)
 	}
 	for _, tt := range []struct {

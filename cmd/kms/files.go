@@ -176,6 +176,9 @@ func (p *program) convertFiles(ctx context.Context, s *fileSettings, c *conversi
 		return err
 	}
 	_ = bar.Exit()
+	if !t.isDirectory {
+		return p.report(s.asJSON, report, "%s: %d bytes read", report.Out, report.Bytes)
+	}
 	return p.report(s.asJSON, report, "%s: %d files, %d bytes read", report.Out, report.Files, report.Bytes)
 }
 

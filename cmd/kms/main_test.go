@@ -236,6 +236,8 @@ func TestAFailureNamesItsCause(t *testing.T) {
 		{"an invalid account", "", []string{"--account", "1"}, "not 12 digits"},
 		{"an invalid Region", "", []string{"--region", "Mars"}, "not the name of a Region"},
 		{"an invalid seed file", "", []string{"--seed", passphrase}, "seed:"},
+		{"a missing seed file of a service for tests", "", []string{"--test", "--seed", passphrase + "-"}, "--seed: "},
+		{"a store that must exist", "", []string{"--store", passphrase + "-", "--must-exist", "--passphrase-file", passphrase}, "--must-exist: " + passphrase + "-"},
 		{"invalid credentials", "", []string{"--credentials", passphrase}, "line 1: a mapping is wanted"},
 		{"an invalid certificate", "", []string{"--tls-cert", passphrase, "--tls-key", passphrase}, "--tls-cert and --tls-key: "},
 		{"a private key that others can read", "", []string{"--tls-cert", passphrase, "--tls-key", readable}, "mode 0600 or less"},

@@ -108,6 +108,9 @@ func (p *program) serve(ctx context.Context, args []string) (err error) {
 	}
 	svc, err := monitor.newService(config)
 	if err != nil {
+		if errors.Is(err, keystore.ErrNoStore) {
+			err = fmt.Errorf("--must-exist: %s: %w", s.store, err)
+		}
 		return errors.Join(s.root.explain(s.store, err), config.Backend.Close())
 	}
 	defer func() { err = errors.Join(err, svc.Close()) }()

@@ -113,7 +113,7 @@ func (p *program) serveSettings(args []string) (*settings, error) {
 func (s *settings) address(ctx context.Context) (string, error) {
 	address, loopback, err := resolve(ctx, s.listenFlag(), s.listen)
 	if err == nil && !loopback && !s.insecure && (s.credentials == "" || s.tlsCert == "") {
-		return "", usageError(fmt.Sprintf("--listen %.260q is open to other machines, which takes --credentials, --tls-cert and --tls-key", s.listen))
+		return "", usageError(fmt.Sprintf("--listen %.260q is open to other machines, which takes --credentials, --tls-cert and --tls-key: use --insecure-listen only in a network that you trust", s.listen))
 	}
 	return address, err
 }

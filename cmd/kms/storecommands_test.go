@@ -157,7 +157,7 @@ func TestABackupIsRestored(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, backupReport{backup, 6, info.Size()}, report)
 	require.Equal(t, fs.FileMode(0o600), info.Mode())
-	requireRun(t, "check", "--backup", backup)
+	require.Contains(t, requireRun(t, "check", "--backup", backup), ": 6 records, complete and unchanged")
 	require.Contains(t, requireRun(t, "check", "--backup", backup, "--key-file", p.key), ": 6 records, no faults")
 	p.addKey(t, "alias/two")
 
@@ -231,10 +231,10 @@ func TestABadBackupReplacesNothing(t *testing.T) {
 		refused("altered", want, "--from", bad, "--key-file", p.key)
 	}
 	require.NoError(t, os.WriteFile(bad, whole[:len(whole)-1], 0o600))
-	refused("cut at its end", "cut off", "--from", bad, "--key-file", p.key)
+	refused("cut at its end", "--from: "+bad+": keystore: the backup is incomplete or damaged: use another one: it is cut off", "--from", bad, "--key-file", p.key)
 	refused("a store instead of a backup", "does not begin as a backup does", "--from", p.store, "--key-file", p.key)
 	refused("a missing backup", "no such file", "--from", p.path("missing"), "--key-file", p.key)
-	refused("a wrong root key", "--key-file: not the root key of "+p.store, "--from", backup, "--key-file", other)
+	refused("a wrong root key", "--key-file: not the root key of "+backup, "--from", backup, "--key-file", other)
 	refused("a root key of another kind", `kind "keyfile", not "argon2id"`, "--from", backup, "--passphrase-file", file(t, "passphrase", "a good passphrase"))
 	refused("a missing root key", "no such file", "--from", backup, "--key-file", p.path("missing"))
 	refused("an unsafe root key", "mode 0600 or less", "--from", backup, "--key-file", unsafe)
@@ -426,6 +426,7 @@ func TestMistakesInStoreCommandsAreRefused(t *testing.T) {
 		"kms init needs --key-file or --passphrase-file":              {"init", "--store", "s"},
 		"--key-file and --passphrase-file exclude each other":         {"check", "--store", "s", "--key-file", "k", "--passphrase-file", "p"},
 		"kms backup needs --store or --admin-socket":                  {"backup", "--to", "b"},
+		"--store and --admin-socket exclude each other":               {"backup", "--store", "s", "--admin-socket", "a", "--to", "b"},
 		"kms backup needs --to":                                       {"backup", "--store", "s"},
 		"--to - and --json both use standard output":                  {"backup", "--store", "s", "--to", "-", "--json"},
 		"kms restore needs --from":                                    {"restore", "--store", "s", "--key-file", "k"},

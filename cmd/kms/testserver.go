@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -24,6 +25,9 @@ func (p *program) serveTest(
 	}
 	service, err := kmstest.NewServer(options, prepare...)
 	if err != nil {
+		if s.seed != "" {
+			err = fmt.Errorf("--seed: %w", err)
+		}
 		return err
 	}
 	defer func() { err = errors.Join(err, service.Close()) }()

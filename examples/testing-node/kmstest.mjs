@@ -27,6 +27,7 @@ export class TestKMS {
 // start starts a service. Its stop method ends it.
 export async function start(program = process.env.KMS ?? "kms") {
   const child = spawn(program, ["serve", "--test", "--listen", "127.0.0.1:0"], { stdio: ["ignore", "pipe", "ignore"] });
-  const [url] = await once(createInterface({ input: child.stdout }), "line");
+  const [url] = await Promise.race([once(createInterface({ input: child.stdout }), "line"), once(child, "exit").then(() => [])]);
+  if (!url) throw new Error(`${program} serve --test has ended; run it to see why`);
   return Object.assign(new TestKMS(url), { stop: () => child.kill() });
 }

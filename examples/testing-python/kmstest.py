@@ -41,4 +41,8 @@ class TestKMS:
 def start(program=os.environ.get("KMS", "kms")):
     """Start a service, which stop ends."""
     process = subprocess.Popen([program, "serve", "--test", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return TestKMS(process.stdout.readline().strip(), process)
+    url = process.stdout.readline().strip()
+    if not url:
+        process.communicate()
+        raise RuntimeError(f"{program} serve --test has ended; run it to see why")
+    return TestKMS(url, process)

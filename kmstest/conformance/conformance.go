@@ -45,7 +45,8 @@ type Target struct {
 	// of this check allow anything. A Service needs none.
 	As func(arn string) Call
 
-	// Clock moves the clock of the target. It must begin at [Start] if HTTP is set.
+	// Clock moves the clock of the target. It must begin at [Start] if HTTP is set. A target whose clock
+	// stands still, such as a service of kmstest, needs it: its replicas are never ready without.
 	Clock Clock
 
 	// Restart returns a target of the same kind, without keys, with other settings.
@@ -63,6 +64,10 @@ type Target struct {
 
 	// Discard means that the target is discarded after each fact, so that nothing has to be deleted.
 	Discard bool
+
+	// replicasTakeLong, if it is not nil, is set when a replica was not ready in a minute, so that only
+	// one fact of a Check waits for that.
+	replicasTakeLong *bool
 }
 
 // A Clock is that of a target, such as a *kmstest.Service.
@@ -141,6 +146,7 @@ func (f Fact) Check(ctx context.Context, target Target) (result Result) {
 // ctx ended.
 func Check(ctx context.Context, target Target, selected func(Fact) bool) *Report {
 	r := new(Report)
+	target.replicasTakeLong = new(bool)
 	for _, f := range Facts() {
 		if ctx.Err() != nil {
 			break

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -53,6 +55,21 @@ func outcomes(r *conformance.Report, outcome conformance.Outcome) (texts []strin
 		texts = append(texts, result.Text)
 	}
 	return texts
+}
+
+// Whoever forgets the Clock of a service whose clock stands still waits for one replica, not for each.
+func TestReplicasThatAreNeverReadyAreWaitedForOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		svc, err := kms.New(kms.Config{Clock: func() time.Time { return began }})
+		require.NoError(t, err)
+		defer svc.Close()
+		report := conformance.Check(t.Context(), conformance.Target{Call: call(svc)}, about("replica"))
+		require.Less(t, time.Since(began), 2*time.Minute)
+		require.Empty(t, report.With(conformance.Deviates), "%v", report)
+		require.Contains(t, report.String(), "not run: needs replicas that are ready in a minute, or a Clock\n")
+	})
 }
 
 // Each planted deviation is found, by the fact that knows better and no other.

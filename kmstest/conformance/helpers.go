@@ -57,6 +57,10 @@ func replicate(t *scene, svc *kms.Service, keyID string) {
 
 // replicate creates a replica in replicaRegion, and waits until it is not being created any more.
 func (s *scene) replicate(keyID string) {
+	const inTime = "replicas that are ready in a minute, or a Clock"
+	if s.target.replicasTakeLong != nil && *s.target.replicasTakeLong {
+		s.needs(inTime)
+	}
 	replicate(s, s.svc, keyID)
 	for range 60 {
 		if describe(s, s.svc.In(replicaRegion), keyID).KeyState != kms.KeyStateCreating {
@@ -72,8 +76,10 @@ func (s *scene) replicate(keyID string) {
 		case <-time.After(time.Second):
 		}
 	}
-	s.Errorf("a replica is still being created after a minute")
-	s.FailNow()
+	if s.target.replicasTakeLong != nil {
+		*s.target.replicasTakeLong = true
+	}
+	s.needs(inTime)
 }
 
 // createSigningKey creates a key that can sign with ECDSA_SHA_256.
