@@ -247,6 +247,7 @@ func TestASignerRefusesOtherOptions(t *testing.T) {
 		message string
 	}{
 		{kms.KeySpecRSA2048, nil, 32, kms.UnsupportedOperationException, "A Signer needs options."},
+		{kms.KeySpecRSA2048, (*rsa.PSSOptions)(nil), 32, kms.UnsupportedOperationException, "A Signer needs options."},
 		{kms.KeySpecRSA2048, crypto.Hash(0), 32, kms.UnsupportedOperationException, "RSASSA_PKCS1_V1_5 needs a digest and its hash function."},
 		{kms.KeySpecRSA2048, crypto.SHA1, 20, kms.UnsupportedOperationException, "RSASSA_PKCS1_V1_5 with SHA-1 is not supported."},
 		{kms.KeySpecRSA2048, crypto.MD5SHA1, 36, kms.UnsupportedOperationException, "RSASSA_PKCS1_V1_5 with MD5+SHA1 is not supported."},

@@ -122,6 +122,21 @@ type incoming struct {
 	transcript *transcript
 }
 
+// callerPairs returns the pairs that are not reserved. A nil message, of a zero Reader, has none.
+func (m *incoming) callerPairs() map[string]string {
+	if m == nil {
+		return nil
+	}
+	return callerPairs(m.pairs)
+}
+
+func (m *incoming) suite() Suite {
+	if m == nil {
+		return 0
+	}
+	return m.header.suite.id
+}
+
 // begin reads the header of a message, decrypts the data key and authenticates the header.
 func (d *Decrypter) begin(ctx context.Context, s *scanner, given map[string]string) (*incoming, error) {
 	if d == nil || d.materials == nil {

@@ -51,13 +51,19 @@ func (k *kmsKey) check() error {
 	return nil
 }
 
-var errNilKMS = errors.New("envelope: a keyring has no KMS")
+var (
+	errNilKMS   = errors.New("envelope: a keyring has no KMS")
+	errNoAnswer = errors.New("envelope: the KMS returned neither an answer nor an error")
+)
 
 func (k *kmsKey) generate(ctx context.Context, size int, ec *encryptionContext) ([]byte, encryptedKey, error) {
 	n := int32(size)
 	out, err := k.svc.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{
 		KeyId: k.keyID, NumberOfBytes: &n, EncryptionContext: ec.pairs, GrantTokens: k.grantTokens,
 	})
+	if err == nil && out == nil {
+		err = errNoAnswer
+	}
 	if err != nil {
 		return nil, encryptedKey{}, err
 	}
@@ -69,6 +75,9 @@ func (k *kmsKey) encrypt(ctx context.Context, dataKey []byte, ec *encryptionCont
 	out, err := k.svc.Encrypt(ctx, &kms.EncryptInput{
 		KeyId: k.keyID, Plaintext: dataKey, EncryptionContext: ec.pairs, GrantTokens: k.grantTokens,
 	})
+	if err == nil && out == nil {
+		err = errNoAnswer
+	}
 	if err != nil {
 		return encryptedKey{}, err
 	}
@@ -119,6 +128,9 @@ func decryptWithKMS(ctx context.Context, svc KMS, keyID string, grantTokens []st
 	out, err := svc.Decrypt(ctx, &kms.DecryptInput{
 		KeyId: keyID, CiphertextBlob: key.ciphertext, EncryptionContext: ec.pairs, GrantTokens: grantTokens,
 	})
+	if err == nil && out == nil {
+		err = errNoAnswer
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -396,3 +396,40 @@ func TestImpossibleDataKeysAreSkipped(t *testing.T) {
 	require.Empty(t, c.take())
 	require.NotErrorIs(t, errors.Join(ErrNoKey), ErrAltered)
 }
+
+// silentKMS answers nothing, or what a KMS must not.
+type silentKMS struct{ answers bool }
+
+func (s silentKMS) GenerateDataKey(context.Context, *kms.GenerateDataKeyInput) (*kms.GenerateDataKeyOutput, error) {
+	if !s.answers {
+		return nil, nil
+	}
+	return &kms.GenerateDataKeyOutput{KeyId: "arn:aws:kms:us-east-1:111122223333:key/x", Plaintext: make([]byte, 32)}, nil
+}
+
+func (silentKMS) Encrypt(context.Context, *kms.EncryptInput) (*kms.EncryptOutput, error) {
+	return nil, nil
+}
+
+func (silentKMS) Decrypt(context.Context, *kms.DecryptInput) (*kms.DecryptOutput, error) {
+	return nil, nil
+}
+
+func TestAKMSThatAnswersNothingIsAnError(t *testing.T) {
+	svc, _, keyARN := newKMS(t)
+	silent := KMSKey(silentKMS{}, keyARN)
+	for _, k := range []Keyring{silent, Multi(KMSKey(svc, keyARN), silent)} {
+		e, err := NewEncrypter(k, EncrypterOptions{})
+		require.NoError(t, err)
+		_, err = e.Seal(t.Context(), nil, nil)
+		require.ErrorIs(t, err, errNoAnswer)
+	}
+	err := open(t, silent, seal(t, KMSKey(svc, keyARN), nil))
+	require.ErrorIs(t, err, ErrNoKey)
+	require.ErrorIs(t, err, errNoAnswer)
+
+	e, err := NewEncrypter(KMSKey(silentKMS{answers: true}, keyARN), EncrypterOptions{}) // without a ciphertext
+	require.NoError(t, err)
+	_, err = e.Seal(t.Context(), nil, nil)
+	require.ErrorContains(t, err, "without a key ARN or a ciphertext")
+}

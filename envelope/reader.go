@@ -51,10 +51,10 @@ func (d *Decrypter) checkFrameLength(h *header) error {
 
 // EncryptionContext returns the encryption context of the message, which is authenticated: its
 // stored pairs and those that were given. Reserved pairs are left out.
-func (r *Reader) EncryptionContext() map[string]string { return callerPairs(r.message.pairs) }
+func (r *Reader) EncryptionContext() map[string]string { return r.message.callerPairs() }
 
 // Suite returns the algorithm suite of the message.
-func (r *Reader) Suite() Suite { return r.message.header.suite.id }
+func (r *Reader) Suite() Suite { return r.message.suite() }
 
 // Read returns plaintext that is authenticated: of a frame after its tag has been verified, of the
 // last frame of a signed message after its signature has been. The error is io.EOF only after all

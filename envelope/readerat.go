@@ -82,13 +82,18 @@ func (d *Decrypter) beginAt(ctx context.Context, src io.Reader, pairs map[string
 }
 
 // Size returns the length of the plaintext in bytes. It is authenticated.
-func (r *ReaderAt) Size() int64 { return r.full*int64(r.message.header.frameLength) + r.last }
+func (r *ReaderAt) Size() int64 {
+	if r.message == nil {
+		return 0
+	}
+	return r.full*int64(r.message.header.frameLength) + r.last
+}
 
 // EncryptionContext returns the encryption context of the message, like [Reader.EncryptionContext].
-func (r *ReaderAt) EncryptionContext() map[string]string { return callerPairs(r.message.pairs) }
+func (r *ReaderAt) EncryptionContext() map[string]string { return r.message.callerPairs() }
 
 // Suite returns the algorithm suite of the message.
-func (r *ReaderAt) Suite() Suite { return r.message.header.suite.id }
+func (r *ReaderAt) Suite() Suite { return r.message.suite() }
 
 // ReadAt reads plaintext at an offset, like io.ReaderAt. Each call decrypts all of the frames that
 // it reads from, so read whole frames where you can. What it returns is authenticated, also if it

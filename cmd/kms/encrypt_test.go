@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -227,4 +228,21 @@ func TestProgressIsShownOnATerminal(t *testing.T) {
 		require.Contains(t, stderr.String(), "\r")
 		require.Contains(t, stdout.String(), `"files":`)
 	}
+}
+
+func TestAFileThatAppearsMeanwhileIsNotReplaced(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	require.NoError(t, err)
+	defer root.Close()
+	write := func(text string) func(io.Writer) error {
+		return func(w io.Writer) error {
+			_, err := io.WriteString(w, text)
+			return err
+		}
+	}
+	require.NoError(t, writeFile(root, "a", 0o600, false, write("first")))
+	require.ErrorIs(t, rename(root, "a", "a", false), fs.ErrExist)
+	require.ErrorIs(t, writeFile(root, "a", 0o600, false, write("second")), fs.ErrExist)
+	require.NoError(t, writeFile(root, "a", 0o600, true, write("third")))
+	require.Equal(t, map[string]string{".": content(t, root.Name())["."], "a": "-rw------- third"}, content(t, root.Name()))
 }

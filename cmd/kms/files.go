@@ -287,10 +287,25 @@ func writeFile(root *os.Root, name string, mode fs.FileMode, replace bool, write
 	if err := checkNew(root, name, replace); err != nil {
 		return err
 	}
-	if err := root.Rename(temporary, name); err != nil {
+	if err := rename(root, temporary, name, replace); err != nil {
 		return err
 	}
 	return securefile.SyncDir(filepath.Join(root.Name(), filepath.Dir(name)))
+}
+
+// rename gives a file its name. If it may not replace another one, it does not do so even if that was
+// made a moment ago, unless the file system has no links.
+func rename(root *os.Root, temporary, name string, replace bool) error {
+	if !replace {
+		err := root.Link(temporary, name)
+		switch {
+		case err == nil:
+			return root.Remove(temporary)
+		case errors.Is(err, fs.ErrExist):
+			return err
+		}
+	}
+	return root.Rename(temporary, name)
 }
 
 // A countingReader moves a progress bar, and ends when its context does.
