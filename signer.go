@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha3"
 	"io"
-	"reflect"
 
 	"filippo.io/mldsa"
 	"filippo.io/mldsa/mldsacrypto"
@@ -79,7 +78,8 @@ func (k *keySigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]
 // signInput returns the input of Sign, without its KeyId, for opts. Whether the key has the
 // algorithm, and whether the digest has its length, is left to Sign.
 func signInput(public crypto.PublicKey, digest []byte, opts crypto.SignerOpts) (*SignInput, error) {
-	if v := reflect.ValueOf(opts); opts == nil || v.Kind() == reflect.Pointer && v.IsNil() { // its HashFunc would panic
+	switch opts { // the HashFunc of these would panic; that of (*mldsa.Options)(nil) does not
+	case nil, (*rsa.PSSOptions)(nil), (*ed25519.Options)(nil):
 		return nil, unsupported("Sign", "A Signer needs options.")
 	}
 	hash := opts.HashFunc()
