@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,15 +50,22 @@ func TestAnInstrumentedBackendHasTheOptionalMethods(t *testing.T) {
 	require.False(t, instrumented(t, r, &broken{}).(keystore.Volatile).Volatile())
 	require.NoError(t, instrumented(t, r, &broken{}).(keystore.Pinger).Ping(t.Context()))
 	ping := errors.New("the disk is gone")
-	require.Equal(t, ping, instrumented(t, r, pinger{ping: ping}).(keystore.Pinger).Ping(t.Context()))
+	pinged := new(pinger)
+	pinged.ping.Store(&ping)
+	require.Equal(t, ping, instrumented(t, r, pinged).(keystore.Pinger).Ping(t.Context()))
 }
 
 type pinger struct {
 	keystore.Backend
-	ping error
+	ping atomic.Pointer[error] // what Ping returns
 }
 
-func (p pinger) Ping(context.Context) error { return p.ping }
+func (p *pinger) Ping(context.Context) error {
+	if err := p.ping.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 func TestCommitsAreCountedByTheirResult(t *testing.T) {
 	r := newTelemetry(t)
@@ -146,10 +154,11 @@ func TestGaugesAreReadFromTheService(t *testing.T) {
 
 func TestAStoreThatIsLostIsSeen(t *testing.T) {
 	r := newTelemetry(t)
-	lost := &pinger{Backend: memory.New()}
-	svc := r.newService(kms.Config{Backend: volatile{lost}, RootKey: keystore.Ephemeral()})
+	store := &pinger{Backend: memory.New()}
+	svc := r.newService(kms.Config{Backend: volatile{store}, RootKey: keystore.Ephemeral()})
 	r.requireValues(map[string]int64{"kms.store.up{}": 1})
-	lost.ping = errors.New("the disk is gone")
+	lost := errors.New("the disk is gone")
+	store.ping.Store(&lost)
 	r.requireValues(map[string]int64{"kms.store.up{}": 0})
 	require.NoError(t, svc.Close())
 }
