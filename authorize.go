@@ -211,8 +211,8 @@ func (q *question) decideWithoutKey(own *ownDecision) decision {
 	return own.allowance(byIdentityPolicy)
 }
 
-// decideByGrants decides by the grants of the key to the caller. refusal is the decision if there
-// is none that allows.
+// decideByGrants decides by the grants of the key to the caller. refusal is the decision if no grant
+// allows.
 func (q *question) decideByGrants(own *ownDecision, refusal decision) decision {
 	result := refusal
 	q.eachGrant(func(g *keydb.Grant, match iam.Match) (more bool) {

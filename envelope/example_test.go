@@ -90,7 +90,7 @@ func ExampleEncrypter_NewWriter() {
 	// Output: 1200000 <nil>
 }
 
-// A message that is cut is told apart, and nothing of its last frame is returned.
+// A message that was cut off has an error of its own, and nothing of its last frame is returned.
 func ExampleDecrypter_NewReader_truncated() {
 	ctx := context.Background()
 	enc, dec := newCoders()

@@ -41,10 +41,10 @@ type Server struct {
 // A served service is replaced when it is reset.
 type served struct {
 	path  string
-	start snapshot // what reset returns to
+	start snapshot // what reset returns to; set before sim
 
 	mu      sync.Mutex
-	sim     *simulator
+	sim     *simulator   // nil until the service is started
 	api     http.Handler // of sim
 	deleted bool         // sim and api are nil
 }
@@ -53,11 +53,11 @@ type served struct {
 // API, of this service and of all its forks. The caller closes the Server.
 func NewServer(api awsapi.Options, options ...Option) (*Server, error) {
 	s := &Server{api: api, services: map[string]*served{}}
-	first, err := s.serve("", newSnapshot(options))
-	if err != nil {
+	first := new(served)
+	s.services[""] = first
+	if err := s.start(first, newSnapshot(options)); err != nil {
 		return nil, err
 	}
-	s.services[""] = first
 	return s, nil
 }
 
@@ -74,18 +74,16 @@ func (s *Server) Close() error {
 	return err
 }
 
-// serve starts a service on a snapshot. Its seeds are a part of what it can be reset to.
-func (s *Server) serve(path string, from snapshot) (*served, error) {
+// start starts a service on a snapshot. Its seeds are a part of what it can be reset to.
+func (s *Server) start(v *served, from snapshot) error {
 	sim, err := newSimulator(from)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	start, err := sim.snapshot()
-	if err != nil {
-		return nil, errors.Join(err, sim.close())
+	if v.start, err = sim.snapshot(); err != nil {
+		return errors.Join(err, sim.close())
 	}
-	added := &served{path: path, start: start}
-	return added, added.replace(sim, s.api)
+	return v.replace(sim, s.api)
 }
 
 // replace closes the service and serves another, or none from then on.
@@ -130,6 +128,18 @@ func (s *Server) fork(of *simulator, options []Option) (*served, error) {
 	if err := from.startLater(options); err != nil {
 		return nil, statusError{http.StatusBadRequest, err.Error()}
 	}
+	added, err := s.addFork()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(added, from); err != nil {
+		return nil, errors.Join(err, s.remove(added))
+	}
+	return added, nil
+}
+
+// addFork names a fork, which is to be started: other requests do not wait for that.
+func (s *Server) addFork() (*served, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -139,12 +149,8 @@ func (s *Server) fork(of *simulator, options []Option) (*served, error) {
 		return nil, statusError{http.StatusConflict, fmt.Sprintf("there are %d forks: delete those that are done", maxForks)}
 	}
 	s.forks++
-	path := forksPath + strconv.Itoa(s.forks)
-	added, err := s.serve(path, from)
-	if err != nil {
-		return nil, err
-	}
-	s.services[path] = added
+	added := &served{path: forksPath + strconv.Itoa(s.forks)}
+	s.services[added.path] = added
 	return added, nil
 }
 

@@ -24,12 +24,13 @@ const maxAdminErrorBytes = 4 << 10
 // listenAdmin listens on a Unix socket that only this user and root can connect to. It removes a
 // socket that a killed process has left.
 func listenAdmin(ctx context.Context, path string) (net.Listener, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	config := net.ListenConfig{Control: restrictSocket}
+	listener, err := config.Listen(ctx, "unix", path)
 	if errors.Is(err, syscall.EADDRINUSE) && isAbandoned(ctx, path) {
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("--admin-socket: %w", err)
 		}
-		listener, err = new(net.ListenConfig).Listen(ctx, "unix", path)
+		listener, err = config.Listen(ctx, "unix", path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--admin-socket: %w", err)
