@@ -27,6 +27,7 @@ type call struct {
 	count    int       // the number of targets
 	charged  bool      // it has been counted against the request quotas
 	scratch  []byte
+	contexts ciphertext.ContextAppender
 	context  []byte            // the canonical encryption context that was used last; part of scratch
 	input    any               // a pointer to the operation's input
 	retiring *keydb.Grant      // that RetireGrant is about, if it exists

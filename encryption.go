@@ -517,7 +517,7 @@ func requireNoContext(k *keydb.Key, encryptionContext map[string]string) error {
 // associatedData returns a ciphertext's header followed by the canonical encryption context. It is
 // valid until the call's next use of its scratch.
 func (c *call) associatedData(header []byte, encryptionContext map[string]string) ([]byte, error) {
-	data, err := ciphertext.AppendContext(append(c.scratch[:0], header...), encryptionContext)
+	data, err := c.contexts.Append(append(c.scratch[:0], header...), encryptionContext)
 	c.scratch, c.context = data, nil
 	switch {
 	case err == nil:
@@ -593,7 +593,7 @@ func (c *call) seal(t *target, plaintext []byte, encryptionContext map[string]st
 		return nil, err
 	}
 	sealed := append(make([]byte, 0, ciphertext.MinBytes+len(plaintext)), m.Header[:]...)
-	ad, err := c.associatedData(sealed, encryptionContext)
+	ad, err := c.associatedData(m.Header[:], encryptionContext)
 	if err != nil {
 		return nil, err
 	}
