@@ -65,7 +65,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	if err != nil {
 		limit = audit.MaxFailedBytes
 	}
-	b.Sorted("encryptionContext", c.context) // of no operation with two contexts
+	b.Sorted("encryptionContext", c.context()) // of no operation with two contexts
 	b.Start(&e.RequestParameters, "requestParameters", limit)
 	if op.logged != nil {
 		in = op.logged(in)

@@ -18,28 +18,28 @@ import (
 // A call is the state of one request. It is reused for later requests: nothing may keep it or its
 // scratch memory after the request.
 type call struct {
-	ctx      context.Context
-	svc      *Service // the view that the call was made on
-	op       *description
-	now      time.Time
-	nonce    uint64    // of the call's identifiers; 0 until one is needed
-	targets  [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
-	count    int       // the number of targets
-	charged  bool      // it has been counted against the request quotas
-	scratch  []byte
-	contexts ciphertext.ContextAppender
-	context  []byte            // the canonical encryption context that was used last; part of scratch
-	input    any               // a pointer to the operation's input
-	retiring *keydb.Grant      // that RetireGrant is about, if it exists
-	question question          // that is being decided
-	identity *identity         // of the caller; nil until it is needed
-	info     audit.RequestInfo // of the request, once hasInfo is true
-	hasInfo  bool
-	observed string         // the first refusal that Observe let pass
-	denied   bool           // a refusal was an explicit deny
-	trace    *trace         // of Explain; nil for a call
-	builder  *audit.Builder // nil until there is an audit event
-	lent     *recording     // to a sink that borrows events; nil until one was
+	ctx                   context.Context
+	svc                   *Service // the view that the call was made on
+	op                    *description
+	now                   time.Time
+	nonce                 uint64    // of the call's identifiers; 0 until one is needed
+	targets               [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
+	count                 int       // the number of targets
+	charged               bool      // it has been counted against the request quotas
+	scratch               []byte
+	contexts              ciphertext.ContextAppender
+	contextAt, contextEnd int               // where scratch has the canonical encryption context that was used last
+	input                 any               // a pointer to the operation's input
+	retiring              *keydb.Grant      // that RetireGrant is about, if it exists
+	question              question          // that is being decided
+	identity              *identity         // of the caller; nil until it is needed
+	info                  audit.RequestInfo // of the request, once hasInfo is true
+	hasInfo               bool
+	observed              string         // the first refusal that Observe let pass
+	denied                bool           // a refusal was an explicit deny
+	trace                 *trace         // of Explain; nil for a call
+	builder               *audit.Builder // nil until there is an audit event
+	lent                  *recording     // to a sink that borrows events; nil until one was
 }
 
 // A target is a key that a call uses, with the permission that the caller needs for it.
@@ -116,11 +116,15 @@ func (c *call) recovered(do func() error) (err error) {
 // key returns the call's first key.
 func (c *call) key() *keydb.Key { return c.targets[0].key }
 
+// context returns the canonical encryption context that was used last, if one was. It is valid
+// until the call's next use of its scratch.
+func (c *call) context() []byte { return c.scratch[c.contextAt:c.contextEnd] }
+
 func (c *call) clearTargets() {
 	if c.count > 0 {
 		clear(c.targets[:c.count])
 	}
-	c.count, c.context, c.retiring, c.identity = 0, nil, nil, nil
+	c.count, c.contextAt, c.contextEnd, c.retiring, c.identity = 0, 0, 0, nil, nil
 	if c.question.call != nil {
 		c.question = question{}
 	}
