@@ -438,7 +438,7 @@ func (c *call) identifySource(src *source, permission string) error {
 	case k == nil:
 		return hiddenCiphertext(caller, permission)
 	}
-	return c.addTarget(target{key: k, permission: permission, byCiphertext: true})
+	return c.addTarget(k, permission, "", true)
 }
 
 const incorrectKey = "The key ID in the request does not identify a CMK that can perform this operation."
