@@ -51,9 +51,9 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	e.UserAgent = cmp.Or(info.UserAgent, audit.AWSInternal)
 	e.TLSDetails = info.TLS
 	if e.RequestID = info.ID; e.RequestID.IsZero() {
-		e.RequestID = c.uuid(requestIDs)
+		c.putUUID(&e.RequestID, requestIDs)
 	}
-	e.EventID = c.eventID()
+	c.putUUID(&e.EventID, eventIDs)
 	e.ReadOnly = op.readOnly
 	e.EventType = audit.APICall
 	e.RecipientAccountID = c.svc.caller.account

@@ -2,7 +2,6 @@ package kms
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
@@ -141,13 +140,17 @@ func (c *call) requestInfo() *audit.RequestInfo {
 // requestID returns the ID of the request, and eventID the ID of its audit event. Both are UUIDs:
 // identifiers, not secrets.
 func (c *call) requestID() [16]byte {
-	if id := audit.RequestInfoFromContext(c.ctx).ID; !id.IsZero() {
-		return id
+	id := audit.RequestInfoFromContext(c.ctx).ID
+	if id.IsZero() {
+		c.putUUID(&id, requestIDs)
 	}
-	return c.uuid(requestIDs)
+	return id
 }
 
-func (c *call) eventID() [16]byte { return c.uuid(eventIDs) }
+func (c *call) eventID() (id audit.UUID) {
+	c.putUUID(&id, eventIDs)
+	return id
+}
 
 // The kinds of identifiers.
 const (
@@ -155,16 +158,13 @@ const (
 	eventIDs
 )
 
-// uuid returns an identifier: random bits of the service, which differ by kind, followed by the
-// nonce.
-func (c *call) uuid(kind int) [16]byte {
+// putUUID sets *id to an identifier: random bits of the service, which differ by kind, followed by
+// the nonce.
+func (c *call) putUUID(id *audit.UUID, kind int) {
 	for c.nonce == 0 {
 		c.nonce = rand.Uint64()
 	}
-	var id [16]byte
-	copy(id[:8], c.svc.core.idPrefixes[kind][:])
-	binary.BigEndian.PutUint64(id[8:], c.nonce)
-	return uuid.Of(id)
+	uuid.Put((*[16]byte)(id), c.svc.core.idPrefixes[kind], c.nonce)
 }
 
 // recordUse records that the call used its keys, for GetKeyLastUsage.
