@@ -380,7 +380,7 @@ func (s *Service) GenerateRandom(ctx context.Context, in *GenerateRandomInput) (
 	return opGenerateRandom.do(ctx, s, in)
 }
 
-// newDataKey draws a data key and encrypts it.
+// newDataKey draws a data key and encrypts it. The ciphertext is in memory, if that is enough for it.
 func (c *call) newDataKey(memory []byte, keySpec DataKeySpec, numberOfBytes *int32, encryptionContext map[string]string) (plaintext, ciphertext []byte, err error) {
 	plaintext = make([]byte, dataKeyBytes(keySpec, numberOfBytes))
 	rand.Read(plaintext)

@@ -530,7 +530,8 @@ func (c *call) associatedData(header []byte, encryptionContext map[string]string
 	return nil, invalid("Invalid EncryptionContext")
 }
 
-// encrypt encrypts to a destination whose algorithm and encryption context its key takes.
+// encrypt encrypts to a destination whose algorithm and encryption context its key takes. The result
+// is in memory, if that is enough for it.
 func (c *call) encrypt(memory []byte, to *destination, plaintext []byte) ([]byte, error) {
 	if to.target.key.Spec.Kind == spec.Symmetric {
 		return c.seal(memory, to.target, plaintext, to.encryptionContext)
@@ -557,7 +558,8 @@ func (d *destination) tooLong(maximum int) *Error {
 	return invalid("Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", d.algorithm, d.target.key.Record.Spec, maximum)
 }
 
-// decrypt decrypts a source that requireSource admitted, with the call's first key.
+// decrypt decrypts a source that requireSource admitted, with the call's first key. The result is in
+// memory, if that is enough for it.
 func (c *call) decrypt(memory []byte, src *source) ([]byte, error) {
 	t := &c.targets[0]
 	if t.key.Spec.Kind == spec.Symmetric {
@@ -643,7 +645,8 @@ func (c *call) open(memory []byte, t *target, sealed []byte, encryptionContext m
 	return plaintext, nil
 }
 
-// Outputs with memory for a short result, such as a data key, in the same allocation.
+// These are outputs with memory for a short result, such as that of a data key, in the same
+// allocation.
 type (
 	encryptMemory struct {
 		out        EncryptOutput
@@ -655,10 +658,11 @@ type (
 	}
 )
 
+// shortPlaintext is the length of the longest plaintext whose result is in the same allocation as
+// the output.
 const shortPlaintext = 32
 
-// enough returns memory, without what it holds, if that is enough for size bytes, or else new
-// memory.
+// enough returns empty memory for size bytes: memory itself, or new memory if that has fewer.
 func enough(memory []byte, size int) []byte {
 	if cap(memory) < size {
 		return make([]byte, 0, size)
