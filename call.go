@@ -78,10 +78,11 @@ func begin(ctx context.Context, s *Service, op *description) (*call, error) {
 	return c, nil
 }
 
-// end clears the call and returns it to the pool.
+// end clears the call and returns it to the pool. It leaves ctx, svc and op, which begin sets: writes
+// of pointers are expensive while garbage is collected, and the pool soon drops what nobody takes.
 func (c *call) end() {
 	c.clearTargets()
-	c.ctx, c.svc, c.op, c.now, c.nonce, c.charged = nil, nil, nil, time.Time{}, 0, false
+	c.now, c.nonce, c.charged = time.Time{}, 0, false
 	c.input, c.observed, c.denied, c.trace = nil, "", false, nil
 	if c.hasInfo {
 		c.info, c.hasInfo = audit.RequestInfo{}, false
@@ -120,8 +121,8 @@ func (c *call) key() *keydb.Key { return c.targets[0].key }
 func (c *call) context() []byte { return c.scratch[c.contextAt:c.contextEnd] }
 
 func (c *call) clearTargets() {
-	if c.count > 0 {
-		clear(c.targets[:c.count])
+	for i := range c.count {
+		c.targets[i] = target{}
 	}
 	c.count, c.contextAt, c.contextEnd, c.retiring, c.identity = 0, 0, 0, nil, nil
 	if c.question.call != nil {
