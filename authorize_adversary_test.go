@@ -80,7 +80,7 @@ func TestTheLockoutCheckOfAReplicaSeesItsTags(t *testing.T) {
 	tags := []kms.Tag{{TagKey: "team", TagValue: "red"}}
 	for _, onPrimary := range []bool{false, true} {
 		in := &kms.CreateKeyInput{MultiRegion: true}
-		replica := &kms.ReplicateKeyInput{ReplicaRegion: "eu-west-1", Policy: defaultPolicyOf("111122223333")}
+		replica := &kms.ReplicateKeyInput{ReplicaRegion: "eu-west-1", Policy: defaultPolicyOf("arn:aws:iam::111122223333:root")}
 		if onPrimary {
 			in.Tags = tags
 		} else {

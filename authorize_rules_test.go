@@ -249,7 +249,7 @@ func TestTheAuthorOfAPolicyMustNotLockItselfOut(t *testing.T) {
 	require.NoError(t, create(svc.Caller(), everybodys, false))
 	onlyCreate := with(t, appSession, policy("Allow", "kms:CreateKey", "*"))
 	require.NoError(t, create(onlyCreate, "", false), "the default policy is not checked")
-	requireError(t, create(onlyCreate, defaultPolicyOf("111122223333"), false), kms.MalformedPolicyDocumentException, lockout)
+	requireError(t, create(onlyCreate, defaultPolicyOf("arn:aws:iam::111122223333:root"), false), kms.MalformedPolicyDocumentException, lockout)
 	requireError(t, create(admin, strings.Replace(ours, `"Resource":"*"`, `"Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}`, 1), false),
 		kms.MalformedPolicyDocumentException, lockout)
 }

@@ -65,14 +65,16 @@ func TestExplainAgreesWithDecisions(t *testing.T) {
 	var file decisionsFile
 	require.NoError(t, json.Unmarshal(text, &file))
 	for _, raw := range file.Cases {
-		var c decisionCase
-		require.NoError(t, json.Unmarshal(raw, &c))
+		c, err := readDecision(string(raw))
+		require.NoError(t, err)
 		t.Run(c.Name, func(t *testing.T) {
-			if !slices.ContainsFunc(kms.Operations(), func(op kms.Operation) bool { return op.Name() == c.Request.Operation }) {
-				t.Fatalf("there is no operation %s", c.Request.Operation)
-			}
-			r := newReplay(t, &c)
-			defer func() { require.NoError(t, r.svc.Close()) }()
+			defer func() {
+				if p := recover(); p != nil {
+					t.Fatalf("cannot be arranged: %v", p)
+				}
+			}()
+			r := newReplay(t, c, string(raw))
+			defer r.close()
 			var e, again *kms.Explanation
 			var explainErr error
 			r.before = func(ctx context.Context, svc *kms.Service, in any) {
