@@ -121,7 +121,7 @@ func (q *plainQuestion) decide() string {
 	}
 	// What the caller's own policies give and leave.
 	within := !limited || (boundary == nil || q.any(boundary, "Allow")) && (p.session == nil || q.any(p.session, "Allow"))
-	own := within && (!limited || q.any(p.identity, "Allow"))
+	own := within && (!limited || q.any(p.identity, "Allow")) && (p.kind != "federated" || p.session != nil)
 	q.ofCaller = false
 	switch {
 	case k == nil:

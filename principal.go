@@ -138,8 +138,8 @@ type Identity struct {
 	Policies []Policy
 	// Boundary is the permissions boundary of the user or the role; nil means none.
 	Boundary *Policy
-	// SessionPolicies limit the session; nil means that it is not limited. A call must be allowed by
-	// one of them.
+	// SessionPolicies limit the session: a call must be allowed by one of them. Nil means that a role
+	// session is not limited, and that a federated user has nothing of the user's Policies.
 	SessionPolicies []Policy
 }
 
