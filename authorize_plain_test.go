@@ -244,6 +244,8 @@ func (s *plainStatement) matches(q *plainQuestion) (by []string) {
 		return []string{"attached"}
 	case element:
 		return by
+	case p.boundary != nil:
+		return []string{"not excepted"}
 	case slices.Contains(by, "anyone"):
 		return nil
 	}

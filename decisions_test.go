@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -354,7 +355,7 @@ func (r *replay) store(owner *kms.Service, origin kms.OriginType, connected bool
 // settle gives a key and its replicas their policies.
 func (r *replay) settle(k *replayKey) {
 	put := func(owner *kms.Service, text json.RawMessage) {
-		policy := r.fill(string(text))
+		policy := withoutEffect(r.fill(string(text)))
 		if policy == "" || policy == "null" {
 			policy = defaultPolicyOf(arn.Root(arn.Partition(k.Region), k.Account))
 		}
@@ -367,6 +368,30 @@ func (r *replay) settle(k *replayKey) {
 		}
 		put(k.owner.In(region), k.ReplicaPolicy)
 	}
+}
+
+// deletedPrincipal is the unique ID that stands in a stored policy for a principal that was deleted.
+var deletedPrincipal = regexp.MustCompile(`"A(IDA|ROA)[A-Z0-9]{16,}"`)
+
+// withoutEffect returns a policy that says the same as one that was stored once and can no longer
+// be: a statement without Action or Resource is about nothing, and the ID of a principal that was
+// deleted is nobody's.
+func withoutEffect(policy string) string {
+	var document map[string]json.RawMessage
+	var statements []map[string]any
+	if json.Unmarshal([]byte(policy), &document) != nil || json.Unmarshal(document["Statement"], &statements) != nil {
+		return policy
+	}
+	for _, s := range statements {
+		if s["Action"] == nil && s["NotAction"] == nil {
+			s["Action"] = "none:None"
+		}
+		if s["Resource"] == nil && s["NotResource"] == nil {
+			s["Resource"] = "arn:aws:none:::none"
+		}
+	}
+	document["Statement"] = must(json.Marshal(statements))
+	return deletedPrincipal.ReplaceAllString(string(must(json.Marshal(document))), `"arn:aws:iam::000000000000:role/deleted"`)
 }
 
 // defaultPolicyOf returns the default policy of an account, by the ARN of its root.
