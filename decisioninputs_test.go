@@ -247,9 +247,16 @@ func (r *replay) supply(in any) {
 	}
 }
 
-// complete sets the members that the others require.
+// complete sets the members that the others require, and those that name what the case has not made.
 func (r *replay) complete(in any) {
+	if r.c.Expect.Allowed && r.param("CustomKeyStoreId") != "" {
+		setMember(in, "CustomKeyStoreId", r.store(r.ownerIn(r.region(), r.c.Caller.Account), kms.OriginType(cmp.Or(r.param("Origin"), string(kms.OriginAWSCloudHSM))), true))
+	}
 	switch in := in.(type) {
+	case *kms.CreateCustomKeyStoreInput:
+		if r.c.Expect.Allowed {
+			*in = *hsmStore(in.CustomKeyStoreName)
+		}
 	case *kms.CreateKeyInput:
 		r.placeInStore(r.ownerIn(r.region(), r.c.Caller.Account), in)
 		if spec := string(cmp.Or(in.KeySpec, kms.KeySpec(in.CustomerMasterKeySpec))); in.KeyUsage == "" && spec != "" && spec != "SYMMETRIC_DEFAULT" {

@@ -1,12 +1,10 @@
 package kms_test
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -62,11 +60,7 @@ func requireAgreement(t *testing.T, e *kms.Explanation, explainErr, callErr erro
 
 // TestExplainAgreesWithDecisions explains the decisions of TestDecisions, and makes the calls.
 func TestExplainAgreesWithDecisions(t *testing.T) {
-	text, err := os.ReadFile(cmp.Or(os.Getenv("DECISIONS"), "testdata/decisions.json"))
-	require.NoError(t, err)
-	var file decisionsFile
-	require.NoError(t, json.Unmarshal(text, &file))
-	for _, raw := range file.Cases {
+	for _, raw := range readDecisions(t) {
 		c, err := readDecision(string(raw))
 		require.NoError(t, err)
 		t.Run(c.Name, func(t *testing.T) {
