@@ -43,6 +43,7 @@ func (r *replay) reference(k *replayKey, how, alias string) string {
 func (r *replay) input() any {
 	q := &r.c.Request
 	in := operationByName(q.Operation).NewInput()
+	r.supplyKeyless(in)
 	if r.key != nil {
 		named := r.reference(r.key, q.KeyReference, q.Alias)
 		setMember(in, "KeyId", named)
@@ -52,8 +53,6 @@ func (r *replay) input() any {
 			setMember(in, "AliasName", q.Alias)
 		}
 		r.supply(in)
-	} else {
-		r.supplyKeyless(in)
 	}
 	if r.other != nil {
 		second := r.reference(r.other, cmp.Or(q.SecondKeyReference, "arn"), q.SecondAlias)
