@@ -261,8 +261,8 @@ func (p *PrincipalPattern) Match(who *Principal) Match {
 type principals []PrincipalPattern
 
 // spare reports whether a NotPrincipal element excepts a principal: only if all that it is are in
-// the list, and it has no permissions boundary. That is the account and the user, or the account, the
-// role and the session.
+// the list, which is the account and the user, or the account, the role and the session; and not if
+// it has a permissions boundary.
 func (list principals) spare(who *Principal) bool {
 	if who != nil && who.HasBoundary {
 		return false
