@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -137,7 +138,6 @@ type decisionRequest struct {
 	SourceOrgID     string     `json:"source_org_id"`
 	SourceOrgPaths  []string   `json:"source_org_paths"`
 	MFAPresent      *bool      `json:"mfa_present"`
-	MFA             *bool      `json:"mfa"` // the same
 	MFAAge          *int64     `json:"mfa_age"`
 	TokenIssueTime  *time.Time `json:"token_issue_time"`
 }
@@ -159,10 +159,61 @@ func TestDecisions(t *testing.T) {
 
 // readDecision reads a case.
 func readDecision(text string) (*decisionCase, error) {
+	members := said([]byte(text))
+	for _, name := range []string{"key", "caller", "request"} {
+		if raw := members[name]; raw != nil {
+			members[name] = marshal(said(raw))
+		}
+	}
+	if raw := members["grants"]; raw != nil {
+		var grants []json.RawMessage
+		must(0, json.Unmarshal(raw, &grants))
+		for i := range grants {
+			grants[i] = marshal(said(grants[i]))
+		}
+		members["grants"] = marshal(grants)
+	}
 	c := new(decisionCase)
-	decoder := json.NewDecoder(strings.NewReader(text))
+	return c, unmarshalStrictly(marshal(members), c)
+}
+
+// otherNames are of members that the head of the format does not list: by what else they might be
+// called, what they are called here.
+var otherNames = map[string]string{
+	"mfa": "mfa_present", "multi_factor_auth_present": "mfa_present", "multi_factor_auth_age": "mfa_age", "vpc": "source_vpc",
+	"vpce": "source_vpce", "vpc_endpoint": "source_vpce", "requested_region": "region", "userid": "unique_id", "user_id": "unique_id",
+}
+
+// said returns the members of an object, without those that say nothing.
+func said(object []byte) map[string]json.RawMessage {
+	var members map[string]json.RawMessage
+	must(0, json.Unmarshal(object, &members))
+	for name, value := range members {
+		switch other := otherNames[name]; {
+		case slices.Contains([]string{"null", `""`, "[]", "{}"}, string(value)):
+			delete(members, name)
+		case other != "":
+			members[other] = value
+			delete(members, name)
+		}
+	}
+	return members
+}
+
+// marshal is json.Marshal, and leaves the placeholders as they are.
+func marshal(v any) []byte {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	must(0, encoder.Encode(v))
+	return bytes.TrimSpace(b.Bytes())
+}
+
+// unmarshalStrictly fails for members that v does not have.
+func unmarshalStrictly(text []byte, v any) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
-	return c, decoder.Decode(c)
+	return decoder.Decode(v)
 }
 
 // replayDecision returns why a case does not hold, or "".
@@ -244,7 +295,7 @@ func newReplay(t *testing.T, c *decisionCase, text string) *replay {
 	case len(second) == 0 || string(second) == "null" || string(second) == `"<key>"`:
 	default:
 		keys = append(keys, new(decisionKey))
-		must(0, json.Unmarshal(second, keys[1]))
+		must(0, unmarshalStrictly(marshal(said(second)), keys[1]))
 	}
 	r.clock.now = r.start(keys)
 	r.svc = r.open(200)
@@ -517,9 +568,6 @@ func (r *replay) request() error {
 	}
 	if info.SecureTransport == nil {
 		info.SecureTransport = new(true) // AWS KMS is called by no other
-	}
-	if info.MFAPresent == nil {
-		info.MFAPresent = q.MFA
 	}
 	if q.MFAAge != nil {
 		info.MFATime = r.clock.Now().Add(-time.Duration(*q.MFAAge) * time.Second)
