@@ -224,10 +224,10 @@ func replayDecision(t *testing.T, raw json.RawMessage, name *string) (failure st
 		}
 	}()
 	c, err := readDecision(string(raw))
+	*name = cmp.Or(c.Name, *name)
 	if err != nil {
 		return fmt.Sprint("cannot be read: ", err)
 	}
-	*name = c.Name
 	r := newReplay(t, c, string(raw))
 	defer r.close()
 	err = r.request()
