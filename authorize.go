@@ -336,8 +336,12 @@ func (q *question) evaluateOwn() (o ownDecision) {
 	case !boundary && len(q.who.boundary) > 0:
 		o.limits = noBoundary
 	}
-	if o.lacks = o.limits; o.lacks == undecided && !identity {
+	switch o.lacks = o.limits; {
+	case o.lacks != undecided:
+	case !identity:
 		o.lacks = noIdentityPolicy
+	case q.who.Type == iam.FederatedUser && !session: // it has none
+		o.lacks = noSessionPolicy
 	}
 	return o
 }

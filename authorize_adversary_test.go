@@ -65,9 +65,19 @@ func TestTheRequestedRegionOfAReplicaIsItsOwn(t *testing.T) {
 	require.NoError(t, replicateAs(deny("kms:CreateKey", "us-east-1"), "eu-west-1"))
 	require.NoError(t, replicateAs(deny("kms:ReplicateKey", "ap-south-1"), "ap-south-1"))
 	clock.Move(kms.DefaultReplicationDelay)
-	_, err := svc.As(deny("kms:UpdatePrimaryRegion", "eu-west-1")).UpdatePrimaryRegion(t.Context(), &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"})
-	requireRefused(t, err, "with an explicit deny in an identity-based policy")
-	_, err = svc.As(deny("kms:UpdatePrimaryRegion", "ap-south-1")).UpdatePrimaryRegion(t.Context(), &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"})
+	update := &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"}
+	for region, refused := range map[string]bool{"eu-west-1": true, "us-east-1": true, "ap-south-1": false} {
+		denied := svc.As(deny("kms:UpdatePrimaryRegion", region))
+		e, explainErr := denied.Explain(t.Context(), update)
+		require.NoError(t, explainErr)
+		require.Equal(t, refused, !e.Allowed(), "%s: %s", region, e)
+		if refused {
+			_, err := denied.UpdatePrimaryRegion(t.Context(), update)
+			requireAgreement(t, e, explainErr, err)
+			requireRefused(t, err, "with an explicit deny in an identity-based policy")
+		}
+	}
+	_, err := svc.As(deny("kms:UpdatePrimaryRegion", "ap-south-1")).UpdatePrimaryRegion(t.Context(), update)
 	require.NoError(t, err)
 }
 
@@ -80,7 +90,7 @@ func TestTheLockoutCheckOfAReplicaSeesItsTags(t *testing.T) {
 	tags := []kms.Tag{{TagKey: "team", TagValue: "red"}}
 	for _, onPrimary := range []bool{false, true} {
 		in := &kms.CreateKeyInput{MultiRegion: true}
-		replica := &kms.ReplicateKeyInput{ReplicaRegion: "eu-west-1", Policy: defaultPolicyOf("111122223333")}
+		replica := &kms.ReplicateKeyInput{ReplicaRegion: "eu-west-1", Policy: defaultPolicyOf("arn:aws:iam::111122223333:root")}
 		if onPrimary {
 			in.Tags = tags
 		} else {

@@ -121,7 +121,7 @@ func (q *plainQuestion) decide() string {
 	}
 	// What the caller's own policies give and leave.
 	within := !limited || (boundary == nil || q.any(boundary, "Allow")) && (p.session == nil || q.any(p.session, "Allow"))
-	own := within && (!limited || q.any(p.identity, "Allow"))
+	own := within && (!limited || q.any(p.identity, "Allow")) && (p.kind != "federated" || p.session != nil)
 	q.ofCaller = false
 	switch {
 	case k == nil:
@@ -244,6 +244,8 @@ func (s *plainStatement) matches(q *plainQuestion) (by []string) {
 		return []string{"attached"}
 	case element:
 		return by
+	case p.boundary != nil:
+		return []string{"not excepted"}
 	case slices.Contains(by, "anyone"):
 		return nil
 	}

@@ -169,6 +169,43 @@ func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
 	require.False(t, root.HasIdentity())
 }
 
+// GetFederationToken without a policy gives nothing of what the user may do. Key policies and grants
+// can still name the federated user.
+func TestAFederatedUserHasNothingOfTheUsersWithoutASessionPolicy(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	all := []kms.Policy{{Document: allowAll}}
+	for _, tt := range []struct {
+		id    kms.Identity
+		lacks string
+	}{
+		{kms.Identity{Policies: all}, "no session policy allows"},
+		{kms.Identity{Policies: all, SessionPolicies: all}, ""},
+		{kms.Identity{SessionPolicies: all}, "no identity-based policy allows"},
+		{kms.Identity{}, "no identity-based policy allows"},
+	} {
+		tt.id.Issuer = fixtureAlice
+		p := withIdentity(t, federated, tt.id)
+		e, err := svc.As(p).Explain(t.Context(), &kms.DescribeKeyInput{KeyId: k.KeyId})
+		require.NoError(t, err)
+		described := describeAs(svc, p, k.KeyId)
+		_, listed := svc.As(p).ListKeys(t.Context(), nil)
+		requireAgreement(t, e, nil, described)
+		for _, err := range []error{described, listed} {
+			if tt.lacks == "" {
+				require.NoError(t, err)
+			} else {
+				requireRefused(t, err, tt.lacks)
+			}
+		}
+	}
+	nothing := withIdentity(t, federated, kms.Identity{Issuer: fixtureAlice, Policies: all})
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: federated, Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}})
+	require.NoError(t, encryptAs(svc, nothing, k.KeyId, nil))
+	setPolicy(t, svc, k.KeyId, strings.Replace(everybodys, `"*"`, `{"AWS":"`+federated+`"}`, 1))
+	require.NoError(t, describeAs(svc, nothing, k.KeyId))
+}
+
 func TestAManagedPolicyIsNamedInTheRefusal(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, nil)
@@ -249,7 +286,7 @@ func TestTheAuthorOfAPolicyMustNotLockItselfOut(t *testing.T) {
 	require.NoError(t, create(svc.Caller(), everybodys, false))
 	onlyCreate := with(t, appSession, policy("Allow", "kms:CreateKey", "*"))
 	require.NoError(t, create(onlyCreate, "", false), "the default policy is not checked")
-	requireError(t, create(onlyCreate, defaultPolicyOf("111122223333"), false), kms.MalformedPolicyDocumentException, lockout)
+	requireError(t, create(onlyCreate, defaultPolicyOf("arn:aws:iam::111122223333:root"), false), kms.MalformedPolicyDocumentException, lockout)
 	requireError(t, create(admin, strings.Replace(ours, `"Resource":"*"`, `"Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}`, 1), false),
 		kms.MalformedPolicyDocumentException, lockout)
 }

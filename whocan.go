@@ -184,7 +184,7 @@ func (c *call) whoCan(k *keydb.Key, permission string, candidates []Principal) (
 		counts := countsFor(fromPolicy, &identity.Principal, k.Account)
 		for j, p := range identity.policies {
 			allowed, denied := w.accesses(p.Policy, p.name(identityPolicy, j), candidates[i].ARN(), nil)
-			if !counts {
+			if !counts || identity.Type == iam.FederatedUser && len(identity.sessionPolicies) == 0 {
 				allowed = nil
 			}
 			r.add(allowed, denied)

@@ -33,6 +33,10 @@ type Principal struct {
 	// CanonicalUser is the account's canonical user ID, as in a policy's "CanonicalUser", if it is
 	// known.
 	CanonicalUser string
+
+	// HasBoundary reports whether the principal has a permissions boundary: then no NotPrincipal
+	// excepts it, whomever it lists.
+	HasBoundary bool
 }
 
 // A PrincipalType says what a Principal is.
@@ -257,8 +261,12 @@ func (p *PrincipalPattern) Match(who *Principal) Match {
 type principals []PrincipalPattern
 
 // spare reports whether a NotPrincipal element excepts a principal: only if all that it is are in
-// the list. That is the account and the user, or the account, the role and the session.
+// the list, which is the account and the user, or the account, the role and the session; and not if
+// it has a permissions boundary.
 func (list principals) spare(who *Principal) bool {
+	if who != nil && who.HasBoundary {
+		return false
+	}
 	var matched [ByIdentity + 1]bool
 	for i := range list {
 		matched[list[i].Match(who)] = true

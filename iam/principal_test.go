@@ -105,6 +105,11 @@ func TestNotPrincipalSparesOnlyWhomItListsInFull(t *testing.T) {
 				want = want && s != who
 			}
 			require.Equal(t, want, p.Evaluate(&iam.Request{Principal: who, Action: "a:b", Resource: "*"}).Denied(), "%s %+v", notPrincipal, who)
+			if who != nil {
+				bounded := *who
+				bounded.HasBoundary = true
+				require.True(t, p.Evaluate(&iam.Request{Principal: &bounded, Action: "a:b", Resource: "*"}).Denied(), "%s %+v", notPrincipal, bounded)
+			}
 		}
 	}
 }
