@@ -116,9 +116,14 @@ func (c *call) recovered(do func() error) (err error) {
 // key returns the call's first key.
 func (c *call) key() *keydb.Key { return c.targets[0].key }
 
-// context returns the canonical encryption context that was used last, if one was. It is valid
-// until the call's next use of its scratch.
-func (c *call) context() []byte { return c.scratch[c.contextAt:c.contextEnd] }
+// context returns the canonical encryption context that the call has used last, or nil if it has used
+// none, or an empty one. It is valid until the call's next use of its scratch.
+func (c *call) context() []byte {
+	if c.contextAt == c.contextEnd {
+		return nil
+	}
+	return c.scratch[c.contextAt:c.contextEnd]
+}
 
 func (c *call) clearTargets() {
 	for i := range c.count {

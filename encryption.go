@@ -517,6 +517,7 @@ func requireNoContext(k *keydb.Key, encryptionContext map[string]string) error {
 // valid until the call's next use of its scratch.
 func (c *call) associatedData(header []byte, encryptionContext map[string]string) ([]byte, error) {
 	data, err := c.contexts.Append(append(c.scratch[:0], header...), encryptionContext)
+	c.contextAt, c.contextEnd = 0, 0
 	if cap(data) > cap(c.scratch) {
 		c.scratch = data // a write of a pointer, which is expensive while garbage is collected
 	}
