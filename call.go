@@ -11,6 +11,7 @@ import (
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/internal/ciphertext"
 	"github.com/pocketkms/kms/internal/keydb"
+	"github.com/pocketkms/kms/internal/shape"
 	"github.com/pocketkms/kms/internal/uuid"
 )
 
@@ -29,6 +30,7 @@ type call struct {
 	contexts              ciphertext.ContextAppender
 	contextAt, contextEnd int               // where scratch has the canonical encryption context that was used last
 	input                 any               // a pointer to the operation's input
+	wire                  *shape.Wire       // the input's form on the wire, if it came over one
 	retiring              *keydb.Grant      // that RetireGrant is about, if it exists
 	question              question          // that is being decided
 	identity              *identity         // of the caller; nil until it is needed
@@ -86,6 +88,9 @@ func (c *call) end() {
 	c.input, c.observed, c.denied, c.trace = nil, "", false, nil
 	if c.hasInfo {
 		c.info, c.hasInfo = audit.RequestInfo{}, false
+	}
+	if c.wire != nil {
+		c.wire = nil
 	}
 	if c.lent != nil {
 		*c.lent = recording{}
