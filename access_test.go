@@ -230,7 +230,7 @@ func TestDiffKeyPolicyMissesNothing(t *testing.T) {
 					for i, p := range compiled {
 						allowed[i] = p.Evaluate(&iam.Request{Principal: &who, Action: action, Resource: created.KeyMetadata.Arn, Context: values}).Match()
 					}
-					rank := func(m iam.Match) int { return min(int(m), int(iam.ByWildcard)) } // none, by the account, by name
+					rank := func(m iam.Match) int { return min(int(m), int(iam.ByIssuer)) } // none, by the account, by name
 					switch {
 					case rank(allowed[0]) < rank(allowed[1]):
 						differences++
