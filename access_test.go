@@ -106,9 +106,12 @@ func TestWhoCanListsEverySource(t *testing.T) {
 		"leaver " + home + "user/leaver", "leaver " + home + "user/retirer", "leaver " + home + "root",
 	}, got)
 
-	for _, operation := range []string{"ReEncrypt", "ListKeys", "", "decrypt"} {
+	for operation, want := range map[string]string{
+		"ReEncrypt": "kms: ReEncrypt needs two permissions: ask for ReEncryptFrom and for ReEncryptTo",
+		"ListKeys":  `kms: "ListKeys" is not an operation on a key`, "": `kms: "" is not an operation on a key`, "decrypt": `kms: "decrypt" is not an operation on a key`,
+	} {
 		_, err = svc.WhoCan(ctx, key.KeyId, operation)
-		require.ErrorContains(t, err, "is not an operation on a key")
+		require.EqualError(t, err, want)
 	}
 	for _, id := range []string{"", "alias/none", "arn:aws:kms:eu-west-1:111122223333:key/" + key.KeyId} {
 		_, err = svc.WhoCan(ctx, id, "Decrypt")

@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -103,7 +104,10 @@ func (c AccessCondition) String() string {
 // WhoCan needs no permission, and its answer is for the program that owns the Service.
 func (s *Service) WhoCan(ctx context.Context, keyID, operation string, candidates ...Principal) (*AccessReport, error) {
 	permission := "kms:" + strings.TrimPrefix(operation, "kms:")
-	if !slices.Contains(allKeyPermissions(), permission) {
+	switch {
+	case permission == "kms:ReEncrypt":
+		return nil, errors.New("kms: ReEncrypt needs two permissions: ask for ReEncryptFrom and for ReEncryptTo")
+	case !slices.Contains(allKeyPermissions(), permission):
 		return nil, fmt.Errorf("kms: %.100q is not an operation on a key", operation)
 	}
 	var report *AccessReport
