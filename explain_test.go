@@ -213,6 +213,18 @@ func TestExplainNamesWhatDecides(t *testing.T) {
 	}
 }
 
+// A call without its alias has no decision about it, which could refuse.
+func TestExplainNeedsTheAliasName(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	onKeys := svc.As(with(t, appSession, policy("Allow", "kms:*", "arn:aws:kms:*:*:key/*")))
+	_, err := onKeys.Explain(t.Context(), &kms.CreateAliasInput{TargetKeyId: k.KeyId})
+	requireError(t, err, kms.ValidationException, "The alias name is missing.")
+	e, err := onKeys.Explain(t.Context(), &kms.CreateAliasInput{TargetKeyId: k.KeyId, AliasName: "alias/x"})
+	require.NoError(t, err)
+	require.False(t, e.Allowed())
+}
+
 func TestExplainChangesNothing(t *testing.T) {
 	var events, intercepted int
 	svc, _ := newService(t, func(c *kms.Config) {

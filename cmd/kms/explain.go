@@ -48,6 +48,9 @@ func (p *program) explain(ctx context.Context, args []string) (err error) {
 	ctx = audit.ContextWithRequestInfo(ctx, audit.RequestInfo{SourceIPAddress: s.sourceIP, ViaService: s.viaService})
 	return p.ask(ctx, &s, func(svc *kms.Service) (fmt.Stringer, bool, error) {
 		e, err := svc.Explain(ctx, in)
+		if flag := missing(in); err != nil && flag != "" {
+			return nil, false, usageError("kms explain needs " + flag + " for " + s.operation)
+		}
 		if err != nil {
 			return nil, false, err
 		}
@@ -88,6 +91,28 @@ func (s *askSettings) request() (any, error) {
 		return nil, usageError("--context: " + s.operation + " has no encryption context")
 	}
 	return in, nil
+}
+
+// missing returns the flag with which a call would name its keys and its alias, if it does not. A
+// ciphertext or a grant token names a key, too.
+func missing(in any) string {
+	v := reflect.ValueOf(in).Elem()
+	lacks := func(name string) bool {
+		f := v.FieldByName(name)
+		return f.IsValid() && f.Len() == 0
+	}
+	names := func(name string) bool { return v.FieldByName(name).IsValid() && !lacks(name) }
+	switch {
+	case names("CiphertextBlob"), names("GrantToken"):
+	case lacks("KeyId"), lacks("SourceKeyId"), lacks("TargetKeyId"):
+		return "--key"
+	}
+	for _, name := range []string{"DestinationKeyId", "AliasName"} {
+		if lacks(name) {
+			return "--input with " + name
+		}
+	}
+	return ""
 }
 
 // set sets the first of the members that the input has.
