@@ -147,6 +147,7 @@ func TestExplainNamesWhatDecides(t *testing.T) {
 		contains string
 	}{
 		{"key policy", user(home, "named", kms.Identity{}), encrypt, "key-policy", "key policy", `statement 1 "Named" at 1:`},
+		{"key policy that a boundary does not limit", user(home, "named", kms.Identity{Boundary: &policies(otherwise)[0]}), encrypt, "key-policy", "key policy", "does not allow, and does not limit what decides\n"},
 		{"root", rootOf(t, home), encrypt, "account-root", "delegation", "whose root the caller is"},
 		{"identity", user(home, "alice", kms.Identity{Policies: policies(otherwise, allow)}), encrypt, "identity-policy", "identity policies", `statement 0 "All" at 1:37 of identity-based policy 1`},
 		{"grant", user(home, "grantee", kms.Identity{}), withContext, "grant", "grants", granted.GrantId},
@@ -164,8 +165,8 @@ func TestExplainNamesWhatDecides(t *testing.T) {
 		{"no key policy", user(home, "alice", kms.Identity{Policies: policies(allow)}), &kms.EncryptInput{KeyId: unread.KeyMetadata.KeyId, Plaintext: []byte("x")}, "no-key-policy-allow", "key policy", "another principal"},
 		{"no identity policy", user(home, "alice", kms.Identity{Policies: policies(otherwise)}), encrypt, "no-identity-allow", "identity policies", "(Allow): another action"},
 		{"no identity policy without a key", user(home, "alice", kms.Identity{}), &kms.ListKeysInput{}, "no-identity-allow", "identity policies", "the caller has none"},
-		{"boundary", user(home, "alice", kms.Identity{Policies: policies(allow), Boundary: &policies(otherwise)[0]}), encrypt, "boundary", "permissions boundary", "does not allow"},
-		{"session", user(home, "alice", kms.Identity{Policies: policies(allow), SessionPolicies: policies(otherwise)}), encrypt, "session-policy", "session policies", "does not allow"},
+		{"boundary", user(home, "alice", kms.Identity{Policies: policies(allow), Boundary: &policies(otherwise)[0]}), encrypt, "boundary", "permissions boundary", "does not allow\n"},
+		{"session", user(home, "alice", kms.Identity{Policies: policies(allow), SessionPolicies: policies(otherwise)}), encrypt, "session-policy", "session policies", "does not allow\n"},
 		{"grant with other constraints", user(home, "grantee", kms.Identity{}), encrypt, "no-identity-allow", "identity policies", `EncryptionContextSubset kms:EncryptionContext:tenant: expected "7", the key is absent`},
 		{"wider grant", user(home, "grantee", kms.Identity{}), &kms.CreateGrantInput{KeyId: arn, GranteePrincipal: "arn:aws:iam::" + home + ":user/x", Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}},
 			"grant-wider-than-parent", "identity policies, grants", "would allow more"},
