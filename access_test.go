@@ -343,3 +343,29 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 	_, err = kms.PolicyFromEvents(arn, slices.Values(many), kms.PolicyOptions{})
 	require.ErrorIs(t, err, kms.LimitExceededException)
 }
+
+// The policy is valid, and allows what was done, whatever characters an encryption context has.
+func TestPolicyFromEventsOfAnyCharacters(t *testing.T) {
+	var events []*audit.Event
+	svc, _ := newService(t, func(c *kms.Config) {
+		c.Audit = audit.SinkFunc(func(_ context.Context, e *audit.Event) error { events = append(events, e); return nil })
+	})
+	k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys})
+	app := principal(t, appSession)
+	contexts := []map[string]string{
+		{"größe": "日本", "鍵": "x", "a\x01b": "y", "z": "a\x7f\u0085\u2028<😀${", "Ä": "1"},
+		{"größe": "日本", "鍵": "x", "a\x01b": "y", "z": "a\x7f\u0085\u2028<😀${", "ä": "2"}, // to a policy another key
+	}
+	for _, context := range contexts {
+		require.NoError(t, encryptAs(svc, app, k.KeyId, context))
+	}
+	policy, err := kms.PolicyFromEvents(k.Arn, slices.Values(events), kms.PolicyOptions{EncryptionContext: true})
+	require.NoError(t, err)
+	require.Contains(t, policy, `"kms:EncryptionContext:größe" : "\u65e5\u672c"`)
+	setPolicy(t, svc, k.KeyId, policy)
+	for _, context := range contexts {
+		require.NoError(t, encryptAs(svc, app, k.KeyId, context), "%s", policy)
+		context["größe"] = "日"
+		requireRefused(t, encryptAs(svc, app, k.KeyId, context), "no resource-based policy allows")
+	}
+}
