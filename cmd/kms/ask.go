@@ -90,7 +90,7 @@ func (s *askSettings) common(flags *flag.FlagSet) {
 	s.defineWait(flags)
 	flags.StringVar(&s.seed, "seed", "", "instead of a store, look at the keys of a seed in `FILE` (docs/seed.md)")
 	flags.StringVar(&s.account, "account", "", "the `ACCOUNT` of a caller that is not named, and of seeded keys that name none; without,\nthat of the store, or 111122223333")
-	flags.StringVar(&s.region, "region", "", "the `REGION` of the key, and of seeded keys that name none; without, that of the store, or\nus-east-1")
+	flags.StringVar(&s.region, "region", "", "the `REGION` of the key, and of seeded keys that name none; without, that of the ARN, that of the\nstore, or us-east-1")
 	flags.StringVar(&s.credentials, "credentials", "", "take the policies of principals from `FILE`, in the form that kms serve reads (docs/serve.md)")
 	flags.StringVar(&s.key, "key", "", "the `KEY`: a key ID, key ARN, alias name or alias ARN")
 	defineJSON(flags, &s.json)
@@ -290,8 +290,11 @@ func (p *program) ask(ctx context.Context, s *askSettings, f func(*kms.Service) 
 		}
 	}()
 	asked := svc
+	if parts := strings.Split(s.key, ":"); s.region == "" && len(parts) == 6 { // an ARN says where the key is
+		asked = svc.In(parts[3])
+	}
 	if named {
-		asked = svc.As(caller)
+		asked = asked.As(caller)
 	}
 	answer, yes, err := f(asked)
 	if err != nil {

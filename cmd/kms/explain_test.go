@@ -289,6 +289,23 @@ func TestOnlyTakesAPrincipalAsTheAnswerShowsIt(t *testing.T) {
 	}
 }
 
+// An ARN says in which Region the key is.
+func TestExplainLooksWhereTheKeyIs(t *testing.T) {
+	keys := file(t, "keys.yaml", "version: 1\nkeys:\n  - id: 1234abcd-12ab-34cd-56ef-1234567890ab\n    region: eu-west-1\n    material: {hex: "+strings.Repeat("00", 32)+"}\n")
+	const arn = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	for region, want := range map[string]int{"": 0, "eu-west-1": 0, "us-east-1": 2} {
+		args := []string{"explain", "--seed", keys, "--operation", "Decrypt", "--key", arn}
+		if region != "" {
+			args = append(args, "--region", region)
+		}
+		status, stdout, stderr := runCommand(args...)
+		require.Equal(t, want, status, "%s: %s%s", region, stdout, stderr)
+	}
+	status, stdout, stderr := runCommand("explain", "--seed", keys, "--operation", "Decrypt", "--key", "arn:aws:kms:no/where:111122223333:key/x")
+	require.Equal(t, 2, status, stdout)
+	require.Contains(t, stderr, "is not the name of a Region")
+}
+
 func TestExplainOfASeed(t *testing.T) {
 	status, stdout, stderr := runCommand(append([]string{"explain", "--key", "alias/app", "--operation", "Encrypt"}, seededKey(t)...)...)
 	require.Zero(t, status, stderr)
