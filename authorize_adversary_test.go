@@ -368,19 +368,25 @@ func TestAKeyPolicyHasNoSayAboutRetiring(t *testing.T) {
 
 const manages = `{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:PutKeyPolicy","Resource":"*"}`
 
-// A policy that names a user or a session itself is not limited by what its boundary and its session
-// policies leave out, and one that names its role, its account or everyone is.
+// A key policy that names a user or a session itself, or everyone, is not limited by what the
+// boundary and the session policies leave out, and one that names the role or the account is. The
+// IAM User Guide says it of everyone where aws:PrincipalArn is the role, too. A Deny limits all.
 func TestLimitsOfWhomAKeyPolicyNames(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, nil)
 	other := kms.Policy{Document: policy("Allow", "s3:*", "*")}
+	deny := kms.Policy{Document: policy("Deny", "kms:*", "*")}
 	all := []kms.Policy{{Document: allowAll}}
+	limits := func(p kms.Policy) map[string]kms.Identity {
+		return map[string]kms.Identity{"session policy": {Policies: all, SessionPolicies: []kms.Policy{p}}, "permissions boundary": {Policies: all, Boundary: &p}}
+	}
 	for named, limited := range map[string]bool{
-		`{"AWS":"` + appSession + `"}`: false, `{"AWS":"` + appRole + `"}`: true, `{"AWS":"111122223333"}`: true, `"*"`: true,
+		`{"AWS":"` + appSession + `"}`: false, `{"AWS":"` + appRole + `"}`: true, `{"AWS":"111122223333"}`: true, `"*"`: false,
+		`"*","Condition":{"ArnLike":{"aws:PrincipalArn":"` + appRole + `"}}`: false, `{"AWS":["*","` + appRole + `"]}`: false,
 		`{"AWS":["*","` + appRole + `","` + appSession + `","111122223333"]}`: false,
 	} {
-		setPolicy(t, svc, k.KeyId, `{"Statement":[`+manages+`,{"Effect":"Allow","Principal":`+named+`,"Action":"kms:DescribeKey","Resource":"*"}]}`)
-		for reason, id := range map[string]kms.Identity{"session policy": {Policies: all, SessionPolicies: []kms.Policy{other}}, "permissions boundary": {Policies: all, Boundary: &other}} {
+		setPolicy(t, svc, k.KeyId, `{"Statement":[`+manages+`,{"Effect":"Allow","Action":"kms:DescribeKey","Resource":"*","Principal":`+named+`}]}`)
+		for reason, id := range limits(other) {
 			err := describeAs(svc, withIdentity(t, appSession, id), k.KeyId)
 			if limited {
 				requireRefused(t, err, "no "+reason+" allows")
@@ -388,11 +394,15 @@ func TestLimitsOfWhomAKeyPolicyNames(t *testing.T) {
 				require.NoError(t, err, named)
 			}
 		}
+		for reason, id := range limits(deny) {
+			requireRefused(t, describeAs(svc, withIdentity(t, appSession, id), k.KeyId), "with an explicit deny in a "+reason)
+		}
+		requireRefused(t, describeAs(svc, with(t, appSession, deny.Document), k.KeyId), "with an explicit deny in an identity-based policy")
 	}
-	denies := []kms.Policy{{Document: policy("Deny", "kms:*", "*")}}
-	setPolicy(t, svc, k.KeyId, `{"Statement":{"Effect":"Allow","Principal":{"AWS":"`+appSession+`"},"Action":"kms:*","Resource":"*"}}`)
-	for _, id := range []kms.Identity{{Policies: denies}, {SessionPolicies: denies}, {Boundary: &denies[0]}} {
-		requireRefused(t, describeAs(svc, withIdentity(t, appSession, id), k.KeyId), "with an explicit deny")
+	// In another account its policies must allow, too.
+	setPolicy(t, svc, k.KeyId, everybodys)
+	for reason, id := range limits(other) {
+		requireRefused(t, describeAs(svc, withIdentity(t, extSession, id), k.Arn), "no "+reason+" allows")
 	}
 }
 

@@ -136,7 +136,7 @@ func (q *plainQuestion) decide() string {
 			continue
 		}
 		for _, how := range s.matches(q) {
-			if local && how == "itself" || local && within && (how == "role" || how == "anyone") || own {
+			if local && (how == "itself" || how == "anyone" || how == "role" && within) || own {
 				return "allowed"
 			}
 		}

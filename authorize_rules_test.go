@@ -138,26 +138,33 @@ func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
 	service, err := kms.ServicePrincipal("s3.amazonaws.com")
 	require.NoError(t, err)
 	root := rootOf(t, "111122223333")
+	const alice = "arn:aws:iam::111122223333:user/alice"
+	const noJSON = "iam: the policy is not valid\n1:1: expected a JSON value"
+	const noEffect = "iam: the policy is not valid\n1:14: Statement[0]: Action is missing\n1:14: Statement[0]: Resource is missing\n" +
+		"1:24: Statement[0].Effect: the effect is \"allow\", not Allow or Deny"
 	for _, test := range []struct {
 		principal kms.Principal
 		identity  kms.Identity
+		want      string
 	}{
-		{kms.Principal{}, kms.Identity{}},
-		{principal(t, appSession), kms.Identity{Policies: broken}},
-		{principal(t, appSession), kms.Identity{Boundary: &broken[0]}},
-		{principal(t, appSession), kms.Identity{SessionPolicies: broken}},
-		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{}}}},
-		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{Compiled: compiled}}}},
-		{principal(t, appSession), kms.Identity{Issuer: extRole}},
-		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:role/other"}},
-		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::444455556666:role/app"}},
-		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:user/app"}},
-		{principal(t, "arn:aws:iam::111122223333:user/alice"), kms.Identity{Issuer: appRole}},
-		{root, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}},
-		{service, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}},
+		{kms.Principal{}, kms.Identity{}, "the anonymous principal has no identity"},
+		{principal(t, appSession), kms.Identity{Policies: broken}, "policy 0 of " + appSession + ": " + noEffect},
+		{principal(t, appSession), kms.Identity{Boundary: &broken[0]}, "permissions boundary of " + appSession + ": " + noEffect},
+		{principal(t, appSession), kms.Identity{SessionPolicies: broken}, "session policy 0 of " + appSession + ": " + noEffect},
+		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{Document: allowAll}, {}}}, "policy 1 of " + appSession + ": " + noJSON},
+		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{Compiled: compiled}}}, "policy 0 of " + appSession + ": it was compiled as a session policy"},
+		{principal(t, appSession), kms.Identity{Issuer: extRole}, "the issuer of " + appSession + ": it is not a principal of the same account"},
+		{principal(t, appSession), kms.Identity{Issuer: "app"}, "the issuer of " + appSession + ": it is not a principal of the same account"},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:role/other"}, "the issuer of " + appSession + ": it is not the role that the session's ARN names"},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::444455556666:role/app"}, "the issuer of " + appSession + ": it is not a principal of the same account"},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:user/app"}, "the issuer of " + appSession + ": it is not the role that the session's ARN names"},
+		{principal(t, alice), kms.Identity{Issuer: appRole}, "the issuer of " + alice + ": the principal is not a session"},
+		{principal(t, alice), kms.Identity{Tags: map[string]string{"Team": "a", "team": "b"}}, "the tags of " + alice + ": another key differs from \"team\" only in case"},
+		{root, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}, "the policies of " + root.ARN() + ": such a principal has none"},
+		{service, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}, "the policies of s3.amazonaws.com: such a principal has none"},
 	} {
 		p, err := test.principal.WithIdentity(test.identity)
-		require.Error(t, err)
+		require.EqualError(t, err, "kms: "+test.want)
 		require.Equal(t, kms.Principal{}, p)
 	}
 	var invalid *iam.Error

@@ -145,6 +145,7 @@ func TestExplainNamesWhatDecides(t *testing.T) {
 		contains string
 	}{
 		{"key policy", user(home, "named", kms.Identity{}), encrypt, "key-policy", "key policy", `statement 1 "Named" at 1:`},
+		{"key policy that a boundary does not limit", user(home, "named", kms.Identity{Boundary: &policies(otherwise)[0]}), encrypt, "key-policy", "key policy", "does not allow, and does not limit what decides\n"},
 		{"root", rootOf(t, home), encrypt, "account-root", "delegation", "whose root the caller is"},
 		{"identity", user(home, "alice", kms.Identity{Policies: policies(otherwise, allow)}), encrypt, "identity-policy", "identity policies", `statement 0 "All" at 1:37 of identity-based policy 1`},
 		{"grant", user(home, "grantee", kms.Identity{}), withContext, "grant", "grants", granted.GrantId},
@@ -162,8 +163,8 @@ func TestExplainNamesWhatDecides(t *testing.T) {
 		{"no key policy", user(home, "alice", kms.Identity{Policies: policies(allow)}), &kms.EncryptInput{KeyId: unread.KeyMetadata.KeyId, Plaintext: []byte("x")}, "no-key-policy-allow", "key policy", "another principal"},
 		{"no identity policy", user(home, "alice", kms.Identity{Policies: policies(otherwise)}), encrypt, "no-identity-allow", "identity policies", "(Allow): another action"},
 		{"no identity policy without a key", user(home, "alice", kms.Identity{}), &kms.ListKeysInput{}, "no-identity-allow", "identity policies", "the caller has none"},
-		{"boundary", user(home, "alice", kms.Identity{Policies: policies(allow), Boundary: &policies(otherwise)[0]}), encrypt, "boundary", "permissions boundary", "does not allow"},
-		{"session", user(home, "alice", kms.Identity{Policies: policies(allow), SessionPolicies: policies(otherwise)}), encrypt, "session-policy", "session policies", "does not allow"},
+		{"boundary", user(home, "alice", kms.Identity{Policies: policies(allow), Boundary: &policies(otherwise)[0]}), encrypt, "boundary", "permissions boundary", "does not allow\n"},
+		{"session", user(home, "alice", kms.Identity{Policies: policies(allow), SessionPolicies: policies(otherwise)}), encrypt, "session-policy", "session policies", "does not allow\n"},
 		{"grant with other constraints", user(home, "grantee", kms.Identity{}), encrypt, "no-identity-allow", "identity policies", `EncryptionContextSubset kms:EncryptionContext:tenant: expected "7", the key is absent`},
 		{"wider grant", user(home, "grantee", kms.Identity{}), &kms.CreateGrantInput{KeyId: arn, GranteePrincipal: "arn:aws:iam::" + home + ":user/x", Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}},
 			"grant-wider-than-parent", "identity policies, grants", "would allow more"},
@@ -209,6 +210,18 @@ func TestExplainNamesWhatDecides(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A call without its alias has no decision about it, which could refuse.
+func TestExplainNeedsTheAliasName(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	onKeys := svc.As(with(t, appSession, policy("Allow", "kms:*", "arn:aws:kms:*:*:key/*")))
+	_, err := onKeys.Explain(t.Context(), &kms.CreateAliasInput{TargetKeyId: k.KeyId})
+	requireError(t, err, kms.ValidationException, "The alias name is missing.")
+	e, err := onKeys.Explain(t.Context(), &kms.CreateAliasInput{TargetKeyId: k.KeyId, AliasName: "alias/x"})
+	require.NoError(t, err)
+	require.False(t, e.Allowed())
 }
 
 func TestExplainChangesNothing(t *testing.T) {

@@ -287,6 +287,8 @@ func (x *explainer) limit(name string) ExplainedStep {
 		step.Result, step.Because = resultAbsent, "the caller has none"
 	case of.allows:
 		step.Result, step.Because = resultAllows, "allowed by "+of.by
+	case x.d.allowed:
+		step.Because = "does not allow, and does not limit what decides"
 	}
 	return step
 }

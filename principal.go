@@ -234,7 +234,10 @@ func (p Principal) WithIdentity(id Identity) (Principal, error) {
 	} {
 		for i := range list.policies {
 			policy, err := list.policies[i].compile(list.kind)
-			if err != nil {
+			switch {
+			case err != nil && list.kind == iam.PermissionsBoundary: // the only one
+				return fail(list.what, err)
+			case err != nil:
 				return fail(fmt.Sprintf("%s %d", list.what, i), err)
 			}
 			*list.to = append(*list.to, compiledPolicy{policy, list.policies[i].ARN})

@@ -83,7 +83,8 @@ func ParsePrincipal(name string) (Principal, error) {
 	return Principal{}, fmt.Errorf("iam: %.100q does not name a principal", name)
 }
 
-// A Match says how a policy names a principal. What an Allow is worth may depend on it.
+// A Match says how a policy names a principal. What an Allow is worth depends on it; a greater Match
+// is worth more.
 type Match uint8
 
 const (
@@ -92,10 +93,10 @@ const (
 	// ByAccount: by its account. An Allow of a resource's policy leaves it to the account which of its
 	// principals may use the resource; only the root user needs no more.
 	ByAccount
-	// ByWildcard: by "*".
-	ByWildcard
-	// ByIssuer: a session by its role or user, or a role itself.
+	// ByIssuer: a session by its role or user, or a role itself. What limits these limits the Allow.
 	ByIssuer
+	// ByWildcard: by "*", which is everyone, and so the principal itself.
+	ByWildcard
 	// ByIdentity: by itself: the user, the session, the service. A policy of an identity names
 	// whomever it is attached to in this way.
 	ByIdentity
@@ -103,7 +104,7 @@ const (
 
 // String returns the name of the constant.
 func (m Match) String() string {
-	names := [...]string{"Unmatched", "ByAccount", "ByWildcard", "ByIssuer", "ByIdentity"}
+	names := [...]string{"Unmatched", "ByAccount", "ByIssuer", "ByWildcard", "ByIdentity"}
 	if int(m) < len(names) {
 		return names[m]
 	}
