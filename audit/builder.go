@@ -182,12 +182,7 @@ func (b *Builder) StringMap(name string, m map[string]string) {
 	b.BeginObject(name)
 	defer b.End()
 	if name == b.sorted.name && b.sorted.entries != nil {
-		for rest := b.sorted.entries; len(rest) > 0; {
-			var key, value []byte
-			key, rest = cutEntry(rest)
-			value, rest = cutEntry(rest)
-			addString(b, key, value)
-		}
+		b.addSorted(b.sorted.entries)
 		return
 	}
 	if b.skipped > 0 || b.size()+3*len(m) > b.limit { // they are counted, and neither collected nor sorted
@@ -213,6 +208,22 @@ func (b *Builder) StringMap(name string, m map[string]string) {
 	}
 	for i := range entries {
 		b.String(entries[i].key, entries[i].value)
+	}
+}
+
+// addSorted adds the entries that Sorted was given.
+func (b *Builder) addSorted(entries []byte) {
+	fits := b.skipped == 0 && b.size()+2*len(entries) <= b.limit // they take less than twice as much
+	for len(entries) > 0 {
+		var key, value []byte
+		key, entries = cutEntry(entries)
+		value, entries = cutEntry(entries)
+		if fits {
+			buf := appendString(append(b.buf, byte(kindName)), key)
+			b.buf = appendString(append(buf, byte(kindString)), value)
+		} else {
+			addString(b, key, value)
+		}
 	}
 }
 

@@ -19,15 +19,17 @@ func TestSortedEntriesAreTheMap(t *testing.T) {
 			entries = append(binary.BigEndian.AppendUint16(entries, uint16(len(text))), text...)
 		}
 	}
-	build := func(sorted []byte) (o Object) {
+	build := func(sorted []byte, limit int) (o Object) {
 		var b Builder
 		b.Sorted("context", sorted)
-		b.Start(&o, "f", MaxFailedBytes)
+		b.Start(&o, "f", limit)
 		b.StringMap("context", m)
 		b.StringMap("other", map[string]string{"a": "b"})
 		b.Finish(false)
 		return o
 	}
-	require.Equal(t, build(nil), build(entries))
-	require.Equal(t, "7", build(entries).Get("context", "tenant").String())
+	for limit := range 1000 { // some of which are too low for the whole, for the entries, or for one of them
+		require.Equal(t, build(nil, limit), build(entries, limit), "%d", limit)
+	}
+	require.Equal(t, "7", build(entries, 1000).Get("context", "tenant").String())
 }
