@@ -110,10 +110,39 @@ func TestWhoCanListsEverySource(t *testing.T) {
 		_, err = svc.WhoCan(ctx, key.KeyId, operation)
 		require.ErrorContains(t, err, "is not an operation on a key")
 	}
-	for _, id := range []string{"", "alias/none", "arn:aws:kms:eu-west-1:111122223333:key/" + key.KeyId} {
+	for _, id := range []string{"", "alias/none", "arn:aws:kms:eu-west-1:111122223333:key/" + key.KeyId, "arn:aws:kms:us-east-1:444455556666:alias/aws/s3"} {
 		_, err = svc.WhoCan(ctx, id, "Decrypt")
 		require.ErrorIs(t, err, kms.NotFoundException)
 	}
+}
+
+// Conditions that depend on the request stay in the report, and so do texts with variables.
+func TestWhoCanListsWhatRequestsDecide(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteeServicePrincipal: s3Service, RetiringPrincipal: appRole,
+		Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}, Constraints: &kms.GrantConstraints{SourceArn: anySource}})
+	statement := func(rest string) string {
+		return `{"Effect":"Allow","Principal":"*","Action":"kms:Decrypt",` + rest + `}`
+	}
+	putPolicy(t, svc, k.KeyId,
+		statement(`"Resource":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1"}}`),
+		statement(`"Resource":"*","Condition":{"StringEquals":{"kms:KeySpec":"${aws:PrincipalTag/spec}"}}`),
+		statement(`"Resource":"arn:aws:kms:*:${aws:PrincipalAccount}:key/*"`))
+	limited := withIdentity(t, appSession, kms.Identity{SessionPolicies: []kms.Policy{{Document: allowAll}}})
+	r, err := svc.WhoCan(t.Context(), k.KeyId, "Decrypt", limited)
+	require.NoError(t, err)
+	var got []string
+	for _, a := range r.Allowed {
+		got = append(got, fmt.Sprint(a.Principal, " if ", a.Conditions))
+	}
+	require.Equal(t, []string{
+		`* if [StringEquals aws:PrincipalOrgID: "o-1"]`,
+		`* if [StringEquals kms:KeySpec: "${aws:PrincipalTag/spec}"]`,
+		`* if [Resource the key: "arn:aws:kms:*:${aws:PrincipalAccount}:key/*"]`,
+		s3Service + ` if [SourceArn aws:SourceArn: "` + anySource + `"]`,
+	}, got)
+	require.Contains(t, r.Unknown, "The permissions boundary or the session policies of "+appSession+" may allow less.")
 }
 
 func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
@@ -145,9 +174,19 @@ func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
 		{"of everyone", []string{root, every}, []string{root, every, strings.Replace(app, `"kms:Encrypt",`, "", 1)}, "nobody gains or loses anything\n"},
 		{"what cannot be", []string{root}, []string{root, rsa}, "nobody gains or loses anything\n"},
 		{"denied", []string{root, app}, []string{root, app, deny}, home + "role/app loses\n    kms:Decrypt\n" + home + "role/app will be denied\n    kms:Decrypt\n"},
+		{"denied on a condition", []string{root}, []string{root, app, strings.Replace(deny, `"Resource":"*"`, `"Resource":"*","Condition":{"StringEquals":{"kms:ViaService":"x"}}`, 1)},
+			home + "role/app gains\n    kms:Decrypt, kms:Encrypt\n" + home + "role/app will be denied\n    kms:Decrypt\n    if StringEquals kms:ViaService: \"x\"\n"},
+		{"denied on its condition", []string{root}, []string{root, via, strings.Replace(via, `"Allow"`, `"Deny"`, 1)},
+			home + "role/app gains\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"x\"\n" + home + "role/app will be denied\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"x\"\n"},
 		{"the account denied", []string{root, app}, []string{root, app, strings.Replace(deny, "role/app", "root", 1)},
 			"account 111122223333 loses\n    kms:Decrypt\n" + home + "role/app loses\n    kms:Decrypt\naccount 111122223333 will be denied\n    kms:Decrypt\n"},
 		{"an exception", []string{root, no}, []string{root}, "everyone except " + home + "root will no longer be denied\n    kms:Decrypt\n"},
+		{"another exception", []string{root, no}, []string{root, strings.Replace(no, home+"root", home+"role/app", 1)},
+			"everyone except " + home + "role/app will be denied\n    kms:Decrypt\neveryone except " + home + "root will no longer be denied\n    kms:Decrypt\n"},
+		{"another value", []string{root, via}, []string{root, strings.Replace(via, `"x"`, `"y"`, 1)},
+			home + "role/app gains\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"y\"\n" + home + "role/app loses\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"x\"\n"},
+		{"another kind", []string{root, strings.Replace(every, `"*"`, `{"Service":"a.example.com"}`, 1)}, []string{root, strings.Replace(every, `"*"`, `{"Federated":"a.example.com"}`, 1)},
+			"a.example.com gains\n    kms:Decrypt\na.example.com loses\n    kms:Decrypt\n"},
 		{"lockout", []string{root}, []string{app}, home + "role/app gains\n    kms:Decrypt, kms:Encrypt\naccount 111122223333 loses\n    kms:*\nThe caller could not change the new policy again.\n"},
 		{"its session", []string{root, app}, []string{root, app, strings.Replace(app, "arn:aws:iam::111122223333:role/app", "arn:aws:sts::111122223333:assumed-role/app/s", 1)}, "nobody gains or loses anything\n"},
 		{"sessions only", []string{root}, []string{root, strings.Replace(app, "arn:aws:iam::111122223333:role/app", "arn:aws:sts::111122223333:assumed-role/app/s", 1)}, "arn:aws:sts::111122223333:assumed-role/app/s gains\n    kms:Decrypt, kms:Encrypt\n"},
@@ -282,6 +321,10 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 			"Condition":{"StringEquals":{"kms:EncryptionContext:odd":"${$}{x}","kms:EncryptionContext:row":"1","kms:EncryptionContext:tenant":"7"}}},
 		{"Sid":"Used3","Effect":"Allow","Principal":{"AWS":["arn:aws:iam::444455556666:user/bob"],"Service":["logs.amazonaws.com"]},"Action":["kms:DescribeKey"],"Resource":"*"}
 	]}`, policy)
+	destination, err := kms.PolicyFromEvents(other.KeyMetadata.Arn, slices.Values(events), kms.PolicyOptions{})
+	require.NoError(t, err)
+	require.Contains(t, destination, `"kms:ReEncryptTo"`)
+	require.NotContains(t, destination, "kms:ReEncryptFrom")
 	slices.Reverse(events)
 	var back []*audit.Event // as another program reads them
 	for _, e := range events {
@@ -312,6 +355,12 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 	plain, err := kms.PolicyFromEvents(arn, slices.Values(events), kms.PolicyOptions{Administrators: []string{"arn:aws:iam::111122223333:role/admin", "111122223333"}})
 	require.NoError(t, err)
 	require.NotContains(t, plain, "Condition")
+	administrators := must(iam.Parse(plain, iam.ResourcePolicy)).Statements()[0]
+	require.Equal(t, "Administration", administrators.Sid())
+	for _, use := range strings.Fields("Encrypt Decrypt ReEncryptFrom ReEncryptTo GenerateDataKey GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext" +
+		" GenerateDataKeyWithoutPlaintext Sign Verify GenerateMac VerifyMac DeriveSharedSecret Encapsulate Decapsulate CreateGrant") {
+		require.False(t, administrators.MatchesAction("kms:"+use), use)
+	}
 	_, err = svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: other.KeyMetadata.KeyId, Policy: plain})
 	require.NoError(t, err, "its administrators can change it again")
 
@@ -325,6 +374,19 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 	} {
 		_, err := kms.PolicyFromEvents(tt.arn, slices.Values(events), tt.options)
 		require.ErrorContains(t, err, tt.want)
+	}
+	for _, change := range []func(*audit.Event){
+		func(e *audit.Event) { e.UserIdentity = &audit.UserIdentity{Type: audit.IdentityIAMUser, ARN: "*"} },
+		func(e *audit.Event) { e.UserIdentity = nil },
+		func(e *audit.Event) { e.EventName = "RetireGrant" },
+		func(e *audit.Event) { e.EventName = "NoSuchOperation" },
+		func(e *audit.Event) { e.ErrorCode = "AccessDenied" },
+		func(e *audit.Event) { e.EventType = audit.ServiceEvent },
+	} {
+		e := *events[slices.IndexFunc(events, func(e *audit.Event) bool { return e.EventName == "Decrypt" && e.ErrorCode == "" })]
+		change(&e)
+		_, err := kms.PolicyFromEvents(arn, slices.Values([]*audit.Event{&e}), kms.PolicyOptions{})
+		require.ErrorContains(t, err, "no event is of a call that used the key")
 	}
 	var many []*audit.Event
 	for i := range 1000 {

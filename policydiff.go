@@ -154,10 +154,13 @@ func (w *keyView) rights(p *iam.Policy) (allows, denies []right) {
 		}
 		for i := range entries {
 			r.entry, r.principal, r.who = &entries[i], entries[i].String(), nil
-			if r.entry.IsAccount() {
+			switch kind := r.entry.Kind(); {
+			case r.entry.IsAccount():
 				r.principal = r.entry.Account()
-			} else if who, err := iam.ParsePrincipal(r.principal); err == nil {
-				r.who = &who
+			case kind == "AWS", kind == "Service": // an identity provider can have the name of a service
+				if who, err := iam.ParsePrincipal(r.principal); err == nil {
+					r.who = &who
+				}
 			}
 			*list = append(*list, r)
 		}
