@@ -45,6 +45,60 @@ func TestAGrantAllowsOnlyWhatItsConstraintsMeet(t *testing.T) {
 	}
 }
 
+// Constraints and condition keys see the encryption context of every operation that has one.
+func TestTheContextOfEveryOperationIsLookedAt(t *testing.T) {
+	svc, _ := newService(t)
+	k, other := createKey(t, svc, nil), createKey(t, svc, nil)
+	ignore := []kms.DryRunModifierType{kms.DryRunModifierIgnoreCiphertext}
+	type pairs = map[string]string
+	for permission, input := range map[string]func(c pairs) any{
+		"Encrypt": func(c pairs) any {
+			return &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x"), EncryptionContext: c, DryRun: true}
+		},
+		"Decrypt": func(c pairs) any {
+			return &kms.DecryptInput{KeyId: k.KeyId, EncryptionContext: c, DryRun: true, DryRunModifiers: ignore}
+		},
+		"GenerateDataKey": func(c pairs) any {
+			return &kms.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: kms.DataKeySpecAES256, EncryptionContext: c, DryRun: true}
+		},
+		"GenerateDataKeyWithoutPlaintext": func(c pairs) any {
+			return &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: k.KeyId, KeySpec: kms.DataKeySpecAES256, EncryptionContext: c, DryRun: true}
+		},
+		"GenerateDataKeyPair": func(c pairs) any {
+			return &kms.GenerateDataKeyPairInput{KeyId: k.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256, EncryptionContext: c, DryRun: true}
+		},
+		"GenerateDataKeyPairWithoutPlaintext": func(c pairs) any {
+			return &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: k.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256, EncryptionContext: c, DryRun: true}
+		},
+		"ReEncryptFrom": func(c pairs) any {
+			return &kms.ReEncryptInput{SourceKeyId: k.KeyId, DestinationKeyId: other.KeyId, SourceEncryptionContext: c, DryRun: true, DryRunModifiers: ignore}
+		},
+		"ReEncryptTo": func(c pairs) any {
+			return &kms.ReEncryptInput{SourceKeyId: other.KeyId, DestinationKeyId: k.KeyId, DestinationEncryptionContext: c, DryRun: true, DryRunModifiers: ignore}
+		},
+	} {
+		onOther := policy("Allow", "kms:ReEncrypt*", other.Arn)
+		subset, equals := &kms.GrantConstraints{EncryptionContextSubset: pairs{"tenant": "red"}}, &kms.GrantConstraints{EncryptionContextEquals: pairs{"tenant": "red"}}
+		for i, constraints := range []*kms.GrantConstraints{subset, equals, nil} {
+			user := fmt.Sprint("arn:aws:iam::111122223333:user/", permission, i)
+			p := with(t, user, onOther, condition("kms:"+permission, "StringEquals", "kms:EncryptionContext:tenant", "red"))
+			if constraints != nil {
+				createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: user, Constraints: constraints, Operations: []kms.GrantOperation{kms.GrantOperation(permission)}})
+				p = with(t, user, onOther)
+			}
+			for value, allowed := range map[string]bool{"red": true, "blue": false} {
+				in := input(pairs{"tenant": value})
+				_, err := operationOf(t, in).Invoke(t.Context(), svc.As(p), in)
+				if allowed {
+					require.ErrorIs(t, err, kms.DryRunOperationException, "%s %v", permission, constraints)
+				} else {
+					requireRefused(t, err, "kms:"+permission)
+				}
+			}
+		}
+	}
+}
+
 func TestAGrantNamesItsGrantee(t *testing.T) {
 	const id = "AROAIIAUMCEXAMPLE0001"
 	session, issuer := with(t, appSession), withIdentity(t, appSession, kms.Identity{Issuer: "arn:aws:iam::111122223333:role/team/app", UniqueID: id + ":one"})

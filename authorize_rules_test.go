@@ -155,6 +155,13 @@ func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
 		{principal(t, "arn:aws:iam::111122223333:user/alice"), kms.Identity{Issuer: appRole}},
 		{root, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}},
 		{service, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}},
+		{root, kms.Identity{Boundary: &kms.Policy{Document: allowAll}}},
+		{service, kms.Identity{Boundary: &kms.Policy{Document: allowAll}}},
+		{root, kms.Identity{SessionPolicies: []kms.Policy{{Document: allowAll}}}},
+		{service, kms.Identity{SessionPolicies: []kms.Policy{{Document: allowAll}}}},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws-cn:iam::111122223333:role/app"}},
+		{principal(t, federated), kms.Identity{Issuer: appRole}},
+		{principal(t, federated), kms.Identity{Issuer: extUser}},
 	} {
 		p, err := test.principal.WithIdentity(test.identity)
 		require.Error(t, err)
@@ -167,6 +174,8 @@ func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, p.HasIdentity())
 	require.False(t, root.HasIdentity())
+	_, err = principal(t, federated).WithIdentity(kms.Identity{Issuer: homeRoot})
+	require.NoError(t, err)
 }
 
 func TestAManagedPolicyIsNamedInTheRefusal(t *testing.T) {
@@ -224,8 +233,13 @@ func TestObserveLetsCallsPassAndRecordsTheRefusal(t *testing.T) {
 		require.Equal(t, map[kms.AuthorizationMode]int{kms.Observe: 1}[mode], strings.Count(log.String(), "calls pass that authorization would refuse"))
 		require.NoError(t, encryptAs(svc, svc.Caller(), k.KeyId, nil))
 		require.NotContains(t, s.take()[0].AdditionalEventData.Map(), "observedRefusal")
+		_, err := svc.As(app).ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: encrypt(t, svc, k.KeyId, "x"), DestinationKeyId: k.KeyId})
+		if events := s.take(); mode == kms.Observe { // the first refusal is the one that would have ended the call
+			require.NoError(t, err)
+			require.Contains(t, events[len(events)-1].AdditionalEventData.Map()["observedRefusal"], "kms:ReEncryptFrom on resource")
+		}
 		require.ErrorIs(t, encryptAs(svc, kms.Principal{}, k.KeyId, nil), kms.AccessDeniedException)
-		_, err := svc.As(app).Encrypt(t.Context(), &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x"), GrantTokens: []string{"?"}})
+		_, err = svc.As(app).Encrypt(t.Context(), &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x"), GrantTokens: []string{"?"}})
 		if mode == kms.Observe { // it fails for another reason, and says what else
 			require.ErrorIs(t, err, kms.InvalidGrantTokenException)
 			events := s.take()
@@ -272,8 +286,10 @@ func TestPrincipalsThatDoNotExistAreRefused(t *testing.T) {
 	require.Equal(t, []string{"111122223333", appRole}, asked)
 	requireError(t, put(`{"AWS":["111122223333","`+extRole+`"]}`), kms.MalformedPolicyDocumentException,
 		"Policy contains a statement with one or more invalid principals.")
+	_, err := svc.DiffKeyPolicy(t.Context(), k.KeyId, `{"Statement":{"Effect":"Allow","Principal":{"AWS":"`+extRole+`"},"Action":"kms:*","Resource":"*"}}`)
+	require.ErrorIs(t, err, kms.MalformedPolicyDocumentException)
 	setPolicy(t, svc, k.KeyId, everybodys)
-	_, err := svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: extRole, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
+	_, err = svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: extRole, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
 	requireError(t, err, kms.InvalidArnException, "ARN does not refer to a valid principal: %s", extRole)
 	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: appRole})
 }
@@ -312,6 +328,11 @@ func TestTagsOfANewKeyAreDecidedOnTheKey(t *testing.T) {
 		e, err := p.Explain(t.Context(), &kms.ReplicateKeyInput{KeyId: primary.KeyId, ReplicaRegion: "eu-west-1", Tags: tags})
 		require.NoError(t, err)
 		require.Equal(t, tt.replica, e.Allowed(), "%s: %s", name, e)
+	}
+	multiRegionOnly := with(t, appSession, policy("Allow", "kms:CreateKey", "*"), policy("Allow", "kms:TagResource", "arn:aws:kms:*:111122223333:key/mrk-*"))
+	for _, multiRegion := range []bool{false, true} {
+		_, err := svc.As(multiRegionOnly).CreateKey(t.Context(), &kms.CreateKeyInput{Tags: tags, MultiRegion: multiRegion})
+		require.Equal(t, multiRegion, err == nil, "%v", err)
 	}
 	_, err := svc.As(with(t, appSession, condition("kms:CreateAlias", "StringNotEquals", "aws:ResourceAccount", "111122223333"))).CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: "alias/x", TargetKeyId: primary.KeyId})
 	requireRefused(t, err,
@@ -374,6 +395,12 @@ func TestAServiceIsDecidedByKeyPoliciesAndGrants(t *testing.T) {
 		require.Error(t, err)
 	}
 
+	const forResource = `{"Effect":"Allow","Principal":{"Service":"logs.us-east-1.amazonaws.com"},"Action":"kms:ListGrants","Resource":"*","Condition":{"Bool":{"kms:GrantIsForAWSResource":"true"}}}`
+	setPolicy(t, svc, k.KeyId, `{"Statement":[`+manages+`,`+forResource+`]}`)
+	_, err = svc.As(logs).ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: k.Arn})
+	require.NoError(t, err)
+
+	setPolicy(t, svc, k.KeyId, defaultPolicyOf("111122223333"))
 	const bucket = "arn:aws:s3:::documents"
 	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteeServicePrincipal: "s3.amazonaws.com", RetiringServicePrincipal: "s3.amazonaws.com",
 		Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}, Constraints: &kms.GrantConstraints{SourceArn: bucket}})

@@ -78,6 +78,7 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"kms:ViaService", "Encrypt", str, "s3.us-east-1.amazonaws.com", "ec2.us-east-1.amazonaws.com", session, service, nil},
 		{"aws:ViaAWSService", "Encrypt", boolean, "true", "false", session, service, nil},
 		{"aws:ViaAWSService", "Encrypt", boolean, "false", "true", session, info{}, nil},
+		{"aws:ViaAWSService", "Encrypt", boolean, "true", "false", session, info{CalledVia: service.CalledVia}, nil},
 		{"aws:CalledVia", "Encrypt", "ForAnyValue:StringEquals", "s3.amazonaws.com", "ec2.amazonaws.com", session, service, nil},
 		{"aws:CalledViaFirst", "Encrypt", str, "cloudformation.amazonaws.com", "s3.amazonaws.com", session, service, nil},
 		{"aws:CalledViaLast", "Encrypt", str, "s3.amazonaws.com", "cloudformation.amazonaws.com", session, service, nil},
@@ -109,6 +110,8 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"kms:EncryptionContext:a", "CreateGrant", str, "1", "2", session, info{}, constraints},
 		{"kms:EncryptionContextKeys", "GenerateDataKey", multi, "a", "A", session, info{}, set("EncryptionContext", map[string]string{"a": "1"})},
 		{"kms:EncryptionAlgorithm", "GenerateDataKey", str, "SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_256", session, info{}, nil},
+		{"kms:EncryptionAlgorithm", "Encrypt", str, "RSAES_OAEP_SHA_1", "SYMMETRIC_DEFAULT", session, info{}, set("EncryptionAlgorithm", kms.EncryptionAlgorithmRSAESOAEPSHA1)},
+		{"kms:EncryptionAlgorithm", "Decrypt", str, "RSAES_OAEP_SHA_1", "SYMMETRIC_DEFAULT", session, info{}, set("EncryptionAlgorithm", kms.EncryptionAlgorithmRSAESOAEPSHA1)},
 		{"kms:ReEncryptOnSameKey", "ReEncrypt", boolean, "false", "true", session, info{}, nil},
 		{"kms:DataKeyPairSpec", "GenerateDataKeyPair", str, "ECC_NIST_P256", "RSA_2048", session, info{}, set("KeyPairSpec", kms.DataKeyPairSpecECCNISTP256)},
 		{"kms:SigningAlgorithm", "Sign", str, "ECDSA_SHA_256", "ECDSA_SHA_384", session, info{}, nil},
@@ -194,6 +197,9 @@ func TestAKeyPolicyDoesNotSeeTheAliasesAndTagsOfItsKey(t *testing.T) {
 		statement := `{"Effect":"Deny","Principal":"*","Action":"kms:Encrypt","Resource":"*","Condition":{` + c + `}}`
 		setPolicy(t, f.svc, f.symmetric.KeyId, `{"Version":"2012-10-17","Statement":[`+statement+`,{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`)
 		require.NoError(t, encryptAs(f.svc, principal(t, appSession), f.symmetric.KeyId, nil))
+		e, err := f.svc.As(principal(t, appSession)).Explain(t.Context(), &kms.EncryptInput{KeyId: f.symmetric.KeyId})
+		require.NoError(t, err)
+		require.False(t, e.Decisions[0].Steps[0].Statements[0].Applies, "%s", e)
 		denied := strings.Replace(`{"Version":"2012-10-17","Statement":`+statement+`}`, `"Principal":"*",`, "", 1)
 		requireRefused(t, encryptAs(f.svc, with(t, appSession, denied), f.symmetric.KeyId, nil), "explicit deny in an identity-based policy")
 	}
