@@ -498,6 +498,19 @@ func TestADenyOfOnesOwnDisclosesNoCiphertext(t *testing.T) {
 	}
 }
 
+// Whose account may use a key, but not itself, learns by a ciphertext no more than that.
+func TestARefusalOfACiphertextDoesNotNameItsKey(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys})
+	ciphertext := encrypt(t, svc, k.KeyId, "x")
+	for _, p := range []kms.Principal{with(t, extSession), with(t, extSession, policy("Deny", "kms:Decrypt", "*"))} {
+		_, err := svc.As(p).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: ciphertext})
+		requireRefused(t, err, "kms:Decrypt on the resource associated with this ciphertext")
+		require.ErrorContains(t, err, "identity-based policy")
+		require.NotContains(t, err.Error(), k.KeyId)
+	}
+}
+
 // A failure to read what a condition asks for discloses no key of another account.
 func TestAFailureDisclosesNoKeyOfAnotherAccount(t *testing.T) {
 	backend := &unreliable{Backend: memory.New()}

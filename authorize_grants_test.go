@@ -220,6 +220,8 @@ func TestWhoMayRetireAGrant(t *testing.T) {
 	}{
 		{"the retiring principal", kms.CreateGrantInput{RetiringPrincipal: fixtureAlice}, alice, true},
 		{"another principal", kms.CreateGrantInput{RetiringPrincipal: fixtureAlice}, app, false},
+		{"a name in another case", kms.CreateGrantInput{RetiringPrincipal: "arn:aws:iam::111122223333:user/Alice"}, alice, false},
+		{"whom its own retiring account does not let", kms.CreateGrantInput{RetiringPrincipal: homeRoot}, app, false},
 		{"a session of the retiring role", kms.CreateGrantInput{RetiringPrincipal: appRole}, app, true},
 		{"the grantee of a grant without RetireGrant", kms.CreateGrantInput{GranteePrincipal: appRole}, app, false},
 		{"the grantee of a grant with RetireGrant", kms.CreateGrantInput{GranteePrincipal: appRole, Operations: []kms.GrantOperation{"Decrypt", "RetireGrant"}}, app, true},
@@ -299,4 +301,7 @@ func TestOneOfManyGrantsToAGranteeAllows(t *testing.T) {
 	require.NoError(t, encryptAs(svc, app, k.KeyId, map[string]string{"app": "x", "Tenant": "150", "more": "y"}))
 	requireRefused(t, encryptAs(svc, app, k.KeyId, map[string]string{"app": "x", "tenant": "300"}), "no identity-based policy allows")
 	requireRefused(t, encryptAs(svc, app, k.KeyId, map[string]string{"tenant": "150"}), "no identity-based policy allows")
+
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: homeRoot, Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}})
+	require.NoError(t, encryptAs(svc, app, k.KeyId, map[string]string{"app": "x", "tenant": "150"}), "one to the account takes nothing away")
 }

@@ -205,6 +205,7 @@ func TestADenyOfTheCallersOwnPoliciesDoesNotDiscloseAKey(t *testing.T) {
 	require.Equal(t, missing.Error(), exists.Error())
 	setPolicy(t, svc, k.KeyId, everybodys)
 	requireRefused(t, describeAs(svc, mallory, k.Arn), "on this resource with an explicit deny in an identity-based policy")
+	requireRefused(t, describeAs(svc, with(t, extSession), k.Arn), "on this resource because no identity-based policy allows")
 	require.NoError(t, describeAs(svc, with(t, extSession, allowAll), k.Arn))
 }
 
@@ -402,7 +403,7 @@ func TestAServiceIsDecidedByKeyPoliciesAndGrants(t *testing.T) {
 
 	setPolicy(t, svc, k.KeyId, defaultPolicyOf("111122223333"))
 	const bucket = "arn:aws:s3:::documents"
-	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteeServicePrincipal: "s3.amazonaws.com", RetiringServicePrincipal: "s3.amazonaws.com",
+	g := createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteeServicePrincipal: "s3.amazonaws.com", RetiringServicePrincipal: "s3.amazonaws.com",
 		Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}, Constraints: &kms.GrantConstraints{SourceArn: bucket}})
 	encryptFor := func(sourceARN string) error {
 		ctx := audit.ContextWithRequestInfo(t.Context(), audit.RequestInfo{SourceARN: sourceARN})
@@ -412,6 +413,12 @@ func TestAServiceIsDecidedByKeyPoliciesAndGrants(t *testing.T) {
 	require.NoError(t, encryptFor(bucket))
 	requireRefused(t, encryptFor(bucket+"2"), hiddenResource)
 	requireRefused(t, encryptFor(""), hiddenResource)
+
+	retire := &kms.RetireGrantInput{KeyId: k.Arn, GrantId: g.GrantId}
+	_, err = svc.As(logs).RetireGrant(t.Context(), retire)
+	requireRefused(t, err, hiddenResource)
+	_, err = svc.As(other).RetireGrant(t.Context(), retire)
+	require.NoError(t, err)
 }
 
 func TestAPolicyOfAnAWSManagedKeyAllowsItsServiceOnBehalfOfTheAccount(t *testing.T) {
