@@ -57,7 +57,9 @@ type PolicyRight struct {
 // Rights are compared by what the statements say. A right with conditions is taken to be part of
 // the same right without them, or with some of them; and a right of a user or a role, of the same
 // right of everyone. That two different conditions mean the same is not seen: then the right is
-// both gained and lost. Whoever gains nothing by this comparison, gains nothing.
+// both gained and lost. Whoever gains nothing by this comparison, gains nothing, with one exception:
+// permissions boundaries and session policies, which are not looked at, limit what everyone or a role
+// is allowed, and not what a user or a session is that the policy then names itself.
 //
 // A policy that is not valid is refused as PutKeyPolicy refuses it; if it is not of the policy
 // language, the error wraps an *[iam.Error], which has the positions of all problems.
