@@ -396,7 +396,7 @@ func TestAServiceIsDecidedByKeyPoliciesAndGrants(t *testing.T) {
 		require.Error(t, err)
 	}
 
-	const forResource = `{"Effect":"Allow","Principal":{"Service":"logs.us-east-1.amazonaws.com"},"Action":"kms:ListGrants","Resource":"*","Condition":{"Bool":{"kms:GrantIsForAWSResource":"true"}}}`
+	const forResource = `{"Effect":"Allow","Principal":{"Service":"logs.us-east-1.amazonaws.com"},"Action":"kms:ListGrants","Resource":"*","Condition":{"Bool":{"kms:GrantIsForAWSResource":"true"},"Null":{"aws:PrincipalArn":"true"}}}`
 	setPolicy(t, svc, k.KeyId, `{"Statement":[`+manages+`,`+forResource+`]}`)
 	_, err = svc.As(logs).ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: k.Arn})
 	require.NoError(t, err)
@@ -433,4 +433,9 @@ func TestAPolicyOfAnAWSManagedKeyAllowsItsServiceOnBehalfOfTheAccount(t *testing
 	requireRefused(t, encryptVia("s3.eu-west-1.amazonaws.com", principal(t, appSession)), "no resource-based policy allows")
 	requireRefused(t, encryptVia("", svc.Caller()), "no resource-based policy allows")
 	requireRefused(t, encryptVia("s3.us-east-1.amazonaws.com", with(t, extSession, allowAll)), hiddenResource)
+
+	// One that is to be created is a key, too, although its ARN is that of its alias.
+	keys := "arn:aws:kms:*:111122223333:key/*"
+	requireRefused(t, describeAs(svc, with(t, appSession, allowAll, policy("Deny", "kms:DescribeKey", keys)), "alias/aws/ebs"), "explicit deny")
+	require.NoError(t, describeAs(svc, with(t, appSession, policy("Allow", "kms:DescribeKey", keys)), "alias/aws/ebs"))
 }

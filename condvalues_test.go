@@ -54,6 +54,7 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"aws:PrincipalServiceName", "Encrypt", "Null", "true", "false", session, info{}, nil},
 		{"aws:userid", "Encrypt", str, full.UniqueID, "AROAIIAUMCEXAMPLE0001", session, info{}, nil},
 		{"aws:username", "Encrypt", str, "alice", "bob", user, info{}, nil},
+		{"aws:username", "Encrypt", "Null", "true", "false", session, info{}, nil},
 		{"aws:FederatedProvider", "Encrypt", str, "accounts.example.com", "other.example.com", session, info{}, nil},
 
 		{"aws:CurrentTime", "Encrypt", date, now.Format(time.RFC3339), now.Add(time.Second).Format(time.RFC3339), session, info{}, nil},
@@ -71,6 +72,7 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"aws:SecureTransport", "Encrypt", boolean, "false", "true", session, info{SecureTransport: new(bool)}, nil},
 		{"aws:MultiFactorAuthPresent", "Encrypt", "Null", "true", "false", session, info{}, nil},
 		{"aws:MultiFactorAuthPresent", "Encrypt", boolean, "false", "true", session, info{MFAPresent: new(bool)}, nil},
+		{"aws:MultiFactorAuthPresent", "Encrypt", boolean, "true", "false", session, info{MFATime: now}, nil},
 		{"aws:MultiFactorAuthAge", "Encrypt", number, "60", "61", session, info{MFATime: now.Add(-time.Minute)}, nil},
 		{"aws:MultiFactorAuthAge", "Encrypt", "Null", "true", "false", session, info{MFATime: now, MFAPresent: new(bool)}, nil},
 		{"aws:TokenIssueTime", "Encrypt", date, "2026-03-01T11:00:00Z", "2026-03-01T11:00:01Z", session, info{TokenIssueTime: now.Add(-time.Hour)}, nil},
@@ -214,6 +216,30 @@ func TestTrailingDaysOfAKeyThatWasNeverUsed(t *testing.T) {
 		p := with(t, appSession, condition("kms:DisableKey", "NumericEquals", "kms:TrailingDaysWithoutKeyUsage", days))
 		_, err := svc.As(p).DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: k.KeyId})
 		require.Equal(t, allowed, err == nil, "%s: %v", days, err)
+	}
+}
+
+// What a key is, it is for callers of other accounts and in other Regions, too.
+func TestConditionKeysOfForeignKeysAndReplicas(t *testing.T) {
+	svc, clock := newService(t)
+	k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys, MultiRegion: true})
+	_, err := svc.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: k.KeyId, ReplicaRegion: "eu-west-1", Policy: everybodys})
+	require.NoError(t, err)
+	clock.Move(kms.DefaultReplicationDelay)
+	replica := strings.Replace(k.Arn, "us-east-1", "eu-west-1", 1)
+	for _, tt := range []struct{ keyARN, key, value, other string }{
+		{k.Arn, "aws:ResourceAccount", "111122223333", "444455556666"},
+		{k.Arn, "kms:CallerAccount", "444455556666", "111122223333"},
+		{k.Arn, "kms:MultiRegionKeyType", "PRIMARY", "REPLICA"},
+		{replica, "kms:MultiRegionKeyType", "REPLICA", "PRIMARY"},
+		{replica, "aws:RequestedRegion", "eu-west-1", "us-east-1"},
+	} {
+		describeIf := func(value string) error {
+			region := strings.Split(tt.keyARN, ":")[3]
+			return describeAs(svc.In(region), with(t, extSession, condition("kms:DescribeKey", "StringEquals", tt.key, value)), tt.keyARN)
+		}
+		require.NoError(t, describeIf(tt.value), "%s %s", tt.keyARN, tt.key)
+		requireRefused(t, describeIf(tt.other), "no identity-based policy allows")
 	}
 }
 
