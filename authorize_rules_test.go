@@ -271,10 +271,11 @@ func TestTheAuthorOfAPolicyMustNotLockItselfOut(t *testing.T) {
 
 func TestPrincipalsThatDoNotExistAreRefused(t *testing.T) {
 	var asked []string
+	var failure error
 	svc, _ := newService(t, func(c *kms.Config) {
 		c.PrincipalExists = func(_ context.Context, name string) (bool, error) {
 			asked = append(asked, name)
-			return name != extRole, nil
+			return name != extRole, failure
 		}
 	})
 	k := createKey(t, svc, nil)
@@ -293,6 +294,11 @@ func TestPrincipalsThatDoNotExistAreRefused(t *testing.T) {
 	_, err = svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: extRole, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
 	requireError(t, err, kms.InvalidArnException, "ARN does not refer to a valid principal: %s", extRole)
 	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: appRole})
+
+	failure = errors.New("the directory is down")
+	require.ErrorIs(t, put(`{"AWS":"`+appRole+`"}`), kms.KMSInternalException)
+	_, err = svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: appRole, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
+	require.ErrorIs(t, err, kms.KMSInternalException)
 }
 
 func TestTagsOfANewKeyNeedThePermissionToTag(t *testing.T) {
@@ -433,6 +439,19 @@ func TestAPolicyOfAnAWSManagedKeyAllowsItsServiceOnBehalfOfTheAccount(t *testing
 	requireRefused(t, encryptVia("s3.eu-west-1.amazonaws.com", principal(t, appSession)), "no resource-based policy allows")
 	requireRefused(t, encryptVia("", svc.Caller()), "no resource-based policy allows")
 	requireRefused(t, encryptVia("s3.us-east-1.amazonaws.com", with(t, extSession, allowAll)), hiddenResource)
+
+	managed, err := svc.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: k.KeyId})
+	require.NoError(t, err)
+	statements := must(iam.Parse(managed.Policy, iam.ResourcePolicy)).Statements()
+	require.Len(t, statements, 2)
+	for i, want := range [][]string{
+		{"kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:CreateGrant", "kms:DescribeKey"},
+		{"kms:Describe*", "kms:Get*", "kms:List*", "kms:RevokeGrant"},
+	} {
+		actions, not := statements[i].Actions()
+		require.False(t, not)
+		require.Equal(t, want, actions)
+	}
 
 	// One that is to be created is a key, too, although its ARN is that of its alias.
 	keys := "arn:aws:kms:*:111122223333:key/*"

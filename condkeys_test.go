@@ -145,6 +145,13 @@ func TestNobodyUsesAKeyWhosePolicyCannotBeRead(t *testing.T) {
 	}
 }
 
+func TestOnlyTheCaseOfLettersIsIgnoredInKeys(t *testing.T) {
+	require.True(t, sameKey("@AZ[`az{", "@az[`az{"))
+	for _, name := range []string{"`az[`az{", "@az{`az{", "@az[@az{", "@az[`az", "@az[`azx", "@azä"} {
+		require.False(t, sameKey(name, "@az[`az{"), name)
+	}
+}
+
 // ConditionKeyNames returns the names of all condition keys, for the tests of package kms_test.
 func ConditionKeyNames() (names []string) {
 	for _, k := range conditionKeys {

@@ -41,6 +41,7 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 	}
 	tags := set("Tags", []kms.Tag{{TagKey: "Project", TagValue: "alpha"}})
 	constraints := set("Constraints", &kms.GrantConstraints{EncryptionContextSubset: map[string]string{"a": "1"}})
+	equals := set("Constraints", &kms.GrantConstraints{EncryptionContextEquals: map[string]string{"a": "1"}})
 	tests := []test{
 		{"kms:CallerAccount", "Encrypt", str, "111122223333", "444455556666", session, info{}, nil},
 		{"aws:PrincipalAccount", "ListKeys", str, "111122223333", "444455556666", session, info{}, nil},
@@ -141,6 +142,8 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"kms:RetiringPrincipal", "CreateGrant", str, appRole, fixtureAlice, session, info{}, set("RetiringPrincipal", appRole)},
 		{"kms:RetiringServicePrincipal", "CreateGrant", str, "s3.amazonaws.com", "sns.amazonaws.com", session, info{}, set("RetiringServicePrincipal", "s3.amazonaws.com")},
 		{"kms:GrantOperations", "CreateGrant", multi, "Decrypt", "Encrypt", session, info{}, nil},
+		{"kms:EncryptionContext:a", "CreateGrant", str, "1", "2", session, info{}, equals},
+		{"kms:GrantConstraintType", "CreateGrant", str, "EncryptionContextEquals", "EncryptionContextSubset", session, info{}, equals},
 		{"kms:GrantConstraintType", "CreateGrant", str, "EncryptionContextSubset", "EncryptionContextEquals", session, info{}, constraints},
 		{"kms:GrantConstraintSourceArn", "CreateGrant", str, "arn:aws:s3:::documents", "arn:aws:s3:::other", session, info{},
 			set("Constraints", &kms.GrantConstraints{SourceArn: "arn:aws:s3:::documents"})},
