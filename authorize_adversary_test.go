@@ -369,6 +369,37 @@ func TestAnAliasThatIsDeletedCountsNoLonger(t *testing.T) {
 	requireRefused(t, describeAs(svc, p, k.KeyId), "no identity-based policy allows")
 }
 
+// Who may change an alias of one key may not change it if it has just been moved to another.
+func TestAnAliasThatIsMovedMeanwhileIsDecidedAgain(t *testing.T) {
+	var app kms.Principal
+	var meanwhile func()
+	svc, _ := newService(t, func(c *kms.Config) {
+		c.Identities = func(_ context.Context, p kms.Principal) (kms.Principal, error) {
+			if p.ARN() != appSession {
+				return p, nil
+			}
+			if f := meanwhile; f != nil {
+				meanwhile = nil
+				f()
+			}
+			return app, nil
+		}
+	})
+	for operation, change := range map[string]func(*kms.Service, *kms.KeyMetadata) error{
+		"DeleteAlias": func(svc *kms.Service, _ *kms.KeyMetadata) error { return deleteAlias(svc, "alias/DeleteAlias") },
+		"UpdateAlias": func(svc *kms.Service, to *kms.KeyMetadata) error {
+			return updateAlias(svc, "alias/UpdateAlias", to.KeyId)
+		},
+	} {
+		ours, theirs, to := createKey(t, svc, nil), createKey(t, svc, nil), createKey(t, svc, nil)
+		createAlias(t, svc, "alias/"+operation, ours.KeyId)
+		app = with(t, appSession, policy("Allow", "kms:*", "arn:aws:kms:us-east-1:111122223333:alias/*"), policy("Allow", "kms:*", ours.Arn), policy("Allow", "kms:*", to.Arn))
+		meanwhile = func() { require.NoError(t, updateAlias(svc, "alias/"+operation, theirs.KeyId)) }
+		requireRefused(t, change(svc.As(principal(t, appSession)), to), "kms:"+operation+" on resource: "+theirs.Arn)
+		require.Equal(t, theirs, describe(t, svc, "alias/"+operation))
+	}
+}
+
 // Names that differ only in case are one condition key, and its values refuse whatever any of them
 // would refuse: nobody passes a condition by adding another spelling.
 func TestAnotherSpellingPassesNoCondition(t *testing.T) {

@@ -131,16 +131,19 @@ func TestAGrantNamesItsGrantee(t *testing.T) {
 // The limits of a session hold for a grant to its role, and not for one to the session itself.
 func TestASessionPolicyAndABoundaryLimitAGrantToARole(t *testing.T) {
 	other := kms.Policy{Document: policy("Allow", "s3:*", "*")}
-	for grantee, limited := range map[string]bool{appRole: true, appSession: false} {
+	const roleID = "AROAIIAUMCEXAMPLE0001"
+	for grantee, limited := range map[string]bool{appRole: true, appSession: false, roleID: true, roleID + ":one": false} {
 		for reason, id := range map[string]kms.Identity{"session policy": {SessionPolicies: []kms.Policy{other}}, "permissions boundary": {Boundary: &other}} {
 			svc, _ := newService(t)
 			k := createKey(t, svc, nil)
 			createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: grantee, Operations: []kms.GrantOperation{kms.GrantOperationDescribeKey}})
 			setPolicy(t, svc, k.KeyId, onlyRoot)
+			role, session := id, id
+			role.UniqueID, session.UniqueID = roleID, roleID+":one"
 			if limited { // nor is the role itself more than its sessions
-				requireRefused(t, describeAs(svc, withIdentity(t, appRole, id), k.Arn), "no "+reason+" allows")
+				requireRefused(t, describeAs(svc, withIdentity(t, appRole, role), k.Arn), "no "+reason+" allows")
 			}
-			err := describeAs(svc, withIdentity(t, appSession, id), k.Arn)
+			err := describeAs(svc, withIdentity(t, appSession, session), k.Arn)
 			if limited {
 				requireRefused(t, err, "no "+reason+" allows")
 			} else {
