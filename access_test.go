@@ -128,8 +128,10 @@ func TestWhoCanListsWhatRequestsDecide(t *testing.T) {
 	putPolicy(t, svc, k.KeyId,
 		statement(`"Resource":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1"}}`),
 		statement(`"Resource":"*","Condition":{"StringEquals":{"kms:KeySpec":"${aws:PrincipalTag/spec}"}}`),
-		statement(`"Resource":"arn:aws:kms:*:${aws:PrincipalAccount}:key/*"`))
-	limited := withIdentity(t, appSession, kms.Identity{SessionPolicies: []kms.Policy{{Document: allowAll}}})
+		statement(`"Resource":"arn:aws:kms:*:${aws:PrincipalAccount}:key/*"`),
+		`{"Effect":"Deny","Principal":{"AWS":"444455556666"},"Action":"kms:Decrypt","Resource":"*"}`)
+	all := []kms.Policy{{Document: allowAll}} // which the policy does not ask for
+	limited := withIdentity(t, appSession, kms.Identity{Policies: all, SessionPolicies: all})
 	r, err := svc.WhoCan(t.Context(), k.KeyId, "Decrypt", limited)
 	require.NoError(t, err)
 	var got []string
@@ -142,7 +144,12 @@ func TestWhoCanListsWhatRequestsDecide(t *testing.T) {
 		`* if [Resource the key: "arn:aws:kms:*:${aws:PrincipalAccount}:key/*"]`,
 		s3Service + ` if [SourceArn aws:SourceArn: "` + anySource + `"]`,
 	}, got)
-	require.Contains(t, r.Unknown, "The permissions boundary or the session policies of "+appSession+" may allow less.")
+	require.Equal(t, []string{
+		"The permissions boundary or the session policies of " + appSession + " may allow less.",
+		"Identity-based policies, permissions boundaries and session policies of principals can deny what is allowed here.",
+	}, r.Unknown)
+	require.Len(t, r.Denied, 1)
+	require.Equal(t, kms.SourceKeyPolicy, r.Denied[0].Source)
 }
 
 func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {

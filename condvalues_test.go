@@ -207,6 +207,9 @@ func TestAKeyPolicyDoesNotSeeTheAliasesAndTagsOfItsKey(t *testing.T) {
 		require.False(t, e.Decisions[0].Steps[0].Statements[0].Applies, "%s", e)
 		denied := strings.Replace(`{"Version":"2012-10-17","Statement":`+statement+`}`, `"Principal":"*",`, "", 1)
 		requireRefused(t, encryptAs(f.svc, with(t, appSession, denied), f.symmetric.KeyId, nil), "explicit deny in an identity-based policy")
+		e, err = f.svc.As(with(t, appSession, denied)).Explain(t.Context(), &kms.EncryptInput{KeyId: f.symmetric.KeyId})
+		require.NoError(t, err)
+		require.True(t, e.Decisions[0].Steps[0].Statements[1].Applies, "%s", e)
 	}
 }
 
