@@ -122,6 +122,8 @@ func TestWhoCanListsWhatRequestsDecide(t *testing.T) {
 	k := createKey(t, svc, nil)
 	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteeServicePrincipal: s3Service, RetiringPrincipal: appRole,
 		Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}, Constraints: &kms.GrantConstraints{SourceArn: anySource}})
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: homeUser, RetiringPrincipal: homeUser,
+		Operations: []kms.GrantOperation{kms.GrantOperationDecrypt, kms.GrantOperationRetireGrant}, Constraints: &kms.GrantConstraints{EncryptionContextSubset: map[string]string{"tenant": "7"}}})
 	statement := func(rest string) string {
 		return `{"Effect":"Allow","Principal":"*","Action":"kms:Decrypt",` + rest + `}`
 	}
@@ -129,6 +131,7 @@ func TestWhoCanListsWhatRequestsDecide(t *testing.T) {
 		statement(`"Resource":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1"}}`),
 		statement(`"Resource":"*","Condition":{"StringEquals":{"kms:KeySpec":"${aws:PrincipalTag/spec}"}}`),
 		statement(`"Resource":"arn:aws:kms:*:${aws:PrincipalAccount}:key/*"`),
+		statement(`"Resource":"*","Condition":{"Null":{"kms:TrailingDaysWithoutKeyUsage":"true"}}`),
 		`{"Effect":"Deny","Principal":{"AWS":"444455556666"},"Action":"kms:Decrypt","Resource":"*"}`)
 	all := []kms.Policy{{Document: allowAll}} // which the policy does not ask for
 	limited := withIdentity(t, appSession, kms.Identity{Policies: all, SessionPolicies: all})
@@ -138,10 +141,12 @@ func TestWhoCanListsWhatRequestsDecide(t *testing.T) {
 	for _, a := range r.Allowed {
 		got = append(got, fmt.Sprint(a.Principal, " if ", a.Conditions))
 	}
-	require.Equal(t, []string{
+	require.ElementsMatch(t, []string{
 		`* if [StringEquals aws:PrincipalOrgID: "o-1"]`,
 		`* if [StringEquals kms:KeySpec: "${aws:PrincipalTag/spec}"]`,
 		`* if [Resource the key: "arn:aws:kms:*:${aws:PrincipalAccount}:key/*"]`,
+		`* if []`,
+		homeUser + ` if [EncryptionContextSubset kms:EncryptionContext:tenant: "7"]`,
 		s3Service + ` if [SourceArn aws:SourceArn: "` + anySource + `"]`,
 	}, got)
 	require.Equal(t, []string{
@@ -150,6 +155,17 @@ func TestWhoCanListsWhatRequestsDecide(t *testing.T) {
 	}, r.Unknown)
 	require.Len(t, r.Denied, 1)
 	require.Equal(t, kms.SourceKeyPolicy, r.Denied[0].Source)
+
+	r, err = svc.WhoCan(t.Context(), k.KeyId, "RetireGrant")
+	require.NoError(t, err)
+	got = nil
+	for _, a := range r.Allowed {
+		got = append(got, a.Principal)
+	}
+	require.ElementsMatch(t, []string{homeUser, homeRoot, appRole, homeRoot}, got, "each once for each grant")
+
+	_, err = svc.WhoCan(t.Context(), createKey(t, svc.In("eu-west-1"), nil).Arn, "Decrypt")
+	require.ErrorIs(t, err, kms.NotFoundException, "it is in another Region")
 }
 
 func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
@@ -190,6 +206,7 @@ func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
 		{"an exception", []string{root, no}, []string{root}, "everyone except " + home + "root will no longer be denied\n    kms:Decrypt\n"},
 		{"another exception", []string{root, no}, []string{root, strings.Replace(no, home+"root", home+"role/app", 1)},
 			"everyone except " + home + "role/app will be denied\n    kms:Decrypt\neveryone except " + home + "root will no longer be denied\n    kms:Decrypt\n"},
+		{"another case", []string{root, via}, []string{root, strings.Replace(via, "kms:ViaService", "KMS:viaservice", 1)}, "nobody gains or loses anything\n"},
 		{"another value", []string{root, via}, []string{root, strings.Replace(via, `"x"`, `"y"`, 1)},
 			home + "role/app gains\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"y\"\n" + home + "role/app loses\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"x\"\n"},
 		{"another kind", []string{root, strings.Replace(every, `"*"`, `{"Service":"a.example.com"}`, 1)}, []string{root, strings.Replace(every, `"*"`, `{"Federated":"a.example.com"}`, 1)},
@@ -210,6 +227,9 @@ func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
 			require.NotContains(t, string(text), "null")
 		})
 	}
+	d, err := svc.As(principal(t, "arn:aws-cn:iam::111122223333:root")).DiffKeyPolicy(t.Context(), id, everybodys)
+	require.NoError(t, err)
+	require.True(t, d.Lockout, "an anonymous caller may do nothing")
 	var invalid *iam.Error
 	_, err = svc.DiffKeyPolicy(t.Context(), id, `{"Statement":[{"Effect":"Alow"}]}`)
 	require.ErrorAs(t, err, &invalid)
