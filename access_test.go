@@ -206,6 +206,8 @@ func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
 		{"an exception", []string{root, no}, []string{root}, "everyone except " + home + "root will no longer be denied\n    kms:Decrypt\n"},
 		{"another exception", []string{root, no}, []string{root, strings.Replace(no, home+"root", home+"role/app", 1)},
 			"everyone except " + home + "role/app will be denied\n    kms:Decrypt\neveryone except " + home + "root will no longer be denied\n    kms:Decrypt\n"},
+		{"two conditions", []string{root}, []string{root, strings.Replace(app, `,"kms:Decrypt"`, "", 1), strings.Replace(via, `"kms:Encrypt",`, "", 1)},
+			home + "role/app gains\n    kms:Decrypt\n    if StringEquals kms:ViaService: \"x\"\n" + home + "role/app gains\n    kms:Encrypt\n"},
 		{"another case", []string{root, via}, []string{root, strings.Replace(via, "kms:ViaService", "KMS:viaservice", 1)}, "nobody gains or loses anything\n"},
 		{"another value", []string{root, via}, []string{root, strings.Replace(via, `"x"`, `"y"`, 1)},
 			home + "role/app gains\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"y\"\n" + home + "role/app loses\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"x\"\n"},
@@ -404,6 +406,7 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 	}
 	for _, change := range []func(*audit.Event){
 		func(e *audit.Event) { e.UserIdentity = &audit.UserIdentity{Type: audit.IdentityIAMUser, ARN: "*"} },
+		func(e *audit.Event) { e.UserIdentity = &audit.UserIdentity{Type: audit.IdentityIAMUser, ARN: "alice"} },
 		func(e *audit.Event) { e.UserIdentity = nil },
 		func(e *audit.Event) { e.EventName = "RetireGrant" },
 		func(e *audit.Event) { e.EventName = "NoSuchOperation" },
