@@ -333,7 +333,8 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 	sealed := must(app.Encrypt(ctx, &kms.EncryptInput{KeyId: id, Plaintext: []byte("x"), EncryptionContext: map[string]string{"tenant": "7", "row": "1", "odd": "${x}"}})).CiphertextBlob
 	must(again.Encrypt(ctx, &kms.EncryptInput{KeyId: id, Plaintext: []byte("x"), EncryptionContext: map[string]string{"Tenant": "7", "row": "2", "odd": "${x}", "more": "1"}}))
 	must(alice.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed, EncryptionContext: map[string]string{"tenant": "7", "row": "1", "odd": "${x}"}}))
-	must(alice.ReEncrypt(ctx, &kms.ReEncryptInput{CiphertextBlob: sealed, SourceEncryptionContext: map[string]string{"tenant": "7", "row": "1", "odd": "${x}"}, DestinationKeyId: other.KeyMetadata.Arn}))
+	must(alice.ReEncrypt(ctx, &kms.ReEncryptInput{CiphertextBlob: sealed, SourceEncryptionContext: map[string]string{"tenant": "7", "row": "1", "odd": "${x}"}, DestinationKeyId: other.KeyMetadata.Arn,
+		DestinationEncryptionContext: map[string]string{"to": "1"}}))
 	must(bob.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: arn}))
 	must(logs.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: arn}))
 	_, err = bob.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed})
@@ -350,8 +351,10 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 			"Condition":{"StringEquals":{"kms:EncryptionContext:odd":"${$}{x}","kms:EncryptionContext:row":"1","kms:EncryptionContext:tenant":"7"}}},
 		{"Sid":"Used3","Effect":"Allow","Principal":{"AWS":["arn:aws:iam::444455556666:user/bob"],"Service":["logs.amazonaws.com"]},"Action":["kms:DescribeKey"],"Resource":"*"}
 	]}`, policy)
-	destination, err := kms.PolicyFromEvents(other.KeyMetadata.Arn, slices.Values(events), kms.PolicyOptions{})
+	destination, err := kms.PolicyFromEvents(other.KeyMetadata.Arn, slices.Values(events), kms.PolicyOptions{EncryptionContext: true})
 	require.NoError(t, err)
+	require.Contains(t, destination, `"kms:EncryptionContext:to" : "1"`)
+	require.NotContains(t, destination, "tenant")
 	require.Contains(t, destination, `"kms:ReEncryptTo"`)
 	require.NotContains(t, destination, "kms:ReEncryptFrom")
 	slices.Reverse(events)
@@ -431,4 +434,34 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 	}
 	_, err = kms.PolicyFromEvents(arn, slices.Values(many), kms.PolicyOptions{})
 	require.ErrorIs(t, err, kms.LimitExceededException)
+}
+
+// A policy from events is one that PutKeyPolicy takes, and that allows the calls again, whatever is
+// in their encryption contexts.
+func TestPolicyFromEventsTakesAnyContext(t *testing.T) {
+	var events []*audit.Event
+	svc, _ := newService(t, func(c *kms.Config) {
+		c.Audit = audit.SinkFunc(func(_ context.Context, e *audit.Event) error { events = append(events, e); return nil })
+	})
+	app := principal(t, appSession)
+	for _, tt := range []struct {
+		context, refused map[string]string
+	}{
+		{map[string]string{"a": "€ 1"}, map[string]string{"a": "1"}},
+		{map[string]string{"ключ": "😀"}, map[string]string{"ключ": "😁"}},
+		{map[string]string{"\u0085": "\x7f"}, nil},
+		{map[string]string{"\x01": "<\u2028&>"}, nil},
+		{map[string]string{"a": "ü${x}*?"}, map[string]string{"a": "üy*?"}},
+		{map[string]string{"tenant": "7", "Tenant": "8"}, map[string]string{"other": "7"}},
+	} {
+		k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys})
+		events = nil
+		require.NoError(t, encryptAs(svc, app, k.KeyId, tt.context))
+		policy, err := kms.PolicyFromEvents(k.Arn, slices.Values(events), kms.PolicyOptions{EncryptionContext: true})
+		require.NoError(t, err)
+		_, err = svc.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: policy, BypassPolicyLockoutSafetyCheck: true})
+		require.NoError(t, err, policy)
+		require.NoError(t, encryptAs(svc, app, k.KeyId, tt.context), policy)
+		requireRefused(t, encryptAs(svc, app, k.KeyId, tt.refused), "no resource-based policy allows")
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/iam"
@@ -179,7 +180,7 @@ func (c *commonContext) conditions() map[string]map[string]string {
 	}
 	for _, p := range c.pairs {
 		switch {
-		case p.key == "" || !isPlainText(p.key):
+		case p.key == "":
 		case p.varies:
 			set("Null", p.key, "false")
 		default:
@@ -187,11 +188,6 @@ func (c *commonContext) conditions() map[string]map[string]string {
 		}
 	}
 	return element
-}
-
-// isPlainText reports whether s has no character that a policy cannot have.
-func isPlainText(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' && r < 0xa0 })
 }
 
 // A policyStatement is a statement as JSON. Its order is that of the API.
@@ -275,6 +271,8 @@ func policyOf(uses map[use]*commonContext, options PolicyOptions) (string, error
 	return text, nil
 }
 
+// marshalPolicy returns the policy as JSON. What the text of a policy cannot have is escaped: the API
+// takes no character beyond U+00FF.
 func marshalPolicy(statements []policyStatement) (string, error) {
 	var b strings.Builder
 	encoder := json.NewEncoder(&b)
@@ -283,5 +281,18 @@ func marshalPolicy(statements []policyStatement) (string, error) {
 		Version   string
 		Statement []policyStatement
 	}{"2012-10-17", statements})
-	return b.String(), err
+	if err != nil {
+		return "", err
+	}
+	var escaped strings.Builder
+	for _, r := range b.String() {
+		if r < 0x7f || r >= 0xa0 && r <= 0xff {
+			escaped.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&escaped, `\u%04x`, unit)
+		}
+	}
+	return escaped.String(), nil
 }
