@@ -129,6 +129,7 @@ func TestWhoCanListsWhatRequestsDecide(t *testing.T) {
 	}
 	putPolicy(t, svc, k.KeyId,
 		statement(`"Resource":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1"}}`),
+		statement(`"Resource":"*","Condition":{"StringEquals":{"kms:CallerAccount":"111122223333"}}`),
 		statement(`"Resource":"*","Condition":{"StringEquals":{"kms:KeySpec":"${aws:PrincipalTag/spec}"}}`),
 		statement(`"Resource":"arn:aws:kms:*:${aws:PrincipalAccount}:key/*"`),
 		statement(`"Resource":"*","Condition":{"Null":{"kms:TrailingDaysWithoutKeyUsage":"true"}}`),
@@ -143,6 +144,7 @@ func TestWhoCanListsWhatRequestsDecide(t *testing.T) {
 	}
 	require.ElementsMatch(t, []string{
 		`* if [StringEquals aws:PrincipalOrgID: "o-1"]`,
+		`* if [StringEquals kms:CallerAccount: "111122223333"]`,
 		`* if [StringEquals kms:KeySpec: "${aws:PrincipalTag/spec}"]`,
 		`* if [Resource the key: "arn:aws:kms:*:${aws:PrincipalAccount}:key/*"]`,
 		`* if []`,
@@ -393,6 +395,11 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 		" GenerateDataKeyWithoutPlaintext Sign Verify GenerateMac VerifyMac DeriveSharedSecret Encapsulate Decapsulate CreateGrant") {
 		require.False(t, administrators.MatchesAction("kms:"+use), use)
 	}
+	for _, management := range strings.Fields("CancelKeyDeletion CreateAlias DeleteAlias DeleteImportedKeyMaterial DescribeKey DisableKey DisableKeyRotation" +
+		" EnableKey EnableKeyRotation GetKeyPolicy ImportKeyMaterial ListGrants PutKeyPolicy ReplicateKey RevokeGrant RotateKeyOnDemand ScheduleKeyDeletion" +
+		" TagResource UntagResource UpdateAlias UpdateKeyDescription UpdatePrimaryRegion") {
+		require.True(t, administrators.MatchesAction("kms:"+management), management)
+	}
 	_, err = svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: other.KeyMetadata.KeyId, Policy: plain})
 	require.NoError(t, err, "its administrators can change it again")
 
@@ -401,6 +408,8 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 		options   kms.PolicyOptions
 	}{
 		{"alias/app", "is not the ARN of a key", kms.PolicyOptions{}},
+		{"arn:aws:kms:us-east-1:111122223333:alias/app", "is not the ARN of a key", kms.PolicyOptions{}},
+		{"arn:aws:s3:us-east-1:111122223333:key/app", "is not the ARN of a key", kms.PolicyOptions{}},
 		{arn + "x", "no event is of a call that used the key", kms.PolicyOptions{}},
 		{arn, `the administrator "*" is not a principal`, kms.PolicyOptions{Administrators: []string{"*"}}},
 	} {

@@ -223,6 +223,7 @@ func TestWhoMayRetireAGrant(t *testing.T) {
 	}{
 		{"the retiring principal", kms.CreateGrantInput{RetiringPrincipal: fixtureAlice}, alice, true},
 		{"another principal", kms.CreateGrantInput{RetiringPrincipal: fixtureAlice}, app, false},
+		{"the retiring principal, beside a grantee that may", kms.CreateGrantInput{RetiringPrincipal: fixtureAlice, GranteePrincipal: appRole, Operations: []kms.GrantOperation{"Decrypt", "RetireGrant"}}, alice, true},
 		{"a name in another case", kms.CreateGrantInput{RetiringPrincipal: "arn:aws:iam::111122223333:user/Alice"}, alice, false},
 		{"whom its own retiring account does not let", kms.CreateGrantInput{RetiringPrincipal: homeRoot}, app, false},
 		{"a session of the retiring role", kms.CreateGrantInput{RetiringPrincipal: appRole}, app, true},

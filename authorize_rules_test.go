@@ -185,7 +185,7 @@ func TestAManagedPolicyIsNamedInTheRefusal(t *testing.T) {
 	deny := kms.Policy{Document: policy("Deny", "kms:DescribeKey", "*"), ARN: arn}
 	allow := []kms.Policy{{Document: allowAll}}
 	for want, id := range map[string]kms.Identity{
-		"an identity-based policy: " + arn: {Policies: []kms.Policy{allow[0], deny}},
+		"an identity-based policy: " + arn: {Policies: []kms.Policy{allow[0], deny, {Document: deny.Document, ARN: arn + "-either"}}},
 		"a permissions boundary: " + arn:   {Policies: allow, Boundary: &deny},
 		"a session policy: " + arn:         {Policies: allow, SessionPolicies: []kms.Policy{deny}},
 	} {
