@@ -249,7 +249,7 @@ func (c *call) identifyAlias(name string) error {
 			return err
 		}
 		if k != nil {
-			return c.addTarget(target{key: k, permission: c.op.permission})
+			return c.addTarget(k, c.op.permission, "", false)
 		}
 	}
 	return aliasNotFound(alias)

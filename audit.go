@@ -51,9 +51,9 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	e.UserAgent = cmp.Or(info.UserAgent, audit.AWSInternal)
 	e.TLSDetails = info.TLS
 	if e.RequestID = info.ID; e.RequestID.IsZero() {
-		e.RequestID = c.uuid(requestIDs)
+		c.putUUID(&e.RequestID, requestIDs)
 	}
-	e.EventID = c.eventID()
+	c.putUUID(&e.EventID, eventIDs)
 	e.ReadOnly = op.readOnly
 	e.EventType = audit.APICall
 	e.RecipientAccountID = c.svc.caller.account
@@ -65,7 +65,7 @@ func (op *operation[In, Out]) record(c *call, in *In, out *Out, err error) error
 	if err != nil {
 		limit = audit.MaxFailedBytes
 	}
-	b.Sorted("encryptionContext", c.context) // of no operation with two contexts
+	b.Sorted("encryptionContext", c.context()) // of no operation with two contexts
 	b.Start(&e.RequestParameters, "requestParameters", limit)
 	if op.logged != nil {
 		in = op.logged(in)

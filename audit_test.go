@@ -746,6 +746,21 @@ func TestAFailedCallNamesNoKeyMaterial(t *testing.T) {
 	require.Equal(t, "ValidationException", events[0].ErrorCode)
 }
 
+// A call that fails before it uses its encryption context records it all the same, whatever an earlier
+// call in the same memory has used.
+func TestAFailedCallRecordsItsEncryptionContext(t *testing.T) {
+	s := new(trail)
+	f := newFixture(t, func(c *kms.Config) { c.Audit = s })
+	for range 20 { // which memory a call gets is up to sync.Pool
+		_, err := f.svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: f.symmetric.KeyId, Plaintext: []byte("x"), EncryptionContext: map[string]string{"tenant": "8"}})
+		require.NoError(t, err)
+		s.take()
+		_, err = f.svc.Encrypt(t.Context(), &kms.EncryptInput{KeyId: "alias/none", Plaintext: []byte("x"), EncryptionContext: someContext})
+		require.ErrorIs(t, err, kms.NotFoundException)
+		require.Equal(t, map[string]any{"purpose": "test", "tenant": "7"}, s.take()[0].RequestParameters.Get("encryptionContext").Any())
+	}
+}
+
 func TestAnEventHasTheIdentityOfEveryKindOfPrincipal(t *testing.T) {
 	s := new(trail)
 	svc, _ := newService(t, func(c *kms.Config) { c.Audit = s })

@@ -186,9 +186,9 @@ func (q *question) evaluate() decision {
 			return own.allowance(byIdentityPolicy)
 		}
 		refusal = refusalBy(own.lacks)
-	case match == iam.ByIdentity || own.limits == undecided:
+	case match >= iam.ByWildcard || own.limits == undecided:
 		return allow(byKeyPolicy, keyPolicy, 0, resource.Statement())
-	default: // a role or everyone is named: the boundary and the session policies still limit the session
+	default: // a role is named: the boundary and the session policies still limit its sessions
 		refusal = refusalBy(own.limits)
 	}
 	refusal.disclosed = q.local() || resource.Allowed()
@@ -336,8 +336,12 @@ func (q *question) evaluateOwn() (o ownDecision) {
 	case !boundary && len(q.who.boundary) > 0:
 		o.limits = noBoundary
 	}
-	if o.lacks = o.limits; o.lacks == undecided && !identity {
+	switch o.lacks = o.limits; {
+	case o.lacks != undecided:
+	case !identity:
 		o.lacks = noIdentityPolicy
+	case q.who.Type == iam.FederatedUser && !session: // it has none
+		o.lacks = noSessionPolicy
 	}
 	return o
 }

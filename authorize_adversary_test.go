@@ -65,9 +65,19 @@ func TestTheRequestedRegionOfAReplicaIsItsOwn(t *testing.T) {
 	require.NoError(t, replicateAs(deny("kms:CreateKey", "us-east-1"), "eu-west-1"))
 	require.NoError(t, replicateAs(deny("kms:ReplicateKey", "ap-south-1"), "ap-south-1"))
 	clock.Move(kms.DefaultReplicationDelay)
-	_, err := svc.As(deny("kms:UpdatePrimaryRegion", "eu-west-1")).UpdatePrimaryRegion(t.Context(), &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"})
-	requireRefused(t, err, "with an explicit deny in an identity-based policy")
-	_, err = svc.As(deny("kms:UpdatePrimaryRegion", "ap-south-1")).UpdatePrimaryRegion(t.Context(), &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"})
+	update := &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: "eu-west-1"}
+	for region, refused := range map[string]bool{"eu-west-1": true, "us-east-1": true, "ap-south-1": false} {
+		denied := svc.As(deny("kms:UpdatePrimaryRegion", region))
+		e, explainErr := denied.Explain(t.Context(), update)
+		require.NoError(t, explainErr)
+		require.Equal(t, refused, !e.Allowed(), "%s: %s", region, e)
+		if refused {
+			_, err := denied.UpdatePrimaryRegion(t.Context(), update)
+			requireAgreement(t, e, explainErr, err)
+			requireRefused(t, err, "with an explicit deny in an identity-based policy")
+		}
+	}
+	_, err := svc.As(deny("kms:UpdatePrimaryRegion", "ap-south-1")).UpdatePrimaryRegion(t.Context(), update)
 	require.NoError(t, err)
 }
 
@@ -80,7 +90,7 @@ func TestTheLockoutCheckOfAReplicaSeesItsTags(t *testing.T) {
 	tags := []kms.Tag{{TagKey: "team", TagValue: "red"}}
 	for _, onPrimary := range []bool{false, true} {
 		in := &kms.CreateKeyInput{MultiRegion: true}
-		replica := &kms.ReplicateKeyInput{ReplicaRegion: "eu-west-1", Policy: defaultPolicyOf("111122223333")}
+		replica := &kms.ReplicateKeyInput{ReplicaRegion: "eu-west-1", Policy: defaultPolicyOf("arn:aws:iam::111122223333:root")}
 		if onPrimary {
 			in.Tags = tags
 		} else {
@@ -449,19 +459,25 @@ func TestAKeyPolicyHasNoSayAboutRetiring(t *testing.T) {
 
 const manages = `{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:PutKeyPolicy","Resource":"*"}`
 
-// A policy that names a user or a session itself is not limited by what its boundary and its session
-// policies leave out, and one that names its role, its account or everyone is.
+// A key policy that names a user or a session itself, or everyone, is not limited by what the
+// boundary and the session policies leave out, and one that names the role or the account is. The
+// IAM User Guide says it of everyone where aws:PrincipalArn is the role, too. A Deny limits all.
 func TestLimitsOfWhomAKeyPolicyNames(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, nil)
 	other := kms.Policy{Document: policy("Allow", "s3:*", "*")}
+	deny := kms.Policy{Document: policy("Deny", "kms:*", "*")}
 	all := []kms.Policy{{Document: allowAll}}
+	limits := func(p kms.Policy) map[string]kms.Identity {
+		return map[string]kms.Identity{"session policy": {Policies: all, SessionPolicies: []kms.Policy{p}}, "permissions boundary": {Policies: all, Boundary: &p}}
+	}
 	for named, limited := range map[string]bool{
-		`{"AWS":"` + appSession + `"}`: false, `{"AWS":"` + appRole + `"}`: true, `{"AWS":"111122223333"}`: true, `"*"`: true,
+		`{"AWS":"` + appSession + `"}`: false, `{"AWS":"` + appRole + `"}`: true, `{"AWS":"111122223333"}`: true, `"*"`: false,
+		`"*","Condition":{"ArnLike":{"aws:PrincipalArn":"` + appRole + `"}}`: false, `{"AWS":["*","` + appRole + `"]}`: false,
 		`{"AWS":["*","` + appRole + `","` + appSession + `","111122223333"]}`: false,
 	} {
-		setPolicy(t, svc, k.KeyId, `{"Statement":[`+manages+`,{"Effect":"Allow","Principal":`+named+`,"Action":"kms:DescribeKey","Resource":"*"}]}`)
-		for reason, id := range map[string]kms.Identity{"session policy": {Policies: all, SessionPolicies: []kms.Policy{other}}, "permissions boundary": {Policies: all, Boundary: &other}} {
+		setPolicy(t, svc, k.KeyId, `{"Statement":[`+manages+`,{"Effect":"Allow","Action":"kms:DescribeKey","Resource":"*","Principal":`+named+`}]}`)
+		for reason, id := range limits(other) {
 			err := describeAs(svc, withIdentity(t, appSession, id), k.KeyId)
 			if limited {
 				requireRefused(t, err, "no "+reason+" allows")
@@ -469,11 +485,15 @@ func TestLimitsOfWhomAKeyPolicyNames(t *testing.T) {
 				require.NoError(t, err, named)
 			}
 		}
+		for reason, id := range limits(deny) {
+			requireRefused(t, describeAs(svc, withIdentity(t, appSession, id), k.KeyId), "with an explicit deny in a "+reason)
+		}
+		requireRefused(t, describeAs(svc, with(t, appSession, deny.Document), k.KeyId), "with an explicit deny in an identity-based policy")
 	}
-	denies := []kms.Policy{{Document: policy("Deny", "kms:*", "*")}}
-	setPolicy(t, svc, k.KeyId, `{"Statement":{"Effect":"Allow","Principal":{"AWS":"`+appSession+`"},"Action":"kms:*","Resource":"*"}}`)
-	for _, id := range []kms.Identity{{Policies: denies}, {SessionPolicies: denies}, {Boundary: &denies[0]}} {
-		requireRefused(t, describeAs(svc, withIdentity(t, appSession, id), k.KeyId), "with an explicit deny")
+	// In another account its policies must allow, too.
+	setPolicy(t, svc, k.KeyId, everybodys)
+	for reason, id := range limits(other) {
+		requireRefused(t, describeAs(svc, withIdentity(t, extSession, id), k.Arn), "no "+reason+" allows")
 	}
 }
 

@@ -36,13 +36,7 @@ func BenchmarkAuthorize(b *testing.B) {
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			svc, id := benchService(b, nil)
-			for i := range bench.grants {
-				grantee := fmt.Sprintf("arn:aws:iam::111122223333:role/other%d", i)
-				if i == bench.grants/2 {
-					grantee = "arn:aws:iam::111122223333:role/app"
-				}
-				must(svc.CreateGrant(context.Background(), &kms.CreateGrantInput{KeyId: id, GranteePrincipal: grantee, Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}}))
-			}
+			createGrants(svc, id, bench.grants)
 			if bench.policy != "" {
 				must(svc.PutKeyPolicy(context.Background(), &kms.PutKeyPolicyInput{KeyId: id, Policy: bench.policy}))
 			}
@@ -53,6 +47,34 @@ func BenchmarkAuthorize(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				must(view.Encrypt(ctx, in))
+			}
+		})
+	}
+}
+
+// createGrants creates n grants of a key, one of them to the role app.
+func createGrants(svc *kms.Service, keyID string, n int) {
+	for i := range n {
+		grantee := fmt.Sprintf("arn:aws:iam::111122223333:role/other%d", i)
+		if i == n/2 {
+			grantee = "arn:aws:iam::111122223333:role/app"
+		}
+		must(svc.CreateGrant(context.Background(), &kms.CreateGrantInput{KeyId: keyID, GranteePrincipal: grantee, Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}}))
+	}
+}
+
+// BenchmarkCreateGrant creates and revokes a grant of a key that has many.
+func BenchmarkCreateGrant(b *testing.B) {
+	for _, n := range []int{10, 49_999} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			ctx := context.Background()
+			svc, id := benchService(b, nil)
+			createGrants(svc, id, n)
+			in := &kms.CreateGrantInput{KeyId: id, GranteePrincipal: "arn:aws:iam::111122223333:role/app", Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}}
+			b.ReportAllocs()
+			for b.Loop() {
+				out := must(svc.CreateGrant(ctx, in))
+				must(svc.RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: id, GrantId: out.GrantId}))
 			}
 		})
 	}

@@ -121,7 +121,7 @@ func (q *plainQuestion) decide() string {
 	}
 	// What the caller's own policies give and leave.
 	within := !limited || (boundary == nil || q.any(boundary, "Allow")) && (p.session == nil || q.any(p.session, "Allow"))
-	own := within && (!limited || q.any(p.identity, "Allow"))
+	own := within && (!limited || q.any(p.identity, "Allow")) && (p.kind != "federated" || p.session != nil)
 	q.ofCaller = false
 	switch {
 	case k == nil:
@@ -136,7 +136,7 @@ func (q *plainQuestion) decide() string {
 			continue
 		}
 		for _, how := range s.matches(q) {
-			if local && how == "itself" || local && within && (how == "role" || how == "anyone") || own {
+			if local && (how == "itself" || how == "anyone" || how == "role" && within) || own {
 				return "allowed"
 			}
 		}
@@ -244,6 +244,8 @@ func (s *plainStatement) matches(q *plainQuestion) (by []string) {
 		return []string{"attached"}
 	case element:
 		return by
+	case p.boundary != nil:
+		return []string{"not excepted"}
 	case slices.Contains(by, "anyone"):
 		return nil
 	}

@@ -138,33 +138,40 @@ func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
 	service, err := kms.ServicePrincipal("s3.amazonaws.com")
 	require.NoError(t, err)
 	root := rootOf(t, "111122223333")
+	const alice = "arn:aws:iam::111122223333:user/alice"
+	const noJSON = "iam: the policy is not valid\n1:1: expected a JSON value"
+	const noEffect = "iam: the policy is not valid\n1:14: Statement[0]: Action is missing\n1:14: Statement[0]: Resource is missing\n" +
+		"1:24: Statement[0].Effect: the effect is \"allow\", not Allow or Deny"
 	for _, test := range []struct {
 		principal kms.Principal
 		identity  kms.Identity
+		want      string
 	}{
-		{kms.Principal{}, kms.Identity{}},
-		{principal(t, appSession), kms.Identity{Policies: broken}},
-		{principal(t, appSession), kms.Identity{Boundary: &broken[0]}},
-		{principal(t, appSession), kms.Identity{SessionPolicies: broken}},
-		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{}}}},
-		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{Compiled: compiled}}}},
-		{principal(t, appSession), kms.Identity{Issuer: extRole}},
-		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:role/other"}},
-		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::444455556666:role/app"}},
-		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:user/app"}},
-		{principal(t, "arn:aws:iam::111122223333:user/alice"), kms.Identity{Issuer: appRole}},
-		{root, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}},
-		{service, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}},
-		{root, kms.Identity{Boundary: &kms.Policy{Document: allowAll}}},
-		{service, kms.Identity{Boundary: &kms.Policy{Document: allowAll}}},
-		{root, kms.Identity{SessionPolicies: []kms.Policy{{Document: allowAll}}}},
-		{service, kms.Identity{SessionPolicies: []kms.Policy{{Document: allowAll}}}},
-		{principal(t, appSession), kms.Identity{Issuer: "arn:aws-cn:iam::111122223333:role/app"}},
-		{principal(t, federated), kms.Identity{Issuer: appRole}},
-		{principal(t, federated), kms.Identity{Issuer: extUser}},
+		{kms.Principal{}, kms.Identity{}, "the anonymous principal has no identity"},
+		{principal(t, appSession), kms.Identity{Policies: broken}, "policy 0 of " + appSession + ": " + noEffect},
+		{principal(t, appSession), kms.Identity{Boundary: &broken[0]}, "permissions boundary of " + appSession + ": " + noEffect},
+		{principal(t, appSession), kms.Identity{SessionPolicies: broken}, "session policy 0 of " + appSession + ": " + noEffect},
+		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{Document: allowAll}, {}}}, "policy 1 of " + appSession + ": " + noJSON},
+		{principal(t, appSession), kms.Identity{Policies: []kms.Policy{{Compiled: compiled}}}, "policy 0 of " + appSession + ": it was compiled as a session policy"},
+		{principal(t, appSession), kms.Identity{Issuer: extRole}, "the issuer of " + appSession + ": it is not a principal of the same account"},
+		{principal(t, appSession), kms.Identity{Issuer: "app"}, "the issuer of " + appSession + ": it is not a principal of the same account"},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:role/other"}, "the issuer of " + appSession + ": it is not the role that the session's ARN names"},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::444455556666:role/app"}, "the issuer of " + appSession + ": it is not a principal of the same account"},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws:iam::111122223333:user/app"}, "the issuer of " + appSession + ": it is not the role that the session's ARN names"},
+		{principal(t, alice), kms.Identity{Issuer: appRole}, "the issuer of " + alice + ": the principal is not a session"},
+		{principal(t, alice), kms.Identity{Tags: map[string]string{"Team": "a", "team": "b"}}, "the tags of " + alice + ": another key differs from \"team\" only in case"},
+		{root, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}, "the policies of " + root.ARN() + ": such a principal has none"},
+		{service, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}, "the policies of s3.amazonaws.com: such a principal has none"},
+		{root, kms.Identity{Boundary: &kms.Policy{Document: allowAll}}, "the policies of " + root.ARN() + ": such a principal has none"},
+		{service, kms.Identity{Boundary: &kms.Policy{Document: allowAll}}, "the policies of s3.amazonaws.com: such a principal has none"},
+		{root, kms.Identity{SessionPolicies: []kms.Policy{{Document: allowAll}}}, "the policies of " + root.ARN() + ": such a principal has none"},
+		{service, kms.Identity{SessionPolicies: []kms.Policy{{Document: allowAll}}}, "the policies of s3.amazonaws.com: such a principal has none"},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws-cn:iam::111122223333:role/app"}, "the issuer of " + appSession + ": it is not a principal of the same account"},
+		{principal(t, federated), kms.Identity{Issuer: appRole}, "the issuer of " + federated + ": it is not a user"},
+		{principal(t, federated), kms.Identity{Issuer: extUser}, "the issuer of " + federated + ": it is not a principal of the same account"},
 	} {
 		p, err := test.principal.WithIdentity(test.identity)
-		require.Error(t, err)
+		require.EqualError(t, err, "kms: "+test.want)
 		require.Equal(t, kms.Principal{}, p)
 	}
 	var invalid *iam.Error
@@ -176,6 +183,43 @@ func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
 	require.False(t, root.HasIdentity())
 	_, err = principal(t, federated).WithIdentity(kms.Identity{Issuer: homeRoot})
 	require.NoError(t, err)
+}
+
+// GetFederationToken without a policy gives nothing of what the user may do. Key policies and grants
+// can still name the federated user.
+func TestAFederatedUserHasNothingOfTheUsersWithoutASessionPolicy(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	all := []kms.Policy{{Document: allowAll}}
+	for _, tt := range []struct {
+		id    kms.Identity
+		lacks string
+	}{
+		{kms.Identity{Policies: all}, "no session policy allows"},
+		{kms.Identity{Policies: all, SessionPolicies: all}, ""},
+		{kms.Identity{SessionPolicies: all}, "no identity-based policy allows"},
+		{kms.Identity{}, "no identity-based policy allows"},
+	} {
+		tt.id.Issuer = fixtureAlice
+		p := withIdentity(t, federated, tt.id)
+		e, err := svc.As(p).Explain(t.Context(), &kms.DescribeKeyInput{KeyId: k.KeyId})
+		require.NoError(t, err)
+		described := describeAs(svc, p, k.KeyId)
+		_, listed := svc.As(p).ListKeys(t.Context(), nil)
+		requireAgreement(t, e, nil, described)
+		for _, err := range []error{described, listed} {
+			if tt.lacks == "" {
+				require.NoError(t, err)
+			} else {
+				requireRefused(t, err, tt.lacks)
+			}
+		}
+	}
+	nothing := withIdentity(t, federated, kms.Identity{Issuer: fixtureAlice, Policies: all})
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: federated, Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}})
+	require.NoError(t, encryptAs(svc, nothing, k.KeyId, nil))
+	setPolicy(t, svc, k.KeyId, strings.Replace(everybodys, `"*"`, `{"AWS":"`+federated+`"}`, 1))
+	require.NoError(t, describeAs(svc, nothing, k.KeyId))
 }
 
 func TestAManagedPolicyIsNamedInTheRefusal(t *testing.T) {
@@ -264,7 +308,7 @@ func TestTheAuthorOfAPolicyMustNotLockItselfOut(t *testing.T) {
 	require.NoError(t, create(svc.Caller(), everybodys, false))
 	onlyCreate := with(t, appSession, policy("Allow", "kms:CreateKey", "*"))
 	require.NoError(t, create(onlyCreate, "", false), "the default policy is not checked")
-	requireError(t, create(onlyCreate, defaultPolicyOf("111122223333"), false), kms.MalformedPolicyDocumentException, lockout)
+	requireError(t, create(onlyCreate, defaultPolicyOf("arn:aws:iam::111122223333:root"), false), kms.MalformedPolicyDocumentException, lockout)
 	requireError(t, create(admin, strings.Replace(ours, `"Resource":"*"`, `"Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}`, 1), false),
 		kms.MalformedPolicyDocumentException, lockout)
 }

@@ -340,8 +340,7 @@ func TestParsePrincipalRefusesEverythingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := kms.ParsePrincipal(arn)
-			require.Error(t, err)
-			require.Less(t, len(err.Error()), 500)
+			require.EqualError(t, err, fmt.Sprintf("kms: %.100q is not the ARN of a principal", arn))
 			require.Equal(t, kms.Principal{}, p)
 		})
 	}

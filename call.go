@@ -2,7 +2,6 @@ package kms
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
@@ -12,33 +11,36 @@ import (
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/internal/ciphertext"
 	"github.com/pocketkms/kms/internal/keydb"
+	"github.com/pocketkms/kms/internal/shape"
 	"github.com/pocketkms/kms/internal/uuid"
 )
 
 // A call is the state of one request. It is reused for later requests: nothing may keep it or its
 // scratch memory after the request.
 type call struct {
-	ctx      context.Context
-	svc      *Service // the view that the call was made on
-	op       *description
-	now      time.Time
-	nonce    uint64    // of the call's identifiers; 0 until one is needed
-	targets  [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
-	count    int       // the number of targets
-	charged  bool      // it has been counted against the request quotas
-	scratch  []byte
-	context  []byte            // the canonical encryption context that was used last; part of scratch
-	input    any               // a pointer to the operation's input
-	retiring *keydb.Grant      // that RetireGrant is about, if it exists
-	question question          // that is being decided
-	identity *identity         // of the caller; nil until it is needed
-	info     audit.RequestInfo // of the request, once hasInfo is true
-	hasInfo  bool
-	observed string         // the first refusal that Observe let pass
-	denied   bool           // a refusal was an explicit deny
-	trace    *trace         // of Explain; nil for a call
-	builder  *audit.Builder // nil until there is an audit event
-	lent     *recording     // to a sink that borrows events; nil until one was
+	ctx                   context.Context
+	svc                   *Service // the view that the call was made on
+	op                    *description
+	now                   time.Time
+	nonce                 uint64    // of the call's identifiers; 0 until one is needed
+	targets               [2]target // the second is only ReEncrypt's destination and UpdateAlias's new key
+	count                 int       // the number of targets
+	charged               bool      // it has been counted against the request quotas
+	scratch               []byte
+	contexts              ciphertext.ContextAppender
+	contextAt, contextEnd int               // where scratch has the canonical encryption context that was used last
+	input                 any               // a pointer to the operation's input
+	wire                  *shape.Wire       // the input's form on the wire, if it came over one
+	retiring              *keydb.Grant      // that RetireGrant is about, if it exists
+	question              question          // that is being decided
+	identity              *identity         // of the caller; nil until it is needed
+	info                  audit.RequestInfo // of the request, once hasInfo is true
+	hasInfo               bool
+	observed              string         // the first refusal that Observe let pass
+	denied                bool           // a refusal was an explicit deny
+	trace                 *trace         // of Explain; nil for a call
+	builder               *audit.Builder // nil until there is an audit event
+	lent                  *recording     // to a sink that borrows events; nil until one was
 }
 
 // A target is a key that a call uses, with the permission that the caller needs for it.
@@ -78,13 +80,17 @@ func begin(ctx context.Context, s *Service, op *description) (*call, error) {
 	return c, nil
 }
 
-// end clears the call and returns it to the pool.
+// end clears the call and returns it to the pool. It leaves ctx, svc and op, which begin sets: writes
+// of pointers are expensive while garbage is collected, and the pool soon drops what nobody takes.
 func (c *call) end() {
 	c.clearTargets()
-	c.ctx, c.svc, c.op, c.now, c.nonce, c.charged = nil, nil, nil, time.Time{}, 0, false
+	c.now, c.nonce, c.charged = time.Time{}, 0, false
 	c.input, c.observed, c.denied, c.trace = nil, "", false, nil
 	if c.hasInfo {
 		c.info, c.hasInfo = audit.RequestInfo{}, false
+	}
+	if c.wire != nil {
+		c.wire = nil
 	}
 	if c.lent != nil {
 		*c.lent = recording{}
@@ -115,11 +121,20 @@ func (c *call) recovered(do func() error) (err error) {
 // key returns the call's first key.
 func (c *call) key() *keydb.Key { return c.targets[0].key }
 
-func (c *call) clearTargets() {
-	if c.count > 0 {
-		clear(c.targets[:c.count])
+// context returns the canonical encryption context that the call has used last, or nil if it has used
+// none, or an empty one. It is valid until the call's next use of its scratch.
+func (c *call) context() []byte {
+	if c.contextAt == c.contextEnd {
+		return nil
 	}
-	c.count, c.context, c.retiring, c.identity = 0, nil, nil, nil
+	return c.scratch[c.contextAt:c.contextEnd]
+}
+
+func (c *call) clearTargets() {
+	for i := range c.count {
+		c.targets[i] = target{}
+	}
+	c.count, c.contextAt, c.contextEnd, c.retiring, c.identity = 0, 0, 0, nil, nil
 	if c.question.call != nil {
 		c.question = question{}
 	}
@@ -136,13 +151,17 @@ func (c *call) requestInfo() *audit.RequestInfo {
 // requestID returns the ID of the request, and eventID the ID of its audit event. Both are UUIDs:
 // identifiers, not secrets.
 func (c *call) requestID() [16]byte {
-	if id := audit.RequestInfoFromContext(c.ctx).ID; !id.IsZero() {
-		return id
+	id := audit.RequestInfoFromContext(c.ctx).ID
+	if id.IsZero() {
+		c.putUUID(&id, requestIDs)
 	}
-	return c.uuid(requestIDs)
+	return id
 }
 
-func (c *call) eventID() [16]byte { return c.uuid(eventIDs) }
+func (c *call) eventID() (id audit.UUID) {
+	c.putUUID(&id, eventIDs)
+	return id
+}
 
 // The kinds of identifiers.
 const (
@@ -150,16 +169,13 @@ const (
 	eventIDs
 )
 
-// uuid returns an identifier: random bits of the service, which differ by kind, followed by the
-// nonce.
-func (c *call) uuid(kind int) [16]byte {
+// putUUID sets *id to an identifier: random bits of the service, which differ by kind, followed by
+// the nonce.
+func (c *call) putUUID(id *audit.UUID, kind int) {
 	for c.nonce == 0 {
 		c.nonce = rand.Uint64()
 	}
-	var id [16]byte
-	copy(id[:8], c.svc.core.idPrefixes[kind][:])
-	binary.BigEndian.PutUint64(id[8:], c.nonce)
-	return uuid.Of(id)
+	uuid.Put((*[16]byte)(id), c.svc.core.idPrefixes[kind], c.nonce)
 }
 
 // recordUse records that the call used its keys, for GetKeyLastUsage.

@@ -131,14 +131,15 @@ var conditionKeys = []conditionKey{
 	{"kms:ValidTo", "ImportKeyMaterial", perRequest, func(q *question, _ string) iam.Value { return presentTime(input[time.Time](q, "ValidTo")) }},
 	{"kms:PrimaryRegion", "UpdatePrimaryRegion", perRequest, member("PrimaryRegion", "")},
 	{"kms:ReplicaRegion", "ReplicateKey", perRequest, member("ReplicaRegion", "")},
-	{"kms:BypassPolicyLockoutSafetyCheck", "CreateKey PutKeyPolicy", perRequest, func(q *question, _ string) iam.Value {
-		if !input[bool](q, "BypassPolicyLockoutSafetyCheck") {
-			return iam.Value{} // not sent
+	{"kms:BypassPolicyLockoutSafetyCheck", "CreateKey PutKeyPolicy ReplicateKey", perRequest, func(q *question, _ string) iam.Value {
+		bypass := input[bool](q, "BypassPolicyLockoutSafetyCheck")
+		if !bypass && !q.call.wire.IsEmpty("bypassPolicyLockoutSafetyCheck") { // a Go caller cannot send false
+			return iam.Value{}
 		}
-		return iam.Bool(true)
+		return iam.Bool(bypass)
 	}},
-	{"aws:RequestTag/", "CreateKey TagResource", perRequest, func(q *question, tag string) iam.Value { return q.requestTag(tag) }},
-	{"aws:TagKeys", "CreateKey TagResource UntagResource", perRequest, func(q *question, _ string) iam.Value { return q.tagKeys() }},
+	{"aws:RequestTag/", "CreateKey ReplicateKey TagResource", perRequest, func(q *question, tag string) iam.Value { return q.requestTag(tag) }},
+	{"aws:TagKeys", "CreateKey ReplicateKey TagResource UntagResource", perRequest, func(q *question, _ string) iam.Value { return q.tagKeys() }},
 
 	// The grant that is to be.
 	{"kms:GranteePrincipal", "CreateGrant", perRequest, member("GranteePrincipal", "")},

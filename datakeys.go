@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/pocketkms/kms/crypto"
+	"github.com/pocketkms/kms/internal/ciphertext"
 	"github.com/pocketkms/kms/internal/keydb"
 	"github.com/pocketkms/kms/internal/secret"
 	"github.com/pocketkms/kms/internal/spec"
@@ -225,18 +226,24 @@ var opGenerateDataKey = define(description{
 		return c.tryContext(in.DryRun, in.EncryptionContext)
 	},
 	act: func(c *call, in *GenerateDataKeyInput) (*GenerateDataKeyOutput, error) {
-		plaintext, ciphertext, err := c.newDataKey(in.KeySpec, in.NumberOfBytes, in.EncryptionContext)
+		memory := new(dataKeyMemory)
+		plaintext, ciphertext, err := c.newDataKey(memory.ciphertext[:0], in.KeySpec, in.NumberOfBytes, in.EncryptionContext)
 		if err != nil {
 			return nil, err
 		}
-		return &GenerateDataKeyOutput{
-			KeyId:          c.key().ARN,
-			Plaintext:      plaintext,
-			CiphertextBlob: ciphertext,
-			KeyMaterialId:  c.targets[0].materialID(),
-		}, nil
+		out := &memory.out
+		out.KeyId, out.Plaintext, out.CiphertextBlob = c.key().ARN, plaintext, ciphertext
+		out.KeyMaterialId = c.targets[0].materialID()
+		return out, nil
 	},
 })
+
+// A dataKeyMemory is an output with memory for its ciphertext in the same allocation. The plaintext
+// has its own: who keeps the ciphertext must not keep the plaintext in memory.
+type dataKeyMemory struct {
+	out        GenerateDataKeyOutput
+	ciphertext [ciphertext.MinBytes + shortPlaintext]byte
+}
 
 // GenerateDataKey generates a random key for use outside the service and returns it in the clear
 // and encrypted. Encrypt your data with Plaintext, clear it, and store CiphertextBlob beside the
@@ -260,7 +267,7 @@ var opGenerateDataKeyWithoutPlaintext = define(description{
 		return c.tryContext(in.DryRun, in.EncryptionContext)
 	},
 	act: func(c *call, in *GenerateDataKeyWithoutPlaintextInput) (*GenerateDataKeyWithoutPlaintextOutput, error) {
-		plaintext, ciphertext, err := c.newDataKey(in.KeySpec, in.NumberOfBytes, in.EncryptionContext)
+		plaintext, ciphertext, err := c.newDataKey(nil, in.KeySpec, in.NumberOfBytes, in.EncryptionContext)
 		if err != nil {
 			return nil, err
 		}
@@ -373,11 +380,11 @@ func (s *Service) GenerateRandom(ctx context.Context, in *GenerateRandomInput) (
 	return opGenerateRandom.do(ctx, s, in)
 }
 
-// newDataKey draws a data key and encrypts it.
-func (c *call) newDataKey(keySpec DataKeySpec, numberOfBytes *int32, encryptionContext map[string]string) (plaintext, ciphertext []byte, err error) {
+// newDataKey draws a data key and encrypts it. The ciphertext is in memory, if that is enough for it.
+func (c *call) newDataKey(memory []byte, keySpec DataKeySpec, numberOfBytes *int32, encryptionContext map[string]string) (plaintext, ciphertext []byte, err error) {
 	plaintext = make([]byte, dataKeyBytes(keySpec, numberOfBytes))
 	rand.Read(plaintext)
-	if ciphertext, err = c.seal(&c.targets[0], plaintext, encryptionContext); err != nil {
+	if ciphertext, err = c.seal(memory, &c.targets[0], plaintext, encryptionContext); err != nil {
 		secret.Clear(plaintext)
 		return nil, nil, err
 	}
@@ -417,7 +424,7 @@ func (c *call) newKeyPair(pairSpec DataKeyPairSpec, encryptionContext map[string
 	if !ok {
 		return private, nil, nil, fmt.Errorf("%w: %s is not the spec of a key pair", crypto.ErrAlgorithm, pairSpec)
 	}
-	ciphertext, err = c.seal(&c.targets[0], private, encryptionContext)
+	ciphertext, err = c.seal(nil, &c.targets[0], private, encryptionContext)
 	return private, pair.PublicKey(), ciphertext, err
 }
 

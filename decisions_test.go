@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/ecdh"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
-	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,12 +19,29 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/internal/arn"
+	"github.com/pocketkms/kms/keystore"
+	"github.com/pocketkms/kms/keystore/memory"
 )
 
-// A decisionsFile has decisions of AWS KMS. The head of testdata/decisions.json describes the
-// format.
-type decisionsFile struct {
-	Cases []json.RawMessage `json:"cases"`
+// readDecisions returns the decisions of AWS KMS in the file that the environment variable DECISIONS
+// names, or in testdata. The head of testdata/decisions.json describes the format.
+func readDecisions(t *testing.T) (cases []json.RawMessage) {
+	files := []string{"testdata/decisions.json", "testdata/decisions-more.json"}
+	if name := os.Getenv("DECISIONS"); name != "" {
+		files = []string{name}
+	}
+	for _, name := range files {
+		var file struct {
+			Cases []json.RawMessage `json:"cases"`
+		}
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(text, &file))
+		require.NotEmpty(t, file.Cases, name)
+		cases = append(cases, file.Cases...)
+	}
+	return cases
 }
 
 // A decisionCase is one decision. A member that it does not have is an error, so that no case is
@@ -127,15 +142,10 @@ type decisionRequest struct {
 	TokenIssueTime  *time.Time `json:"token_issue_time"`
 }
 
-// TestDecisions replays the decisions in the file that the environment variable DECISIONS names, or
-// in testdata/decisions.json, through the public API.
+// TestDecisions replays decisions through the public API.
 func TestDecisions(t *testing.T) {
-	text, err := os.ReadFile(cmp.Or(os.Getenv("DECISIONS"), "testdata/decisions.json"))
-	require.NoError(t, err)
-	var file decisionsFile
-	require.NoError(t, json.Unmarshal(text, &file))
-	held := 0
-	for i, raw := range file.Cases {
+	cases, held := readDecisions(t), 0
+	for i, raw := range cases {
 		name := fmt.Sprint("case ", i)
 		if failure := replayDecision(t, raw, &name); failure != "" {
 			t.Fail()
@@ -144,10 +154,66 @@ func TestDecisions(t *testing.T) {
 		}
 		held++
 	}
-	if len(file.Cases) == 0 {
-		t.Fail()
+	fmt.Printf("%d of %d decisions hold\n", held, len(cases))
+}
+
+// readDecision reads a case.
+func readDecision(text string) (*decisionCase, error) {
+	members := said([]byte(text))
+	for _, name := range []string{"key", "caller", "request"} {
+		if raw := members[name]; raw != nil {
+			members[name] = marshal(said(raw))
+		}
 	}
-	fmt.Printf("%d of %d decisions hold\n", held, len(file.Cases))
+	if raw := members["grants"]; raw != nil {
+		var grants []json.RawMessage
+		must(0, json.Unmarshal(raw, &grants))
+		for i := range grants {
+			grants[i] = marshal(said(grants[i]))
+		}
+		members["grants"] = marshal(grants)
+	}
+	c := new(decisionCase)
+	return c, unmarshalStrictly(marshal(members), c)
+}
+
+// otherNames are of members that the head of the format does not list: by what else they might be
+// called, what they are called here.
+var otherNames = map[string]string{
+	"mfa": "mfa_present", "multi_factor_auth_present": "mfa_present", "multi_factor_auth_age": "mfa_age", "vpc": "source_vpc",
+	"vpce": "source_vpce", "vpc_endpoint": "source_vpce", "requested_region": "region", "userid": "unique_id", "user_id": "unique_id",
+}
+
+// said returns the members of an object, without those that say nothing.
+func said(object []byte) map[string]json.RawMessage {
+	var members map[string]json.RawMessage
+	must(0, json.Unmarshal(object, &members))
+	for name, value := range members {
+		switch other := otherNames[name]; {
+		case slices.Contains([]string{"null", `""`, "[]", "{}"}, string(value)):
+			delete(members, name)
+		case other != "":
+			members[other] = value
+			delete(members, name)
+		}
+	}
+	return members
+}
+
+// marshal is json.Marshal, and leaves the placeholders as they are.
+func marshal(v any) []byte {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	must(0, encoder.Encode(v))
+	return bytes.TrimSpace(b.Bytes())
+}
+
+// unmarshalStrictly fails for members that v does not have.
+func unmarshalStrictly(text []byte, v any) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(v)
 }
 
 // replayDecision returns why a case does not hold, or "".
@@ -157,24 +223,27 @@ func replayDecision(t *testing.T, raw json.RawMessage, name *string) (failure st
 			failure = fmt.Sprint("cannot be arranged: ", p)
 		}
 	}()
-	var c decisionCase
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&c); err != nil {
+	c, err := readDecision(string(raw))
+	*name = cmp.Or(c.Name, *name)
+	if err != nil {
 		return fmt.Sprint("cannot be read: ", err)
 	}
-	*name = c.Name
-	r := newReplay(t, &c)
-	defer func() { must(0, r.svc.Close()) }()
-	err := r.request()
+	r := newReplay(t, c, string(raw))
+	defer r.close()
+	err = r.request()
+	if errors.Is(err, kms.DryRunOperationException) && c.Expect.Error == "" {
+		err = nil // it would have succeeded
+	}
 	var refusal *kms.Error
 	switch isError := errors.As(err, &refusal); {
 	case err == nil && c.Expect.Allowed:
 		return ""
 	case err == nil:
 		return fmt.Sprintf("was allowed, but must be refused: %s (%s)", c.Expect.Reason, c.Why)
-	case !isError || c.Expect.Allowed:
+	case c.Expect.Allowed:
 		return fmt.Sprintf("must be allowed: %s (%s), but: %v", c.Expect.Reason, c.Why, err)
+	case !isError || c.Expect.Error == "" && (refusal.Code == kms.KMSInternalException || strings.Contains(refusal.Message, "Member must not be null")):
+		return fmt.Sprintf("must be refused: %s (%s), but failed: %v", c.Expect.Reason, c.Why, err)
 	case c.Expect.Error != "" && string(refusal.Code) != c.Expect.Error:
 		return fmt.Sprintf("must be refused with %s: %s (%s), but: %v", c.Expect.Error, c.Expect.Reason, c.Why, err)
 	}
@@ -190,11 +259,14 @@ func replayDecision(t *testing.T, raw json.RawMessage, name *string) (failure st
 
 // A replay is the service in which one case is arranged.
 type replay struct {
-	t          *testing.T
+	t          testing.TB // fails by a panic, which is the failure of the case alone
+	text       string
 	c          *decisionCase
 	svc        *kms.Service
 	clock      *clock
-	key, other *replayKey // other is the second key of the request; it may be key
+	backend    keystore.Backend
+	stores     map[kms.OriginType]string // the custom key stores
+	key, other *replayKey                // other is the second key of the request; it may be key
 	grants     []*kms.CreateGrantOutput
 	before     func(ctx context.Context, svc *kms.Service, in any) // is called before the request; may be nil
 }
@@ -205,86 +277,186 @@ type replayKey struct {
 	owner *kms.Service
 }
 
+// A panicker is a testing.TB for helpers of tests: it panics instead of ending the test.
+type panicker struct{ testing.TB }
+
+func (panicker) Errorf(format string, arguments ...any) { panic(fmt.Sprintf(format, arguments...)) }
+func (panicker) FailNow()                               { panic("failed") }
+
 const (
 	allowAll   = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`
 	everybodys = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}}`
 )
 
-func newReplay(t *testing.T, c *decisionCase) *replay {
-	r := &replay{t: t, c: c, clock: newClock()}
-	r.clock.now = time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
-	for _, at := range []*time.Time{c.Request.Time, c.created()} {
-		if at != nil && at.Before(r.clock.now) {
-			r.clock.now = *at
-		}
+func newReplay(t *testing.T, c *decisionCase, text string) *replay {
+	r := &replay{t: panicker{t}, text: text, c: c, clock: newClock(), backend: memory.New(), stores: map[kms.OriginType]string{}}
+	keys := []*decisionKey{c.Key}
+	switch second := c.Request.SecondKey; {
+	case len(second) == 0 || string(second) == "null" || string(second) == `"<key>"`:
+	default:
+		keys = append(keys, new(decisionKey))
+		must(0, unmarshalStrictly(marshal(said(second)), keys[1]))
 	}
-	r.svc = must(kms.New(kms.Config{
-		Clock: r.clock.Now,
-		PrincipalExists: func(_ context.Context, name string) (bool, error) {
-			return !slices.Contains(c.Request.MissingPrincipals, name), nil
-		},
-	}))
+	r.clock.now = r.start(keys)
+	r.svc = r.open(200)
 	if c.Key == nil {
 		return r
 	}
 	r.key = r.create(c.Key)
-	switch second := c.Request.SecondKey; {
-	case len(second) == 0 || string(second) == "null":
-	case string(second) == `"<key>"`:
+	if len(keys) > 1 {
+		r.other = r.create(keys[1])
+	} else if string(c.Request.SecondKey) == `"<key>"` {
 		r.other = r.key
-	default:
-		var k decisionKey
-		must(0, json.Unmarshal(second, &k))
-		r.other = r.create(&k)
+	}
+	if slices.ContainsFunc(keys, func(k *decisionKey) bool { return len(k.Aliases) > 50 }) {
+		must(0, r.svc.Close())
+		r.svc = r.open(0) // the key has more aliases now than it can have
+		for _, k := range []*replayKey{r.key, r.other} {
+			if k != nil {
+				k.owner = r.ownerIn(k.Region, k.Account)
+			}
+		}
 	}
 	return r
 }
 
-func (c *decisionCase) created() *time.Time {
-	if c.Key == nil {
-		return nil
+// open opens the store of the case. Zero is the usual limit.
+func (r *replay) open(aliasesPerKey int) *kms.Service {
+	device := newDevice()
+	device.AddKey("external")
+	config := kms.Config{
+		Backend: process{Backend: r.backend}, RootKey: sharedRoot, Clock: r.clock.Now, Logger: slog.New(slog.DiscardHandler),
+		ReplicationDelay: -1, Limits: kms.Limits{AliasesPerKey: aliasesPerKey},
+		PrincipalExists: func(_ context.Context, name string) (bool, error) {
+			return !slices.Contains(r.c.Request.MissingPrincipals, name), nil
+		},
 	}
-	return c.Key.Created
+	withDevice(device)(&config)
+	return must(kms.New(config))
 }
 
-// create creates a key that everybody may use for the time being.
+// start returns when the first thing of the case happens.
+func (r *replay) start(keys []*decisionKey) time.Time {
+	start := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	if at := r.c.Request.Time; at != nil && at.Before(start) {
+		start = *at
+	}
+	for _, k := range keys {
+		if k != nil && k.Created != nil && (k.Created.Before(start) || len(keys) == 1) {
+			start = *k.Created
+		}
+	}
+	return start
+}
+
+func (r *replay) close() {
+	must(0, r.svc.Close())
+	must(0, r.backend.Close())
+}
+
+// ownerIn returns the root of an account, in a Region.
+func (r *replay) ownerIn(region, account string) *kms.Service {
+	return r.svc.In(region).As(principal(r.t, arn.Root(arn.Partition(region), account)))
+}
+
+// create creates a key that everybody may use for the time being, and its replicas.
 func (r *replay) create(k *decisionKey) *replayKey {
-	owner := r.svc.In(k.Region).As(rootOf(r.t, k.Account))
+	if k.Created != nil && k.Created.After(r.clock.Now()) {
+		r.clock.MoveTo(*k.Created)
+	}
+	ctx, owner := context.Background(), r.ownerIn(k.Region, k.Account)
 	in := &kms.CreateKeyInput{KeySpec: k.Spec, KeyUsage: k.Usage, Origin: k.Origin, MultiRegion: k.MultiRegion, Policy: everybodys}
 	for key, value := range k.Tags {
 		in.Tags = append(in.Tags, kms.Tag{TagKey: key, TagValue: value})
 	}
-	created := must(owner.CreateKey(context.Background(), in)).KeyMetadata
+	r.placeInStore(owner, in)
+	created := createKey(r.t, owner, in)
 	for _, alias := range k.Aliases {
-		must(owner.CreateAlias(context.Background(), &kms.CreateAliasInput{AliasName: alias, TargetKeyId: created.KeyId}))
+		createAlias(r.t, owner, alias, created.KeyId)
 	}
 	if k.Origin == kms.OriginExternal && r.c.Request.Operation != "ImportKeyMaterial" {
-		parameters := parametersForImport(r.t, owner, created.KeyId, kms.AlgorithmRSAESOAEPSHA256, kms.WrappingKeySpecRSA2048)
-		importWrapped(r.t, owner, created.KeyId, parameters.ImportToken, wrap(r.t, parameters.PublicKey, kms.AlgorithmRSAESOAEPSHA256, make([]byte, 32)))
+		token, wrapped := r.material(owner, created)
+		importWrapped(r.t, owner, created.KeyId, token, wrapped)
+	}
+	for _, region := range k.Replicas {
+		replicate(r.t, owner, created.KeyId, region)
+		owner.In(region).PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: created.KeyId, Policy: everybodys, BypassPolicyLockoutSafetyCheck: true})
 	}
 	return &replayKey{k, created, owner}
 }
 
-// settle gives a key its policy.
-func (r *replay) settle(k *replayKey) {
-	policy := r.fill(string(k.Policy))
-	if policy == "" || policy == "null" {
-		policy = defaultPolicyOf(k.Account)
+// placeInStore names a custom key store for a key whose origin is one.
+func (r *replay) placeInStore(owner *kms.Service, in *kms.CreateKeyInput) {
+	switch in.Origin {
+	case kms.OriginAWSCloudHSM, kms.OriginExternalKeyStore:
+		in.CustomKeyStoreId = cmp.Or(in.CustomKeyStoreId, r.store(owner, in.Origin, true))
 	}
-	must(k.owner.PutKeyPolicy(context.Background(), &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: policy, BypassPolicyLockoutSafetyCheck: true}))
-	for _, region := range k.Replicas {
-		in := operationInput("ReplicateKey", map[string]any{"KeyId": k.KeyId, "ReplicaRegion": region, "BypassPolicyLockoutSafetyCheck": true})
-		if strings.HasPrefix(string(k.ReplicaPolicy), "{") {
-			policy = r.fill(string(k.ReplicaPolicy))
-		}
-		setMember(in, "Policy", policy)
-		must(operationByName("ReplicateKey").Invoke(context.Background(), k.owner, in))
+	if in.Origin == kms.OriginExternalKeyStore {
+		in.XksKeyId = "external"
 	}
 }
 
-func defaultPolicyOf(account string) string {
+// store returns the custom key store of an origin.
+func (r *replay) store(owner *kms.Service, origin kms.OriginType, connected bool) string {
+	if r.stores[origin] == "" {
+		in := hsmStore("store")
+		if origin == kms.OriginExternalKeyStore {
+			in = proxyStore("store")
+		}
+		r.stores[origin] = createStore(r.t, owner, in)
+		if connected {
+			connect(r.t, owner, r.stores[origin])
+		}
+	}
+	return r.stores[origin]
+}
+
+// settle gives a key and its replicas their policies.
+func (r *replay) settle(k *replayKey) {
+	put := func(owner *kms.Service, text json.RawMessage) {
+		policy := withoutEffect(r.fill(string(text)))
+		if policy == "" || policy == "null" {
+			policy = defaultPolicyOf(arn.Root(arn.Partition(k.Region), k.Account))
+		}
+		must(owner.PutKeyPolicy(context.Background(), &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: policy, BypassPolicyLockoutSafetyCheck: true}))
+	}
+	put(k.owner, k.Policy)
+	for _, region := range k.Replicas {
+		if string(k.ReplicaPolicy) == `"same"` {
+			k.ReplicaPolicy = k.Policy
+		}
+		put(k.owner.In(region), k.ReplicaPolicy)
+	}
+}
+
+// deletedPrincipal is the unique ID that stands in a stored policy for a principal that was deleted.
+var deletedPrincipal = regexp.MustCompile(`"A(IDA|ROA)[A-Z0-9]{16,}"`)
+
+// withoutEffect returns a policy that says the same as one that was stored once and can no longer
+// be: a statement without Action or Resource is about nothing, and the ID of a principal that was
+// deleted is nobody's.
+func withoutEffect(policy string) string {
+	var document map[string]json.RawMessage
+	var statements []map[string]any
+	if json.Unmarshal([]byte(policy), &document) != nil || json.Unmarshal(document["Statement"], &statements) != nil {
+		return policy
+	}
+	for _, s := range statements {
+		if s["Action"] == nil && s["NotAction"] == nil {
+			s["Action"] = "none:None"
+		}
+		if s["Resource"] == nil && s["NotResource"] == nil {
+			s["Resource"] = "arn:aws:none:::none"
+		}
+	}
+	document["Statement"] = must(json.Marshal(statements))
+	return deletedPrincipal.ReplaceAllString(string(must(json.Marshal(document))), `"arn:aws:iam::000000000000:role/deleted"`)
+}
+
+// defaultPolicyOf returns the default policy of an account, by the ARN of its root.
+func defaultPolicyOf(root string) string {
 	return `{"Version":"2012-10-17","Id":"key-default-1","Statement":[{"Sid":"Enable IAM User Permissions","Effect":"Allow",` +
-		`"Principal":{"AWS":"arn:aws:iam::` + account + `:root"},"Action":"kms:*","Resource":"*"}]}`
+		`"Principal":{"AWS":"` + root + `"},"Action":"kms:*","Resource":"*"}]}`
 }
 
 // fill replaces the placeholders in a text.
@@ -304,15 +476,23 @@ func (r *replay) fill(text string) string {
 // grant creates a grant.
 func (r *replay) grant(g *decisionGrant) {
 	k := r.key
-	if g.On == "second_key" {
+	switch g.On {
+	case "", "key", "<key>":
+	case "second_key", "<key2>":
 		k = r.other
+	default:
+		panic("a grant cannot be on " + g.On)
 	}
 	constraints := g.Constraints
 	if constraints != nil && len(constraints.EncryptionContextEquals)+len(constraints.EncryptionContextSubset)+len(constraints.SourceArn) == 0 {
 		constraints = nil
 	}
-	creator := principal(r.t, g.IssuedBy)
-	if !strings.HasSuffix(g.IssuedBy, ":root") {
+	issuer := cmp.Or(g.IssuedBy, k.owner.Caller().ARN())
+	if !strings.HasPrefix(issuer, "arn:") { // an account
+		issuer = arn.Root(arn.Partition(k.Region), issuer)
+	}
+	creator := principal(r.t, issuer)
+	if !strings.HasSuffix(creator.ARN(), ":root") {
 		creator = must(creator.WithIdentity(kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}))
 	}
 	out := must(k.owner.As(creator).CreateGrant(context.Background(), &kms.CreateGrantInput{
@@ -332,15 +512,16 @@ func (r *replay) caller() kms.Principal {
 		return must(kms.ServicePrincipal(c.ARN))
 	}
 	p := must(kms.ParsePrincipal(c.ARN))
-	id := kms.Identity{Issuer: c.Role + c.FederatedBy, UniqueID: c.UniqueID, Tags: c.Tags, OrganizationID: c.OrgID, OrganizationPaths: c.OrgPaths}
+	id := kms.Identity{Issuer: c.Role + c.FederatedBy, UniqueID: cmp.Or(c.UniqueID, uniqueIDOf(c.ARN)), Tags: c.Tags,
+		OrganizationID: c.OrgID, OrganizationPaths: c.OrgPaths}
 	for _, text := range c.IdentityPolicies {
-		id.Policies = append(id.Policies, kms.Policy{Document: r.fill(string(text))})
+		id.Policies = append(id.Policies, kms.Policy{Document: string(text)})
 	}
-	if boundary := r.fill(string(c.Boundary)); boundary != "" && boundary != "null" {
+	if boundary := string(c.Boundary); boundary != "" && boundary != "null" {
 		id.Boundary = &kms.Policy{Document: boundary}
 	}
 	for _, text := range c.SessionPolicies {
-		id.SessionPolicies = append(id.SessionPolicies, kms.Policy{Document: r.fill(string(text))})
+		id.SessionPolicies = append(id.SessionPolicies, kms.Policy{Document: string(text)})
 	}
 	if c.Type == "root" {
 		id.Policies, id.Boundary, id.SessionPolicies = nil, nil, nil // IAM does not limit it
@@ -348,12 +529,28 @@ func (r *replay) caller() kms.Principal {
 	return must(p.WithIdentity(id))
 }
 
+// uniqueIDOf returns some unique ID of a user, a role or a session of a role, which all have one.
+func uniqueIDOf(name string) string {
+	_, session, _ := strings.Cut(name, ":assumed-role/")
+	switch _, session, _ = strings.Cut(session, "/"); {
+	case session != "":
+		return "AROAEXAMPLEROLE00001:" + session
+	case strings.Contains(name, ":role/"):
+		return "AROAEXAMPLEROLE00001"
+	case strings.Contains(name, ":user/"):
+		return "AIDAEXAMPLEUSER00001"
+	}
+	return ""
+}
+
 // request arranges the rest of the case, and makes the request.
 func (r *replay) request() error {
-	q := &r.c.Request
 	for i := range r.c.Grants {
+		r.c = must(readDecision(r.fill(r.text)))
 		r.grant(&r.c.Grants[i])
 	}
+	r.c = must(readDecision(r.fill(r.text)))
+	q := &r.c.Request
 	if q.Time != nil && q.Time.After(r.clock.Now()) {
 		r.clock.MoveTo(*q.Time)
 	}
@@ -366,8 +563,11 @@ func (r *replay) request() error {
 	}
 	info := audit.RequestInfo{
 		SourceIPAddress: q.SourceIP, UserAgent: q.UserAgent, VPC: q.SourceVPC, VPCEndpoint: q.SourceVPCE, SecureTransport: q.SecureTransport,
-		ViaService: q.ViaService, CalledVia: q.CalledVia, SourceARN: r.fill(q.SourceARN), SourceAccount: q.SourceAccount,
+		ViaService: q.ViaService, CalledVia: q.CalledVia, SourceARN: q.SourceARN, SourceAccount: q.SourceAccount,
 		SourceOrgID: q.SourceOrgID, SourceOrgPaths: q.SourceOrgPaths, MFAPresent: q.MFAPresent,
+	}
+	if info.SecureTransport == nil {
+		info.SecureTransport = new(true) // AWS KMS is called by no other
 	}
 	if q.MFAAge != nil {
 		info.MFATime = r.clock.Now().Add(-time.Duration(*q.MFAAge) * time.Second)
@@ -375,11 +575,7 @@ func (r *replay) request() error {
 	if q.TokenIssueTime != nil {
 		info.TokenIssueTime = *q.TokenIssueTime
 	}
-	region := "us-east-1"
-	if r.key != nil {
-		region = r.key.Region
-	}
-	svc := r.svc.In(cmp.Or(q.Region, region)).As(r.caller())
+	svc := r.svc.In(r.region()).As(r.caller())
 	ctx := audit.ContextWithRequestInfo(context.Background(), info)
 	if r.before != nil {
 		r.before(ctx, svc, in)
@@ -388,197 +584,10 @@ func (r *replay) request() error {
 	return err
 }
 
-// reference returns how the request names a key.
-func reference(k *replayKey, how, alias string) string {
-	switch how {
-	case "id":
-		return k.KeyId
-	case "alias":
-		return alias
-	case "alias-arn":
-		return strings.Replace(k.Arn, "key/"+k.KeyId, alias, 1)
-	case "none":
-		return ""
-	}
-	return k.Arn
-}
-
-// input returns the input of the request, with valid values for what the case leaves out.
-func (r *replay) input() any {
-	q := &r.c.Request
-	in := operationByName(q.Operation).NewInput()
+// region returns the Region of the request.
+func (r *replay) region() string {
 	if r.key != nil {
-		named := reference(r.key, q.KeyReference, q.Alias)
-		setMember(in, "KeyId", named)
-		setMember(in, "SourceKeyId", named)
-		setMember(in, "TargetKeyId", r.key.KeyId)
-		if strings.HasSuffix(q.Operation, "Alias") && q.Alias != "" {
-			setMember(in, "AliasName", q.Alias)
-		}
-		r.supply(in)
+		return cmp.Or(r.c.Request.Region, r.key.Region)
 	}
-	if r.other != nil {
-		second := reference(r.other, cmp.Or(q.SecondKeyReference, "arn"), q.SecondAlias)
-		setMember(in, "DestinationKeyId", second)
-		if q.Operation == "UpdateAlias" {
-			setMember(in, "TargetKeyId", second)
-		}
-	}
-	for _, name := range []string{"EncryptionContext", "SourceEncryptionContext"} {
-		setMember(in, name, q.EncryptionContext)
-	}
-	setMember(in, "DestinationEncryptionContext", q.DestinationEncryptionContext)
-	for name, raw := range q.Params {
-		field := reflect.ValueOf(in).Elem().FieldByName(name)
-		if !field.IsValid() {
-			panic(fmt.Sprintf("%s has no member %s", q.Operation, name))
-		}
-		switch value := r.fill(string(raw)); {
-		case name == "Policy":
-			field.SetString(r.policy(value))
-		case field.Type() == reflect.TypeFor[time.Time]() && !strings.HasPrefix(value, `"`):
-			field.Set(reflect.ValueOf(time.Unix(must(json.Number(value).Int64()), 0)))
-		default:
-			must(0, json.Unmarshal([]byte(value), field.Addr().Interface()))
-		}
-	}
-	return in
-}
-
-// policy returns the text of a policy parameter.
-func (r *replay) policy(value string) string {
-	if strings.HasPrefix(value, `"`) {
-		var text string
-		must(0, json.Unmarshal([]byte(value), &text))
-		return text
-	}
-	if r.c.Request.PadPolicyTo == 0 {
-		return value
-	}
-	var document map[string]any
-	must(0, json.Unmarshal([]byte(value), &document))
-	statement := document["Statement"].([]any)[0].(map[string]any)
-	statement["Sid"] = ""
-	statement["Sid"] = strings.Repeat("x", r.c.Request.PadPolicyTo-len(must(json.Marshal(document))))
-	return string(must(json.Marshal(document)))
-}
-
-// supply sets the members that the operation requires.
-func (r *replay) supply(in any) {
-	ctx, owner, k := context.Background(), r.key.owner, r.key
-	encryptionContext := r.c.Request.EncryptionContext
-	algorithm := func() (first kms.EncryptionAlgorithmSpec) {
-		if k.KeyMetadata.KeySpec != kms.KeySpecSymmetricDefault {
-			first = k.EncryptionAlgorithms[0]
-		}
-		return first
-	}
-	message := []byte("message")
-	if text := string(r.c.Request.Params["MessageType"]); text != "" && text != `"RAW"` {
-		message = make([]byte, map[kms.KeySpec]int{kms.KeySpecECCNISTP384: 48, kms.KeySpecECCNISTP521: 64}[k.KeyMetadata.KeySpec])
-		if len(message) == 0 {
-			message = make([]byte, 32)
-		}
-	}
-	signingAlgorithm := func() (a kms.SigningAlgorithmSpec) {
-		if raw := r.c.Request.Params["SigningAlgorithm"]; raw != nil {
-			must(0, json.Unmarshal(raw, &a))
-			return a
-		}
-		return k.SigningAlgorithms[0]
-	}
-	switch in := in.(type) {
-	case *kms.EncryptInput:
-		in.Plaintext, in.EncryptionAlgorithm = []byte("x"), algorithm()
-	case *kms.DecryptInput:
-		in.EncryptionAlgorithm = algorithm()
-		in.CiphertextBlob = must(owner.Encrypt(ctx, &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x"), EncryptionContext: encryptionContext, EncryptionAlgorithm: algorithm()})).CiphertextBlob
-	case *kms.ReEncryptInput:
-		in.SourceEncryptionAlgorithm = algorithm()
-		in.CiphertextBlob = must(owner.Encrypt(ctx, &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x"), EncryptionContext: encryptionContext, EncryptionAlgorithm: algorithm()})).CiphertextBlob
-		if r.other != nil && r.other.KeyMetadata.KeySpec != kms.KeySpecSymmetricDefault {
-			in.DestinationEncryptionAlgorithm = r.other.EncryptionAlgorithms[0]
-		}
-	case *kms.GenerateDataKeyInput:
-		if r.c.Request.Params["NumberOfBytes"] == nil {
-			in.KeySpec = kms.DataKeySpecAES256
-		}
-	case *kms.GenerateDataKeyWithoutPlaintextInput:
-		if r.c.Request.Params["NumberOfBytes"] == nil {
-			in.KeySpec = kms.DataKeySpecAES256
-		}
-	case *kms.GenerateDataKeyPairInput:
-		in.KeyPairSpec = kms.DataKeyPairSpecECCNISTP256
-	case *kms.GenerateDataKeyPairWithoutPlaintextInput:
-		in.KeyPairSpec = kms.DataKeyPairSpecECCNISTP256
-	case *kms.SignInput:
-		in.Message, in.SigningAlgorithm = message, signingAlgorithm()
-	case *kms.VerifyInput:
-		in.Message, in.SigningAlgorithm = message, signingAlgorithm()
-		sign := &kms.SignInput{KeyId: k.KeyId, Message: message, SigningAlgorithm: in.SigningAlgorithm}
-		if raw := r.c.Request.Params["MessageType"]; raw != nil {
-			must(0, json.Unmarshal(raw, &sign.MessageType))
-		}
-		in.Signature = must(owner.Sign(ctx, sign)).Signature
-	case *kms.GenerateMacInput:
-		in.Message, in.MacAlgorithm = message, k.MacAlgorithms[0]
-	case *kms.VerifyMacInput:
-		in.Message, in.MacAlgorithm = message, k.MacAlgorithms[0]
-		in.Mac = must(owner.GenerateMac(ctx, &kms.GenerateMacInput{KeyId: k.KeyId, Message: message, MacAlgorithm: in.MacAlgorithm})).Mac
-	case *kms.DeriveSharedSecretInput:
-		in.KeyAgreementAlgorithm = kms.KeyAgreementAlgorithmECDH
-		curve := map[kms.KeySpec]ecdh.Curve{kms.KeySpecECCNISTP256: ecdh.P256(), kms.KeySpecECCNISTP384: ecdh.P384(), kms.KeySpecECCNISTP521: ecdh.P521()}[k.KeyMetadata.KeySpec]
-		in.PublicKey = must(x509.MarshalPKIXPublicKey(must(curve.GenerateKey(rand.Reader)).PublicKey()))
-	case *kms.DecapsulateInput:
-		out := must(owner.Encapsulate(ctx, &kms.EncapsulateInput{KeyId: k.KeyId, EncapsulationAlgorithm: k.EncapsulationAlgorithms[0]}))
-		in.EncapsulationAlgorithm, in.SharedSecretCiphertextBlob = k.EncapsulationAlgorithms[0], out.SharedSecretCiphertextBlob
-	case *kms.EncapsulateInput:
-		in.EncapsulationAlgorithm = k.EncapsulationAlgorithms[0]
-	case *kms.CreateGrantInput:
-		in.GranteePrincipal, in.Operations = "arn:aws:iam::111122223333:role/web", []kms.GrantOperation{kms.GrantOperationDescribeKey}
-		if r.c.Request.Params["GranteeServicePrincipal"] != nil {
-			in.GranteePrincipal = ""
-		}
-	case *kms.CreateAliasInput:
-		in.AliasName = cmp.Or(in.AliasName, "alias/new")
-	case *kms.TagResourceInput:
-		in.Tags = []kms.Tag{{TagKey: "k", TagValue: "v"}}
-	case *kms.UntagResourceInput:
-		in.TagKeys = []string{"k"}
-	case *kms.PutKeyPolicyInput:
-		in.Policy = everybodys
-	case *kms.GetParametersForImportInput:
-		in.WrappingAlgorithm, in.WrappingKeySpec = kms.AlgorithmRSAESOAEPSHA256, kms.WrappingKeySpecRSA2048
-	case *kms.ImportKeyMaterialInput:
-		parameters := must(owner.GetParametersForImport(ctx, &kms.GetParametersForImportInput{
-			KeyId: k.KeyId, WrappingAlgorithm: kms.AlgorithmRSAESOAEPSHA256, WrappingKeySpec: kms.WrappingKeySpecRSA2048}))
-		in.ImportToken = parameters.ImportToken
-		in.EncryptedKeyMaterial = wrap(r.t, parameters.PublicKey, kms.AlgorithmRSAESOAEPSHA256, make([]byte, 32))
-	case *kms.UpdateKeyDescriptionInput:
-		in.Description = "x"
-	}
-}
-
-func operationByName(name string) kms.Operation {
-	for _, op := range kms.Operations() {
-		if op.Name() == name {
-			return op
-		}
-	}
-	panic("there is no operation " + name)
-}
-
-func operationInput(name string, members map[string]any) any {
-	in := operationByName(name).NewInput()
-	for member, value := range members {
-		setMember(in, member, value)
-	}
-	return in
-}
-
-// setMember sets a member of an input, if it has one of that name.
-func setMember(in any, name string, value any) {
-	if field := reflect.ValueOf(in).Elem().FieldByName(name); field.IsValid() && !reflect.ValueOf(value).IsZero() {
-		field.Set(reflect.ValueOf(value).Convert(field.Type()))
-	}
+	return cmp.Or(r.c.Request.Region, "us-east-1")
 }

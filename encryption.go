@@ -195,15 +195,15 @@ var opEncrypt = define(description{
 	},
 	act: func(c *call, in *EncryptInput) (*EncryptOutput, error) {
 		to := destination{&c.targets[0], in.EncryptionAlgorithm, in.EncryptionContext}
-		encrypted, err := c.encrypt(&to, in.Plaintext)
+		memory := new(encryptMemory)
+		encrypted, err := c.encrypt(memory.ciphertext[:0], &to, in.Plaintext)
 		if err != nil {
 			return nil, err
 		}
-		return &EncryptOutput{
-			KeyId:               c.key().ARN,
-			CiphertextBlob:      encrypted,
-			EncryptionAlgorithm: orDefault(in.EncryptionAlgorithm, EncryptionAlgorithmSymmetricDefault),
-		}, nil
+		out := &memory.out
+		out.KeyId, out.CiphertextBlob = c.key().ARN, encrypted
+		out.EncryptionAlgorithm = orDefault(in.EncryptionAlgorithm, EncryptionAlgorithmSymmetricDefault)
+		return out, nil
 	},
 })
 
@@ -245,16 +245,15 @@ var opDecrypt = define(description{
 	},
 	act: func(c *call, in *DecryptInput) (*DecryptOutput, error) {
 		src := in.source()
-		plaintext, err := c.decrypt(&src)
+		memory := new(decryptMemory)
+		plaintext, err := c.decrypt(memory.plaintext[:0], &src)
 		if err != nil {
 			return nil, err
 		}
-		return &DecryptOutput{
-			KeyId:               c.key().ARN,
-			Plaintext:           plaintext,
-			EncryptionAlgorithm: src.algorithm,
-			KeyMaterialId:       c.targets[0].materialID(),
-		}, nil
+		out := &memory.out
+		out.KeyId, out.Plaintext, out.EncryptionAlgorithm = c.key().ARN, plaintext, src.algorithm
+		out.KeyMaterialId = c.targets[0].materialID()
+		return out, nil
 	},
 })
 
@@ -307,12 +306,12 @@ var opReEncrypt = define(description{
 	},
 	act: func(c *call, in *ReEncryptInput) (*ReEncryptOutput, error) {
 		src, to := in.source(), in.destination(c)
-		plaintext, err := c.decrypt(&src)
+		plaintext, err := c.decrypt(nil, &src)
 		if err != nil {
 			return nil, err
 		}
 		defer secret.Clear(plaintext)
-		encrypted, err := c.encrypt(&to, plaintext)
+		encrypted, err := c.encrypt(nil, &to, plaintext)
 		if err != nil {
 			return nil, err
 		}
@@ -439,7 +438,7 @@ func (c *call) identifySource(src *source, permission string) error {
 	case k == nil:
 		return hiddenCiphertext(caller, permission)
 	}
-	return c.addTarget(target{key: k, permission: permission, byCiphertext: true})
+	return c.addTarget(k, permission, "", true)
 }
 
 const incorrectKey = "The key ID in the request does not identify a CMK that can perform this operation."
@@ -476,7 +475,7 @@ func (c *call) tryCiphertext(src *source) (plaintext []byte, err error) {
 	if src.ignored {
 		return nil, c.tryContext(true, src.encryptionContext)
 	}
-	return c.decrypt(src)
+	return c.decrypt(nil, src)
 }
 
 // tryDestination refuses, in a dry run, a plaintext of that length or an encryption context that
@@ -517,11 +516,14 @@ func requireNoContext(k *keydb.Key, encryptionContext map[string]string) error {
 // associatedData returns a ciphertext's header followed by the canonical encryption context. It is
 // valid until the call's next use of its scratch.
 func (c *call) associatedData(header []byte, encryptionContext map[string]string) ([]byte, error) {
-	data, err := ciphertext.AppendContext(append(c.scratch[:0], header...), encryptionContext)
-	c.scratch, c.context = data, nil
+	data, err := c.contexts.Append(append(c.scratch[:0], header...), encryptionContext)
+	c.contextAt, c.contextEnd = 0, 0
+	if cap(data) > cap(c.scratch) {
+		c.scratch = data // a write of a pointer, which is expensive while garbage is collected
+	}
 	switch {
 	case err == nil:
-		c.context = data[len(header):]
+		c.contextAt, c.contextEnd = len(header), len(data)
 		return data, nil
 	case errors.Is(err, ciphertext.ErrContextTooLong):
 		return nil, invalid("The encryption context is longer than %d bytes.", ciphertext.MaxContextBytes)
@@ -529,10 +531,11 @@ func (c *call) associatedData(header []byte, encryptionContext map[string]string
 	return nil, invalid("Invalid EncryptionContext")
 }
 
-// encrypt encrypts to a destination whose algorithm and encryption context its key takes.
-func (c *call) encrypt(to *destination, plaintext []byte) ([]byte, error) {
+// encrypt encrypts to a destination whose algorithm and encryption context its key takes. The result
+// is in memory, if that is enough for it.
+func (c *call) encrypt(memory []byte, to *destination, plaintext []byte) ([]byte, error) {
 	if to.target.key.Spec.Kind == spec.Symmetric {
-		return c.seal(to.target, plaintext, to.encryptionContext)
+		return c.seal(memory, to.target, plaintext, to.encryptionContext)
 	}
 	p, err := primitive[crypto.DecryptionKey](c, to.target.key)
 	if err != nil {
@@ -556,11 +559,12 @@ func (d *destination) tooLong(maximum int) *Error {
 	return invalid("Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", d.algorithm, d.target.key.Record.Spec, maximum)
 }
 
-// decrypt decrypts a source that requireSource admitted, with the call's first key.
-func (c *call) decrypt(src *source) ([]byte, error) {
+// decrypt decrypts a source that requireSource admitted, with the call's first key. The result is in
+// memory, if that is enough for it.
+func (c *call) decrypt(memory []byte, src *source) ([]byte, error) {
 	t := &c.targets[0]
 	if t.key.Spec.Kind == spec.Symmetric {
-		return c.open(t, src.ciphertext, src.encryptionContext)
+		return c.open(memory, t, src.ciphertext, src.encryptionContext)
 	}
 	p, err := primitive[crypto.DecryptionKey](c, t.key)
 	if err != nil {
@@ -586,14 +590,14 @@ func (c *call) aead(k *keydb.Key, m *keydb.Material) (crypto.AEAD, error) {
 }
 
 // seal encrypts under the current material of t's key. The result names the material.
-func (c *call) seal(t *target, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
+func (c *call) seal(memory []byte, t *target, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
 	m := t.key.Current()
 	aead, err := c.aead(t.key, m)
 	if err != nil {
 		return nil, err
 	}
-	sealed := append(make([]byte, 0, ciphertext.MinBytes+len(plaintext)), m.Header[:]...)
-	ad, err := c.associatedData(sealed, encryptionContext)
+	sealed := append(enough(memory, ciphertext.MinBytes+len(plaintext)), m.Header[:]...)
+	ad, err := c.associatedData(m.Header[:], encryptionContext)
 	if err != nil {
 		return nil, err
 	}
@@ -605,7 +609,7 @@ func (c *call) seal(t *target, plaintext []byte, encryptionContext map[string]st
 }
 
 // open decrypts a ciphertext of seal, with the material of t's key that it names.
-func (c *call) open(t *target, sealed []byte, encryptionContext map[string]string) ([]byte, error) {
+func (c *call) open(memory []byte, t *target, sealed []byte, encryptionContext map[string]string) ([]byte, error) {
 	header := (*ciphertext.Header)(sealed)
 	m := t.key.MaterialOf(header)
 	if m == nil { // another process may have rotated the key a moment ago
@@ -628,7 +632,7 @@ func (c *call) open(t *target, sealed []byte, encryptionContext map[string]strin
 	if err != nil {
 		return nil, err
 	}
-	plaintext := make([]byte, 0, len(sealed)-ciphertext.MinBytes)
+	plaintext := enough(memory, len(sealed)-ciphertext.MinBytes)
 	if plaintext, err = aead.Open(plaintext, sealed[ciphertext.HeaderBytes:], ad); err != nil {
 		switch {
 		case !errors.Is(err, crypto.ErrDecrypt):
@@ -640,4 +644,29 @@ func (c *call) open(t *target, sealed []byte, encryptionContext map[string]strin
 	}
 	t.material = m
 	return plaintext, nil
+}
+
+// These are outputs with memory for a short result, such as that of a data key, in the same
+// allocation.
+type (
+	encryptMemory struct {
+		out        EncryptOutput
+		ciphertext [ciphertext.MinBytes + shortPlaintext]byte
+	}
+	decryptMemory struct {
+		out       DecryptOutput
+		plaintext [shortPlaintext]byte
+	}
+)
+
+// shortPlaintext is the length of the longest plaintext whose result is in the same allocation as
+// the output.
+const shortPlaintext = 32
+
+// enough returns empty memory for size bytes: memory itself, or new memory if that has fewer.
+func enough(memory []byte, size int) []byte {
+	if cap(memory) < size {
+		return make([]byte, 0, size)
+	}
+	return memory[:0:size]
 }

@@ -53,6 +53,33 @@ func TestEncryptIsRandomized(t *testing.T) {
 	require.Len(t, seen, 100)
 }
 
+// Short results are in one allocation with their outputs. What a caller does to one must not change
+// another.
+func TestResultsShareNoMemory(t *testing.T) {
+	f := newFixture(t)
+	decrypt := func(sealed []byte) []byte {
+		out, err := f.svc.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed})
+		require.NoError(t, err)
+		return out.Plaintext
+	}
+	for _, size := range []int{1, 31, 32, 33, 4096} {
+		key, err := f.svc.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: f.symmetric.KeyId, NumberOfBytes: new(int32(min(size, 1024)))})
+		require.NoError(t, err)
+		sealed := encrypt(t, f.svc, f.symmetric.KeyId, strings.Repeat("p", size))
+		opened := decrypt(sealed)
+		results := [][]byte{key.Plaintext, key.CiphertextBlob, sealed, opened, encrypt(t, f.svc, f.symmetric.KeyId, "p"), decrypt(sealed)}
+		before := make([][]byte, len(results))
+		for i := range results {
+			before[i] = bytes.Clone(results[i])
+		}
+		for i := range results {
+			require.Equal(t, before[i], results[i], "%d bytes", size)
+			_ = append(results[i], "beyond the end"...)
+			clear(results[i])
+		}
+	}
+}
+
 func TestEncryptTakesOneTo4096Bytes(t *testing.T) {
 	f := newFixture(t)
 	const tooLong = "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length less than or equal to 4096"

@@ -223,6 +223,9 @@ func (op *operation[In, Out]) explain(ctx context.Context, s *Service, input any
 			if err := op.resolveKeys(c, in); err != nil {
 				return err
 			}
+			if v, ok := memberOf(in, "AliasName"); ok && v.Len() == 0 { // it needs a permission of its own
+				return invalid("The alias name is missing.")
+			}
 			if err := c.authorize(op.aliasName.Of(in)); err != nil {
 				return err
 			}

@@ -281,10 +281,14 @@ func (x *explainer) limit(name string) ExplainedStep {
 	step := ExplainedStep{Step: name, Result: resultNothing, Decides: x.d.reason == lacking, Because: "does not allow"}
 	step.Statements = choose(of.statements, func(s *ExplainedStatement) bool { return s.Effect == "Allow" })
 	switch {
+	case of.count == 0 && step.Decides:
+		step.Because = "the caller has none, without which a federated user has nothing of the user's policies"
 	case of.count == 0:
 		step.Result, step.Because = resultAbsent, "the caller has none"
 	case of.allows:
 		step.Result, step.Because = resultAllows, "allowed by "+of.by
+	case x.d.allowed:
+		step.Because = "does not allow, and does not limit what decides"
 	}
 	return step
 }

@@ -634,7 +634,7 @@ var opRetireGrant = define(description{
 		if err != nil {
 			return err
 		}
-		return c.addTarget(target{key: k, permission: c.op.permission, identifier: keyID, foreign: k.Account != c.svc.caller.account})
+		return c.addTarget(k, c.op.permission, keyID, false)
 	},
 	admit: func(c *call, in *RetireGrantInput) error {
 		if c.retiring == nil && in.GrantToken != "" {

@@ -328,7 +328,7 @@ var opCreateKey = define(description{
 		if err != nil {
 			return nil, keyLimitError(err)
 		}
-		return &CreateKeyOutput{KeyMetadata: metadata(k, c.now)}, c.addTarget(target{key: k})
+		return &CreateKeyOutput{KeyMetadata: metadata(k, c.now)}, c.addTarget(k, "", "", false)
 	},
 })
 

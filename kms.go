@@ -73,12 +73,12 @@ package kms
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -234,9 +234,9 @@ type Service struct {
 type core struct {
 	config     Config
 	db         *keydb.DB
-	throttle   *throttle  // nil without request quotas
-	idPrefixes [2][8]byte // of the identifiers of requests and of events
-	lendEvents bool       // the sink only borrows events
+	throttle   *throttle // nil without request quotas
+	idPrefixes [2]uint64 // of the identifiers of requests and of events
+	lendEvents bool      // the sink only borrows events
 	unrecorded loglimit.Limiter
 	observed   loglimit.Limiter // refusals that Observe lets pass
 	closed     atomic.Bool
@@ -340,7 +340,7 @@ func New(config Config) (*Service, error) {
 		c.lendEvents = sink.BorrowsEvents()
 	}
 	for i := range c.idPrefixes {
-		rand.Read(c.idPrefixes[i][:])
+		c.idPrefixes[i] = rand.Uint64()
 	}
 	return c.view(nil, config.Region), nil
 }

@@ -199,6 +199,9 @@ func (op *operation[In, Out]) attempt(c *call, in *In, wire *shape.Wire) (out *O
 		return nil, err
 	}
 	c.input = in
+	if wire != nil {
+		c.wire = wire
+	}
 	err = c.svc.core.db.Retry(c.ctx, c.key, func() (err error) {
 		c.clearTargets()
 		if err = op.resolveKeys(c, in); err != nil {

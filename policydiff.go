@@ -58,8 +58,8 @@ type PolicyRight struct {
 // the same right without them, or with some of them; and a right of a user or a role, of the same
 // right of everyone. That two different conditions mean the same is not seen: then the right is
 // both gained and lost. Whoever gains nothing by this comparison, gains nothing, with one exception:
-// permissions boundaries and session policies, which are not looked at, limit what everyone or a role
-// is allowed, and not what a user or a session is that the policy then names itself.
+// permissions boundaries and session policies, which are not looked at, limit what the sessions of a
+// role are allowed by its name, and not a session that the policy then names itself.
 //
 // A policy that is not valid is refused as PutKeyPolicy refuses it; if it is not of the policy
 // language, the error wraps an *[iam.Error], which has the positions of all problems.
@@ -128,6 +128,7 @@ type right struct {
 	deny       bool
 	permission string
 	conditions []AccessCondition // sorted
+	ids        []string          // of the conditions
 }
 
 // rights returns what a policy allows, if it does not deny it at once, and what it denies.
@@ -139,6 +140,9 @@ func (w *keyView) rights(p *iam.Policy) (allows, denies []right) {
 		}
 		slices.SortFunc(conditions, func(a, b AccessCondition) int { return cmp.Compare(a.id(), b.id()) })
 		r := right{deny: s.Effect() == iam.Deny, permission: w.permission, conditions: conditions}
+		for _, c := range conditions {
+			r.ids = append(r.ids, c.id())
+		}
 		list := &allows
 		if r.deny {
 			list = &denies
@@ -167,8 +171,9 @@ func (w *keyView) rights(p *iam.Policy) (allows, denies []right) {
 			*list = append(*list, r)
 		}
 	}
+	denied := indexRights(denies)
 	allows = slices.DeleteFunc(allows, func(a right) bool {
-		return slices.ContainsFunc(denies, func(d right) bool { return len(d.conditions) == 0 && d.covers(&a) })
+		return denied.any(&a, func(d *right) bool { return len(d.conditions) == 0 && d.covers(&a) })
 	})
 	return allows, denies
 }
@@ -183,8 +188,8 @@ func (r *right) covers(other *right) bool {
 	if !r.coversPrincipal(other) {
 		return false
 	}
-	for _, c := range r.conditions {
-		if !slices.ContainsFunc(other.conditions, func(o AccessCondition) bool { return o.id() == c.id() }) {
+	for _, id := range r.ids {
+		if !slices.Contains(other.ids, id) {
 			return false
 		}
 	}
@@ -205,10 +210,32 @@ func (r *right) coversPrincipal(other *right) bool {
 	return other.who != nil && r.entry.Match(other.who) >= named
 }
 
+// A rightsIndex has rights by their principals: a policy may have thousands, of which few can cover
+// another.
+type rightsIndex map[string][]*right
+
+func indexRights(list []right) rightsIndex {
+	x := rightsIndex{}
+	for i := range list {
+		x[list[i].principal] = append(x[list[i].principal], &list[i])
+	}
+	return x
+}
+
+// any reports whether f is true for a right whose principal may cover that of r.
+func (x rightsIndex) any(r *right, f func(*right) bool) bool {
+	names := []string{"*", r.principal}
+	if r.who != nil {
+		names = append(names, r.who.Issuer, r.who.Account)
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return slices.ContainsFunc(x[name], f) })
+}
+
 // missing returns the rights of list that no right of other covers.
 func missing(list, other []right) (rest []right) {
+	x := indexRights(other)
 	for i := range list {
-		if !slices.ContainsFunc(other, func(r right) bool { return r.covers(&list[i]) }) {
+		if !x.any(&list[i], func(r *right) bool { return r.covers(&list[i]) }) {
 			rest = append(rest, list[i])
 		}
 	}

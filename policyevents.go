@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/pocketkms/kms/audit"
 	"github.com/pocketkms/kms/iam"
@@ -134,7 +135,7 @@ func contextOf(e *audit.Event, permission string) map[string]string {
 // not matter to policies.
 type commonContext struct {
 	begun bool
-	pairs map[string]contextPair // by the key in lower case
+	pairs map[string]contextPair // by the key with A to Z in lower case, as policies compare it
 }
 
 type contextPair struct {
@@ -145,7 +146,7 @@ type contextPair struct {
 func (c *commonContext) add(context map[string]string) {
 	pairs := map[string]contextPair{}
 	for _, key := range slices.Sorted(maps.Keys(context)) {
-		lower := strings.ToLower(key)
+		lower := strings.Map(lowerLetter, key)
 		if p, twice := pairs[lower]; twice { // a policy would see one of them
 			p.varies = true
 			pairs[lower] = p
@@ -169,6 +170,13 @@ func (c *commonContext) add(context map[string]string) {
 	}
 }
 
+func lowerLetter(r rune) rune {
+	if 'A' <= r && r <= 'Z' {
+		r += 'a' - 'A'
+	}
+	return r
+}
+
 // conditions returns the Condition element that calls with what c has in common meet.
 func (c *commonContext) conditions() map[string]map[string]string {
 	element := map[string]map[string]string{}
@@ -180,7 +188,7 @@ func (c *commonContext) conditions() map[string]map[string]string {
 	}
 	for _, p := range c.pairs {
 		switch {
-		case p.key == "":
+		case p.key == "" || !isPlainText(p.key):
 		case p.varies:
 			set("Null", p.key, "false")
 		default:
@@ -188,6 +196,12 @@ func (c *commonContext) conditions() map[string]map[string]string {
 		}
 	}
 	return element
+}
+
+// isPlainText reports whether s has no control characters. A key with one is left out: nobody could
+// read it.
+func isPlainText(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' && r < 0xa0 })
 }
 
 // A policyStatement is a statement as JSON. Its order is that of the API.
@@ -271,8 +285,8 @@ func policyOf(uses map[use]*commonContext, options PolicyOptions) (string, error
 	return text, nil
 }
 
-// marshalPolicy returns the policy as JSON. What the text of a policy cannot have is escaped: the API
-// takes no character beyond U+00FF.
+// marshalPolicy returns the policy with escapes for the characters beyond U+00FF, which the API
+// refuses.
 func marshalPolicy(statements []policyStatement) (string, error) {
 	var b strings.Builder
 	encoder := json.NewEncoder(&b)
@@ -281,18 +295,16 @@ func marshalPolicy(statements []policyStatement) (string, error) {
 		Version   string
 		Statement []policyStatement
 	}{"2012-10-17", statements})
-	if err != nil {
-		return "", err
-	}
-	var escaped strings.Builder
+	var latin strings.Builder
 	for _, r := range b.String() {
-		if r < 0x7f || r >= 0xa0 && r <= 0xff {
-			escaped.WriteRune(r)
-			continue
-		}
-		for _, unit := range utf16.AppendRune(nil, r) {
-			fmt.Fprintf(&escaped, `\u%04x`, unit)
+		switch first, second := utf16.EncodeRune(r); {
+		case r <= 0xff:
+			latin.WriteRune(r)
+		case first == utf8.RuneError: // one unit
+			fmt.Fprintf(&latin, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&latin, `\u%04x\u%04x`, first, second)
 		}
 	}
-	return escaped.String(), nil
+	return latin.String(), err
 }

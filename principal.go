@@ -136,10 +136,11 @@ type Identity struct {
 	// Policies are the identity-based policies, inline and managed, of the user with its groups, or of
 	// the role. Without one that allows, only key policies and grants do.
 	Policies []Policy
-	// Boundary is the permissions boundary of the user or the role; nil means none.
+	// Boundary is the permissions boundary of the user or the role; nil means none. A Deny of a key
+	// policy with NotPrincipal applies to everyone who has one, as in AWS.
 	Boundary *Policy
-	// SessionPolicies limit the session; nil means that it is not limited. A call must be allowed by
-	// one of them.
+	// SessionPolicies limit the session: a call must be allowed by one of them. Nil means that a role
+	// session is not limited, and that a federated user has nothing of the user's Policies.
 	SessionPolicies []Policy
 }
 
@@ -233,12 +234,16 @@ func (p Principal) WithIdentity(id Identity) (Principal, error) {
 	} {
 		for i := range list.policies {
 			policy, err := list.policies[i].compile(list.kind)
-			if err != nil {
+			switch {
+			case err != nil && list.kind == iam.PermissionsBoundary: // the only one
+				return fail(list.what, err)
+			case err != nil:
 				return fail(fmt.Sprintf("%s %d", list.what, i), err)
 			}
 			*list.to = append(*list.to, compiledPolicy{policy, list.policies[i].ARN})
 		}
 	}
+	compiled.HasBoundary = len(compiled.boundary) > 0
 	p.identity = compiled
 	return p, nil
 }

@@ -180,7 +180,19 @@ func requireReplicaRegion(k *keydb.Key, region string) error {
 var opUpdatePrimaryRegion = define(description{
 	name: "UpdatePrimaryRegion", keys: keyOnly, states: readyState,
 }, steps[UpdatePrimaryRegionInput, UpdatePrimaryRegionOutput]{
-	admit: func(c *call, _ *UpdatePrimaryRegionInput) error { return requirePrimary(c.key()) },
+	admit: func(c *call, in *UpdatePrimaryRegionInput) error {
+		if err := requirePrimary(c.key()); err != nil {
+			return err
+		}
+		replica, err := c.replicaToPromote(in.PrimaryRegion)
+		if err != nil {
+			return err
+		}
+		if err := c.authorizeTarget(&target{key: replica, permission: c.op.permission}); err != nil {
+			return err
+		}
+		return c.op.states.admit(replica)
+	},
 	act: func(c *call, in *UpdatePrimaryRegionInput) (*UpdatePrimaryRegionOutput, error) {
 		replica, err := c.replicaToPromote(in.PrimaryRegion)
 		if err != nil {
@@ -204,8 +216,7 @@ func (s *Service) UpdatePrimaryRegion(ctx context.Context, in *UpdatePrimaryRegi
 	return opUpdatePrimaryRegion.do(ctx, s, in)
 }
 
-// replicaToPromote returns the replica in a Region of the call's key. The caller needs the
-// permission for it, too, and its state must allow the change.
+// replicaToPromote returns the replica in a Region of the call's key.
 func (c *call) replicaToPromote(region string) (*keydb.Key, error) {
 	k := c.key()
 	if !slices.Contains(k.Record.Shared.Replicas(c.now), region) {
@@ -218,10 +229,7 @@ func (c *call) replicaToPromote(region string) (*keydb.Key, error) {
 	if replica == nil { // deleted since
 		return nil, keydb.ErrConflict
 	}
-	if err := c.authorizeTarget(&target{key: replica, permission: c.op.permission}); err != nil {
-		return nil, err
-	}
-	return replica, c.op.states.admit(replica)
+	return replica, nil
 }
 
 // multiRegionConfiguration lists the keys that are related to k, at now.

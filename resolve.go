@@ -51,21 +51,24 @@ func (c *call) identify(identifier, permission string, aliases bool) error {
 	if err != nil {
 		return err
 	}
-	return c.addTarget(target{key: k, permission: permission, identifier: identifier, foreign: k.Account != c.svc.caller.account})
+	return c.addTarget(k, permission, identifier, false)
 }
 
-// addTarget makes t the call's next target. If the key is undisclosed, the caller is authorized
-// first, so that no other error can reveal that the key exists.
-func (c *call) addTarget(t target) error {
-	c.targets[c.count] = t
+// addTarget makes k the call's next target: identifier is the KeyId that named it, if one did. If the
+// key is undisclosed, the caller is authorized first, so that no other error can reveal that the key
+// exists.
+func (c *call) addTarget(k *keydb.Key, permission, identifier string, byCiphertext bool) error {
+	t := &c.targets[c.count]
+	t.key, t.permission, t.identifier, t.byCiphertext = k, permission, identifier, byCiphertext
+	t.foreign = identifier != "" && k.Account != c.svc.caller.account
 	c.count++
 	if !t.undisclosed() {
 		return nil
 	}
-	err := c.authorizeTarget(&t)
+	err := c.authorizeTarget(t)
 	if err != nil { // the audit event must not disclose the key, either
 		c.count--
-		c.targets[c.count] = target{}
+		*t = target{}
 	}
 	return err
 }

@@ -116,7 +116,7 @@ func (c *call) sealInStore(t *target, sealed []byte) ([]byte, error) {
 		return nil, invalid("A key of a custom key store cannot encrypt data larger than %d bytes.", ciphertext.MaxDevicePlaintext-ciphertext.TagBytes)
 	}
 	beginning := sealed[:ciphertext.NonceEnd]
-	sealed, err := c.svc.core.db.SealInDevice(c.ctx, t.key, beginning, sealed[len(beginning):], c.context, c.deviceCall())
+	sealed, err := c.svc.core.db.SealInDevice(c.ctx, t.key, beginning, sealed[len(beginning):], c.context(), c.deviceCall())
 	return sealed, useFailure(err)
 }
 
@@ -125,7 +125,7 @@ func (c *call) openInStore(t *target, sealed []byte, encryptionContext map[strin
 	if _, err := c.associatedData(nil, encryptionContext); err != nil {
 		return nil, err
 	}
-	sealed, err := c.svc.core.db.OpenInDevice(c.ctx, t.key, sealed, c.context, c.deviceCall())
+	sealed, err := c.svc.core.db.OpenInDevice(c.ctx, t.key, sealed, c.context(), c.deviceCall())
 	return sealed, useFailure(err)
 }
 

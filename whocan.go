@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -103,7 +104,10 @@ func (c AccessCondition) String() string {
 // WhoCan needs no permission, and its answer is for the program that owns the Service.
 func (s *Service) WhoCan(ctx context.Context, keyID, operation string, candidates ...Principal) (*AccessReport, error) {
 	permission := "kms:" + strings.TrimPrefix(operation, "kms:")
-	if !slices.Contains(allKeyPermissions(), permission) {
+	switch {
+	case permission == "kms:ReEncrypt":
+		return nil, errors.New("kms: ReEncrypt needs two permissions: ask for ReEncryptFrom and for ReEncryptTo")
+	case !slices.Contains(allKeyPermissions(), permission):
 		return nil, fmt.Errorf("kms: %.100q is not an operation on a key", operation)
 	}
 	var report *AccessReport
@@ -174,17 +178,22 @@ func (c *call) whoCan(k *keydb.Key, permission string, candidates []Principal) (
 	default:
 		r.add(w.accesses(k.Policy, keyPolicyName, "", &delegated))
 	}
-	fromPolicy := r.Allowed
+	named := make([]iam.PrincipalPattern, 0, len(r.Allowed)) // by the key policy, which may name thousands
+	for _, a := range r.Allowed {
+		if p, err := iam.ParsePrincipalPattern("AWS", a.Principal); err == nil && !a.Except {
+			named = append(named, p)
+		}
+	}
 	for i := range candidates {
 		view := c.svc.As(candidates[i])
 		identity, err := (&call{ctx: c.ctx, svc: view}).identityOf()
 		if err != nil {
 			return nil, err
 		}
-		counts := countsFor(fromPolicy, &identity.Principal, k.Account)
+		counts := countsFor(named, &identity.Principal, k.Account)
 		for j, p := range identity.policies {
 			allowed, denied := w.accesses(p.Policy, p.name(identityPolicy, j), candidates[i].ARN(), nil)
-			if !counts {
+			if !counts || identity.Type == iam.FederatedUser && len(identity.sessionPolicies) == 0 {
 				allowed = nil
 			}
 			r.add(allowed, denied)
@@ -203,17 +212,15 @@ func (c *call) whoCan(k *keydb.Key, permission string, candidates []Principal) (
 	return r, nil
 }
 
-// countsFor reports whether identity-based policies of a principal matter, by what the key policy
+// countsFor reports whether identity-based policies of a principal matter, by whom the key policy
 // allows: it leaves the key to the account, or the principal is of another account than the key.
-func countsFor(fromPolicy []Access, who *iam.Principal, account string) bool {
-	return slices.ContainsFunc(fromPolicy, func(a Access) bool {
-		if a.Except {
-			return false
+func countsFor(named []iam.PrincipalPattern, who *iam.Principal, account string) bool {
+	for i := range named {
+		if match := named[i].Match(who); match == iam.ByAccount || match != iam.Unmatched && who.Account != account {
+			return true
 		}
-		p, err := iam.ParsePrincipalPattern("AWS", a.Principal)
-		match := p.Match(who)
-		return err == nil && match != iam.Unmatched && (match == iam.ByAccount || who.Account != account)
-	})
+	}
+	return false
 }
 
 func (r *AccessReport) add(allowed, denied []Access) {

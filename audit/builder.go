@@ -123,28 +123,34 @@ func (b *Builder) Finish(lend bool) {
 
 // add adds the name and the kind of a value that takes n bytes more, and reports whether there was
 // room for it. Once there was none, nothing is added any more.
-func (b *Builder) add(name string, k kind, n int) bool {
+func (b *Builder) add(name string, k kind, n int) bool { return add(b, name, k, n) }
+
+func add[T text](b *Builder, name T, k kind, n int) bool {
 	size := len(name) + n + 2
 	if b.skipped > 0 || b.size()+size > b.limit {
 		b.skipped += size
 		return false
 	}
+	buf := b.buf
 	if b.open&1 == 0 {
-		b.buf = append(b.buf, byte(kindName))
-		b.appendText(name)
+		buf = appendString(append(buf, byte(kindName)), name)
 	}
-	b.buf = append(b.buf, byte(k))
+	b.buf = append(buf, byte(k))
 	return true
 }
 
-func (b *Builder) appendText(text string) {
-	b.buf = append(binary.AppendUvarint(b.buf, uint64(len(text))), text...)
+type text interface{ string | []byte }
+
+func appendString[T text](buf []byte, s T) []byte {
+	return append(binary.AppendUvarint(buf, uint64(len(s))), s...)
 }
 
 // String adds a string.
-func (b *Builder) String(name, value string) {
-	if b.add(name, kindString, len(value)+1) {
-		b.appendText(value)
+func (b *Builder) String(name, value string) { addString(b, name, value) }
+
+func addString[T text](b *Builder, name, value T) {
+	if add(b, name, kindString, len(value)+1) {
+		b.buf = appendString(b.buf, value)
 	}
 }
 
@@ -180,7 +186,7 @@ func (b *Builder) StringMap(name string, m map[string]string) {
 			var key, value []byte
 			key, rest = cutEntry(rest)
 			value, rest = cutEntry(rest)
-			b.String(string(key), string(value))
+			addString(b, key, value)
 		}
 		return
 	}
@@ -290,7 +296,7 @@ func (b *Builder) anyMap(m map[string]any) {
 
 func (b *Builder) number(name, json string) {
 	if b.add(name, kindNumber, len(json)+1) {
-		b.appendText(json)
+		b.buf = appendString(b.buf, json)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // decode decodes body, the JSON of an input, into in, a pointer to a zero struct of s's type. It
-// returns the paths of the string members that are present and empty. The error is a
+// returns the paths of the members that are present and empty, as in [shape.Wire]. The error is a
 // SerializationException: without a message for invalid JSON, as at AWS, and otherwise with AWS's.
 //
 // Names must match exactly. Unknown members are ignored, and null means absent. What could not be
@@ -212,6 +212,13 @@ func (d *decoder) structure(s *shape.Struct, v reflect.Value) error {
 	return nil
 }
 
+func (d *decoder) noteEmpty(m *shape.Member) {
+	if d.empty == nil {
+		d.empty = map[string]struct{}{}
+	}
+	d.empty[d.pathOf(m)] = struct{}{}
+}
+
 func (d *decoder) member(m *shape.Member, f reflect.Value) error {
 	c := d.peek()
 	if c == 'n' {
@@ -230,10 +237,7 @@ func (d *decoder) member(m *shape.Member, f reflect.Value) error {
 		text := d.text()
 		f.SetString(text)
 		if text == "" {
-			if d.empty == nil {
-				d.empty = map[string]struct{}{}
-			}
-			d.empty[d.pathOf(m)] = struct{}{}
+			d.noteEmpty(m)
 		}
 	case shape.Blob:
 		if c != '"' {
@@ -247,6 +251,9 @@ func (d *decoder) member(m *shape.Member, f reflect.Value) error {
 			return d.mismatch("a Boolean")
 		}
 		f.SetBool(c == 't')
+		if c == 'f' {
+			d.noteEmpty(m)
+		}
 		d.scalar()
 	case shape.Timestamp:
 		return d.timestamp(f)

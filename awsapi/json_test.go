@@ -86,10 +86,10 @@ func TestMembersAreDecodedByTheirExactNames(t *testing.T) {
 	}
 }
 
-func TestEmptyStringsAreReported(t *testing.T) {
-	_, empty, err := decodeAll(`{"Text":"","Nested":{"Name":""},"Value":{"Name":"x"},"Elements":[{},{"Name":""}],"List":[""],"Other":""}`)
+func TestEmptyMembersAreReported(t *testing.T) {
+	_, empty, err := decodeAll(`{"Text":"","Nested":{"Name":""},"Value":{"Name":"x"},"Elements":[{},{"Name":""}],"List":[""],"Other":"","Flag":false,"SentFlag":true,"MaybeFlag":false}`)
 	require.NoError(t, err)
-	require.Equal(t, set("text", "nested.name", "elements.2.member.name"), empty)
+	require.Equal(t, set("flag", "maybeFlag", "text", "nested.name", "elements.2.member.name"), empty)
 }
 
 func set(paths ...string) map[string]struct{} {

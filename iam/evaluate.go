@@ -24,7 +24,7 @@ type Request struct {
 // applies, which is a refusal unless another policy allows.
 type Decision struct {
 	deny  int32                 // 1 + index of the statement, or 0
-	match Match                 // the closest for which allow has a statement
+	match Match                 // the greatest for which allow has a statement
 	allow [ByIdentity + 1]int32 // as deny, for each way in which the principal is named
 }
 
@@ -75,7 +75,7 @@ func (d Decision) Statement() int {
 	return int(d.allow[d.match]) - 1
 }
 
-// Match returns the closest way in which a statement that allows names the principal. It is
+// Match returns the greatest of the ways in which statements that allow name the principal. It is
 // Unmatched if the request is denied, or no statement allows it.
 func (d Decision) Match() Match {
 	return d.match
@@ -175,7 +175,7 @@ func (s *statement) matchesPrincipal(who *Principal) Match {
 		}
 		return ByIdentity
 	}
-	best := Unmatched // the closest
+	best := Unmatched
 	for i := range s.principals {
 		best = max(best, s.principals[i].Match(who))
 	}

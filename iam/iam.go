@@ -43,7 +43,8 @@
 //   - A variable is replaced by a value, which has no wildcards. If the key is absent and the variable
 //     has no default, or if the key is multivalued or ambiguous, the text with the variable matches nothing.
 //   - NotPrincipal excepts a principal only if it lists all that it is: the account and the user, or
-//     the account, the role and the session. It needs the effect Deny.
+//     the account, the role and the session; and never one with a permissions boundary. It needs the
+//     effect Deny.
 //
 // Matching does not backtrack. Its time is linear in the length of the value; only for a variable
 // between two stars it grows with the length of the variable's value, too.

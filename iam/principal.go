@@ -33,6 +33,10 @@ type Principal struct {
 	// CanonicalUser is the account's canonical user ID, as in a policy's "CanonicalUser", if it is
 	// known.
 	CanonicalUser string
+
+	// HasBoundary reports whether the principal has a permissions boundary: then no NotPrincipal
+	// excepts it, whomever it lists.
+	HasBoundary bool
 }
 
 // A PrincipalType says what a Principal is.
@@ -79,7 +83,8 @@ func ParsePrincipal(name string) (Principal, error) {
 	return Principal{}, fmt.Errorf("iam: %.100q does not name a principal", name)
 }
 
-// A Match says how a policy names a principal. What an Allow is worth may depend on it.
+// A Match says how a policy names a principal. What an Allow is worth depends on it; a greater Match
+// is worth more.
 type Match uint8
 
 const (
@@ -88,10 +93,10 @@ const (
 	// ByAccount: by its account. An Allow of a resource's policy leaves it to the account which of its
 	// principals may use the resource; only the root user needs no more.
 	ByAccount
-	// ByWildcard: by "*".
-	ByWildcard
-	// ByIssuer: a session by its role or user, or a role itself.
+	// ByIssuer: a session by its role or user, or a role itself. What limits these limits the Allow.
 	ByIssuer
+	// ByWildcard: by "*", which is everyone, and so the principal itself.
+	ByWildcard
 	// ByIdentity: by itself: the user, the session, the service. A policy of an identity names
 	// whomever it is attached to in this way.
 	ByIdentity
@@ -99,7 +104,7 @@ const (
 
 // String returns the name of the constant.
 func (m Match) String() string {
-	names := [...]string{"Unmatched", "ByAccount", "ByWildcard", "ByIssuer", "ByIdentity"}
+	names := [...]string{"Unmatched", "ByAccount", "ByIssuer", "ByWildcard", "ByIdentity"}
 	if int(m) < len(names) {
 		return names[m]
 	}
@@ -257,8 +262,12 @@ func (p *PrincipalPattern) Match(who *Principal) Match {
 type principals []PrincipalPattern
 
 // spare reports whether a NotPrincipal element excepts a principal: only if all that it is are in
-// the list. That is the account and the user, or the account, the role and the session.
+// the list, which is the account and the user, or the account, the role and the session; and not if
+// it has a permissions boundary.
 func (list principals) spare(who *Principal) bool {
+	if who != nil && who.HasBoundary {
+		return false
+	}
 	var matched [ByIdentity + 1]bool
 	for i := range list {
 		matched[list[i].Match(who)] = true

@@ -54,9 +54,9 @@ func TestHowAPolicyNamesAPrincipal(t *testing.T) {
 		`{"CanonicalUser":"79a59df900b949e5"}`:                            {session: iam.ByAccount},
 		`{"AWS":[]}`:                                                      {},
 		`{}`:                                                              {},
-		// The closest way counts.
+		// The greatest counts.
 		`{"AWS":["*","111122223333","arn:aws:iam::111122223333:role/team/app"],"Service":"logs.us-east-1.amazonaws.com"}`: {
-			root: iam.ByWildcard, alice: iam.ByWildcard, app: iam.ByIssuer, session: iam.ByIssuer, federated: iam.ByWildcard, logs: iam.ByIdentity,
+			root: iam.ByWildcard, alice: iam.ByWildcard, app: iam.ByWildcard, session: iam.ByWildcard, federated: iam.ByWildcard, logs: iam.ByIdentity,
 			china: iam.ByWildcard, stranger: iam.ByWildcard, anonymous: iam.ByWildcard, nil: iam.ByWildcard},
 	} {
 		for _, effect := range []string{"Allow", "Deny"} {
@@ -105,6 +105,11 @@ func TestNotPrincipalSparesOnlyWhomItListsInFull(t *testing.T) {
 				want = want && s != who
 			}
 			require.Equal(t, want, p.Evaluate(&iam.Request{Principal: who, Action: "a:b", Resource: "*"}).Denied(), "%s %+v", notPrincipal, who)
+			if who != nil {
+				bounded := *who
+				bounded.HasBoundary = true
+				require.True(t, p.Evaluate(&iam.Request{Principal: &bounded, Action: "a:b", Resource: "*"}).Denied(), "%s %+v", notPrincipal, bounded)
+			}
 		}
 	}
 }

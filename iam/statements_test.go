@@ -187,7 +187,7 @@ func TestNarrow(t *testing.T) {
 	require.False(t, narrow.Evaluate(r).Allowed())
 }
 
-func TestDecisionsPreferTheClosestMatch(t *testing.T) {
+func TestDecisionsPreferTheGreatestMatch(t *testing.T) {
 	p := parse(t, `{"Statement":[
 		{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"*","Resource":"*"},
 		{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"},
@@ -201,7 +201,7 @@ func TestDecisionsPreferTheClosestMatch(t *testing.T) {
 		statement int
 		match     iam.Match
 	}{
-		"s3:Get": {1, iam.ByWildcard}, "kms:Decrypt": {3, iam.ByIssuer}, "kms:Encrypt": {4, iam.ByIdentity}, "kms:DeleteAlias": {5, iam.Unmatched},
+		"s3:Get": {1, iam.ByWildcard}, "kms:Decrypt": {1, iam.ByWildcard}, "kms:Encrypt": {4, iam.ByIdentity}, "kms:DeleteAlias": {5, iam.Unmatched},
 	} {
 		d := p.Evaluate(&iam.Request{Principal: session, Action: action, Resource: "*"})
 		require.Equal(t, want.statement, d.Statement(), action)

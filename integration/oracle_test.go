@@ -23,15 +23,17 @@ import (
 // oracleCases is how many random cases are decided twice. The seed is fixed, so that they are the same in each run.
 const oracleCases = 2000
 
-// Random policies and requests are decided as by an independent implementation of IAM. What it is known to decide in another
-// way is left out:
+// Random policies, grants and requests are decided as by an independent implementation of IAM. It
+// knows neither grants nor the root of an account, so it is told a grant as the statement of a key
+// policy that allows the same, and the root as a user who may do everything. Three rules of the IAM
+// User Guide it does not have, and only what they decide is left out:
 //
-//   - It has neither grants nor the rules for the root of an account.
-//   - A key policy for everyone lifts, for it, what a permissions boundary does not allow. The IAM User Guide says so only of
-//     users and sessions that are named themselves, and here the boundary holds.
-//   - A session policy limits, for it, even a session that the key policy names itself. The guide says that it does not.
-//   - An address of IPv6 differs, for it, from a block of IPv4, but not from a single address.
-//   - A variable without a value makes, for it, no operator hold. The guide says that negated ones do.
+//   - What a key policy or a grant allows a session itself, or everyone, no session policy limits
+//     ("How AWS enforcement code logic evaluates requests"); to it one does.
+//   - An address differs from a single one of the other family, IPv4 or IPv6, for NotIpAddress
+//     matches all but what it names ("Condition operators"); to it that holds only of ranges.
+//   - Negated operators hold for a variable without a value ("Policy variables with no value"); to
+//     it no operator does.
 func TestDecisionsAreThoseOfAnIndependentImplementation(t *testing.T) {
 	testenv.NeedsTool(t, "node", "npm")
 	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
@@ -42,7 +44,7 @@ func TestDecisionsAreThoseOfAnIndependentImplementation(t *testing.T) {
 	g := &generator{Rand: rand.New(rand.NewPCG(1, 2)), now: now}
 	results := map[string]int{}
 	for i := range oracleCases {
-		c := g.next()
+		c := g.make()
 		key, err := c.decide(t, svc)
 		got := "Allowed"
 		switch {
@@ -107,7 +109,7 @@ type oracleCase struct {
 	Resource         string         `json:"resource"`
 	Account          string         `json:"account"` // of the key
 	Context          map[string]any `json:"context"`
-	KeyPolicy        *policyText    `json:"keyPolicy"`
+	KeyPolicy        *policyText    `json:"keyPolicy"` // with the grants as statements
 	IdentityPolicies []*policyText  `json:"identityPolicies"`
 	Boundary         *policyText    `json:"boundary"`
 	SessionPolicy    *policyText    `json:"sessionPolicy"`
@@ -115,7 +117,12 @@ type oracleCase struct {
 	caller            *oracleCaller
 	encryptionContext map[string]string
 	info              audit.RequestInfo
+	keyPolicy         *policyText // without
+	grants            []*kms.CreateGrantInput
 }
+
+// limited reports whether a session policy limits the caller in the account of the key.
+func (c *oracleCase) limited() bool { return c.SessionPolicy != nil && c.caller.account == c.Account }
 
 type policyText struct {
 	Version   string
@@ -133,6 +140,7 @@ func (d *policyText) text() string {
 type oracleCaller struct {
 	arn, account, username, role string
 	tags                         map[string]string
+	root                         bool
 }
 
 var oracleCallers = []*oracleCaller{
@@ -140,17 +148,28 @@ var oracleCallers = []*oracleCaller{
 	{arn: "arn:aws:iam::111122223333:user/staff/bob", account: "111122223333", username: "bob"},
 	{arn: "arn:aws:sts::111122223333:assumed-role/app/job", account: "111122223333", role: "arn:aws:iam::111122223333:role/app", tags: map[string]string{"team": "red"}},
 	{arn: "arn:aws:iam::444455556666:user/eve", account: "444455556666", username: "eve"},
+	{arn: "arn:aws:iam::111122223333:root", account: "111122223333", root: true},
+	{arn: "arn:aws:iam::444455556666:root", account: "444455556666", root: true},
 	{arn: "arn:aws:sts::444455556666:assumed-role/ext/job", account: "444455556666", role: "arn:aws:iam::444455556666:role/ext", tags: map[string]string{"team": "blue"}},
 }
 
 // decide makes the request through the public API. It returns the ARN of the key and the refusal.
 func (c *oracleCase) decide(t *testing.T, svc *kms.Service) (key string, refusal error) {
-	created, err := svc.CreateKey(t.Context(), &kms.CreateKeyInput{Policy: c.KeyPolicy.text(), BypassPolicyLockoutSafetyCheck: true})
-	require.NoError(t, err, "%s", c.KeyPolicy.text())
+	created, err := svc.CreateKey(t.Context(), nil)
+	require.NoError(t, err)
 	key = created.KeyMetadata.Arn
+	for _, in := range c.grants {
+		in.KeyId = key
+		_, err := svc.CreateGrant(t.Context(), in)
+		require.NoError(t, err)
+	}
+	_, err = svc.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key, Policy: c.keyPolicy.text(), BypassPolicyLockoutSafetyCheck: true})
+	require.NoError(t, err, "%s", c.keyPolicy.text())
 	id := kms.Identity{Tags: c.caller.tags}
 	for _, d := range c.IdentityPolicies {
-		id.Policies = append(id.Policies, kms.Policy{Document: d.text()})
+		if !c.caller.root {
+			id.Policies = append(id.Policies, kms.Policy{Document: d.text()})
+		}
 	}
 	if c.Boundary != nil {
 		id.Boundary = &kms.Policy{Document: c.Boundary.text()}
@@ -179,15 +198,17 @@ func (c *oracleCase) decide(t *testing.T, svc *kms.Service) (key string, refusal
 // A generator makes random cases. Its lists are short, so that the parts of a case often meet.
 type generator struct {
 	*rand.Rand
-	now time.Time
+	now  time.Time
+	next *oracleCase // the one that is being made
 }
 
 func pick[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
 
 func (g *generator) chance(percent int) bool { return g.IntN(100) < percent }
 
-func (g *generator) next() *oracleCase {
+func (g *generator) make() *oracleCase {
 	c := &oracleCase{caller: pick(g, oracleCallers...), Account: "111122223333", Action: pick(g, "kms:Encrypt", "kms:GenerateDataKey", "kms:DescribeKey")}
+	g.next = c
 	c.Principal = c.caller.arn
 	c.Context = map[string]any{
 		"aws:PrincipalArn": c.caller.arn, "aws:PrincipalAccount": c.caller.account, "kms:CallerAccount": c.caller.account,
@@ -226,32 +247,41 @@ func (g *generator) next() *oracleCase {
 			c.Context["kms:EncryptionContextKeys"] = keys
 		}
 	}
-	for range g.IntN(3) {
-		c.IdentityPolicies = append(c.IdentityPolicies, g.policy(nil))
+	c.IdentityPolicies = []*policyText{}
+	switch {
+	case c.caller.root:
+		c.IdentityPolicies = append(c.IdentityPolicies, &policyText{"2012-10-17", []map[string]any{{"Effect": "Allow", "Action": "*", "Resource": "*"}}})
+	default:
+		for range g.IntN(3) {
+			c.IdentityPolicies = append(c.IdentityPolicies, g.policy(false))
+		}
+		if g.chance(25) {
+			c.Boundary = g.policy(false)
+		}
+		if c.caller.role != "" && g.chance(40) {
+			c.SessionPolicy = g.policy(false)
+		}
 	}
-	if c.IdentityPolicies == nil {
-		c.IdentityPolicies = []*policyText{}
+	c.keyPolicy = g.policy(true)
+	c.KeyPolicy = &policyText{c.keyPolicy.Version, slices.Clone(c.keyPolicy.Statement)}
+	for g.chance(20) {
+		in := g.grant()
+		c.grants = append(c.grants, in)
+		c.KeyPolicy.Statement = append(c.KeyPolicy.Statement, statementsOf(in)...)
 	}
-	if g.chance(25) {
-		c.Boundary = g.policy(nil)
-	}
-	if c.caller.role != "" && g.chance(40) {
-		c.SessionPolicy = g.policy(nil)
-	}
-	c.KeyPolicy = g.policy(c)
 	return c
 }
 
-// policy returns the key policy of a case, or a policy of its caller if there is none.
-func (g *generator) policy(of *oracleCase) *policyText {
+// policy returns a policy of the caller, or that of the key.
+func (g *generator) policy(ofKey bool) *policyText {
 	d := &policyText{Version: "2012-10-17"}
 	for range 1 + g.IntN(3) {
-		d.Statement = append(d.Statement, g.statement(of))
+		d.Statement = append(d.Statement, g.statement(ofKey))
 	}
 	return d
 }
 
-func (g *generator) statement(of *oracleCase) map[string]any {
+func (g *generator) statement(ofKey bool) map[string]any {
 	effect := "Allow"
 	if g.chance(20) {
 		effect = "Deny"
@@ -263,9 +293,9 @@ func (g *generator) statement(of *oracleCase) map[string]any {
 	}
 	s[action] = g.some("kms:*", "kms:Encrypt", "kms:E*", "kms:generatedatakey", "KMS:Generate*", "kms:Describe???", "*", "s3:*")
 	switch {
-	case of != nil:
+	case ofKey:
 		s["Resource"] = "*"
-		s["Principal"] = g.principal(of)
+		s["Principal"] = g.principal(effect)
 	case g.chance(10):
 		s["NotResource"] = g.some("arn:aws:kms:us-east-1:111122223333:key/*", "arn:aws:kms:*:*:alias/*", "arn:aws:s3:::*")
 	default:
@@ -285,6 +315,49 @@ func (g *generator) statement(of *oracleCase) map[string]any {
 	return s
 }
 
+// grant returns a grant, which the account of the key creates.
+func (g *generator) grant() *kms.CreateGrantInput {
+	in := &kms.CreateGrantInput{Operations: []kms.GrantOperation{kms.GrantOperationDescribeKey, pick(g, kms.GrantOperationEncrypt, kms.GrantOperationGenerateDataKey)}}
+	grantees := []string{
+		"arn:aws:iam::111122223333:root", "arn:aws:iam::111122223333:user/alice", "arn:aws:iam::111122223333:role/app",
+		"arn:aws:sts::111122223333:assumed-role/app/other", "arn:aws:iam::444455556666:root", "arn:aws:iam::444455556666:role/ext",
+	}
+	if !g.next.limited() {
+		grantees = append(grantees, "arn:aws:sts::111122223333:assumed-role/app/job")
+	}
+	in.GranteePrincipal = pick(g, grantees...)
+	if pairs := map[string]string{pick(g, "tenant", "TENANT"): pick(g, "blue", "red")}; g.chance(30) {
+		in.Constraints = &kms.GrantConstraints{EncryptionContextSubset: pairs}
+	} else if g.chance(30) {
+		in.Constraints = &kms.GrantConstraints{EncryptionContextEquals: pairs}
+	}
+	return in
+}
+
+// statementsOf returns what a key policy would say in place of a grant.
+func statementsOf(in *kms.CreateGrantInput) (list []map[string]any) {
+	for _, op := range in.Operations {
+		s := map[string]any{"Effect": "Allow", "Action": "kms:" + string(op), "Resource": "*", "Principal": map[string]any{"AWS": in.GranteePrincipal}}
+		if in.Constraints != nil && op != kms.GrantOperationDescribeKey { // which has no encryption context
+			conditions, pairs, keys := map[string]map[string]any{}, map[string]any{}, []string{}
+			for key, value := range in.Constraints.EncryptionContextSubset {
+				pairs["kms:EncryptionContext:"+key] = value
+			}
+			for key, value := range in.Constraints.EncryptionContextEquals {
+				pairs["kms:EncryptionContext:"+key] = value
+				keys = append(keys, key)
+			}
+			conditions["StringEquals"] = pairs
+			if len(keys) > 0 {
+				conditions["ForAllValues:StringEqualsIgnoreCase"] = map[string]any{"kms:EncryptionContextKeys": keys}
+			}
+			s["Condition"] = conditions
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
 // some returns one value or a list of some.
 func (g *generator) some(from ...string) any {
 	if g.chance(60) {
@@ -298,30 +371,39 @@ func (g *generator) some(from ...string) any {
 	return slices.Compact(list)
 }
 
-func (g *generator) principal(of *oracleCase) any {
+func (g *generator) principal(effect string) any {
 	names := []string{
 		"111122223333", "arn:aws:iam::111122223333:root", "arn:aws:iam::444455556666:root",
 		"arn:aws:iam::111122223333:user/alice", "arn:aws:iam::111122223333:user/staff/bob", "arn:aws:iam::111122223333:role/app",
 		"arn:aws:sts::111122223333:assumed-role/app/other", "arn:aws:iam::444455556666:user/eve", "arn:aws:iam::444455556666:role/ext",
 	}
-	if of.Boundary == nil {
+	if effect == "Deny" || !g.next.limited() {
 		if g.chance(15) {
 			return "*"
 		}
-		names = append(names, "*")
-	}
-	if of.SessionPolicy == nil {
-		names = append(names, "arn:aws:sts::111122223333:assumed-role/app/job", "arn:aws:sts::444455556666:assumed-role/ext/job")
+		names = append(names, "*", "arn:aws:sts::111122223333:assumed-role/app/job", "arn:aws:sts::444455556666:assumed-role/ext/job")
 	}
 	return map[string]any{"AWS": g.some(names...)}
 }
 
-// team returns a variable, which a negated operator needs to have a value.
-func team(operator string) string {
-	if strings.Contains(operator, "Not") {
+// team returns a variable, which has a value if the operator is negated.
+func (g *generator) team(operator string) string {
+	if strings.Contains(operator, "Not") && g.next.caller.tags == nil {
 		return "${aws:PrincipalTag/team, 'green'}"
 	}
 	return "${aws:PrincipalTag/team}"
+}
+
+// addresses returns addresses and ranges for an operator.
+func (g *generator) addresses(operator string) any {
+	list := []string{"203.0.113.0/24", "198.51.100.9/32", "2001:db8::/32", "203.0.113.7/32"}
+	single := map[bool]string{false: "203.0.113.7", true: "2001:db8::1"}
+	is6 := strings.Contains(g.next.info.SourceIPAddress, ":")
+	list = append(list, single[is6])
+	if operator == "IpAddress" {
+		list = append(list, single[!is6])
+	}
+	return g.some(list...)
 }
 
 func (g *generator) condition() (operator, key string, values any) {
@@ -333,16 +415,17 @@ func (g *generator) condition() (operator, key string, values any) {
 	case 0, 1:
 		key = pick(g, "kms:EncryptionContext:tenant", "kms:encryptioncontext:TENANT", "kms:EncryptionContext:stage", "aws:PrincipalTag/team", "aws:username", "kms:ViaService")
 		operator = pick(g, "StringEquals", "StringNotEquals", "StringEqualsIgnoreCase", "StringNotEqualsIgnoreCase")
-		return operator + ifExists, key, g.some("blue", "red", "RED", "alice", "test", "s3.us-east-1.amazonaws.com", team(operator), "${aws:username, 'blue'}")
+		return operator + ifExists, key, g.some("blue", "red", "RED", "alice", "test", "s3.us-east-1.amazonaws.com", g.team(operator), "${aws:username, 'blue'}")
 	case 2:
 		key = pick(g, "kms:EncryptionContext:tenant", "aws:PrincipalTag/team", "aws:username", "kms:ViaService", "kms:KeySpec", "kms:EncryptionAlgorithm")
 		operator = pick(g, "StringLike", "StringNotLike")
-		return operator + ifExists, key, g.some("b*", "*e*", "???", "*", "s3.*.amazonaws.com", "SYMMETRIC_*", team(operator)+"*")
+		return operator + ifExists, key, g.some("b*", "*e*", "???", "*", "s3.*.amazonaws.com", "SYMMETRIC_*", g.team(operator)+"*")
 	case 3:
 		return pick(g, "ForAnyValue:", "ForAllValues:") + pick(g, "StringEquals", "StringLike", "StringNotEquals"), "kms:EncryptionContextKeys",
 			g.some("tenant", "stage", "*", "t*")
 	case 4:
-		return pick(g, "IpAddress", "NotIpAddress") + ifExists, "aws:SourceIp", g.some("203.0.113.0/24", "198.51.100.9/32", "2001:db8::/32", "203.0.113.7/32")
+		operator = pick(g, "IpAddress", "NotIpAddress")
+		return operator + ifExists, "aws:SourceIp", g.addresses(operator)
 	case 5:
 		return "Bool" + ifExists, pick(g, "aws:SecureTransport", "aws:ViaAWSService", "kms:MultiRegion"), pick(g, "true", "false")
 	case 6:

@@ -56,14 +56,15 @@ func TestTenantsSeeTheSameThroughTheCLI(t *testing.T) {
 	key := created["KeyMetadata"].(map[string]any)["Arn"].(string)
 	of := func(tenant string) map[string]string { return map[string]string{"tenant": tenant} }
 	sealed, err := blue.call(t, "Encrypt", &kms.EncryptInput{KeyId: key, Plaintext: []byte("a record"), EncryptionContext: of("blue")})
-	report("tenant/blue", "encrypts a record with tenant=blue", err)
+	require.NoError(t, err)
+	throughCLI += "tenant/blue has encrypted a record with tenant=blue\n"
 	for _, try := range []struct {
 		client      commandLine
 		who, tenant string
 	}{{blue, "tenant/blue", "blue"}, {red, "tenant/red", "blue"}, {red, "tenant/red", "red"}, {admin, "admin/carol", "blue"}} {
 		_, err = try.client.call(t, "Decrypt",
 			&kms.DecryptInput{KeyId: key, CiphertextBlob: bytesOf(t, sealed, "CiphertextBlob"), EncryptionContext: of(try.tenant)})
-		report(try.who, "decrypts the record with tenant="+try.tenant, err)
+		report(try.who, "decrypts it with tenant="+try.tenant, err)
 	}
 	_, err = blue.call(t, "DisableKey", &kms.DisableKeyInput{KeyId: key})
 	report("tenant/blue", "disables the key", err)

@@ -209,6 +209,7 @@ func ServiceCalls(region, account string) []ServiceCall {
 		},
 		{
 			Name: "ses", Service: "Amazon SES, mail that it receives", Principal: "ses.amazonaws.com",
+			SourceARN: resource("ses", "receipt-rule-set/example-rules:receipt-rule/example-rule"),
 			EncryptionContext: map[string]string{
 				"aws:ses:source-account": account, "aws:ses:rule-name": "example-rule", "aws:ses:message-id": "d6iitobk75ur44p8kdnnp7g2n800",
 			},
@@ -217,7 +218,7 @@ func ServiceCalls(region, account string) []ServiceCall {
 		{
 			Name: "workmail", Service: "Amazon WorkMail", ViaService: via("workmail"),
 			EncryptionContext: map[string]string{"aws:workmail:arn": resource("workmail", "organization/m-68755160c4cb4e29a2b2f8fb58f359d7")},
-			Operations:        []string{"GenerateDataKey", "Decrypt"},
+			Operations:        []string{"Encrypt", "Decrypt"},
 		},
 		{
 			Name: "redshift", Service: "Amazon Redshift", ViaService: via("redshift"),

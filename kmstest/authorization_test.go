@@ -200,7 +200,7 @@ func TestTheDocumentListsTheServiceCalls(t *testing.T) {
 	for _, c := range kmstest.ServiceCalls("REGION", "ACCOUNT") {
 		caller := "the user or role"
 		if c.Principal != "" {
-			caller = "`" + c.Principal + "`"
+			caller = "`" + c.Principal + "`, for `" + c.SourceARN + "`"
 		}
 		via := "absent"
 		if c.ViaService != "" {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pocketkms/kms"
+	"github.com/pocketkms/kms/iam"
 	"github.com/pocketkms/kms/internal/securefile"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
@@ -89,7 +90,7 @@ func (s *askSettings) common(flags *flag.FlagSet) {
 	s.defineWait(flags)
 	flags.StringVar(&s.seed, "seed", "", "instead of a store, look at the keys of a seed in `FILE` (docs/seed.md)")
 	flags.StringVar(&s.account, "account", "", "the `ACCOUNT` of a caller that is not named, and of seeded keys that name none; without,\nthat of the store, or 111122223333")
-	flags.StringVar(&s.region, "region", "", "the `REGION` of the key, and of seeded keys that name none; without, that of the store, or\nus-east-1")
+	flags.StringVar(&s.region, "region", "", "the `REGION` of the key, and of seeded keys that name none; without, that of the ARN, that of the\nstore, or us-east-1")
 	flags.StringVar(&s.credentials, "credentials", "", "take the policies of principals from `FILE`, in the form that kms serve reads (docs/serve.md)")
 	flags.StringVar(&s.key, "key", "", "the `KEY`: a key ID, key ARN, alias name or alias ARN")
 	defineJSON(flags, &s.json)
@@ -199,27 +200,67 @@ func (s *askSettings) caller() (p kms.Principal, ok bool, err error) {
 // withPolicies returns p with the policies in the files of the flags.
 func (s *askSettings) withPolicies(p kms.Principal) (kms.Principal, error) {
 	var id kms.Identity
+	var boundary texts
+	if s.boundary != "" {
+		boundary = texts{s.boundary}
+	}
 	for _, list := range []struct {
-		name  string
-		files []string
-		to    *[]kms.Policy
-	}{{"--policy", s.policies, &id.Policies}, {"--session-policy", s.sessionPolicies, &id.SessionPolicies}} {
+		flag  string
+		kind  iam.Kind
+		files texts
+		add   func(kms.Policy)
+	}{
+		{"--policy", iam.IdentityPolicy, s.policies, func(policy kms.Policy) { id.Policies = append(id.Policies, policy) }},
+		{"--boundary", iam.PermissionsBoundary, boundary, func(policy kms.Policy) { id.Boundary = &policy }},
+		{"--session-policy", iam.SessionPolicy, s.sessionPolicies, func(policy kms.Policy) { id.SessionPolicies = append(id.SessionPolicies, policy) }},
+	} {
 		for _, name := range list.files {
 			text, err := readText(name)
 			if err != nil {
-				return p, fmt.Errorf("%s: %w", list.name, err)
+				return p, fmt.Errorf("%s: %w", list.flag, err)
 			}
-			*list.to = append(*list.to, kms.Policy{Document: text})
+			compiled, err := iam.Parse(text, list.kind)
+			if err != nil {
+				return p, inFile(list.flag, name, err)
+			}
+			list.add(kms.Policy{Compiled: compiled})
 		}
-	}
-	if s.boundary != "" {
-		text, err := readText(s.boundary)
-		if err != nil {
-			return p, fmt.Errorf("--boundary: %w", err)
-		}
-		id.Boundary = &kms.Policy{Document: text}
 	}
 	return p.WithIdentity(id)
+}
+
+// inFile returns an error about a policy with the name of its file, and a line for each problem of
+// the policy.
+func inFile(flag, name string, err error) error {
+	if refused, ok := errors.AsType[*kms.Error](err); ok {
+		return fmt.Errorf("%s: %s: %s: %s", flag, name, refused.Code, refused.Message)
+	}
+	invalid, ok := errors.AsType[*iam.Error](err)
+	if !ok {
+		return fmt.Errorf("%s: %s: %w", flag, name, err)
+	}
+	var lines []string
+	for _, problem := range invalid.Problems {
+		lines = append(lines, fmt.Sprintf("%s: %s:%v", flag, name, problem))
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// expects reports whether one of --only names a principal, as the answer or the policy has it.
+func (s *askSettings) expects(principal string) bool {
+	return slices.ContainsFunc(s.only, func(only string) bool { return plainName(only) == plainName(principal) })
+}
+
+// plainName returns a name that is the same for all names of a principal.
+func plainName(principal string) string {
+	principal = strings.TrimPrefix(principal, "account ")
+	if principal == "everyone" {
+		return "*"
+	}
+	if p, err := iam.ParsePrincipalPattern("AWS", principal); err == nil && p.IsAccount() {
+		return p.Account()
+	}
+	return principal
 }
 
 func readText(name string) (string, error) {
@@ -249,8 +290,11 @@ func (p *program) ask(ctx context.Context, s *askSettings, f func(*kms.Service) 
 		}
 	}()
 	asked := svc
+	if parts := strings.Split(s.key, ":"); s.region == "" && len(parts) == 6 { // an ARN says where the key is
+		asked = svc.In(parts[3])
+	}
 	if named {
-		asked = svc.As(caller)
+		asked = asked.As(caller)
 	}
 	answer, yes, err := f(asked)
 	if err != nil {

@@ -3,14 +3,17 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/audit"
+	"github.com/pocketkms/kms/iam"
 )
 
 const explainSummary = `Prints whether the call would be allowed, and what decides. Exits with status 0 if it is, 1 if it
@@ -25,9 +28,9 @@ func (p *program) explain(ctx context.Context, args []string) (err error) {
 	s.common(flags)
 	s.ofOperation(flags)
 	s.ofPrincipal(flags)
-	flags.Var(&s.policies, "policy", "`FILE` with an identity-based policy of the principal; may be repeated")
+	flags.Var(&s.policies, "policy", "`FILE` with an identity-based policy of the principal; may be repeated. Answers count them from 0")
 	flags.StringVar(&s.boundary, "boundary", "", "`FILE` with the permissions boundary of the principal")
-	flags.Var(&s.sessionPolicies, "session-policy", "`FILE` with a session policy; may be repeated")
+	flags.Var(&s.sessionPolicies, "session-policy", "`FILE` with a session policy; may be repeated. Answers count them from 0")
 	flags.Var(&s.context, "context", "a `KEY=VALUE` of the encryption context; may be repeated")
 	flags.StringVar(&s.input, "input", "", "other members of the request, as `JSON`")
 	flags.StringVar(&s.sourceIP, "source-ip", "", "the `ADDRESS` that the request comes from")
@@ -39,9 +42,15 @@ func (p *program) explain(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	if _, err := netip.ParseAddr(s.sourceIP); err != nil && s.sourceIP != "" {
+		return usageError(fmt.Sprintf("--source-ip: %.100q is not an address", s.sourceIP))
+	}
 	ctx = audit.ContextWithRequestInfo(ctx, audit.RequestInfo{SourceIPAddress: s.sourceIP, ViaService: s.viaService})
 	return p.ask(ctx, &s, func(svc *kms.Service) (fmt.Stringer, bool, error) {
 		e, err := svc.Explain(ctx, in)
+		if flag := missing(in); err != nil && flag != "" {
+			return nil, false, usageError("kms explain needs " + flag + " for " + s.operation)
+		}
 		if err != nil {
 			return nil, false, err
 		}
@@ -56,6 +65,9 @@ func (s *askSettings) request() (any, error) {
 		if op.Name() == s.operation {
 			in = op.NewInput()
 		}
+	}
+	if in == nil && strings.HasPrefix(s.operation, "ReEncrypt") {
+		return nil, usageError("--operation: the operation is ReEncrypt, which needs the permissions ReEncryptFrom and ReEncryptTo")
 	}
 	if in == nil {
 		return nil, usageError(fmt.Sprintf("--operation: there is no operation %.40q", s.operation))
@@ -79,6 +91,28 @@ func (s *askSettings) request() (any, error) {
 		return nil, usageError("--context: " + s.operation + " has no encryption context")
 	}
 	return in, nil
+}
+
+// missing returns the flag with which a call would name its keys and its alias, if it does not. A
+// ciphertext or a grant token names a key, too.
+func missing(in any) string {
+	v := reflect.ValueOf(in).Elem()
+	lacks := func(name string) bool {
+		f := v.FieldByName(name)
+		return f.IsValid() && f.Len() == 0
+	}
+	names := func(name string) bool { return v.FieldByName(name).IsValid() && !lacks(name) }
+	switch {
+	case names("CiphertextBlob"), names("GrantToken"):
+	case lacks("KeyId"), lacks("SourceKeyId"), lacks("TargetKeyId"):
+		return "--key"
+	}
+	for _, name := range []string{"DestinationKeyId", "AliasName"} {
+		if lacks(name) {
+			return "--input with " + name
+		}
+	}
+	return ""
 }
 
 // set sets the first of the members that the input has.
@@ -123,7 +157,7 @@ func (p *program) whoCan(ctx context.Context, args []string) (err error) {
 			return nil, false, err
 		}
 		expected := len(s.only) == 0 || !slices.ContainsFunc(report.Allowed, func(a kms.Access) bool {
-			return a.Except || !slices.Contains(s.only, a.Principal)
+			return a.Except || !s.expects(a.Principal)
 		})
 		return report, expected, nil
 	})
@@ -152,11 +186,15 @@ func (p *program) policyDiff(ctx context.Context, args []string) (err error) {
 	}
 	return p.ask(ctx, &s, func(svc *kms.Service) (fmt.Stringer, bool, error) {
 		d, err := svc.DiffKeyPolicy(ctx, s.key, text)
-		if err != nil {
+		_, invalid := errors.AsType[*iam.Error](err)
+		switch {
+		case invalid || errors.Is(err, kms.MalformedPolicyDocumentException) || errors.Is(err, kms.LimitExceededException):
+			return nil, false, inFile("--policy", s.newPolicy, err)
+		case err != nil:
 			return nil, false, err
 		}
 		unexpected := slices.ContainsFunc(slices.Concat(d.Gained, d.Lost, d.NewlyDenied, d.NoLongerDenied), func(r kms.PolicyRight) bool {
-			return r.Except || !slices.Contains(s.only, r.Principal)
+			return r.Except || !s.expects(r.Principal)
 		})
 		return d, !unexpected && !d.Lockout, nil
 	})

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -235,12 +236,74 @@ func TestPolicyDiffAnswersByItsStatus(t *testing.T) {
 	status, _, _ = diff(`{"Statement":`+delegate+`}`, "--principal", bobARN, "--credentials", all)
 	require.Zero(t, status, "bob could")
 
-	for policy, want := range map[string]string{`{`: "the new key policy", `{"Statement":[]}`: "the new key policy", "": "the new key policy"} {
-		status, stdout, stderr = diff(policy)
-		require.Equal(t, 2, status)
-		require.Contains(t, stderr, want)
-		require.Empty(t, stdout)
+}
+
+// An error about a policy names the flag and the file, and the place in it, as compilers do.
+func TestMistakesInPoliciesAreFoundInTheirFiles(t *testing.T) {
+	store := seededKey(t)
+	two := "{\"Statement\": [{\n  \"Effect\": \"Permit\", \"Action\": \"kms:*\", \"Resource\": \"*\"}, {\n  \"Effect\": \"Allow\", \"Action\": 7, \"Resource\": \"*\"}]}"
+	good := file(t, "good", allowAll)
+	for flag, command := range map[string][]string{
+		"--policy":         {"explain", "--operation", "Encrypt", "--principal", aliceARN, "--policy", good},
+		"--boundary":       {"explain", "--operation", "Encrypt", "--principal", aliceARN},
+		"--session-policy": {"explain", "--operation", "Encrypt", "--principal", appARN, "--session-policy", good},
+		"--policy ":        {"policy-diff"},
+	} {
+		flag := strings.TrimSpace(flag)
+		bad := func(text string) (path, stderr string) {
+			path = file(t, "bad", text)
+			status, stdout, stderr := runCommand(slices.Concat(command, store, []string{"--key", "alias/app", flag, path})...)
+			require.Equal(t, 2, status, "%s %s", flag, stdout)
+			require.Empty(t, stdout)
+			return path, stderr
+		}
+		for text, want := range map[string]string{"": "1:1: expected a JSON value\n", longTerm: "1:1: expected a JSON value\n", "{": "1:2: expected a name in quotation marks\n"} {
+			path, stderr := bad(text)
+			require.Equal(t, "kms: "+flag+": "+path+":"+want, stderr)
+		}
+		path, stderr := bad(two)
+		require.Contains(t, stderr, flag+": "+path+":2:13: Statement[0].Effect: the effect is \"Permit\", not Allow or Deny\n")
+		require.Contains(t, stderr, "\n"+flag+": "+path+":3:32: Statement[1].Action: a string is required, not a number\n")
+		if command[0] == "policy-diff" {
+			path, stderr = bad(`{"Statement":{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*","Condition":{"ForAllValues:StringEquals":{"kms:EncryptionContext:a":"b"}}}}`)
+			require.Contains(t, stderr, "kms: "+flag+": "+path+": MalformedPolicyDocumentException: OverlyPermissiveCondition: ")
+			path, stderr = bad(strings.Repeat(" ", 33<<10))
+			require.Contains(t, stderr, "kms: "+flag+": "+path+": LimitExceededException: A key policy can have at most 32768 bytes.")
+		}
 	}
+}
+
+// --only takes the names of a principal that the answers and policies have.
+func TestOnlyTakesAPrincipalAsTheAnswerShowsIt(t *testing.T) {
+	store := seededKey(t)
+	for _, account := range []string{"account 111122223333", "111122223333", "arn:aws:iam::111122223333:root"} {
+		status, stdout, stderr := runCommand(append([]string{"who-can", "--key", "alias/app", "--operation", "Decrypt", "--only", account}, store...)...)
+		require.Zero(t, status, "%s: %s%s", account, stdout, stderr)
+	}
+	open := file(t, "policy", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"},`+
+		`{"Effect":"Allow","Principal":"*","Action":"kms:Decrypt","Resource":"*"}]}`)
+	for only, want := range map[string]int{"everyone": 0, "*": 0, "444455556666": 1} {
+		status, stdout, _ := runCommand(append([]string{"policy-diff", "--key", "alias/app", "--policy", open, "--only", only}, store...)...)
+		require.Equal(t, want, status, "%s: %s", only, stdout)
+		require.Contains(t, stdout, "everyone gains\n")
+	}
+}
+
+// An ARN says in which Region the key is.
+func TestExplainLooksWhereTheKeyIs(t *testing.T) {
+	keys := file(t, "keys.yaml", "version: 1\nkeys:\n  - id: 1234abcd-12ab-34cd-56ef-1234567890ab\n    region: eu-west-1\n    material: {hex: "+strings.Repeat("00", 32)+"}\n")
+	const arn = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	for region, want := range map[string]int{"": 0, "eu-west-1": 0, "us-east-1": 2} {
+		args := []string{"explain", "--seed", keys, "--operation", "Decrypt", "--key", arn}
+		if region != "" {
+			args = append(args, "--region", region)
+		}
+		status, stdout, stderr := runCommand(args...)
+		require.Equal(t, want, status, "%s: %s%s", region, stdout, stderr)
+	}
+	status, stdout, stderr := runCommand("explain", "--seed", keys, "--operation", "Decrypt", "--key", "arn:aws:kms:no/where:111122223333:key/x")
+	require.Equal(t, 2, status, stdout)
+	require.Contains(t, stderr, "is not the name of a Region")
 }
 
 func TestExplainOfASeed(t *testing.T) {
@@ -272,7 +335,15 @@ func TestExplainRefusesWhatItCannotAnswer(t *testing.T) {
 		{append([]string{"explain", "--operation", "Encrypt", "--principal", "alice"}, store...), "not the ARN of a principal"},
 		{append([]string{"explain", "--operation", "Encrypt", "--policy", missing}, store...), "need --principal"},
 		{append([]string{"explain", "--operation", "Encrypt", "--principal", aliceARN, "--policy", missing}, store...), "no such file"},
-		{append([]string{"explain", "--operation", "Encrypt", "--principal", aliceARN, "--policy", passphrase}, store...), "the policy is not valid"},
+		{append([]string{"explain", "--operation", "ReEncryptTo"}, store...), "--operation: the operation is ReEncrypt"},
+		{append([]string{"explain", "--operation", "Encrypt"}, store...), "kms explain needs --key for Encrypt"},
+		{append([]string{"explain", "--operation", "Decrypt"}, store...), "kms explain needs --key for Decrypt"},
+		{append([]string{"explain", "--operation", "Decrypt", "--input", `{"CiphertextBlob":"AAAA"}`}, store...), "InvalidCiphertextException"},
+		{append([]string{"explain", "--operation", "ReEncrypt", "--key", "alias/app"}, store...), "kms explain needs --input with DestinationKeyId for ReEncrypt"},
+		{append([]string{"explain", "--operation", "CreateAlias"}, store...), "kms explain needs --key for CreateAlias"},
+		{append([]string{"explain", "--operation", "UpdateAlias", "--key", "alias/app"}, store...), "kms explain needs --input with AliasName for UpdateAlias"},
+		{append([]string{"explain", "--operation", "DeleteAlias"}, store...), "kms explain needs --input with AliasName for DeleteAlias"},
+		{append([]string{"explain", "--operation", "Encrypt", "--source-ip", "203.0.113"}, store...), "--source-ip: \"203.0.113\" is not an address"},
 		{append([]string{"explain", "--operation", "Encrypt", "--principal", aliceARN, "--policy", passphrase, "--credentials", passphrase}, store...), "it excludes --policy"},
 		{append([]string{"explain", "--operation", "Encrypt", "--principal", aliceARN, "--credentials", passphrase}, store...), "--credentials: "},
 		{append([]string{"who-can", "--operation", "Encrypt", "--key", "alias/app", "--credentials", missing}, store...), "no such file"},
@@ -281,7 +352,8 @@ func TestExplainRefusesWhatItCannotAnswer(t *testing.T) {
 		{append([]string{"policy-diff", "--policy", missing, "--key", "alias/app"}, store...), "no such file"},
 		{append([]string{"policy-diff", "--operation", "Decrypt"}, store...), "kms policy-diff -h lists the flags"},
 		{append([]string{"who-can", "--operation", "Encrypt"}, store...), "kms who-can needs --key"},
-		{append([]string{"who-can", "--operation", "ReEncrypt", "--key", "alias/app"}, store...), "is not an operation on a key"},
+		{append([]string{"who-can", "--operation", "ReEncrypt", "--key", "alias/app"}, store...), "ask for ReEncryptFrom and for ReEncryptTo"},
+		{append([]string{"who-can", "--operation", "CreateKey", "--key", "alias/app"}, store...), "is not an operation on a key"},
 		{[]string{"explain", "--operation", "Encrypt", "--store", missing, "--passphrase-file", passphrase}, "no such file"},
 		{[]string{"explain", "--operation", "Encrypt", "--store", store[1], "--passphrase-file", file(t, "wrong", "another passphrase")}, "not the passphrase of"},
 	} {

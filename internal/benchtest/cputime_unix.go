@@ -13,5 +13,5 @@ func cpuTime() time.Duration {
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
 		return 0
 	}
-	return time.Duration(usage.Utime.Nano())
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()) // the kernel only guesses how much is of which
 }

@@ -157,10 +157,24 @@ var (
 // AppendContext appends the canonical form of an encryption context to dst, the same for every
 // order of the pairs: the pairs sorted by key, each key and value after its length in two bytes.
 func AppendContext(dst []byte, encryptionContext map[string]string) ([]byte, error) {
-	type pair struct{ key, value string }
-	var few [4]pair
-	pairs := few[:0]
+	return new(ContextAppender).Append(dst, encryptionContext)
+}
+
+// A ContextAppender appends encryption contexts. It remembers the keys of the last one: a program
+// uses the same ones in most calls, and looking them up takes half as long as ranging over the map.
+// It must not be used concurrently.
+type ContextAppender struct {
+	keys [4]string // sorted; the first n are keys
+	n    int
+}
+
+// Append is [AppendContext].
+func (a *ContextAppender) Append(dst []byte, encryptionContext map[string]string) ([]byte, error) {
+	if appended, ok := a.appendKnown(dst, encryptionContext); ok {
+		return appended, nil
+	}
 	size, empty := 0, false
+	pairs := make([]pair, 0, len(a.keys)) // on the stack, unless there are more
 	for k, v := range encryptionContext {
 		if size += 4 + len(k) + len(v); size > MaxContextBytes {
 			return dst, ErrContextTooLong
@@ -171,30 +185,43 @@ func AppendContext(dst []byte, encryptionContext map[string]string) ([]byte, err
 	if empty {
 		return dst, ErrContextEmpty
 	}
-	if len(pairs) <= len(few) { // a call of SortFunc would take longer
-		for i := 1; i < len(pairs); i++ {
-			for j := i; j > 0 && pairs[j].key < pairs[j-1].key; j-- {
-				pairs[j], pairs[j-1] = pairs[j-1], pairs[j]
-			}
-		}
-	} else {
-		slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
-	}
-	start := len(dst)
+	slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.key, b.key) })
 	for _, p := range pairs {
-		dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.key)))
-		dst = append(dst, p.key...)
-		dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.value)))
-		dst = append(dst, p.value...)
+		if !utf8.ValidString(p.key) || !utf8.ValidString(p.value) { // no audit event could show it
+			return dst, ErrContextNotUTF8
+		}
+		dst = appendString(appendString(dst, p.key), p.value)
 	}
-	if !isASCII(dst[start:]) { // as most contexts and all short lengths are
+	if a.n = 0; len(pairs) <= len(a.keys) {
 		for _, p := range pairs {
-			if !utf8.ValidString(p.key) || !utf8.ValidString(p.value) { // no audit event could show it
-				return dst, ErrContextNotUTF8
-			}
+			a.keys[a.n] = p.key
+			a.n++
 		}
 	}
 	return dst, nil
+}
+
+// appendKnown appends a context if it has the keys of the last one and nothing to look closer at.
+func (a *ContextAppender) appendKnown(dst []byte, encryptionContext map[string]string) (_ []byte, ok bool) {
+	if len(encryptionContext) != a.n {
+		return nil, false
+	}
+	start := len(dst)
+	for i := range a.n {
+		value := encryptionContext[a.keys[i]]
+		if value == "" || len(value) > MaxContextBytes {
+			return nil, false
+		}
+		dst = appendString(appendString(dst, a.keys[i]), value)
+	}
+	appended := dst[start:]
+	return dst, len(appended) <= MaxContextBytes && isASCII(appended) // as all short lengths are, too
+}
+
+type pair struct{ key, value string }
+
+func appendString(dst []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
 }
 
 func isASCII(b []byte) bool {

@@ -98,6 +98,34 @@ func TestAppendContextRefusesWhatHasNoCanonicalForm(t *testing.T) {
 	}
 }
 
+// What an appender remembers of one context must not show in what it appends of the next.
+func TestAContextAppenderAppendsWhateverCameBefore(t *testing.T) {
+	contexts := []map[string]string{
+		nil, {},
+		{"a": "1", "b": "2"}, {"b": "2", "a": "1"}, {"a": "2", "b": "1"},
+		{"a": "1"}, {"b": "1"}, {"b": "1", "c": "2"}, {"a": "1", "b": "2", "c": "3"},
+		{"a": "1", "b": ""}, {"a": "", "": "1"}, {"": "1", "b": "2"},
+		{"a": "1", "b": "\xff"}, {"a": "1", "b": "é"}, {"a": "1", "é": "2"}, {"é": "1", "ê": "2"},
+		{"a": strings.Repeat("v", 127), "b": "2"}, {"a": strings.Repeat("v", 128), "b": "2"},
+		{"a": strings.Repeat("v", 5000), "b": strings.Repeat("w", 5000)}, {"a": strings.Repeat("v", MaxContextBytes), "b": "2"},
+		{"a": strings.Repeat("v", MaxContextBytes-10), "b": "2"}, {"a": strings.Repeat("v", MaxContextBytes-11), "b": "2"},
+		{"a": "1", "b": "2", "c": "3", "d": "4"}, {"a": "1", "b": "2", "c": "3", "d": "4", "e": "5"}, {"e": "1", "b": "2", "c": "3", "d": "4"},
+	}
+	for _, first := range contexts {
+		for _, second := range contexts {
+			var appender ContextAppender
+			for _, context := range []map[string]string{first, second, first, first} {
+				want, wantErr := AppendContext([]byte("header"), context)
+				got, err := appender.Append([]byte("header"), context)
+				require.Equal(t, wantErr, err, "%q after %q", second, first)
+				if err == nil {
+					require.Equal(t, string(want), string(got), "%q after %q", second, first)
+				}
+			}
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(golden(f))
 	f.Add([]byte{})

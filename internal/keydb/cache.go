@@ -38,9 +38,7 @@ type cacheEntry[V any] struct {
 }
 
 // A cacheKey is what a key or an alias is found by: its account, its Region, and its ID or name.
-type cacheKey struct {
-	account, region, name string
-}
+type cacheKey Ref
 
 // hashID hashes what a ciphertext's header has of a key's ID, so that Decrypt finds its key without
 // formatting the ID: the last digit of the account and the last 24 bits of the ID, which are
@@ -52,12 +50,12 @@ func hashID(accountEnd byte, idEnd uint32) uint32 {
 
 func (p *cacheKey) hashID() uint32 {
 	var accountEnd byte
-	if p.account != "" {
-		accountEnd = p.account[len(p.account)-1]
+	if p.Account != "" {
+		accountEnd = p.Account[len(p.Account)-1]
 	}
 	idEnd := uint32(0)
-	for i := max(0, len(p.name)-6); i < len(p.name); i++ {
-		idEnd = idEnd<<4 ^ uint32(p.name[i]&0xf+p.name[i]>>6*9) // the value of a hexadecimal digit
+	for i := max(0, len(p.ID)-6); i < len(p.ID); i++ {
+		idEnd = idEnd<<4 ^ uint32(p.ID[i]&0xf+p.ID[i]>>6*9) // the value of a hexadecimal digit
 	}
 	return hashID(accountEnd, idEnd&0xffffff)
 }
@@ -102,7 +100,7 @@ func (s *cacheSet[V]) find(p *cacheKey) (*cacheEntry[V], int) {
 		switch {
 		case e == nil:
 			free = i
-		case e.name == p.name && e.account == p.account && e.region == p.region:
+		case e.ID == p.ID && e.Account == p.Account && e.Region == p.Region:
 			return e, i
 		}
 	}
@@ -215,7 +213,7 @@ func (c *cache[V]) invalidateIf(p cacheKey, stale func(*V) bool) {
 // invalidateRelated removes the values of an account's ID or name in all Regions, if they are
 // stale. It is for a cache that hashes by ID: they are all in one set.
 func (c *cache[V]) invalidateRelated(account, name string, stale func(*V) bool) {
-	c.set(&cacheKey{account: account, name: name}).remove(stale)
+	c.set(&cacheKey{Account: account, ID: name}).remove(stale)
 }
 
 // remove removes the values that are stale; nil: none.

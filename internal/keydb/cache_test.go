@@ -18,9 +18,9 @@ func TestALoadEndsWhateverOthersDo(t *testing.T) {
 	const loads = 200
 	for i := range loads {
 		all.Go(func() {
-			v, err := c.load(cacheKey{name: fmt.Sprint(i%3, "-000000")}, func() (*int, error) {
+			v, err := c.load(cacheKey{ID: fmt.Sprint(i%3, "-000000")}, func() (*int, error) {
 				fetched.Add(1)
-				c.invalidateIf(cacheKey{name: "other-000000"}, func(*int) bool { return true }) // what a commit does
+				c.invalidateIf(cacheKey{ID: "other-000000"}, func(*int) bool { return true }) // what a commit does
 				return nil, nil
 			})
 			if v != nil || err != nil {
@@ -31,13 +31,13 @@ func TestALoadEndsWhateverOthersDo(t *testing.T) {
 	all.Wait()
 	require.EqualValues(t, loads*maxFetches, fetched.Load())
 
-	v, err := c.load(cacheKey{name: "there-000000"}, func() (*int, error) {
-		c.invalidateIf(cacheKey{name: "other-000000"}, func(*int) bool { return true })
+	v, err := c.load(cacheKey{ID: "there-000000"}, func() (*int, error) {
+		c.invalidateIf(cacheKey{ID: "other-000000"}, func(*int) bool { return true })
 		return new(7), nil
 	})
 	require.NoError(t, err)
 	require.Equal(t, 7, *v)
-	require.Nil(t, c.get(&cacheKey{name: "there-000000"}), "it may be stale")
+	require.Nil(t, c.get(&cacheKey{ID: "there-000000"}), "it may be stale")
 }
 
 func TestAliasesOfOnePatternSpreadOverTheCache(t *testing.T) {
@@ -91,7 +91,7 @@ func TestAReplacementIsNotFoundBeforeWhatItOutdatesIsGone(t *testing.T) {
 // the commit of that value must not be found after it.
 func TestAValueIsNotFoundAfterALaterOneWasReturned(t *testing.T) {
 	c := newCache[int](true)
-	p, other := cacheKey{name: "k-000000"}, cacheKey{name: "other-000000"}
+	p, other := cacheKey{ID: "k-000000"}, cacheKey{ID: "other-000000"}
 	fetches := 0
 	v, err := c.load(p, func() (*int, error) {
 		if fetches++; fetches == maxFetches {

@@ -122,8 +122,7 @@ func (db *DB) Key(ctx context.Context, ref Ref, now time.Time) (*Key, error) {
 
 // CachedKey is Key without the store: it returns nil also if the key is not in the cache.
 func (db *DB) CachedKey(ctx context.Context, ref *Ref, now time.Time) (*Key, error) {
-	p := ref.cacheKey()
-	k := db.keys.get(&p)
+	k := db.keys.get((*cacheKey)(ref))
 	if k == nil || !k.looksDue(now) {
 		return k, nil
 	}

@@ -57,7 +57,7 @@ type Ref struct {
 // ARN returns the key's ARN.
 func (r Ref) ARN() string { return arn.Key(r.Account, r.Region, r.ID) }
 
-func (r Ref) cacheKey() cacheKey { return cacheKey{r.Account, r.Region, r.ID} }
+func (r Ref) cacheKey() cacheKey { return cacheKey(r) }
 func (r Ref) path() string       { return r.Account + "/" + r.Region + "/" + r.ID }
 
 func (r Ref) recordName() string            { return keyPrefix + r.path() }

@@ -89,10 +89,11 @@ func (s Typed[T]) Check(in *T) []error {
 // does not distinguish that from an absent member.
 type Wire struct {
 	Input any                 // a pointer to the struct
-	Empty map[string]struct{} // the paths of string members, also nested ones, that are present but empty
+	Empty map[string]struct{} // the paths of members, also nested ones, that are present: strings that are empty, and booleans that are false
 }
 
-func (s *Wire) empty(path string) bool {
+// IsEmpty reports whether the member with a path is present but empty. s may be nil.
+func (s *Wire) IsEmpty(path string) bool {
 	if s == nil {
 		return false
 	}
@@ -189,7 +190,7 @@ func (s *Struct) check(v reflect.Value, prefix string, sent *Wire, found []error
 		f := v.Field(m.Index)
 		if f.IsZero() {
 			switch {
-			case m.Kind == String && sent.empty(prefix+m.Path):
+			case m.Kind == String && sent.IsEmpty(prefix+m.Path):
 				found = m.check(f, prefix, sent, found)
 			case m.Required || m.RequiredOnWire && sent != nil:
 				found = append(found, Missing(prefix+m.Path))

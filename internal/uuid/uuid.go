@@ -3,6 +3,7 @@ package uuid
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 )
 
@@ -18,6 +19,13 @@ func Of(b [16]byte) [16]byte {
 	b[6] = b[6]&0x0f | 0x40 // version 4
 	b[8] = b[8]&0x3f | 0x80 // the variant of RFC 9562
 	return b
+}
+
+// Put sets *id to Of the bits of high and low, most significant first. It writes each half at once,
+// so that a copy of the whole need not wait for it.
+func Put(id *[16]byte, high, low uint64) {
+	binary.BigEndian.PutUint64(id[:8], high&^0xf000|0x4000)
+	binary.BigEndian.PutUint64(id[8:], low&^(3<<62)|2<<62)
 }
 
 // Format returns the text form of a UUID: 36 characters, in lower case.
