@@ -58,7 +58,8 @@ func TestWhoCanListsEverySource(t *testing.T) {
 	app, err := principal(t, abroad+"role/app").WithIdentity(kms.Identity{Policies: []kms.Policy{{Document: allowAll}}})
 	require.NoError(t, err)
 
-	r, err := svc.WhoCan(ctx, "alias/app", "Decrypt", alice, stranger, app)
+	nothing := withIdentity(t, federated, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}) // without a session policy
+	r, err := svc.WhoCan(ctx, "alias/app", "Decrypt", alice, stranger, app, nothing)
 	require.NoError(t, err)
 	require.Equal(t, key.Arn, r.KeyARN)
 	via := kms.AccessCondition{Operator: "StringEquals", Key: "kms:ViaService", Values: []string{"a.us-east-1.amazonaws.com", "b.us-east-1.amazonaws.com"}}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pocketkms/kms/internal/keydb"
+	"github.com/pocketkms/kms/internal/shape"
 )
 
 // keyOfTable returns the name in conditionKeys of a condition key in AWS's table.
@@ -153,6 +154,27 @@ func TestOnlyTheCaseOfLettersIsIgnoredInKeys(t *testing.T) {
 	for _, name := range []string{"`az[`az{", "@az{`az{", "@az[@az{", "@az[`az", "@az[`azx", "@azä"} {
 		require.False(t, sameKey(name, "@az[`az{"), name)
 	}
+}
+
+// A call is used again: it keeps nothing of a request that the next one could be decided by.
+func TestACallThatEndsKeepsNothingThatDecides(t *testing.T) {
+	svc, err := New(Config{})
+	require.NoError(t, err)
+	defer svc.Close()
+	c, err := begin(t.Context(), svc, &opListKeys.description)
+	require.NoError(t, err)
+	c.input, c.wire, c.trace, c.observed, c.denied = new(ListKeysInput), new(shape.Wire), new(trace), "refused", true
+	c.retiring, c.identity, c.hasInfo, c.question.call = new(keydb.Grant), new(identity), true, c
+	c.end()
+	require.Nil(t, c.input)
+	require.Nil(t, c.wire)
+	require.Nil(t, c.trace)
+	require.Empty(t, c.observed)
+	require.False(t, c.denied)
+	require.Nil(t, c.retiring)
+	require.Nil(t, c.identity)
+	require.False(t, c.hasInfo)
+	require.Nil(t, c.question.call)
 }
 
 // ConditionKeyNames returns the names of all condition keys, for the tests of package kms_test.
