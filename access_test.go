@@ -58,7 +58,8 @@ func TestWhoCanListsEverySource(t *testing.T) {
 	app, err := principal(t, abroad+"role/app").WithIdentity(kms.Identity{Policies: []kms.Policy{{Document: allowAll}}})
 	require.NoError(t, err)
 
-	r, err := svc.WhoCan(ctx, "alias/app", "Decrypt", alice, stranger, app)
+	nothing := withIdentity(t, federated, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}) // without a session policy
+	r, err := svc.WhoCan(ctx, "alias/app", "Decrypt", alice, stranger, app, nothing)
 	require.NoError(t, err)
 	require.Equal(t, key.Arn, r.KeyARN)
 	via := kms.AccessCondition{Operator: "StringEquals", Key: "kms:ViaService", Values: []string{"a.us-east-1.amazonaws.com", "b.us-east-1.amazonaws.com"}}
@@ -113,10 +114,64 @@ func TestWhoCanListsEverySource(t *testing.T) {
 		_, err = svc.WhoCan(ctx, key.KeyId, operation)
 		require.EqualError(t, err, want)
 	}
-	for _, id := range []string{"", "alias/none", "arn:aws:kms:eu-west-1:111122223333:key/" + key.KeyId} {
+	for _, id := range []string{"", "alias/none", "arn:aws:kms:eu-west-1:111122223333:key/" + key.KeyId, "arn:aws:kms:us-east-1:444455556666:alias/aws/s3"} {
 		_, err = svc.WhoCan(ctx, id, "Decrypt")
 		require.ErrorIs(t, err, kms.NotFoundException)
 	}
+}
+
+// Conditions that depend on the request stay in the report, and so do texts with variables.
+func TestWhoCanListsWhatRequestsDecide(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, nil)
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteeServicePrincipal: s3Service, RetiringPrincipal: appRole,
+		Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}, Constraints: &kms.GrantConstraints{SourceArn: anySource}})
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: homeUser, RetiringPrincipal: homeUser,
+		Operations: []kms.GrantOperation{kms.GrantOperationDecrypt, kms.GrantOperationRetireGrant}, Constraints: &kms.GrantConstraints{EncryptionContextSubset: map[string]string{"tenant": "7"}}})
+	statement := func(rest string) string {
+		return `{"Effect":"Allow","Principal":"*","Action":"kms:Decrypt",` + rest + `}`
+	}
+	putPolicy(t, svc, k.KeyId,
+		statement(`"Resource":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1"}}`),
+		statement(`"Resource":"*","Condition":{"StringEquals":{"kms:CallerAccount":"111122223333"}}`),
+		statement(`"Resource":"*","Condition":{"StringEquals":{"kms:KeySpec":"${aws:PrincipalTag/spec}"}}`),
+		statement(`"Resource":"arn:aws:kms:*:${aws:PrincipalAccount}:key/*"`),
+		statement(`"Resource":"*","Condition":{"Null":{"kms:TrailingDaysWithoutKeyUsage":"true"}}`),
+		`{"Effect":"Deny","Principal":{"AWS":"444455556666"},"Action":"kms:Decrypt","Resource":"*"}`)
+	all := []kms.Policy{{Document: allowAll}} // which the policy does not ask for
+	limited := withIdentity(t, appSession, kms.Identity{Policies: all, SessionPolicies: all})
+	r, err := svc.WhoCan(t.Context(), k.KeyId, "Decrypt", limited)
+	require.NoError(t, err)
+	var got []string
+	for _, a := range r.Allowed {
+		got = append(got, fmt.Sprint(a.Principal, " if ", a.Conditions))
+	}
+	require.ElementsMatch(t, []string{
+		`* if [StringEquals aws:PrincipalOrgID: "o-1"]`,
+		`* if [StringEquals kms:CallerAccount: "111122223333"]`,
+		`* if [StringEquals kms:KeySpec: "${aws:PrincipalTag/spec}"]`,
+		`* if [Resource the key: "arn:aws:kms:*:${aws:PrincipalAccount}:key/*"]`,
+		`* if []`,
+		homeUser + ` if [EncryptionContextSubset kms:EncryptionContext:tenant: "7"]`,
+		s3Service + ` if [SourceArn aws:SourceArn: "` + anySource + `"]`,
+	}, got)
+	require.Equal(t, []string{
+		"The permissions boundary or the session policies of " + appSession + " may allow less.",
+		"Identity-based policies, permissions boundaries and session policies of principals can deny what is allowed here.",
+	}, r.Unknown)
+	require.Len(t, r.Denied, 1)
+	require.Equal(t, kms.SourceKeyPolicy, r.Denied[0].Source)
+
+	r, err = svc.WhoCan(t.Context(), k.KeyId, "RetireGrant")
+	require.NoError(t, err)
+	got = nil
+	for _, a := range r.Allowed {
+		got = append(got, a.Principal)
+	}
+	require.ElementsMatch(t, []string{homeUser, homeRoot, appRole, homeRoot}, got, "each once for each grant")
+
+	_, err = svc.WhoCan(t.Context(), createKey(t, svc.In("eu-west-1"), nil).Arn, "Decrypt")
+	require.ErrorIs(t, err, kms.NotFoundException, "it is in another Region")
 }
 
 func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
@@ -148,9 +203,22 @@ func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
 		{"of everyone", []string{root, every}, []string{root, every, strings.Replace(app, `"kms:Encrypt",`, "", 1)}, "nobody gains or loses anything\n"},
 		{"what cannot be", []string{root}, []string{root, rsa}, "nobody gains or loses anything\n"},
 		{"denied", []string{root, app}, []string{root, app, deny}, home + "role/app loses\n    kms:Decrypt\n" + home + "role/app will be denied\n    kms:Decrypt\n"},
+		{"denied on a condition", []string{root}, []string{root, app, strings.Replace(deny, `"Resource":"*"`, `"Resource":"*","Condition":{"StringEquals":{"kms:ViaService":"x"}}`, 1)},
+			home + "role/app gains\n    kms:Decrypt, kms:Encrypt\n" + home + "role/app will be denied\n    kms:Decrypt\n    if StringEquals kms:ViaService: \"x\"\n"},
+		{"denied on its condition", []string{root}, []string{root, via, strings.Replace(via, `"Allow"`, `"Deny"`, 1)},
+			home + "role/app gains\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"x\"\n" + home + "role/app will be denied\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"x\"\n"},
 		{"the account denied", []string{root, app}, []string{root, app, strings.Replace(deny, "role/app", "root", 1)},
 			"account 111122223333 loses\n    kms:Decrypt\n" + home + "role/app loses\n    kms:Decrypt\naccount 111122223333 will be denied\n    kms:Decrypt\n"},
 		{"an exception", []string{root, no}, []string{root}, "everyone except " + home + "root will no longer be denied\n    kms:Decrypt\n"},
+		{"another exception", []string{root, no}, []string{root, strings.Replace(no, home+"root", home+"role/app", 1)},
+			"everyone except " + home + "role/app will be denied\n    kms:Decrypt\neveryone except " + home + "root will no longer be denied\n    kms:Decrypt\n"},
+		{"two conditions", []string{root}, []string{root, strings.Replace(app, `,"kms:Decrypt"`, "", 1), strings.Replace(via, `"kms:Encrypt",`, "", 1)},
+			home + "role/app gains\n    kms:Decrypt\n    if StringEquals kms:ViaService: \"x\"\n" + home + "role/app gains\n    kms:Encrypt\n"},
+		{"another case", []string{root, via}, []string{root, strings.Replace(via, "kms:ViaService", "KMS:viaservice", 1)}, "nobody gains or loses anything\n"},
+		{"another value", []string{root, via}, []string{root, strings.Replace(via, `"x"`, `"y"`, 1)},
+			home + "role/app gains\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"y\"\n" + home + "role/app loses\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"x\"\n"},
+		{"another kind", []string{root, strings.Replace(every, `"*"`, `{"Service":"a.example.com"}`, 1)}, []string{root, strings.Replace(every, `"*"`, `{"Federated":"a.example.com"}`, 1)},
+			"a.example.com gains\n    kms:Decrypt\na.example.com loses\n    kms:Decrypt\n"},
 		{"lockout", []string{root}, []string{app}, home + "role/app gains\n    kms:Decrypt, kms:Encrypt\naccount 111122223333 loses\n    kms:*\nThe caller could not change the new policy again.\n"},
 		{"its session", []string{root, app}, []string{root, app, strings.Replace(app, "arn:aws:iam::111122223333:role/app", "arn:aws:sts::111122223333:assumed-role/app/s", 1)}, "nobody gains or loses anything\n"},
 		{"sessions only", []string{root}, []string{root, strings.Replace(app, "arn:aws:iam::111122223333:role/app", "arn:aws:sts::111122223333:assumed-role/app/s", 1)}, "arn:aws:sts::111122223333:assumed-role/app/s gains\n    kms:Decrypt, kms:Encrypt\n"},
@@ -167,6 +235,9 @@ func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
 			require.NotContains(t, string(text), "null")
 		})
 	}
+	d, err := svc.As(principal(t, "arn:aws-cn:iam::111122223333:root")).DiffKeyPolicy(t.Context(), id, everybodys)
+	require.NoError(t, err)
+	require.True(t, d.Lockout, "an anonymous caller may do nothing")
 	var invalid *iam.Error
 	_, err = svc.DiffKeyPolicy(t.Context(), id, `{"Statement":[{"Effect":"Alow"}]}`)
 	require.ErrorAs(t, err, &invalid)
@@ -268,7 +339,8 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 	sealed := must(app.Encrypt(ctx, &kms.EncryptInput{KeyId: id, Plaintext: []byte("x"), EncryptionContext: map[string]string{"tenant": "7", "row": "1", "odd": "${x}"}})).CiphertextBlob
 	must(again.Encrypt(ctx, &kms.EncryptInput{KeyId: id, Plaintext: []byte("x"), EncryptionContext: map[string]string{"Tenant": "7", "row": "2", "odd": "${x}", "more": "1"}}))
 	must(alice.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed, EncryptionContext: map[string]string{"tenant": "7", "row": "1", "odd": "${x}"}}))
-	must(alice.ReEncrypt(ctx, &kms.ReEncryptInput{CiphertextBlob: sealed, SourceEncryptionContext: map[string]string{"tenant": "7", "row": "1", "odd": "${x}"}, DestinationKeyId: other.KeyMetadata.Arn}))
+	must(alice.ReEncrypt(ctx, &kms.ReEncryptInput{CiphertextBlob: sealed, SourceEncryptionContext: map[string]string{"tenant": "7", "row": "1", "odd": "${x}"}, DestinationKeyId: other.KeyMetadata.Arn,
+		DestinationEncryptionContext: map[string]string{"to": "1"}}))
 	must(bob.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: arn}))
 	must(logs.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: arn}))
 	_, err = bob.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: sealed})
@@ -285,6 +357,12 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 			"Condition":{"StringEquals":{"kms:EncryptionContext:odd":"${$}{x}","kms:EncryptionContext:row":"1","kms:EncryptionContext:tenant":"7"}}},
 		{"Sid":"Used3","Effect":"Allow","Principal":{"AWS":["arn:aws:iam::444455556666:user/bob"],"Service":["logs.amazonaws.com"]},"Action":["kms:DescribeKey"],"Resource":"*"}
 	]}`, policy)
+	destination, err := kms.PolicyFromEvents(other.KeyMetadata.Arn, slices.Values(events), kms.PolicyOptions{EncryptionContext: true})
+	require.NoError(t, err)
+	require.Contains(t, destination, `"kms:EncryptionContext:to" : "1"`)
+	require.NotContains(t, destination, "tenant")
+	require.Contains(t, destination, `"kms:ReEncryptTo"`)
+	require.NotContains(t, destination, "kms:ReEncryptFrom")
 	slices.Reverse(events)
 	var back []*audit.Event // as another program reads them
 	for _, e := range events {
@@ -315,6 +393,17 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 	plain, err := kms.PolicyFromEvents(arn, slices.Values(events), kms.PolicyOptions{Administrators: []string{"arn:aws:iam::111122223333:role/admin", "111122223333"}})
 	require.NoError(t, err)
 	require.NotContains(t, plain, "Condition")
+	administrators := must(iam.Parse(plain, iam.ResourcePolicy)).Statements()[0]
+	require.Equal(t, "Administration", administrators.Sid())
+	for _, use := range strings.Fields("Encrypt Decrypt ReEncryptFrom ReEncryptTo GenerateDataKey GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext" +
+		" GenerateDataKeyWithoutPlaintext Sign Verify GenerateMac VerifyMac DeriveSharedSecret Encapsulate Decapsulate CreateGrant") {
+		require.False(t, administrators.MatchesAction("kms:"+use), use)
+	}
+	for _, management := range strings.Fields("CancelKeyDeletion CreateAlias DeleteAlias DeleteImportedKeyMaterial DescribeKey DisableKey DisableKeyRotation" +
+		" EnableKey EnableKeyRotation GetKeyPolicy ImportKeyMaterial ListGrants PutKeyPolicy ReplicateKey RevokeGrant RotateKeyOnDemand ScheduleKeyDeletion" +
+		" TagResource UntagResource UpdateAlias UpdateKeyDescription UpdatePrimaryRegion") {
+		require.True(t, administrators.MatchesAction("kms:"+management), management)
+	}
 	_, err = svc.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: other.KeyMetadata.KeyId, Policy: plain})
 	require.NoError(t, err, "its administrators can change it again")
 
@@ -323,11 +412,27 @@ func TestPolicyFromEventsAllowsWhatWasDone(t *testing.T) {
 		options   kms.PolicyOptions
 	}{
 		{"alias/app", "is not the ARN of a key", kms.PolicyOptions{}},
+		{"arn:aws:kms:us-east-1:111122223333:alias/app", "is not the ARN of a key", kms.PolicyOptions{}},
+		{"arn:aws:s3:us-east-1:111122223333:key/app", "is not the ARN of a key", kms.PolicyOptions{}},
 		{arn + "x", "no event is of a call that used the key", kms.PolicyOptions{}},
 		{arn, `the administrator "*" is not a principal`, kms.PolicyOptions{Administrators: []string{"*"}}},
 	} {
 		_, err := kms.PolicyFromEvents(tt.arn, slices.Values(events), tt.options)
 		require.ErrorContains(t, err, tt.want)
+	}
+	for _, change := range []func(*audit.Event){
+		func(e *audit.Event) { e.UserIdentity = &audit.UserIdentity{Type: audit.IdentityIAMUser, ARN: "*"} },
+		func(e *audit.Event) { e.UserIdentity = &audit.UserIdentity{Type: audit.IdentityIAMUser, ARN: "alice"} },
+		func(e *audit.Event) { e.UserIdentity = nil },
+		func(e *audit.Event) { e.EventName = "RetireGrant" },
+		func(e *audit.Event) { e.EventName = "NoSuchOperation" },
+		func(e *audit.Event) { e.ErrorCode = "AccessDenied" },
+		func(e *audit.Event) { e.EventType = audit.ServiceEvent },
+	} {
+		e := *events[slices.IndexFunc(events, func(e *audit.Event) bool { return e.EventName == "Decrypt" && e.ErrorCode == "" })]
+		change(&e)
+		_, err := kms.PolicyFromEvents(arn, slices.Values([]*audit.Event{&e}), kms.PolicyOptions{})
+		require.ErrorContains(t, err, "no event is of a call that used the key")
 	}
 	var many []*audit.Event
 	for i := range 1000 {
@@ -353,8 +458,8 @@ func TestPolicyFromEventsOfAnyCharacters(t *testing.T) {
 	k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys})
 	app := principal(t, appSession)
 	contexts := []map[string]string{
-		{"größe": "日本", "鍵": "x", "a\x01b": "y", "z": "a\x7f\u0085\u2028<😀${", "Ä": "1"},
-		{"größe": "日本", "鍵": "x", "a\x01b": "y", "z": "a\x7f\u0085\u2028<😀${", "ä": "2"}, // to a policy another key
+		{"größe": "日本", "鍵": "x", "a\x01b": "y", "z": "a\x7f\u0085\u2028<😀${", "Ä": "1", "tenant": "7", "Tenant": "8"},
+		{"größe": "日本", "鍵": "x", "a\x01b": "y", "z": "a\x7f\u0085\u2028<😀${", "ä": "2", "tenant": "7", "Tenant": "8"}, // to a policy another key
 	}
 	for _, context := range contexts {
 		require.NoError(t, encryptAs(svc, app, k.KeyId, context))

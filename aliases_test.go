@@ -208,6 +208,15 @@ func TestAnAliasMovesOnlyBetweenKeysOfOneTypeAndUsage(t *testing.T) {
 	}
 }
 
+func TestAnAliasDoesNotMoveToAKeyOfAnotherKindWithTheSameUsage(t *testing.T) {
+	svc, _ := newService(t)
+	symmetric, rsa := createKey(t, svc, nil), createKey(t, svc, &kms.CreateKeyInput{KeySpec: kms.KeySpecRSA2048, KeyUsage: kms.KeyUsageEncryptDecrypt})
+	createAlias(t, svc, "alias/a", symmetric.KeyId)
+	requireError(t, updateAlias(svc, "alias/a", rsa.KeyId), kms.ValidationException,
+		"Alias alias/a cannot be changed from a CMK with key spec SYMMETRIC_DEFAULT to a CMK with key spec RSA_2048.")
+	require.Equal(t, symmetric, describe(t, svc, "alias/a"))
+}
+
 func TestAnAliasCanBeMovedFromAKeyPendingDeletionButNotToOne(t *testing.T) {
 	svc, clock := newService(t)
 	going, staying := createKey(t, svc, nil), createKey(t, svc, nil)

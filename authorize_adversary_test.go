@@ -136,6 +136,13 @@ func (u *unreliable) Get(ctx context.Context, name string) (keystore.Record, err
 	return u.Backend.Get(ctx, name)
 }
 
+func (u *unreliable) Scan(ctx context.Context, prefix, after string, limit int) ([]keystore.Record, error) {
+	if p := u.prefix.Load(); p != nil && strings.HasPrefix(prefix, *p) && u.reads.Add(-1) == -1 {
+		return nil, errors.New("it is out of order for a moment")
+	}
+	return u.Backend.Scan(ctx, prefix, after, limit)
+}
+
 // A caller of another account does not learn from a failure that a key or a grant exists.
 func TestAFailureDisclosesNoGrantOfAnotherAccount(t *testing.T) {
 	backend := &unreliable{Backend: memory.New()}
@@ -148,6 +155,59 @@ func TestAFailureDisclosesNoGrantOfAnotherAccount(t *testing.T) {
 	backend.reads.Store(0)
 	_, err = svc.RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.Arn, GrantId: g.GrantId})
 	require.ErrorIs(t, err, kms.KMSInternalException)
+}
+
+// That the grants of a caller cannot be read for a moment is a failure, and not a refusal.
+func TestAFailureToReadGrantsIsNoRefusal(t *testing.T) {
+	backend := &unreliable{Backend: memory.New()}
+	svc, _ := newService(t, func(c *kms.Config) { c.Backend, c.RootKey = backend, sharedRoot })
+	k := createKey(t, svc, nil)
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: appRole, Operations: []kms.GrantOperation{kms.GrantOperationDescribeKey}})
+	backend.prefix.Store(new("grant/"))
+	require.ErrorIs(t, describeAs(svc, principal(t, appSession), k.KeyId), kms.KMSInternalException)
+	require.NoError(t, describeAs(svc, principal(t, appSession), k.KeyId))
+}
+
+// What a Deny asks for may be what cannot be read for a moment, so that the call fails.
+func TestAConditionKeyThatCannotBeReadFailsTheCall(t *testing.T) {
+	backend := &unreliable{Backend: memory.New()}
+	svc, _ := newService(t, func(c *kms.Config) { c.Backend, c.RootKey = backend, sharedRoot })
+	for prefix, deny := range map[string]string{
+		"aliasof/": `"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/a"}`,
+		"lastuse/": `"NumericLessThan":{"kms:TrailingDaysWithoutKeyUsage":"30"}`,
+	} {
+		k := createKey(t, svc, nil)
+		if prefix == "aliasof/" {
+			createAlias(t, svc, "alias/a", k.KeyId)
+		}
+		p := with(t, appSession, allowAll, `{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"kms:DisableKey","Resource":"*","Condition":{`+deny+`}}}`)
+		disable := func() error {
+			_, err := svc.As(p).DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: k.KeyId})
+			return err
+		}
+		backend.prefix.Store(nil)
+		requireRefused(t, disable(), "explicit deny")
+		backend.reads.Store(0)
+		backend.prefix.Store(&prefix)
+		require.ErrorIs(t, disable(), kms.KMSInternalException, prefix)
+		requireRefused(t, disable(), "explicit deny")
+	}
+}
+
+// A lockout check that cannot be made refuses the new policy.
+func TestALockoutCheckThatFailsChangesNothing(t *testing.T) {
+	backend := &unreliable{Backend: memory.New()}
+	svc, _ := newService(t, func(c *kms.Config) { c.Backend, c.RootKey = backend, sharedRoot })
+	k := createKey(t, svc, nil)
+	createAlias(t, svc, "alias/a", k.KeyId)
+	p := with(t, appSession, condition("kms:*", "ForAnyValue:StringEquals", "kms:ResourceAliases", "alias/a"))
+	backend.reads.Store(1) // of the decision about the call
+	backend.prefix.Store(new("aliasof/"))
+	_, err := svc.As(p).PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: defaultPolicyOf("111122223333")})
+	require.ErrorIs(t, err, kms.KMSInternalException)
+	require.Equal(t, int64(-1), backend.reads.Load())
+	_, err = svc.As(p).PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: defaultPolicyOf("111122223333")})
+	require.NoError(t, err)
 }
 
 // A Deny of re-encryption on the same key bites although the destination cannot be read for a
@@ -319,6 +379,37 @@ func TestAnAliasThatIsDeletedCountsNoLonger(t *testing.T) {
 	requireRefused(t, describeAs(svc, p, k.KeyId), "no identity-based policy allows")
 }
 
+// Who may change an alias of one key may not change it if it has just been moved to another.
+func TestAnAliasThatIsMovedMeanwhileIsDecidedAgain(t *testing.T) {
+	var app kms.Principal
+	var meanwhile func()
+	svc, _ := newService(t, func(c *kms.Config) {
+		c.Identities = func(_ context.Context, p kms.Principal) (kms.Principal, error) {
+			if p.ARN() != appSession {
+				return p, nil
+			}
+			if f := meanwhile; f != nil {
+				meanwhile = nil
+				f()
+			}
+			return app, nil
+		}
+	})
+	for operation, change := range map[string]func(*kms.Service, *kms.KeyMetadata) error{
+		"DeleteAlias": func(svc *kms.Service, _ *kms.KeyMetadata) error { return deleteAlias(svc, "alias/DeleteAlias") },
+		"UpdateAlias": func(svc *kms.Service, to *kms.KeyMetadata) error {
+			return updateAlias(svc, "alias/UpdateAlias", to.KeyId)
+		},
+	} {
+		ours, theirs, to := createKey(t, svc, nil), createKey(t, svc, nil), createKey(t, svc, nil)
+		createAlias(t, svc, "alias/"+operation, ours.KeyId)
+		app = with(t, appSession, policy("Allow", "kms:*", "arn:aws:kms:us-east-1:111122223333:alias/*"), policy("Allow", "kms:*", ours.Arn), policy("Allow", "kms:*", to.Arn))
+		meanwhile = func() { require.NoError(t, updateAlias(svc, "alias/"+operation, theirs.KeyId)) }
+		requireRefused(t, change(svc.As(principal(t, appSession)), to), "kms:"+operation+" on resource: "+theirs.Arn)
+		require.Equal(t, theirs, describe(t, svc, "alias/"+operation))
+	}
+}
+
 // Names that differ only in case are one condition key, and its values refuse whatever any of them
 // would refuse: nobody passes a condition by adding another spelling.
 func TestAnotherSpellingPassesNoCondition(t *testing.T) {
@@ -436,13 +527,13 @@ func TestTheRightToRetireIsOfOneGrant(t *testing.T) {
 	svc, _ := newService(t)
 	k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys})
 	app := svc.As(with(t, appSession, policy("Allow", "kms:RetireGrant", "*")))
+	theirs, err := svc.As(rootOf(t, foreignAccount)).CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.Arn, GranteePrincipal: extRole,
+		Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
+	require.NoError(t, err)
 	for range 2 {
 		_, err := app.RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.KeyId, GrantId: strings.Repeat("0", 64)})
 		require.ErrorIs(t, err, kms.NotFoundException)
 	}
-	theirs, err := svc.As(rootOf(t, foreignAccount)).CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.Arn, GranteePrincipal: extRole,
-		Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
-	require.NoError(t, err)
 	_, err = app.RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: k.KeyId, GrantId: theirs.GrantId})
 	requireRefused(t, err, "kms:RetireGrant on resource")
 }
@@ -455,6 +546,19 @@ func TestADenyOfOnesOwnDisclosesNoCiphertext(t *testing.T) {
 	for _, blob := range [][]byte{ciphertext, flip(ciphertext, 8*10)} { // the other has no key
 		_, err := svc.As(p).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob})
 		requireError(t, err, kms.AccessDeniedException, "%s", deniedCiphertextMessage(extSession, "kms:Decrypt"))
+	}
+}
+
+// Whose account may use a key, but not itself, learns by a ciphertext no more than that.
+func TestARefusalOfACiphertextDoesNotNameItsKey(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys})
+	ciphertext := encrypt(t, svc, k.KeyId, "x")
+	for _, p := range []kms.Principal{with(t, extSession), with(t, extSession, policy("Deny", "kms:Decrypt", "*"))} {
+		_, err := svc.As(p).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: ciphertext})
+		requireRefused(t, err, "kms:Decrypt on the resource associated with this ciphertext")
+		require.ErrorContains(t, err, "identity-based policy")
+		require.NotContains(t, err.Error(), k.KeyId)
 	}
 }
 
@@ -485,4 +589,21 @@ func TestAFailureDisclosesNoKeyOfAnotherAccount(t *testing.T) {
 		requireRefused(t, err, hiddenResource)
 		require.NotContains(t, err.Error(), k.KeyId)
 	}
+}
+
+// Nor does a failure to read the key of a ciphertext.
+func TestAFailureDisclosesNoKeyOfACiphertext(t *testing.T) {
+	backend := memory.New()
+	t.Cleanup(func() { require.NoError(t, backend.Close()) })
+	clock := newClock()
+	svc, out := join(t, process{Backend: backend}, clock), &unreliable{Backend: process{Backend: backend}}
+	ciphertext := encrypt(t, svc, createKey(t, svc, nil).KeyId, "x")
+	restarted := join(t, out, clock)
+	out.prefix.Store(new("key/"))
+	_, err := restarted.As(with(t, extSession, allowAll)).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: ciphertext})
+	requireError(t, err, kms.AccessDeniedException, "%s", deniedCiphertextMessage(extSession, "kms:Decrypt"))
+	require.Equal(t, int64(-1), out.reads.Load())
+	out.reads.Store(0)
+	_, err = restarted.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: ciphertext})
+	require.ErrorIs(t, err, kms.KMSInternalException)
 }

@@ -45,6 +45,60 @@ func TestAGrantAllowsOnlyWhatItsConstraintsMeet(t *testing.T) {
 	}
 }
 
+// Constraints and condition keys see the encryption context of every operation that has one.
+func TestTheContextOfEveryOperationIsLookedAt(t *testing.T) {
+	svc, _ := newService(t)
+	k, other := createKey(t, svc, nil), createKey(t, svc, nil)
+	ignore := []kms.DryRunModifierType{kms.DryRunModifierIgnoreCiphertext}
+	type pairs = map[string]string
+	for permission, input := range map[string]func(c pairs) any{
+		"Encrypt": func(c pairs) any {
+			return &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x"), EncryptionContext: c, DryRun: true}
+		},
+		"Decrypt": func(c pairs) any {
+			return &kms.DecryptInput{KeyId: k.KeyId, EncryptionContext: c, DryRun: true, DryRunModifiers: ignore}
+		},
+		"GenerateDataKey": func(c pairs) any {
+			return &kms.GenerateDataKeyInput{KeyId: k.KeyId, KeySpec: kms.DataKeySpecAES256, EncryptionContext: c, DryRun: true}
+		},
+		"GenerateDataKeyWithoutPlaintext": func(c pairs) any {
+			return &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: k.KeyId, KeySpec: kms.DataKeySpecAES256, EncryptionContext: c, DryRun: true}
+		},
+		"GenerateDataKeyPair": func(c pairs) any {
+			return &kms.GenerateDataKeyPairInput{KeyId: k.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256, EncryptionContext: c, DryRun: true}
+		},
+		"GenerateDataKeyPairWithoutPlaintext": func(c pairs) any {
+			return &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: k.KeyId, KeyPairSpec: kms.DataKeyPairSpecECCNISTP256, EncryptionContext: c, DryRun: true}
+		},
+		"ReEncryptFrom": func(c pairs) any {
+			return &kms.ReEncryptInput{SourceKeyId: k.KeyId, DestinationKeyId: other.KeyId, SourceEncryptionContext: c, DryRun: true, DryRunModifiers: ignore}
+		},
+		"ReEncryptTo": func(c pairs) any {
+			return &kms.ReEncryptInput{SourceKeyId: other.KeyId, DestinationKeyId: k.KeyId, DestinationEncryptionContext: c, DryRun: true, DryRunModifiers: ignore}
+		},
+	} {
+		onOther := policy("Allow", "kms:ReEncrypt*", other.Arn)
+		subset, equals := &kms.GrantConstraints{EncryptionContextSubset: pairs{"tenant": "red"}}, &kms.GrantConstraints{EncryptionContextEquals: pairs{"tenant": "red"}}
+		for i, constraints := range []*kms.GrantConstraints{subset, equals, nil} {
+			user := fmt.Sprint("arn:aws:iam::111122223333:user/", permission, i)
+			p := with(t, user, onOther, condition("kms:"+permission, "StringEquals", "kms:EncryptionContext:tenant", "red"))
+			if constraints != nil {
+				createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: user, Constraints: constraints, Operations: []kms.GrantOperation{kms.GrantOperation(permission)}})
+				p = with(t, user, onOther)
+			}
+			for value, allowed := range map[string]bool{"red": true, "blue": false} {
+				in := input(pairs{"tenant": value})
+				_, err := operationOf(t, in).Invoke(t.Context(), svc.As(p), in)
+				if allowed {
+					require.ErrorIs(t, err, kms.DryRunOperationException, "%s %v", permission, constraints)
+				} else {
+					requireRefused(t, err, "kms:"+permission)
+				}
+			}
+		}
+	}
+}
+
 func TestAGrantNamesItsGrantee(t *testing.T) {
 	const id = "AROAIIAUMCEXAMPLE0001"
 	session, issuer := with(t, appSession), withIdentity(t, appSession, kms.Identity{Issuer: "arn:aws:iam::111122223333:role/team/app", UniqueID: id + ":one"})
@@ -77,16 +131,19 @@ func TestAGrantNamesItsGrantee(t *testing.T) {
 // The limits of a session hold for a grant to its role, and not for one to the session itself.
 func TestASessionPolicyAndABoundaryLimitAGrantToARole(t *testing.T) {
 	other := kms.Policy{Document: policy("Allow", "s3:*", "*")}
-	for grantee, limited := range map[string]bool{appRole: true, appSession: false} {
+	const roleID = "AROAIIAUMCEXAMPLE0001"
+	for grantee, limited := range map[string]bool{appRole: true, appSession: false, roleID: true, roleID + ":one": false} {
 		for reason, id := range map[string]kms.Identity{"session policy": {SessionPolicies: []kms.Policy{other}}, "permissions boundary": {Boundary: &other}} {
 			svc, _ := newService(t)
 			k := createKey(t, svc, nil)
 			createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: grantee, Operations: []kms.GrantOperation{kms.GrantOperationDescribeKey}})
 			setPolicy(t, svc, k.KeyId, onlyRoot)
+			role, session := id, id
+			role.UniqueID, session.UniqueID = roleID, roleID+":one"
 			if limited { // nor is the role itself more than its sessions
-				requireRefused(t, describeAs(svc, withIdentity(t, appRole, id), k.Arn), "no "+reason+" allows")
+				requireRefused(t, describeAs(svc, withIdentity(t, appRole, role), k.Arn), "no "+reason+" allows")
 			}
-			err := describeAs(svc, withIdentity(t, appSession, id), k.Arn)
+			err := describeAs(svc, withIdentity(t, appSession, session), k.Arn)
 			if limited {
 				requireRefused(t, err, "no "+reason+" allows")
 			} else {
@@ -166,6 +223,9 @@ func TestWhoMayRetireAGrant(t *testing.T) {
 	}{
 		{"the retiring principal", kms.CreateGrantInput{RetiringPrincipal: fixtureAlice}, alice, true},
 		{"another principal", kms.CreateGrantInput{RetiringPrincipal: fixtureAlice}, app, false},
+		{"the retiring principal, beside a grantee that may", kms.CreateGrantInput{RetiringPrincipal: fixtureAlice, GranteePrincipal: appRole, Operations: []kms.GrantOperation{"Decrypt", "RetireGrant"}}, alice, true},
+		{"a name in another case", kms.CreateGrantInput{RetiringPrincipal: "arn:aws:iam::111122223333:user/Alice"}, alice, false},
+		{"whom its own retiring account does not let", kms.CreateGrantInput{RetiringPrincipal: homeRoot}, app, false},
 		{"a session of the retiring role", kms.CreateGrantInput{RetiringPrincipal: appRole}, app, true},
 		{"the grantee of a grant without RetireGrant", kms.CreateGrantInput{GranteePrincipal: appRole}, app, false},
 		{"the grantee of a grant with RetireGrant", kms.CreateGrantInput{GranteePrincipal: appRole, Operations: []kms.GrantOperation{"Decrypt", "RetireGrant"}}, app, true},
@@ -245,4 +305,7 @@ func TestOneOfManyGrantsToAGranteeAllows(t *testing.T) {
 	require.NoError(t, encryptAs(svc, app, k.KeyId, map[string]string{"app": "x", "Tenant": "150", "more": "y"}))
 	requireRefused(t, encryptAs(svc, app, k.KeyId, map[string]string{"app": "x", "tenant": "300"}), "no identity-based policy allows")
 	requireRefused(t, encryptAs(svc, app, k.KeyId, map[string]string{"tenant": "150"}), "no identity-based policy allows")
+
+	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: homeRoot, Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}})
+	require.NoError(t, encryptAs(svc, app, k.KeyId, map[string]string{"app": "x", "tenant": "150"}), "one to the account takes nothing away")
 }

@@ -162,6 +162,13 @@ func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
 		{principal(t, alice), kms.Identity{Tags: map[string]string{"Team": "a", "team": "b"}}, "the tags of " + alice + ": another key differs from \"team\" only in case"},
 		{root, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}, "the policies of " + root.ARN() + ": such a principal has none"},
 		{service, kms.Identity{Policies: []kms.Policy{{Document: allowAll}}}, "the policies of s3.amazonaws.com: such a principal has none"},
+		{root, kms.Identity{Boundary: &kms.Policy{Document: allowAll}}, "the policies of " + root.ARN() + ": such a principal has none"},
+		{service, kms.Identity{Boundary: &kms.Policy{Document: allowAll}}, "the policies of s3.amazonaws.com: such a principal has none"},
+		{root, kms.Identity{SessionPolicies: []kms.Policy{{Document: allowAll}}}, "the policies of " + root.ARN() + ": such a principal has none"},
+		{service, kms.Identity{SessionPolicies: []kms.Policy{{Document: allowAll}}}, "the policies of s3.amazonaws.com: such a principal has none"},
+		{principal(t, appSession), kms.Identity{Issuer: "arn:aws-cn:iam::111122223333:role/app"}, "the issuer of " + appSession + ": it is not a principal of the same account"},
+		{principal(t, federated), kms.Identity{Issuer: appRole}, "the issuer of " + federated + ": it is not a user"},
+		{principal(t, federated), kms.Identity{Issuer: extUser}, "the issuer of " + federated + ": it is not a principal of the same account"},
 	} {
 		p, err := test.principal.WithIdentity(test.identity)
 		require.EqualError(t, err, "kms: "+test.want)
@@ -174,6 +181,8 @@ func TestWithIdentityRefusesWhatCannotBe(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, p.HasIdentity())
 	require.False(t, root.HasIdentity())
+	_, err = principal(t, federated).WithIdentity(kms.Identity{Issuer: homeRoot})
+	require.NoError(t, err)
 }
 
 // GetFederationToken without a policy gives nothing of what the user may do. Key policies and grants
@@ -220,7 +229,7 @@ func TestAManagedPolicyIsNamedInTheRefusal(t *testing.T) {
 	deny := kms.Policy{Document: policy("Deny", "kms:DescribeKey", "*"), ARN: arn}
 	allow := []kms.Policy{{Document: allowAll}}
 	for want, id := range map[string]kms.Identity{
-		"an identity-based policy: " + arn: {Policies: []kms.Policy{allow[0], deny}},
+		"an identity-based policy: " + arn: {Policies: []kms.Policy{allow[0], deny, {Document: deny.Document, ARN: arn + "-either"}}},
 		"a permissions boundary: " + arn:   {Policies: allow, Boundary: &deny},
 		"a session policy: " + arn:         {Policies: allow, SessionPolicies: []kms.Policy{deny}},
 	} {
@@ -240,6 +249,7 @@ func TestADenyOfTheCallersOwnPoliciesDoesNotDiscloseAKey(t *testing.T) {
 	require.Equal(t, missing.Error(), exists.Error())
 	setPolicy(t, svc, k.KeyId, everybodys)
 	requireRefused(t, describeAs(svc, mallory, k.Arn), "on this resource with an explicit deny in an identity-based policy")
+	requireRefused(t, describeAs(svc, with(t, extSession), k.Arn), "on this resource because no identity-based policy allows")
 	require.NoError(t, describeAs(svc, with(t, extSession, allowAll), k.Arn))
 }
 
@@ -268,8 +278,13 @@ func TestObserveLetsCallsPassAndRecordsTheRefusal(t *testing.T) {
 		require.Equal(t, map[kms.AuthorizationMode]int{kms.Observe: 1}[mode], strings.Count(log.String(), "calls pass that authorization would refuse"))
 		require.NoError(t, encryptAs(svc, svc.Caller(), k.KeyId, nil))
 		require.NotContains(t, s.take()[0].AdditionalEventData.Map(), "observedRefusal")
+		_, err := svc.As(app).ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: encrypt(t, svc, k.KeyId, "x"), DestinationKeyId: k.KeyId})
+		if events := s.take(); mode == kms.Observe { // the first refusal is the one that would have ended the call
+			require.NoError(t, err)
+			require.Contains(t, events[len(events)-1].AdditionalEventData.Map()["observedRefusal"], "kms:ReEncryptFrom on resource")
+		}
 		require.ErrorIs(t, encryptAs(svc, kms.Principal{}, k.KeyId, nil), kms.AccessDeniedException)
-		_, err := svc.As(app).Encrypt(t.Context(), &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x"), GrantTokens: []string{"?"}})
+		_, err = svc.As(app).Encrypt(t.Context(), &kms.EncryptInput{KeyId: k.KeyId, Plaintext: []byte("x"), GrantTokens: []string{"?"}})
 		if mode == kms.Observe { // it fails for another reason, and says what else
 			require.ErrorIs(t, err, kms.InvalidGrantTokenException)
 			events := s.take()
@@ -300,10 +315,11 @@ func TestTheAuthorOfAPolicyMustNotLockItselfOut(t *testing.T) {
 
 func TestPrincipalsThatDoNotExistAreRefused(t *testing.T) {
 	var asked []string
+	var failure error
 	svc, _ := newService(t, func(c *kms.Config) {
 		c.PrincipalExists = func(_ context.Context, name string) (bool, error) {
 			asked = append(asked, name)
-			return name != extRole, nil
+			return name != extRole, failure
 		}
 	})
 	k := createKey(t, svc, nil)
@@ -316,10 +332,17 @@ func TestPrincipalsThatDoNotExistAreRefused(t *testing.T) {
 	require.Equal(t, []string{"111122223333", appRole}, asked)
 	requireError(t, put(`{"AWS":["111122223333","`+extRole+`"]}`), kms.MalformedPolicyDocumentException,
 		"Policy contains a statement with one or more invalid principals.")
+	_, err := svc.DiffKeyPolicy(t.Context(), k.KeyId, `{"Statement":{"Effect":"Allow","Principal":{"AWS":"`+extRole+`"},"Action":"kms:*","Resource":"*"}}`)
+	require.ErrorIs(t, err, kms.MalformedPolicyDocumentException)
 	setPolicy(t, svc, k.KeyId, everybodys)
-	_, err := svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: extRole, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
+	_, err = svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: extRole, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
 	requireError(t, err, kms.InvalidArnException, "ARN does not refer to a valid principal: %s", extRole)
 	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: appRole})
+
+	failure = errors.New("the directory is down")
+	require.ErrorIs(t, put(`{"AWS":"`+appRole+`"}`), kms.KMSInternalException)
+	_, err = svc.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: k.KeyId, GranteePrincipal: appRole, Operations: []kms.GrantOperation{kms.GrantOperationDecrypt}})
+	require.ErrorIs(t, err, kms.KMSInternalException)
 }
 
 func TestTagsOfANewKeyNeedThePermissionToTag(t *testing.T) {
@@ -356,6 +379,11 @@ func TestTagsOfANewKeyAreDecidedOnTheKey(t *testing.T) {
 		e, err := p.Explain(t.Context(), &kms.ReplicateKeyInput{KeyId: primary.KeyId, ReplicaRegion: "eu-west-1", Tags: tags})
 		require.NoError(t, err)
 		require.Equal(t, tt.replica, e.Allowed(), "%s: %s", name, e)
+	}
+	multiRegionOnly := with(t, appSession, policy("Allow", "kms:CreateKey", "*"), policy("Allow", "kms:TagResource", "arn:aws:kms:*:111122223333:key/mrk-*"))
+	for _, multiRegion := range []bool{false, true} {
+		_, err := svc.As(multiRegionOnly).CreateKey(t.Context(), &kms.CreateKeyInput{Tags: tags, MultiRegion: multiRegion})
+		require.Equal(t, multiRegion, err == nil, "%v", err)
 	}
 	_, err := svc.As(with(t, appSession, condition("kms:CreateAlias", "StringNotEquals", "aws:ResourceAccount", "111122223333"))).CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: "alias/x", TargetKeyId: primary.KeyId})
 	requireRefused(t, err,
@@ -418,8 +446,14 @@ func TestAServiceIsDecidedByKeyPoliciesAndGrants(t *testing.T) {
 		require.Error(t, err)
 	}
 
+	const forResource = `{"Effect":"Allow","Principal":{"Service":"logs.us-east-1.amazonaws.com"},"Action":"kms:ListGrants","Resource":"*","Condition":{"Bool":{"kms:GrantIsForAWSResource":"true"},"Null":{"aws:PrincipalArn":"true"}}}`
+	setPolicy(t, svc, k.KeyId, `{"Statement":[`+manages+`,`+forResource+`]}`)
+	_, err = svc.As(logs).ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: k.Arn})
+	require.NoError(t, err)
+
+	setPolicy(t, svc, k.KeyId, defaultPolicyOf("111122223333"))
 	const bucket = "arn:aws:s3:::documents"
-	createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteeServicePrincipal: "s3.amazonaws.com", RetiringServicePrincipal: "s3.amazonaws.com",
+	g := createGrant(t, svc, &kms.CreateGrantInput{KeyId: k.KeyId, GranteeServicePrincipal: "s3.amazonaws.com", RetiringServicePrincipal: "s3.amazonaws.com",
 		Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}, Constraints: &kms.GrantConstraints{SourceArn: bucket}})
 	encryptFor := func(sourceARN string) error {
 		ctx := audit.ContextWithRequestInfo(t.Context(), audit.RequestInfo{SourceARN: sourceARN})
@@ -429,6 +463,12 @@ func TestAServiceIsDecidedByKeyPoliciesAndGrants(t *testing.T) {
 	require.NoError(t, encryptFor(bucket))
 	requireRefused(t, encryptFor(bucket+"2"), hiddenResource)
 	requireRefused(t, encryptFor(""), hiddenResource)
+
+	retire := &kms.RetireGrantInput{KeyId: k.Arn, GrantId: g.GrantId}
+	_, err = svc.As(logs).RetireGrant(t.Context(), retire)
+	requireRefused(t, err, hiddenResource)
+	_, err = svc.As(other).RetireGrant(t.Context(), retire)
+	require.NoError(t, err)
 }
 
 func TestAPolicyOfAnAWSManagedKeyAllowsItsServiceOnBehalfOfTheAccount(t *testing.T) {
@@ -443,4 +483,22 @@ func TestAPolicyOfAnAWSManagedKeyAllowsItsServiceOnBehalfOfTheAccount(t *testing
 	requireRefused(t, encryptVia("s3.eu-west-1.amazonaws.com", principal(t, appSession)), "no resource-based policy allows")
 	requireRefused(t, encryptVia("", svc.Caller()), "no resource-based policy allows")
 	requireRefused(t, encryptVia("s3.us-east-1.amazonaws.com", with(t, extSession, allowAll)), hiddenResource)
+
+	managed, err := svc.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: k.KeyId})
+	require.NoError(t, err)
+	statements := must(iam.Parse(managed.Policy, iam.ResourcePolicy)).Statements()
+	require.Len(t, statements, 2)
+	for i, want := range [][]string{
+		{"kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:CreateGrant", "kms:DescribeKey"},
+		{"kms:Describe*", "kms:Get*", "kms:List*", "kms:RevokeGrant"},
+	} {
+		actions, not := statements[i].Actions()
+		require.False(t, not)
+		require.Equal(t, want, actions)
+	}
+
+	// One that is to be created is a key, too, although its ARN is that of its alias.
+	keys := "arn:aws:kms:*:111122223333:key/*"
+	requireRefused(t, describeAs(svc, with(t, appSession, allowAll, policy("Deny", "kms:DescribeKey", keys)), "alias/aws/ebs"), "explicit deny")
+	require.NoError(t, describeAs(svc, with(t, appSession, policy("Allow", "kms:DescribeKey", keys)), "alias/aws/ebs"))
 }

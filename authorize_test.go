@@ -217,6 +217,9 @@ func TestAForbiddenCiphertextLooksLikeOneOfAMissingKey(t *testing.T) {
 	requireError(t, err, kms.NotFoundException, "Key 'arn:aws:kms:us-east-1:%s:key/%s' does not exist", foreignAccount, f.other.KeyId)
 	_, err = alice.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.ciphertext, KeyId: f.symmetric.KeyId})
 	requireError(t, err, kms.AccessDeniedException, "%s", deniedMessage(alice.Caller().ARN(), "kms:Decrypt", f.symmetric.Arn, "identity-based"))
+	setPolicy(t, f.svc, f.symmetric.KeyId, onlyRoot)
+	_, err = alice.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.ciphertext, KeyId: f.symmetric.KeyId})
+	requireError(t, err, kms.AccessDeniedException, "%s", deniedMessage(alice.Caller().ARN(), "kms:Decrypt", f.symmetric.Arn, "resource-based"))
 }
 
 func TestReEncryptNeedsBothKeys(t *testing.T) {

@@ -41,6 +41,7 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 	}
 	tags := set("Tags", []kms.Tag{{TagKey: "Project", TagValue: "alpha"}})
 	constraints := set("Constraints", &kms.GrantConstraints{EncryptionContextSubset: map[string]string{"a": "1"}})
+	equals := set("Constraints", &kms.GrantConstraints{EncryptionContextEquals: map[string]string{"a": "1"}})
 	tests := []test{
 		{"kms:CallerAccount", "Encrypt", str, "111122223333", "444455556666", session, info{}, nil},
 		{"aws:PrincipalAccount", "ListKeys", str, "111122223333", "444455556666", session, info{}, nil},
@@ -54,6 +55,7 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"aws:PrincipalServiceName", "Encrypt", "Null", "true", "false", session, info{}, nil},
 		{"aws:userid", "Encrypt", str, full.UniqueID, "AROAIIAUMCEXAMPLE0001", session, info{}, nil},
 		{"aws:username", "Encrypt", str, "alice", "bob", user, info{}, nil},
+		{"aws:username", "Encrypt", "Null", "true", "false", session, info{}, nil},
 		{"aws:FederatedProvider", "Encrypt", str, "accounts.example.com", "other.example.com", session, info{}, nil},
 
 		{"aws:CurrentTime", "Encrypt", date, now.Format(time.RFC3339), now.Add(time.Second).Format(time.RFC3339), session, info{}, nil},
@@ -71,6 +73,7 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"aws:SecureTransport", "Encrypt", boolean, "false", "true", session, info{SecureTransport: new(bool)}, nil},
 		{"aws:MultiFactorAuthPresent", "Encrypt", "Null", "true", "false", session, info{}, nil},
 		{"aws:MultiFactorAuthPresent", "Encrypt", boolean, "false", "true", session, info{MFAPresent: new(bool)}, nil},
+		{"aws:MultiFactorAuthPresent", "Encrypt", boolean, "true", "false", session, info{MFATime: now}, nil},
 		{"aws:MultiFactorAuthAge", "Encrypt", number, "60", "61", session, info{MFATime: now.Add(-time.Minute)}, nil},
 		{"aws:MultiFactorAuthAge", "Encrypt", "Null", "true", "false", session, info{MFATime: now, MFAPresent: new(bool)}, nil},
 		{"aws:TokenIssueTime", "Encrypt", date, "2026-03-01T11:00:00Z", "2026-03-01T11:00:01Z", session, info{TokenIssueTime: now.Add(-time.Hour)}, nil},
@@ -78,6 +81,7 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"kms:ViaService", "Encrypt", str, "s3.us-east-1.amazonaws.com", "ec2.us-east-1.amazonaws.com", session, service, nil},
 		{"aws:ViaAWSService", "Encrypt", boolean, "true", "false", session, service, nil},
 		{"aws:ViaAWSService", "Encrypt", boolean, "false", "true", session, info{}, nil},
+		{"aws:ViaAWSService", "Encrypt", boolean, "true", "false", session, info{CalledVia: service.CalledVia}, nil},
 		{"aws:CalledVia", "Encrypt", "ForAnyValue:StringEquals", "s3.amazonaws.com", "ec2.amazonaws.com", session, service, nil},
 		{"aws:CalledViaFirst", "Encrypt", str, "cloudformation.amazonaws.com", "s3.amazonaws.com", session, service, nil},
 		{"aws:CalledViaLast", "Encrypt", str, "s3.amazonaws.com", "cloudformation.amazonaws.com", session, service, nil},
@@ -109,6 +113,8 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"kms:EncryptionContext:a", "CreateGrant", str, "1", "2", session, info{}, constraints},
 		{"kms:EncryptionContextKeys", "GenerateDataKey", multi, "a", "A", session, info{}, set("EncryptionContext", map[string]string{"a": "1"})},
 		{"kms:EncryptionAlgorithm", "GenerateDataKey", str, "SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_256", session, info{}, nil},
+		{"kms:EncryptionAlgorithm", "Encrypt", str, "RSAES_OAEP_SHA_1", "SYMMETRIC_DEFAULT", session, info{}, set("EncryptionAlgorithm", kms.EncryptionAlgorithmRSAESOAEPSHA1)},
+		{"kms:EncryptionAlgorithm", "Decrypt", str, "RSAES_OAEP_SHA_1", "SYMMETRIC_DEFAULT", session, info{}, set("EncryptionAlgorithm", kms.EncryptionAlgorithmRSAESOAEPSHA1)},
 		{"kms:ReEncryptOnSameKey", "ReEncrypt", boolean, "false", "true", session, info{}, nil},
 		{"kms:DataKeyPairSpec", "GenerateDataKeyPair", str, "ECC_NIST_P256", "RSA_2048", session, info{}, set("KeyPairSpec", kms.DataKeyPairSpecECCNISTP256)},
 		{"kms:SigningAlgorithm", "Sign", str, "ECDSA_SHA_256", "ECDSA_SHA_384", session, info{}, nil},
@@ -139,6 +145,8 @@ func TestEveryConditionKeyHasItsValue(t *testing.T) {
 		{"kms:RetiringPrincipal", "CreateGrant", str, appRole, fixtureAlice, session, info{}, set("RetiringPrincipal", appRole)},
 		{"kms:RetiringServicePrincipal", "CreateGrant", str, "s3.amazonaws.com", "sns.amazonaws.com", session, info{}, set("RetiringServicePrincipal", "s3.amazonaws.com")},
 		{"kms:GrantOperations", "CreateGrant", multi, "Decrypt", "Encrypt", session, info{}, nil},
+		{"kms:EncryptionContext:a", "CreateGrant", str, "1", "2", session, info{}, equals},
+		{"kms:GrantConstraintType", "CreateGrant", str, "EncryptionContextEquals", "EncryptionContextSubset", session, info{}, equals},
 		{"kms:GrantConstraintType", "CreateGrant", str, "EncryptionContextSubset", "EncryptionContextEquals", session, info{}, constraints},
 		{"kms:GrantConstraintSourceArn", "CreateGrant", str, "arn:aws:s3:::documents", "arn:aws:s3:::other", session, info{},
 			set("Constraints", &kms.GrantConstraints{SourceArn: "arn:aws:s3:::documents"})},
@@ -197,8 +205,14 @@ func TestAKeyPolicyDoesNotSeeTheAliasesAndTagsOfItsKey(t *testing.T) {
 		statement := `{"Effect":"Deny","Principal":"*","Action":"kms:Encrypt","Resource":"*","Condition":{` + c + `}}`
 		setPolicy(t, f.svc, f.symmetric.KeyId, `{"Version":"2012-10-17","Statement":[`+statement+`,{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`)
 		require.NoError(t, encryptAs(f.svc, principal(t, appSession), f.symmetric.KeyId, nil))
+		e, err := f.svc.As(principal(t, appSession)).Explain(t.Context(), &kms.EncryptInput{KeyId: f.symmetric.KeyId})
+		require.NoError(t, err)
+		require.False(t, e.Decisions[0].Steps[0].Statements[0].Applies, "%s", e)
 		denied := strings.Replace(`{"Version":"2012-10-17","Statement":`+statement+`}`, `"Principal":"*",`, "", 1)
 		requireRefused(t, encryptAs(f.svc, with(t, appSession, denied), f.symmetric.KeyId, nil), "explicit deny in an identity-based policy")
+		e, err = f.svc.As(with(t, appSession, denied)).Explain(t.Context(), &kms.EncryptInput{KeyId: f.symmetric.KeyId})
+		require.NoError(t, err)
+		require.True(t, e.Decisions[0].Steps[0].Statements[1].Applies, "%s", e)
 	}
 }
 
@@ -211,6 +225,30 @@ func TestTrailingDaysOfAKeyThatWasNeverUsed(t *testing.T) {
 		p := with(t, appSession, condition("kms:DisableKey", "NumericEquals", "kms:TrailingDaysWithoutKeyUsage", days))
 		_, err := svc.As(p).DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: k.KeyId})
 		require.Equal(t, allowed, err == nil, "%s: %v", days, err)
+	}
+}
+
+// What a key is, it is for callers of other accounts and in other Regions, too.
+func TestConditionKeysOfForeignKeysAndReplicas(t *testing.T) {
+	svc, clock := newService(t)
+	k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys, MultiRegion: true})
+	_, err := svc.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: k.KeyId, ReplicaRegion: "eu-west-1", Policy: everybodys})
+	require.NoError(t, err)
+	clock.Move(kms.DefaultReplicationDelay)
+	replica := strings.Replace(k.Arn, "us-east-1", "eu-west-1", 1)
+	for _, tt := range []struct{ keyARN, key, value, other string }{
+		{k.Arn, "aws:ResourceAccount", "111122223333", "444455556666"},
+		{k.Arn, "kms:CallerAccount", "444455556666", "111122223333"},
+		{k.Arn, "kms:MultiRegionKeyType", "PRIMARY", "REPLICA"},
+		{replica, "kms:MultiRegionKeyType", "REPLICA", "PRIMARY"},
+		{replica, "aws:RequestedRegion", "eu-west-1", "us-east-1"},
+	} {
+		describeIf := func(value string) error {
+			region := strings.Split(tt.keyARN, ":")[3]
+			return describeAs(svc.In(region), with(t, extSession, condition("kms:DescribeKey", "StringEquals", tt.key, value)), tt.keyARN)
+		}
+		require.NoError(t, describeIf(tt.value), "%s %s", tt.keyARN, tt.key)
+		requireRefused(t, describeIf(tt.other), "no identity-based policy allows")
 	}
 }
 

@@ -355,3 +355,34 @@ func TestExplainBoundsTheGrantsThatItLists(t *testing.T) {
 	require.True(t, step.Grants[0].Allows)
 	require.Equal(t, 2, strings.Count(e.String(), id)-strings.Count(e.Because, id), "the others are not printed")
 }
+
+// An explanation shows of each grant what keeps it from allowing.
+func TestExplainShowsWhatKeepsAGrantFromAllowing(t *testing.T) {
+	svc, _ := newService(t)
+	k := createKey(t, svc, &kms.CreateKeyInput{Policy: everybodys})
+	third := svc.As(rootOf(t, "777788889999"))
+	for issuer, constraints := range map[*kms.Service]*kms.GrantConstraints{
+		svc: {EncryptionContextEquals: map[string]string{"a": "1"}, SourceArn: anySource}, third: {},
+	} {
+		createGrant(t, issuer, &kms.CreateGrantInput{KeyId: k.Arn, GranteePrincipal: appRole, Constraints: constraints, Operations: []kms.GrantOperation{kms.GrantOperationEncrypt}})
+	}
+	setPolicy(t, svc, k.KeyId, onlyRoot)
+	e, err := svc.As(principal(t, appSession)).Explain(t.Context(), &kms.EncryptInput{KeyId: k.KeyId, EncryptionContext: map[string]string{"a": "1", "b": "2"}})
+	require.NoError(t, err)
+	require.False(t, e.Allowed())
+	because := map[string]string{}
+	for _, g := range e.Decisions[0].Steps[6].Grants {
+		because[g.Issuer] = g.Because
+		if g.Issuer == "111122223333" {
+			require.Equal(t, []kms.ExplainedCondition{
+				{Operator: "SourceArn", Key: "aws:SourceArn", Expected: []string{anySource}},
+				{Operator: "EncryptionContextEquals", Key: "kms:EncryptionContext:a", Expected: []string{"1"}, Present: true, Seen: []string{"1"}, Holds: true},
+				{Operator: "EncryptionContextEquals", Key: "kms:EncryptionContext:b", Present: true, Seen: []string{"2"}},
+			}, g.Constraints)
+		}
+	}
+	require.Equal(t, map[string]string{
+		"111122223333": "the call does not meet its constraints",
+		"777788889999": "the account that created it has no say, neither over the key nor over the caller",
+	}, because)
+}

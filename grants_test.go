@@ -340,7 +340,8 @@ func TestAGrantTokenThatNamesNoGrantIsRefused(t *testing.T) {
 	}
 	for name, bad := range map[string]string{
 		"of a deleted key": gone, "no token": "x", "half a token": token[:len(token)/2], "a token and more": token + "A", "with a line break": token[:10] + "\n" + token[11:],
-		"padded": token + "==", "in another alphabet": strings.Repeat("+/", len(token)/2), "of another version": with(0, 2), "of other flags": with(1, 2),
+		"with bits that mean nothing": token[:len(token)-1] + string(token[len(token)-1]+1),
+		"padded":                      token + "==", "in another alphabet": strings.Repeat("+/", len(token)/2), "of another version": with(0, 2), "of other flags": with(1, 2),
 		"of a multi-Region key": with(1, 1), "of no account": with(2, 'x'), "of another account": with(2, '9'), "of another key": with(20, raw[20]^1), "of another grant": with(40, raw[40]^1),
 	} {
 		requireError(t, useToken(svc, k.KeyId, bad), kms.InvalidGrantTokenException, "The grant token is not valid.")

@@ -238,6 +238,12 @@ func (f *fixture) prepare(t testing.TB, operation string) {
 	}
 }
 
+// operationOf returns the operation that takes an input.
+func operationOf(t testing.TB, in any) kms.Operation {
+	t.Helper()
+	return operationNamed(t, strings.TrimSuffix(reflect.TypeOf(in).Elem().Name(), "Input"))
+}
+
 func operationNamed(t testing.TB, name string) kms.Operation {
 	t.Helper()
 	for _, op := range kms.Operations() {

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,5 +119,9 @@ func TestTheOutcomeSaysWhichRefusalItWas(t *testing.T) {
 				require.Equal(t, tt.want, outcomes[len(outcomes)-1].Refusal, "%s, %s", tt.name, operation)
 			}
 		}
+		setPolicy(t, svc, k.KeyId, strings.Replace(everybodys, `"Allow"`, `"Deny"`, 1))
+		_, err = svc.As(kmstest.Principal(t, fixtureAlice, allow)).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
+		require.Equal(t, mode == kms.Enforce, err != nil)
+		require.Equal(t, kms.VerdictExplicitDeny, outcomes[len(outcomes)-1].Refusal)
 	}
 }

@@ -57,7 +57,9 @@ type PolicyRight struct {
 // Rights are compared by what the statements say. A right with conditions is taken to be part of
 // the same right without them, or with some of them; and a right of a user or a role, of the same
 // right of everyone. That two different conditions mean the same is not seen: then the right is
-// both gained and lost. Whoever gains nothing by this comparison, gains nothing.
+// both gained and lost. Whoever gains nothing by this comparison, gains nothing, with one exception:
+// permissions boundaries and session policies, which are not looked at, limit what the sessions of a
+// role are allowed by its name, and not a session that the policy then names itself.
 //
 // A policy that is not valid is refused as PutKeyPolicy refuses it; if it is not of the policy
 // language, the error wraps an *[iam.Error], which has the positions of all problems.
@@ -158,10 +160,13 @@ func (w *keyView) rights(p *iam.Policy) (allows, denies []right) {
 		}
 		for i := range entries {
 			r.entry, r.principal, r.who = &entries[i], entries[i].String(), nil
-			if r.entry.IsAccount() {
+			switch kind := r.entry.Kind(); {
+			case r.entry.IsAccount():
 				r.principal = r.entry.Account()
-			} else if who, err := iam.ParsePrincipal(r.principal); err == nil {
-				r.who = &who
+			case kind == "AWS", kind == "Service": // an identity provider can have the name of a service
+				if who, err := iam.ParsePrincipal(r.principal); err == nil {
+					r.who = &who
+				}
 			}
 			*list = append(*list, r)
 		}

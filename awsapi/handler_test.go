@@ -158,12 +158,18 @@ func TestErrorsOnTheWire(t *testing.T) {
 // Policies can ask whether a call says that it does not bypass the check.
 func TestABypassThatIsSentAsFalseIsACondition(t *testing.T) {
 	h := Handler(newService(t, kms.Config{}), Options{InsecureTrustAll: true})
-	const policy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"},` +
-		`{"Effect":"Deny","Principal":"*","Action":"kms:PutKeyPolicy","Resource":"*","Condition":{"Null":{"kms:BypassPolicyLockoutSafetyCheck":"true"}}}]}`
-	key := call(t, h, "CreateKey", `{"BypassPolicyLockoutSafetyCheck":true,"Policy":`+strconv.Quote(policy)+`}`)["KeyMetadata"].(map[string]any)["KeyId"].(string)
-	for said, status := range map[string]int{``: http.StatusBadRequest, `,"BypassPolicyLockoutSafetyCheck":false`: http.StatusOK, `,"BypassPolicyLockoutSafetyCheck":true`: http.StatusOK} {
-		w := serve(h, request("PutKeyPolicy", `{"KeyId":"`+key+`","Policy":`+strconv.Quote(policy)+said+`}`))
-		require.Equal(t, status, w.Code, "%s: %s", said, w.Body)
+	for condition, denied := range map[string]string{
+		`"Null":{"kms:BypassPolicyLockoutSafetyCheck":"true"}`:  ``,
+		`"Bool":{"kms:BypassPolicyLockoutSafetyCheck":"false"}`: `,"BypassPolicyLockoutSafetyCheck":false`,
+		`"Bool":{"kms:BypassPolicyLockoutSafetyCheck":"true"}`:  `,"BypassPolicyLockoutSafetyCheck":true`,
+	} {
+		policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"},` +
+			`{"Effect":"Deny","Principal":"*","Action":"kms:PutKeyPolicy","Resource":"*","Condition":{` + condition + `}}]}`
+		key := call(t, h, "CreateKey", `{"BypassPolicyLockoutSafetyCheck":true,"Policy":`+strconv.Quote(policy)+`}`)["KeyMetadata"].(map[string]any)["KeyId"].(string)
+		for _, said := range []string{``, `,"BypassPolicyLockoutSafetyCheck":false`, `,"BypassPolicyLockoutSafetyCheck":true`} {
+			w := serve(h, request("PutKeyPolicy", `{"KeyId":"`+key+`","Policy":`+strconv.Quote(policy)+said+`}`))
+			require.Equal(t, said == denied, w.Code != http.StatusOK, "%s, %s: %s", condition, said, w.Body)
+		}
 	}
 }
 

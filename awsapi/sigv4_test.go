@@ -79,6 +79,7 @@ type signing struct {
 	at                    string // of X-Amz-Date
 	expires               string
 	presign               bool
+	query                 url.Values // more parameters of a presigned URL
 	body                  string
 	host                  string // "kms.test" if empty
 	header                map[string]string
@@ -101,6 +102,7 @@ func (s signing) request() *http.Request {
 		if s.token != "" {
 			query.Set("X-Amz-Security-Token", s.token)
 		}
+		maps.Copy(query, s.query)
 	} else {
 		header["x-amz-date"] = s.at
 		if s.token != "" {
@@ -334,6 +336,7 @@ func TestWrongSignaturesAreRefused(t *testing.T) {
 			s.arrange = func(list []string) []string { return append(list[:1:1], list...) }
 		})},
 		{"an unsigned payload", invalidSignature, mismatchMessage, signed(func(s *signing) { s.header = map[string]string{"x-amz-content-sha256": "UNSIGNED-PAYLOAD"} })},
+		{"an unsigned payload in the URL", invalidSignature, mismatchMessage, signed(func(s *signing) { s.presign, s.query = true, url.Values{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}} })},
 		{"the hash of another body", invalidSignature, mismatchMessage, signed(func(s *signing) {
 			s.header = map[string]string{"x-amz-content-sha256": fmt.Sprintf("%x", sha256.Sum256(nil))}
 		})},

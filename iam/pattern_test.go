@@ -113,6 +113,27 @@ func TestOnlyLettersIgnoreCase(t *testing.T) {
 	}
 }
 
+func TestASearchIgnoresTheCaseOfLettersOnlyIfTold(t *testing.T) {
+	for _, tt := range []struct {
+		syntax        syntax
+		pattern, text string
+		want          bool
+	}{
+		{wildcards | ignoreCase, "*?z*", "aZ", true},
+		{wildcards | ignoreCase, "*?Z*", "az", true},
+		{wildcards | ignoreCase, "*?A*", "xa", true},
+		{wildcards | ignoreCase, "*?[*", "x{", false},
+		{wildcards, "*?z*", "aZ", false},
+		{wildcards, "*?A*", "xa", false},
+		{wildcards, "*?a*", "xa", true},
+	} {
+		p, err := compilePattern(tt.pattern, tt.syntax)
+		require.NoError(t, err)
+		got, _ := p.match(tt.text, nil)
+		require.Equal(t, tt.want, got, "%q %q", tt.pattern, tt.text)
+	}
+}
+
 // Only the last character decides. An implementation that tries again would not come to an end.
 func TestPatternsThatMakeOthersBacktrack(t *testing.T) {
 	text := strings.Repeat("a", 100000)

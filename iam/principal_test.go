@@ -128,9 +128,9 @@ func TestAPolicyOfAnIdentityIsAboutWhoeverHasIt(t *testing.T) {
 func TestTheFormOfPrincipals(t *testing.T) {
 	for kind, texts := range map[string][]string{
 		"AWS": {
-			"", "alice", "11112222333", "1111222233334", "**", "a*", "AIDA", "AKIAJQABLZS4A3QDU576Q", "AIDAJQABLZS4A3QDU576Q:s", "AROAJQABLZS4A3QDU576Q:",
+			"", "alice", "11112222333", "1111222233334", "11112222333x", "**", "a*", "AIDA", "AKIAJQABLZS4A3QDU576Q", "AIDAJQABLZS4A3QDU576Q:s", "AROAJQABLZS4A3QDU576Q:", "AIDA45678901234",
 			"arn:aws::111122223333:role/app", "arn:aws:iam:111122223333:role/app", "arn:aws:iam:us-east-1:111122223333:role/app",
-			"arn:aws:iam::1111:role/app", "arn:aws:iam::*:root", "arn:*:iam::111122223333:root", "arn::iam::111122223333:root",
+			"arn:aws:iam::1111:role/app", "arn:aws:iam::11112222333x:role/app", "arn:aws:sts::111122223333:root", "arn:aws:iam::*:root", "arn:*:iam::111122223333:root", "arn::iam::111122223333:root",
 			"arn:aws:iam::111122223333:role/*", "arn:aws:iam::111122223333:role/ap?", "arn:aws:iam::111122223333:role/",
 			"arn:aws:iam::111122223333:role", "arn:aws:iam::111122223333:*", "arn:aws:iam::111122223333:group/admins",
 			"arn:aws:iam::111122223333:role//app", "arn:aws:iam::111122223333:role/app/", "arn:aws:iam::111122223333:role/a b",

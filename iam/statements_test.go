@@ -165,6 +165,9 @@ func TestNarrow(t *testing.T) {
 	_, ok = p.Constant()
 	require.False(t, ok)
 
+	_, ok = parse(t, `{"Statement":{"Effect":"Allow","Action":"a:b","Resource":"*"}}`, iam.IdentityPolicy).Constant()
+	require.False(t, ok, "it is for any action")
+
 	// An Allow without conditions is not constant while a Deny has some.
 	p = parse(t, `{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny","Action":"a:c","Resource":"*","Condition":{"Null":{"a:k":"true"}}}]}`, iam.IdentityPolicy)
 	_, ok = p.Narrow(nil, "a:c", "*").Constant()

@@ -47,8 +47,10 @@ func TestCredentialsMayBeJSON(t *testing.T) {
 func TestMalformedCredentialsAreRefused(t *testing.T) {
 	entry := func(members string) string { return "version: 1\ncredentials:\n- {" + members + "}\n" }
 	const id, secretKey, arn = "accessKeyId: A, ", "secretAccessKey: " + longTerm + ", ", "principal: 'arn:aws:iam::111122223333:root'"
-	_, err := parseCredentials([]byte(entry(id + secretKey + arn)))
-	require.NoError(t, err)
+	for _, secretKey := range []string{secretKey, "secretAccessKey: 1234567890123456, "} {
+		_, err := parseCredentials([]byte(entry(id + secretKey + arn)))
+		require.NoError(t, err)
+	}
 	for _, tt := range []struct{ name, text, want string }{
 		{"nothing", "", "is empty"},
 		{"not YAML", "version: 1\n\t" + longTerm, "line 2 is not"},

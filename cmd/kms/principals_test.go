@@ -82,7 +82,8 @@ func TestCallersAreDecidedByTheirPolicies(t *testing.T) {
 
 func TestTagsOfASessionAddToThoseOfItsRole(t *testing.T) {
 	byTag := `{"Statement": {"Effect": "Allow", "Action": "kms:CreateKey", "Resource": "*",
-		"Condition": {"StringEquals": {"aws:PrincipalTag/team": "red", "aws:PrincipalTag/task": "nightly", "aws:userid": "AROAAPP:job"}}}}`
+		"Condition": {"StringEquals": {"aws:PrincipalTag/team": "red", "aws:PrincipalTag/task": "nightly", "aws:userid": "AROAAPP:job",
+		"aws:PrincipalArn": "arn:aws:iam::111122223333:role/team/app"}}}}`
 	for name, tt := range map[string]struct{ role, session string }{
 		"both":                  {"team: red", "task: nightly"},
 		"the session overrides": {"team: blue, task: nightly", "team: red"},
@@ -92,7 +93,7 @@ func TestTagsOfASessionAddToThoseOfItsRole(t *testing.T) {
 credentials:
   - {accessKeyId: ASIAJOB, secretAccessKey: `+temporary+`, sessionToken: `+token+`, principal: "arn:aws:sts::111122223333:assumed-role/app/job"}
 principals:
-  - {arn: "arn:aws:iam::111122223333:role/app", uniqueId: AROAAPP, tags: {`+tt.role+`}, policies: [{document: '`+byTag+`'}]}
+  - {arn: "arn:aws:iam::111122223333:role/team/app", uniqueId: AROAAPP, tags: {`+tt.role+`}, policies: [{document: '`+byTag+`'}]}
   - {arn: "arn:aws:sts::111122223333:assumed-role/app/job", tags: {`+tt.session+`}}
 `))
 			require.Empty(t, i.message(job, "CreateKey", `{}`))
@@ -214,6 +215,12 @@ principals:
 			"line 6: a role of that name is there already"},
 		"a session with a boundary": {"  - arn: arn:aws:sts::111122223333:assumed-role/app/job\n    boundary: {document: '{}'}\n",
 			"line 5: a session has sessionPolicies"},
+		"a session with policies": {"  - arn: arn:aws:sts::111122223333:assumed-role/app/job\n    policies: [{document: '{}'}]\n",
+			"line 5: a session has sessionPolicies"},
+		"a federated user of a role": {"  - {arn: \"arn:aws:sts::111122223333:federated-user/bob\",\n     user: \"arn:aws:iam::111122223333:role/app\"}\n  - arn: arn:aws:iam::111122223333:role/app\n",
+			"line 6: the user has no entry"},
+		"too many session policies": {"  - arn: arn:aws:sts::111122223333:assumed-role/app/job\n    sessionPolicies: [" + strings.Repeat("{document: '{}'}, ", 101) + "]\n",
+			"line 5: a principal has at most 100 policies"},
 		"a user with session policies":  {aliceEntry + "    sessionPolicies: [{document: '{}'}]\n", "line 5: only a session"},
 		"a user with a user":            {aliceEntry + "    user: arn:aws:iam::111122223333:user/bob\n", "line 5: a federated user has a user"},
 		"a federated user without user": {"  - arn: arn:aws:sts::111122223333:federated-user/bob\n", "line 5: a federated user has a user"},

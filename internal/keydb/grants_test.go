@@ -283,3 +283,29 @@ func TestCandidatesOfAnEncryptionContext(t *testing.T) {
 	}
 	require.NoError(t, f.Candidates(t.Context(), f.key(k.Ref), bob, nil, true, func(*Grant) bool { t.Error("no grant is to bob"); return true }))
 }
+
+// However many grantees ask, and whatever grants they have, a key keeps a bounded number of them.
+func TestTheGrantsThatAKeyKeepsAreBounded(t *testing.T) {
+	f := newFixture(t)
+	k := f.create()
+	f.grant(k.Ref)
+	f.grant(k.Ref)
+	k = f.key(k.Ref)
+	find := func(grantee string) {
+		require.NoError(t, f.Candidates(t.Context(), k, grantee, nil, true, func(*Grant) bool { return true }))
+	}
+	for i := range cachedGrantees + 1 {
+		find(fmt.Sprint("arn:aws:iam::111122223333:user/", i))
+	}
+	require.Equal(t, 1, len(k.grants.sets))
+	find(alice)
+	require.Equal(t, 2, len(k.grants.sets))
+	require.Equal(t, 2, k.grants.size)
+	k.grants.size = cachedGrants - 1
+	find(bob) // who has none
+	require.Equal(t, 3, len(k.grants.sets))
+	delete(k.grants.sets, alice)
+	find(alice)
+	require.Equal(t, 1, len(k.grants.sets))
+	require.Equal(t, 2, k.grants.size)
+}
