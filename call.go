@@ -27,14 +27,14 @@ type call struct {
 	count                 int       // the number of targets
 	charged               bool      // it has been counted against the request quotas
 	scratch               []byte
-	contexts              ciphertext.ContextAppender
-	contextAt, contextEnd int               // where scratch has the canonical encryption context that was used last
-	input                 any               // a pointer to the operation's input
-	wire                  *shape.Wire       // the input's form on the wire, if it came over one
-	retiring              *keydb.Grant      // that RetireGrant is about, if it exists
-	question              question          // that is being decided
-	identity              *identity         // of the caller; nil until it is needed
-	info                  audit.RequestInfo // of the request, once hasInfo is true
+	contexts              ciphertext.ContextAppender // it remembers the keys of encryption contexts beyond the request
+	contextAt, contextEnd int                        // where scratch has the canonical encryption context that was used last
+	input                 any                        // a pointer to the operation's input
+	wire                  *shape.Wire                // the input's form on the wire, if it came over one
+	retiring              *keydb.Grant               // that RetireGrant is about, if it exists
+	question              question                   // that is being decided
+	identity              *identity                  // of the caller; nil until it is needed
+	info                  audit.RequestInfo          // of the request, once hasInfo is true
 	hasInfo               bool
 	observed              string         // the first refusal that Observe let pass
 	denied                bool           // a refusal was an explicit deny

@@ -184,14 +184,8 @@ var opUpdatePrimaryRegion = define(description{
 		if err := requirePrimary(c.key()); err != nil {
 			return err
 		}
-		replica, err := c.replicaToPromote(in.PrimaryRegion)
-		if err != nil {
-			return err
-		}
-		if err := c.authorizeTarget(&target{key: replica, permission: c.op.permission}); err != nil {
-			return err
-		}
-		return c.op.states.admit(replica)
+		_, err := c.replicaToPromote(in.PrimaryRegion)
+		return err
 	},
 	act: func(c *call, in *UpdatePrimaryRegionInput) (*UpdatePrimaryRegionOutput, error) {
 		replica, err := c.replicaToPromote(in.PrimaryRegion)
@@ -216,7 +210,9 @@ func (s *Service) UpdatePrimaryRegion(ctx context.Context, in *UpdatePrimaryRegi
 	return opUpdatePrimaryRegion.do(ctx, s, in)
 }
 
-// replicaToPromote returns the replica in a Region of the call's key.
+// replicaToPromote returns the replica in a Region of the call's key. The caller needs the
+// permission for it, too, and its state must allow the change: both as they are now, which may be
+// after admit.
 func (c *call) replicaToPromote(region string) (*keydb.Key, error) {
 	k := c.key()
 	if !slices.Contains(k.Record.Shared.Replicas(c.now), region) {
@@ -229,7 +225,10 @@ func (c *call) replicaToPromote(region string) (*keydb.Key, error) {
 	if replica == nil { // deleted since
 		return nil, keydb.ErrConflict
 	}
-	return replica, nil
+	if err := c.authorizeTarget(&target{key: replica, permission: c.op.permission}); err != nil {
+		return nil, err
+	}
+	return replica, c.op.states.admit(replica)
 }
 
 // multiRegionConfiguration lists the keys that are related to k, at now.
