@@ -215,6 +215,8 @@ func TestDiffKeyPolicySaysWhoGainsAndLoses(t *testing.T) {
 		{"two conditions", []string{root}, []string{root, strings.Replace(app, `,"kms:Decrypt"`, "", 1), strings.Replace(via, `"kms:Encrypt",`, "", 1)},
 			home + "role/app gains\n    kms:Decrypt\n    if StringEquals kms:ViaService: \"x\"\n" + home + "role/app gains\n    kms:Encrypt\n"},
 		{"another case", []string{root, via}, []string{root, strings.Replace(via, "kms:ViaService", "KMS:viaservice", 1)}, "nobody gains or loses anything\n"},
+		{"another letter", []string{root, strings.Replace(via, "kms:ViaService", "kms:EncryptionContext:Ä", 1)}, []string{root, strings.Replace(via, "kms:ViaService", "kms:EncryptionContext:ä", 1)},
+			home + "role/app gains\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:EncryptionContext:ä: \"x\"\n" + home + "role/app loses\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:EncryptionContext:Ä: \"x\"\n"},
 		{"another value", []string{root, via}, []string{root, strings.Replace(via, `"x"`, `"y"`, 1)},
 			home + "role/app gains\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"y\"\n" + home + "role/app loses\n    kms:Decrypt, kms:Encrypt\n    if StringEquals kms:ViaService: \"x\"\n"},
 		{"another kind", []string{root, strings.Replace(every, `"*"`, `{"Service":"a.example.com"}`, 1)}, []string{root, strings.Replace(every, `"*"`, `{"Federated":"a.example.com"}`, 1)},

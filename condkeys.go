@@ -365,6 +365,17 @@ func (s *spellings) value() iam.Value {
 	return iam.Ambiguous(append(s.others, s.first)...)
 }
 
+// lowerKey returns a condition key with the letters A to Z in lower case. Policies distinguish the
+// case of all others.
+func lowerKey(key string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, key)
+}
+
 // sameKey reports whether a name is the same as one of which policies have the letters A to Z in
 // lower case.
 func sameKey(name, lower string) bool {

@@ -589,7 +589,8 @@ func (c *call) aead(k *keydb.Key, m *keydb.Material) (crypto.AEAD, error) {
 	return as[crypto.AEAD](p, k)
 }
 
-// seal encrypts under the current material of t's key. The result names the material.
+// seal encrypts under the current material of t's key. The result names the material, and is in
+// memory, if that is enough for it.
 func (c *call) seal(memory []byte, t *target, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
 	m := t.key.Current()
 	aead, err := c.aead(t.key, m)
@@ -608,7 +609,8 @@ func (c *call) seal(memory []byte, t *target, plaintext []byte, encryptionContex
 	return sealed, err
 }
 
-// open decrypts a ciphertext of seal, with the material of t's key that it names.
+// open decrypts a ciphertext of seal, with the material of t's key that it names. The result is in
+// memory, if that is enough for it.
 func (c *call) open(memory []byte, t *target, sealed []byte, encryptionContext map[string]string) ([]byte, error) {
 	header := (*ciphertext.Header)(sealed)
 	m := t.key.MaterialOf(header)

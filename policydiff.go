@@ -180,7 +180,7 @@ func (w *keyView) rights(p *iam.Policy) (allows, denies []right) {
 
 // id is the same for the same conditions.
 func (c AccessCondition) id() string {
-	return fmt.Sprintf("%q %q %q", c.Operator, strings.ToLower(c.Key), c.Values)
+	return fmt.Sprintf("%q %q %q", c.Operator, lowerKey(c.Key), c.Values)
 }
 
 // covers reports whether every call that other is about is one that r is about.

@@ -146,7 +146,7 @@ type contextPair struct {
 func (c *commonContext) add(context map[string]string) {
 	pairs := map[string]contextPair{}
 	for _, key := range slices.Sorted(maps.Keys(context)) {
-		lower := strings.Map(lowerLetter, key)
+		lower := lowerKey(key)
 		if p, twice := pairs[lower]; twice { // a policy would see one of them
 			p.varies = true
 			pairs[lower] = p
@@ -168,13 +168,6 @@ func (c *commonContext) add(context map[string]string) {
 		p.varies = p.varies || other.varies || p.value != other.value
 		c.pairs[lower] = p
 	}
-}
-
-func lowerLetter(r rune) rune {
-	if 'A' <= r && r <= 'Z' {
-		r += 'a' - 'A'
-	}
-	return r
 }
 
 // conditions returns the Condition element that calls with what c has in common meet.

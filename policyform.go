@@ -106,7 +106,7 @@ func requireSafeConditions(s iam.Statement) error {
 // singleValued returns what a condition key refers to, if the API knows that a request has at most
 // one value for the key, and otherwise "".
 func singleValued(key string) string {
-	key = strings.ToLower(key)
+	key = lowerKey(key)
 	switch {
 	case strings.HasPrefix(key, "kms:encryptioncontext:"):
 		return "encryption context"

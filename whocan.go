@@ -352,7 +352,7 @@ func (w *keyView) decides(c iam.Condition) bool {
 	if slices.ContainsFunc(c.Values(), func(v string) bool { return strings.Contains(v, "${") }) {
 		return false
 	}
-	name := strings.ToLower(c.Key())
+	name := lowerKey(c.Key())
 	f, _, ok := findConditionKey(name)
 	return !ok || f.permissions != nil && !f.permissions[w.permission] || slices.Contains(keyFacts, name)
 }

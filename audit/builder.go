@@ -123,9 +123,7 @@ func (b *Builder) Finish(lend bool) {
 
 // add adds the name and the kind of a value that takes n bytes more, and reports whether there was
 // room for it. Once there was none, nothing is added any more.
-func (b *Builder) add(name string, k kind, n int) bool { return add(b, name, k, n) }
-
-func add[T text](b *Builder, name T, k kind, n int) bool {
+func (b *Builder) add(name string, k kind, n int) bool {
 	size := len(name) + n + 2
 	if b.skipped > 0 || b.size()+size > b.limit {
 		b.skipped += size
@@ -139,17 +137,13 @@ func add[T text](b *Builder, name T, k kind, n int) bool {
 	return true
 }
 
-type text interface{ string | []byte }
-
-func appendString[T text](buf []byte, s T) []byte {
+func appendString[T string | []byte](buf []byte, s T) []byte {
 	return append(binary.AppendUvarint(buf, uint64(len(s))), s...)
 }
 
 // String adds a string.
-func (b *Builder) String(name, value string) { addString(b, name, value) }
-
-func addString[T text](b *Builder, name, value T) {
-	if add(b, name, kindString, len(value)+1) {
+func (b *Builder) String(name, value string) {
+	if b.add(name, kindString, len(value)+1) {
 		b.buf = appendString(b.buf, value)
 	}
 }
@@ -222,7 +216,7 @@ func (b *Builder) addSorted(entries []byte) {
 			buf := appendString(append(b.buf, byte(kindName)), key)
 			b.buf = appendString(append(buf, byte(kindString)), value)
 		} else {
-			addString(b, key, value)
+			b.String(string(key), string(value))
 		}
 	}
 }

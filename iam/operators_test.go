@@ -409,3 +409,11 @@ func TestConditionsAreJoinedByAnd(t *testing.T) {
 		require.Equal(t, want, p.Evaluate(request).Allowed(), condition)
 	}
 }
+
+// The case of the letters A to Z in a key does not matter, and that of all others does.
+func TestValuesAreFoundAsPoliciesNameThem(t *testing.T) {
+	values := iam.Values{"aws:SourceIp": iam.String("1"), "app:Ä": iam.String("2"), "app:ſ": iam.String("3")}
+	for key, there := range map[string]bool{"aws:sourceip": true, "AWS:SOURCEIP": true, "aws:sourceipx": false, "app:Ä": true, "app:ä": false, "app:s": false} {
+		require.Equal(t, there, values.Lookup(key).Present(), key)
+	}
+}

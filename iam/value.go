@@ -49,8 +49,8 @@ func (k *keys) value(key string) Value {
 	return v
 }
 
-// Values is a Context from a map. The case of the letters in its keys does not matter, so no two
-// may differ only in case. Keys in lower case are found without a search.
+// Values is a Context from a map. The case of the letters A to Z in its keys does not matter, so no
+// two may differ only in that. Keys in lower case are found without a search.
 type Values map[string]Value
 
 // Lookup returns the value of a key.
@@ -59,11 +59,30 @@ func (m Values) Lookup(key string) Value {
 		return v
 	}
 	for name, v := range m {
-		if strings.EqualFold(name, key) {
+		if sameKey(name, key) {
 			return v
 		}
 	}
 	return Value{}
+}
+
+// sameKey reports whether two names differ at most in the case of the letters A to Z.
+func sameKey(a, b string) bool {
+	lower := func(c byte) byte {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		return c
+	}
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // A Value is the value of a condition key: absent (the zero Value), one value, or a list of values

@@ -24,9 +24,9 @@ import (
 const oracleCases = 2000
 
 // Random policies, grants and requests are decided as by an independent implementation of IAM. It
-// knows neither grants nor the root of an account, so it is told a grant as the statement of a key
-// policy that allows the same, and the root as a user who may do everything. Three rules of the IAM
-// User Guide it does not have, and only what they decide is left out:
+// does not know grants: it gets a statement of the key policy that allows the same. It does not know
+// the root of an account: it gets a user who may do everything. It lacks three rules of the IAM User
+// Guide, and only what they decide is left out:
 //
 //   - What a key policy or a grant allows a session itself, or everyone, no session policy limits
 //     ("How AWS enforcement code logic evaluates requests"); to it one does.

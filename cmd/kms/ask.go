@@ -13,6 +13,7 @@ import (
 
 	"github.com/pocketkms/kms"
 	"github.com/pocketkms/kms/iam"
+	"github.com/pocketkms/kms/internal/arn"
 	"github.com/pocketkms/kms/internal/securefile"
 	"github.com/pocketkms/kms/keystore"
 	"github.com/pocketkms/kms/keystore/memory"
@@ -290,8 +291,8 @@ func (p *program) ask(ctx context.Context, s *askSettings, f func(*kms.Service) 
 		}
 	}()
 	asked := svc
-	if parts := strings.Split(s.key, ":"); s.region == "" && len(parts) == 6 { // an ARN says where the key is
-		asked = svc.In(parts[3])
+	if key, ok := arn.Parse(s.key); ok && s.region == "" { // it says where the key is
+		asked = svc.In(key.Region)
 	}
 	if named {
 		asked = asked.As(caller)
